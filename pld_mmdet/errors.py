@@ -1,0 +1,18 @@
+"""The one exception that is written for people."""
+
+
+class UserError(RuntimeError):
+    """Something the user can mend: says what is wrong and where, then what to do.
+
+    The command line tools print it as two lines and end with exit code 2 instead of
+    a stack trace.
+
+    Args:
+        what: What is wrong and where (file, key, class name).
+        fix: What to do about it, if possible as a command line.
+    """
+
+    def __init__(self, what: str, fix: str) -> None:
+        super().__init__(f"{what}\n{fix}")
+        self.what = what
+        self.fix = fix
