@@ -1,0 +1,92 @@
+"""Packaging of pld-mmdet.
+
+Minimum versions are the ones this package was run and tested with. Older ones may
+well work: lower a bound when the tests have passed with it. There are no upper bounds
+but the one that mmdet itself asserts (see ``upstream``).
+
+``tools/_env.sh`` reads the lists below, so they stand in one place only.
+"""
+
+import re
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+CORE = [
+    "torch>=2.13",  # tensors, autograd, foreach EMA; safe loading (weights_only)
+    "numpy>=2.2",  # arrays of the generator, the metrics and the report
+    "pycocotools>=2.0.11",  # COCO json and masks; the reference AP
+    "rich>=15.0",  # progress of long jobs, result tables in the terminal
+    "matplotlib>=3.11",  # curves and image strips of the report
+]
+
+# mmengine, mmcv and mmdet are not in CORE: each exists as two distributions of the
+# SAME modules (mmdet and onedl-mmdetection, ...). Requiring one would overwrite the
+# other in a user's environment, so the stack is an extra and the choice is the user's.
+# OpenCV comes with mmcv.
+EXTRAS = {
+    "onedl": [  # the maintained continuation of OpenMMLab; the default of tools/
+        "onedl-mmengine>=0.10.12",  # runner, registry, configs
+        "onedl-mmcv>=2.3.6",  # compiled NMS and RoIAlign; builds against new torch
+        "onedl-mmdetection>=3.5.1",  # detectors
+    ],
+    "upstream": [  # OpenMMLab's last releases
+        "mmengine>=0.10.7",  # last upstream release
+        "mmcv>=2.1.0,<2.2.0",  # the break: mmdet 3.3.0 asserts mmcv < 2.2.0
+        "mmdet>=3.3.0",  # last upstream release
+    ],
+    "fast": ["faster-coco-eval>=1.8.0"],  # COCO AP in C++, several times faster
+    "segmentation": ["onedl-mmsegmentation>=1.4.2"],  # segmentors for that family
+    "language": [
+        "transformers>=5.23",  # language models, tokenizers
+        "peft>=0.21",  # LoRA students
+    ],
+    "diffusion": ["diffusers>=0.42"],  # UNets, schedulers
+    "weak_supervision": [
+        "POT>=0.9.7",  # optimal transport
+        "scikit-learn>=1.9",  # classical baselines; its digits serve as real data
+    ],
+    "audio": [  # no torchaudio: the mel front end is our own
+        "transformers>=5.23",  # speech encoders
+        "scikit-learn>=1.9",  # k-means and PCA that make the pseudo-labels
+    ],
+    "tensorboard": ["tensorboard>=2.21"],  # a second visualizer backend
+    "dev": [
+        "pytest>=9.2",  # the tests
+        "pytest-xdist>=3.8",  # tests on all cores
+        "hypothesis>=6.170",  # properties of losses and selections
+        "ruff>=0.17",  # lint and format in one tool
+        "import-linter>=2.16",  # holds the import directions of the design
+    ],
+}
+
+
+def version() -> str:
+    """Read ``__version__`` from the package's source, without importing it."""
+    source = (HERE / "pld_mmdet" / "__init__.py").read_text(encoding="utf-8")
+    return re.search(r'^__version__ = "([^"]+)"', source, re.MULTILINE).group(1)
+
+
+if __name__ == "__main__":
+    from setuptools import find_packages, setup
+
+    readme = HERE / "README.md"
+    setup(
+        name="pld-mmdet",
+        version=version(),
+        description=(
+            "Learning from pseudo-labels and distillation: source-free adaptation of "
+            "detectors and its relatives, on the OpenMMLab stack"
+        ),
+        long_description=readme.read_text(encoding="utf-8") if readme.exists() else "",
+        long_description_content_type="text/markdown",
+        author="pld_mmdet authors",
+        license="Apache-2.0",
+        packages=find_packages(include=["pld_mmdet", "pld_mmdet.*"]),
+        # Asset files that a module reads at run time (the report's template and css).
+        package_data={"pld_mmdet": ["**/*.html", "**/*.css", "**/*.js"]},
+        # 3.11 is what the tests run on; onedl-mmcv refuses anything below 3.10.
+        python_requires=">=3.10",
+        install_requires=CORE,
+        extras_require=EXTRAS,
+    )
