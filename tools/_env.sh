@@ -1,0 +1,254 @@
+# shellcheck shell=bash
+# The environment of demo.sh and test.sh: source this file, then call `pld_setup`.
+# Afterwards PLD_ROOT is the repository, PLD_PYTHON the interpreter, and the
+# environment's bin folder comes first in PATH.
+#
+# An active virtual or conda environment (other than conda's base) is used as it is:
+# what is missing is added, a torch or mm* that is there is never replaced. Without one
+# a `.venv` is made at the repository's root. Finished steps are skipped.
+#
+# Variables a user may set:
+#   PLD_TORCH        torch version to install when there is none
+#   PLD_TORCH_INDEX  where the CPU build of torch is looked for when pip's own
+#                    configuration has none
+#   PLD_STACK        onedl | upstream: which OpenMMLab line to install when there is none
+#   PLD_VENV         another folder than .venv
+#   PYTHON           the interpreter that makes the virtual environment
+#   PIP_FIND_LINKS   pip's own: folders with wheels (relative to the repository's root)
+
+PLD_TORCH=${PLD_TORCH:-2.13.0}
+PLD_TORCH_INDEX=${PLD_TORCH_INDEX:-https://download.pytorch.org/whl/cpu}
+PLD_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+PLD_LOG=$PLD_ROOT/work_dirs/setup.log
+PLD_TICKER=
+
+pld_say() { printf '%s\n' "$*"; }
+
+# what is wrong, what to do [, "log" to show the log's end]
+pld_fail() {
+  pld_stop_ticker
+  if [ "${3:-}" = log ]; then
+    pld_say "--- the last lines of $PLD_LOG" >&2
+    grep -v 'is ignored' "$PLD_LOG" | tail -n 15 >&2
+    pld_say '---' >&2
+  fi
+  printf '%s\n%s\n' "$1" "$2" >&2
+  exit 2
+}
+
+pld_stop_ticker() {
+  [ -n "$PLD_TICKER" ] || return 0
+  kill "$PLD_TICKER" 2>/dev/null
+  wait "$PLD_TICKER" 2>/dev/null || true
+  PLD_TICKER=
+}
+
+# Shows that a long step is alive: each second on a terminal, each minute in a log file.
+pld_tick() {
+  local began=$SECONDS
+  while kill -0 $$ 2>/dev/null; do
+    # The sleep must hold neither the caller's pipe nor the lock when it is orphaned.
+    if [ -t 1 ]; then
+      printf '\r  %s ... %d s (usually %s) ' "$1" $((SECONDS - began)) "$2"
+      sleep 1 >/dev/null 2>&1 9>&-
+    else
+      sleep 60 >/dev/null 2>&1 9>&-
+      printf '  %s ... %d s (usually %s)\n' "$1" $((SECONDS - began)) "$2"
+    fi
+  done
+}
+
+# title, usual time, command... : run with output to the log, show progress and time.
+# The command stays in the foreground, so Ctrl-C reaches it and all its children.
+pld_step() {
+  local title=$1 usual=$2 began=$SECONDS code=0
+  shift 2
+  printf '\n=== %s: %s\n' "$title" "$*" >>"$PLD_LOG"
+  pld_tick "$title" "$usual" &
+  PLD_TICKER=$!
+  (cd "$PLD_ROOT" && "$@") >>"$PLD_LOG" 2>&1 </dev/null || code=$?
+  pld_stop_ticker
+  if [ -t 1 ]; then printf '\r\033[K'; fi
+  [ "$code" = 0 ] || return "$code"
+  printf '  %-44s %4d s\n' "$title" $((SECONDS - began))
+}
+
+pld_pip() { "$PLD_PYTHON" -m pip install --disable-pip-version-check --no-input "$@"; }
+
+# Which distributions the environment has. mm* packages exist as two distributions of
+# the same modules; PLD_LINE tells which line this environment follows.
+pld_survey() {
+  PLD_HAS=$("$PLD_PYTHON" - <<'PY'
+from importlib.metadata import PackageNotFoundError, version
+
+names = "torch mmengine mmcv mmcv-lite mmdet mmsegmentation onedl-mmengine onedl-mmcv"
+for name in (names + " onedl-mmdetection onedl-mmsegmentation pld-mmdet").split():
+    try:
+        print(f"{name}=={version(name)}")
+    except PackageNotFoundError:
+        continue
+PY
+  ) || pld_fail "The Python of this environment does not run: $PLD_PYTHON" \
+    "Repair or leave the environment (deactivate), then run the same command again."
+  local onedl upstream
+  onedl=$(printf '%s\n' "$PLD_HAS" | sed -n 's/^onedl-/&/p' | tr '\n' ' ')
+  upstream=$(printf '%s\n' "$PLD_HAS" | sed -n 's/^mm/&/p' | tr '\n' ' ')
+  if [ -n "$onedl" ] && [ -n "$upstream" ]; then
+    pld_fail "This environment mixes two distributions of the same modules: ${upstream}and ${onedl% } overwrite each other." \
+      "Keep one line: $PLD_PYTHON -m pip uninstall -y mmengine mmcv mmcv-lite mmdet mmsegmentation onedl-mmengine onedl-mmcv onedl-mmdetection onedl-mmsegmentation, then run the same command again."
+  fi
+  if pld_has mmcv-lite; then
+    pld_fail "This environment has mmcv-lite, which lacks the compiled operations that detectors need." \
+      "$PLD_PYTHON -m pip uninstall -y mmcv-lite, then run the same command again: the full mmcv is installed then."
+  fi
+  PLD_LINE=${PLD_STACK:-onedl}
+  if [ -n "$onedl" ]; then PLD_LINE=onedl; fi
+  if [ -n "$upstream" ]; then PLD_LINE=upstream; fi
+  case "$PLD_LINE" in
+    onedl) PLD_MMCV=onedl-mmcv==2.3.6 PLD_MMDET=onedl-mmdetection==3.5.1 PLD_MMENGINE=onedl-mmengine ;;
+    upstream) PLD_MMCV=mmcv==2.1.0 PLD_MMDET=mmdet==3.3.0 PLD_MMENGINE=mmengine==0.10.7 ;;
+    *) pld_fail "PLD_STACK=$PLD_LINE is neither onedl nor upstream." "Leave it unset, or set one of the two." ;;
+  esac
+}
+
+pld_has() { printf '%s\n' "$PLD_HAS" | grep -q "^${1%%==*}=="; }
+
+pld_gpu() { [ "${CUDA_VISIBLE_DEVICES-all}" != "" ] && nvidia-smi -L >/dev/null 2>&1; }
+
+# The plain torch for Linux is a CUDA build of several GB: without a GPU prefer the CPU
+# build, first from wherever pip is configured to look, then from PLD_TORCH_INDEX.
+pld_install_torch() {
+  if [ "$(uname -s)" = Linux ] && ! pld_gpu; then
+    pld_pip "torch==$PLD_TORCH+cpu" && return
+    pld_pip --retries 1 --timeout 20 "torch==$PLD_TORCH+cpu" --extra-index-url "$PLD_TORCH_INDEX" && return
+  fi
+  pld_pip "torch==$PLD_TORCH"
+}
+
+pld_mmcv_works() { "$PLD_PYTHON" -c 'import mmcv.ops'; }
+
+# A wheel counts only when its compiled part loads beside this torch.
+pld_mmcv_wheel() {
+  pld_pip --only-binary "${PLD_MMCV%%==*}" "$PLD_MMCV" || return 1
+  pld_mmcv_works && return 0
+  echo "The wheel was compiled against another torch: removed, compiling instead."
+  "$PLD_PYTHON" -m pip uninstall -y "${PLD_MMCV%%==*}"
+  return 1
+}
+
+# --no-build-isolation: it must compile against this environment's torch. pip keeps the
+# wheel that it builds, so this happens once for a torch version.
+pld_mmcv_compile() {
+  MAX_JOBS=${MAX_JOBS:-$(pld_cores)} pld_pip --no-build-isolation --no-binary "${PLD_MMCV%%==*}" "$PLD_MMCV" &&
+    pld_mmcv_works
+}
+
+pld_cores() { nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1; }
+
+pld_install_mmcv() {
+  pld_step "$PLD_MMCV, a ready wheel if pip finds one" "5 s" pld_mmcv_wheel && return
+  command -v c++ >/dev/null || command -v g++ >/dev/null ||
+    pld_fail "pip has no wheel of $PLD_MMCV for this Python, and there is no C++ compiler to build one." \
+      "Install one (Debian, Ubuntu: apt-get install build-essential python3-dev), or offer a wheel with PIP_FIND_LINKS=FOLDER; then run the same command again."
+  if pld_gpu && ! command -v nvcc >/dev/null && [ ! -x "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" ]; then
+    pld_fail "pip has no wheel of $PLD_MMCV for this Python, and compiling it for the GPU needs nvcc, which is not here." \
+      "Install the CUDA toolkit of this torch's version, or offer a wheel with PIP_FIND_LINKS=FOLDER, or use the CPU with CUDA_VISIBLE_DEVICES= in front of the command."
+  fi
+  pld_say "  No wheel: $PLD_MMCV is compiled now, about 11 minutes on two cores, once (pip keeps the result)."
+  pld_step "compiling $PLD_MMCV with $(pld_cores) processes" "11 minutes" pld_mmcv_compile ||
+    pld_fail "Compiling $PLD_MMCV failed; the whole output is in $PLD_LOG." \
+      "The last lines name the cause (often a missing compiler or Python.h: apt-get install build-essential python3-dev). Run the same command again afterwards." log
+}
+
+# The requirements of setup.py but torch and mm*, which have their own steps.
+pld_requirements() {
+  "$PLD_PYTHON" -c '
+import runpy
+lists = runpy.run_path("setup.py", run_name="requirements")
+wanted = lists["CORE"] + lists["EXTRAS"]["fast"] + lists["EXTRAS"]["dev"]
+print("\n".join(line for line in wanted if not line.startswith("torch")))'
+}
+
+pld_install_requirements() {
+  local wanted=() line
+  while IFS= read -r line; do wanted+=("$line"); done < <(pld_requirements)
+  pld_pip "${wanted[@]}"
+}
+
+pld_install_package() { pld_pip --no-deps --no-build-isolation -e .; }
+
+# Sets PLD_PREFIX and PLD_PYTHON; makes the virtual environment when none is active.
+pld_find_python() {
+  PLD_PREFIX=${VIRTUAL_ENV:-}
+  if [ -z "$PLD_PREFIX" ] && [ -n "${CONDA_PREFIX:-}" ] && [ "${CONDA_DEFAULT_ENV:-base}" != base ]; then
+    PLD_PREFIX=$CONDA_PREFIX
+  fi
+  if [ -z "$PLD_PREFIX" ]; then
+    PLD_PREFIX=$PLD_ROOT/${PLD_VENV:-.venv}
+    if ! "$PLD_PREFIX/bin/python" -m pip --version >/dev/null 2>&1; then
+      local maker=${PYTHON:-} candidate
+      for candidate in python3 python3.13 python3.12 python3.11 python3.10; do
+        [ -n "$maker" ] && break
+        "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && maker=$candidate
+      done
+      [ -n "$maker" ] || pld_fail "No Python 3.10 or newer was found." "Install one, or name it: PYTHON=/path/to/python bash $0"
+      pld_say "Setting up a virtual environment in $PLD_PREFIX (nothing outside of it is changed):"
+      pld_step "virtual environment ($("$maker" --version 2>&1))" "10 s" "$maker" -m venv "$PLD_PREFIX" ||
+        pld_fail "$maker cannot make a virtual environment." "Debian, Ubuntu: apt-get install python3-venv; then run the same command again." log
+    fi
+  fi
+  PLD_PYTHON=$PLD_PREFIX/bin/python
+  export VIRTUAL_ENV=$PLD_PREFIX PATH="$PLD_PREFIX/bin:$PATH"
+  "$PLD_PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+    pld_fail "The active environment $PLD_PREFIX has no Python 3.10 or newer." "Activate another one, or deactivate it and a .venv is made here."
+}
+
+pld_line() { printf '%s' "$PLD_HAS" | tr '\n' ' '; }
+
+# What the finished set-up depends on: this place, these files, these versions.
+pld_key() {
+  printf '%s | %s | %s\n' "$PLD_ROOT" "$(pld_line)" \
+    "$(cat "$PLD_ROOT/setup.py" "$PLD_ROOT/pld_mmdet/__init__.py" "$PLD_ROOT/tools/_env.sh" | cksum)"
+}
+
+pld_setup() {
+  local began=$SECONDS stamp again="Run the same command again: it goes on where it stopped. The whole output: $PLD_LOG"
+  mkdir -p "$PLD_ROOT/work_dirs"
+  if command -v flock >/dev/null; then # two set-ups at a time would break each other
+    exec 9>"$PLD_ROOT/work_dirs/.setup.lock"
+    flock -n 9 || { pld_say "Another set-up is running here; waiting for it."; flock 9; }
+  fi
+  : >"$PLD_LOG"
+  trap pld_stop_ticker EXIT
+  pld_find_python
+  pld_survey
+  stamp=$PLD_PREFIX/.pld-mmdet-setup
+  if [ "$(cat "$stamp" 2>/dev/null)" != "$(pld_key)" ]; then
+    pld_say "Installing what is missing into $PLD_PREFIX:"
+    if ! pld_has torch; then
+      pld_step "torch $PLD_TORCH" "1 minute" pld_install_torch ||
+        pld_fail "torch $PLD_TORCH could not be installed." "$again Another version: PLD_TORCH=2.x.y in front of the command." log
+    fi
+    if ! pld_has "$PLD_MMCV"; then
+      # Old setuptools: mmcv's setup.py imports pkg_resources.
+      pld_step "build tools" "5 s" pld_pip 'setuptools<80' wheel ninja ||
+        pld_fail "The build tools could not be installed." "$again" log
+      pld_has "$PLD_MMENGINE" || pld_step "$PLD_MMENGINE" "20 s" pld_pip "$PLD_MMENGINE" ||
+        pld_fail "$PLD_MMENGINE could not be installed." "$again" log
+      pld_install_mmcv
+    fi
+    pld_has "$PLD_MMDET" || pld_step "$PLD_MMDET" "20 s" pld_pip "$PLD_MMDET" ||
+      pld_fail "$PLD_MMDET could not be installed." "$again" log
+    pld_step "requirements of this package and its tests" "20 s" pld_install_requirements ||
+      pld_fail "The requirements of setup.py could not be installed." "$again" log
+    pld_step "this package (editable)" "5 s" pld_install_package ||
+      pld_fail "pld-mmdet could not be installed." "$again" log
+    pld_step "does everything import?" "10 s" "$PLD_PYTHON" -c 'import torch, mmcv.ops, mmdet, pld_mmdet.registry' ||
+      pld_fail "The packages are installed but do not import together." "See the last lines above. A fresh environment helps: deactivate, and run the same command again." log
+    pld_survey
+    pld_key >"$stamp"
+    pld_say "The environment is ready after $((SECONDS - began)) s: $(pld_line)"
+  fi
+  if command -v flock >/dev/null; then exec 9>&-; fi
+  trap - EXIT
+}

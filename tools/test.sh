@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Sets up the environment (see _env.sh), then runs the linters, the import contracts and
+# the tests. Arguments go to pytest:  bash tools/test.sh tests/detection -k lpld
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/_env.sh"
+pld_setup
+cd "$PLD_ROOT"
+# Two single-threaded processes beat one with two threads by far on small models.
+export OMP_NUM_THREADS=1
+failed=0
+check() {
+  printf '%s: ' "$*"
+  if output=$("$@" 2>&1); then
+    echo ok
+  else
+    printf 'FAILED\n%s\n' "$output"
+    failed=1
+  fi
+}
+check ruff check . --output-format concise --quiet
+check ruff format --check .
+check lint-imports --no-logo
+if [ "$failed" = 1 ]; then
+  echo "The checks above failed, so this command will fail whatever the tests say."
+fi
+parallel=()
+if python -c 'import xdist' 2>/dev/null; then
+  workers=$(pld_cores)
+  parallel=(-n "$((workers < 4 ? workers : 4))")
+fi
+code=0
+python -m pytest ${parallel[@]+"${parallel[@]}"} "$@" || code=$?
+if [ "$code" = 0 ]; then exit "$failed"; fi
+exit "$code"
