@@ -1,0 +1,304 @@
+"""Read what ``tools/reproduce.py`` left in a run directory.
+
+``RUN_DIR/result.json`` names the rows and holds their numbers;
+``RUN_DIR/seed_<s>/<row>/`` is the work directory of the row's training and holds
+``metrics_<evaluation>.json`` for each evaluation. Anything may be missing: what is not
+there becomes a sentence in :attr:`Run.missing` and never a number.
+"""
+
+import json
+import math
+import re
+import statistics
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pld_mmdet.errors import UserError
+
+# Order, title and one line for the rows of the founding chain.
+KNOWN_ROWS = {
+    "source": ("Source only", "Trained on clear images with labels; never saw fog."),
+    "adabn": (
+        "AdaBN",
+        "Source detector; batch-norm statistics measured again on unlabelled foggy"
+        " images, no training.",
+    ),
+    "mean_teacher_no_adabn": (
+        "Mean Teacher, no AdaBN",
+        "The teacher's confident boxes train a student on foggy images; statistics"
+        " stay those of clear images.",
+    ),
+    "mean_teacher": (
+        "Mean Teacher",
+        "AdaBN first, then the teacher's confident boxes train the student.",
+    ),
+    "lpld": (
+        "LPLD",
+        "Mean Teacher that also distils the teacher's low-confidence proposals.",
+    ),
+    "oracle": (
+        "Oracle",
+        "Trained on foggy images with labels: the room there is, not a method.",
+    ),
+}
+ADAPTED = ("lpld", "mean_teacher", "adabn")
+
+
+@dataclass
+class Row:
+    """One row of the table.
+
+    Attributes:
+        metrics: evaluation -> seed -> metric -> fraction.
+        work_dirs: seed -> work directory of its training.
+        minutes: Mean minutes of one seed, None when not recorded.
+    """
+
+    name: str
+    title: str
+    meaning: str
+    config: str = ""
+    minutes: float | None = None
+    commands: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, dict[int, dict[str, float]]] = field(default_factory=dict)
+    work_dirs: dict[int, Path] = field(default_factory=dict)
+
+    def values(self, evaluation: str, key: str) -> dict[int, float]:
+        """Seed -> value of one metric; only seeds that have a number."""
+        found = self.metrics.get(evaluation, {})
+        return {
+            seed: numbers[key]
+            for seed, numbers in sorted(found.items())
+            if isinstance(numbers.get(key), int | float) and math.isfinite(numbers[key])
+        }
+
+
+@dataclass
+class Run:
+    """All that the report says about a run directory."""
+
+    path: Path
+    name: str
+    rows: list[Row]
+    seeds: list[int]
+    facts: dict[str, str]
+    command: str = ""
+    missing: list[str] = field(default_factory=list)
+
+    def row(self, name: str) -> Row | None:
+        """The row of that name, if it is there."""
+        return next((row for row in self.rows if row.name == name), None)
+
+    @property
+    def target(self) -> str:
+        """The evaluation the table is about: ``fog`` when there is one."""
+        return self._evaluation("fog", last=True)
+
+    @property
+    def source(self) -> str:
+        """The evaluation on the domain the source detector was trained on."""
+        return self._evaluation("clear", last=False)
+
+    def _evaluation(self, usual: str, last: bool) -> str:
+        seen = [name for row in self.rows for name in row.metrics]
+        return usual if usual in seen or not seen else seen[-1 if last else 0]
+
+    def adapted(self) -> Row | None:
+        """The row shown as "repaired": LPLD, else Mean Teacher, else AdaBN.
+
+        A fixed rule, so that the headline is not the best of several numbers.
+        """
+        for name in ADAPTED:
+            row = self.row(name)
+            if row and row.values(self.target, "coco/AP50"):
+                return row
+        return None
+
+
+def spread(values: dict[int, float]) -> tuple[float, float | None]:
+    """Mean and sample standard deviation (None for a single seed)."""
+    numbers = list(values.values())
+    return statistics.fmean(numbers), (
+        statistics.stdev(numbers) if len(numbers) > 1 else None
+    )
+
+
+def collect(run_dir: str | Path) -> Run:
+    """Read a run directory.
+
+    Args:
+        run_dir: What ``tools/reproduce.py --out`` wrote; it may be unfinished.
+
+    Raises:
+        UserError: If the directory does not exist or holds nothing of a run.
+    """
+    path = Path(run_dir)
+    if not path.is_dir():
+        raise UserError(
+            f"There is no run directory {path}.",
+            "Make one: python tools/reproduce.py configs/lpld/foggy_streets.py"
+            f" --out {path}",
+        )
+    result_file = path / "result.json"
+    result = _read(result_file) if result_file.is_file() else {}
+    seeds = sorted(
+        {int(seed) for seed in result.get("seeds", [])}
+        | {int(match[1]) for p in path.iterdir() if (match := _SEED.match(p.name))}
+    )
+    rows = [_row(entry) for entry in result.get("rows", [])]
+    named = {row.name for row in rows}
+    for name in sorted(_work_dirs(path, seeds) - named, key=_rank):
+        rows.append(_row({"name": name}))
+    if not rows:
+        raise UserError(
+            f"{path} holds neither result.json nor seed_<n>/<row> folders.",
+            "Give the folder that tools/reproduce.py wrote (its --out).",
+        )
+    for row in rows:
+        _add_files(row, path, seeds)
+    run = Run(
+        path=path,
+        name=str(result.get("name") or path.resolve().name),
+        rows=rows,
+        seeds=seeds,
+        facts=_facts(result, rows, path),
+        command=str(result.get("command", "")),
+        missing=[str(line) for line in result.get("missing", [])],
+    )
+    if not result:
+        run.missing.append("result.json is not there: the run has not finished.")
+    run.missing += _gaps(run)
+    return run
+
+
+_SEED = re.compile(r"seed_(\d+)$")
+
+
+def _row(entry: dict) -> Row:
+    name = str(entry["name"])
+    title, meaning = KNOWN_ROWS.get(name, (name.replace("_", " "), ""))
+    metrics = {
+        evaluation: {int(seed): dict(v) for seed, v in found.get("seeds", {}).items()}
+        for evaluation, found in entry.get("evaluate", {}).items()
+    }
+    return Row(
+        name=name,
+        title=title,
+        meaning=str(entry.get("description") or meaning),
+        config=str(entry.get("config") or ""),
+        minutes=entry.get("minutes"),
+        commands={str(k): str(v) for k, v in (entry.get("commands") or {}).items()},
+        metrics=metrics,
+    )
+
+
+def _add_files(row: Row, path: Path, seeds: list[int]) -> None:
+    minutes = []
+    for seed in seeds:
+        folder = path / f"seed_{seed}" / row.name
+        if not folder.is_dir():
+            continue
+        row.work_dirs[seed] = folder
+        for file in sorted(folder.glob("metrics_*.json")):
+            evaluation = file.stem.removeprefix("metrics_")
+            content = _read(file)
+            per_seed = row.metrics.setdefault(evaluation, {})
+            per_seed.setdefault(seed, content.get("metrics", {}))
+            if content.get("command"):
+                row.commands.setdefault(f"evaluate {evaluation}", content["command"])
+        record = folder / "run.json"
+        if record.is_file():
+            content = _read(record)
+            if content.get("command"):
+                row.commands.setdefault("train", content["command"])
+            if isinstance(content.get("minutes"), int | float):
+                minutes.append(content["minutes"])
+    if row.minutes is None and minutes:
+        row.minutes = statistics.fmean(minutes)
+
+
+def _work_dirs(path: Path, seeds: list[int]) -> set[str]:
+    """Rows that have a folder with results or a training in it."""
+    return {
+        folder.name
+        for seed in seeds
+        if (path / f"seed_{seed}").is_dir()
+        for folder in (path / f"seed_{seed}").iterdir()
+        if folder.is_dir()
+        and (any(folder.glob("metrics_*.json")) or (folder / "run.json").is_file())
+    }
+
+
+def _rank(name: str) -> tuple[int, str]:
+    known = list(KNOWN_ROWS)
+    return (known.index(name) if name in known else len(known), name)
+
+
+def _facts(result: dict, rows: list[Row], path: Path) -> dict[str, str]:
+    """What stands in the "how it was made" list, as text."""
+    records = [
+        _read(folder / "run.json")
+        for row in rows
+        for folder in row.work_dirs.values()
+        if (folder / "run.json").is_file()
+    ]
+    first = records[0] if records else {}
+    commit = result.get("commit") or first.get("commit")
+    facts = {}
+    if commit:
+        dirty = result.get("dirty", first.get("dirty"))
+        facts["commit"] = str(commit) + (" + uncommitted changes" if dirty else "")
+    machine = result.get("machine") or first.get("machine")
+    if machine:
+        facts["machine"] = _plain(machine)
+    minutes = result.get("minutes")
+    if isinstance(minutes, int | float):
+        facts["minutes"] = f"{minutes:.1f}"
+    for key in ("started", "finished"):
+        if result.get(key):
+            facts[key] = str(result[key])
+    versions = result.get("versions") or first.get("versions")
+    if versions:
+        facts["versions"] = _plain(versions)
+    data = result.get("data") or first.get("data")
+    if data:
+        facts["data"] = _plain(data)
+    return facts
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        parts = [f"{k} {_plain(v)}" for k, v in value.items() if v not in (None, "")]
+        return ", ".join(parts)
+    if isinstance(value, list | tuple):
+        return ", ".join(_plain(v) for v in value)
+    return str(value)
+
+
+def _gaps(run: Run) -> list[str]:
+    lines = []
+    for name, (title, _) in KNOWN_ROWS.items():
+        if run.row(name) is None:
+            lines.append(f"{title}: this row was not run.")
+    for row in run.rows:
+        if not row.metrics.get(run.target):
+            lines.append(f"{row.title}: no result on {run.target} yet.")
+            continue
+        absent = [s for s in run.seeds if s not in row.metrics[run.target]]
+        if absent:
+            seeds = ", ".join(map(str, absent))
+            lines.append(f"{row.title}: no result on {run.target} for seed {seeds}.")
+    return lines
+
+
+def _read(file: Path) -> dict:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{file} is not complete json (line {error.lineno}).",
+            "It was probably cut off: delete it and run the same reproduce command.",
+        ) from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} does not hold a json object.", "Delete it, run again.")
+    return content
