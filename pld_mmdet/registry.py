@@ -8,7 +8,6 @@ asks for it.
 
 from mmengine import registry as root
 
-_HOOKS = ["pld_mmdet.engine.hooks"]
 _ENGINE = ["pld_mmdet.engine"]
 _DETECTION = ["pld_mmdet.detection"]
 
@@ -20,8 +19,8 @@ def _child(name: str, parent: root.Registry, locations: list[str]) -> root.Regis
 MODELS = _child("model", root.MODELS, _DETECTION)
 TRANSFORMS = _child("transform", root.TRANSFORMS, _DETECTION)
 METRICS = _child("metric", root.METRICS, _DETECTION)
-HOOKS = _child("hook", root.HOOKS, _HOOKS + _DETECTION)
-LOOPS = _child("loop", root.LOOPS, _ENGINE)
+HOOKS = _child("hook", root.HOOKS, ["pld_mmdet.engine.hooks"])
+LOOPS = _child("loop", root.LOOPS, ["pld_mmdet.engine.loops"])
 RUNNERS = _child("runner", root.RUNNERS, _ENGINE)
 DATA_SAMPLERS = _child("data sampler", root.DATA_SAMPLERS, _ENGINE)
 DATASETS = _child("dataset", root.DATASETS, _ENGINE + _DETECTION)

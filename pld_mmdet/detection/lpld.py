@@ -1,0 +1,384 @@
+"""LPLD: low-confidence pseudo label distillation (Yoon et al., ECCV 2024).
+
+Numbers and order of work follow the released code (repository LPLD, commit 61192a05).
+Deviations, none of which changes a value for the released batch of one image:
+the teacher runs without autograd; the KL uses log-softmax, so that a saturated logit
+stays finite; the kept rows of all images of a batch are pooled and N counts them all;
+the teacher's RoI head runs once and not twice.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import bbox2roi, bbox_overlaps
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from pld_mmdet.detection.mean_teacher import (
+    MeanTeacherSFOD,
+    PseudoLabels,
+    high_confidence,
+    map_to_strong,
+)
+from pld_mmdet.distill.feature_tap import FeatureTap
+from pld_mmdet.errors import UserError
+from pld_mmdet.registry import MODELS
+
+__all__ = [
+    "LPLD",
+    "decode_argmax_boxes",
+    "feature_distance",
+    "high_confidence",
+    "lpld_loss",
+    "mine_low_confidence",
+]
+
+# exp(dw) and exp(dh) are capped so that a stray delta cannot overflow. The released
+# decoder caps from above only, mmdet's from both sides.
+MAX_LOG_RATIO = math.log(1000.0 / 16)
+
+
+@torch.no_grad()
+def decode_argmax_boxes(
+    proposals: Tensor,
+    logits: Tensor,
+    deltas: Tensor,
+    stds: tuple[float, ...] = (0.1, 0.1, 0.2, 0.2),
+    means: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0),
+) -> Tensor:
+    """Each proposal, refined by the deltas of its arg-max class.
+
+    Args:
+        proposals: [P, 4] in pixels.
+        logits: [P, C + 1], background last.
+        deltas: [P, 4C] class-specific, or [P, 4] class-agnostic.
+        stds: Normalisation of the deltas.
+        means: Normalisation of the deltas.
+
+    Returns:
+        [P, 4] boxes, not clipped to the image; the raw proposal where background wins.
+    """
+    num_classes = logits.shape[1] - 1
+    winner = logits.argmax(dim=1)
+    foreground = winner < num_classes
+    if deltas.shape[1] != 4:
+        index = winner.clamp(max=num_classes - 1)[:, None, None].expand(-1, 1, 4)
+        deltas = deltas.view(-1, num_classes, 4).gather(1, index).squeeze(1)
+    deltas = deltas * deltas.new_tensor(stds) + deltas.new_tensor(means)
+    size = proposals[:, 2:] - proposals[:, :2]
+    centre = proposals[:, :2] + 0.5 * size + deltas[:, :2] * size
+    half = 0.5 * size * deltas[:, 2:].clamp(max=MAX_LOG_RATIO).exp()
+    refined = torch.cat([centre - half, centre + half], dim=1)
+    return torch.where(foreground[:, None], refined, proposals)
+
+
+@torch.no_grad()
+def mine_low_confidence(
+    logits: Tensor,
+    boxes: Tensor,
+    high_boxes: Tensor,
+    max_iou: float = 0.4,
+    min_certainty: float = 0.9,
+    max_background: float = 0.99,
+) -> Tensor:
+    """Which proposals of one image are low-confidence pseudo labels (LPL).
+
+    A proposal is kept when it overlaps no confident box, when the teacher is sure
+    *which* class it would be, and when it is not almost surely background. There is no
+    threshold on the class score itself.
+
+    Args:
+        logits: [P, C + 1] of the teacher, background last.
+        boxes: [P, 4] from :func:`decode_argmax_boxes`.
+        high_boxes: [G, 4] confident boxes of the same image. With G = 0 nothing is
+            covered; the early return of the released code is :class:`LPLD`'s
+            ``mine_without_high``.
+        max_iou: Largest IoU with a confident box, inclusive.
+        min_certainty: Smallest maximum of the softmax without background, inclusive.
+        max_background: Largest probability of background, inclusive.
+
+    Returns:
+        bool [P].
+    """
+    return _is_informative(logits, min_certainty, max_background) & _is_uncovered(
+        boxes, high_boxes, max_iou
+    )
+
+
+def _is_informative(logits: Tensor, certainty: float, background: float) -> Tensor:
+    logits = logits.float()
+    return (logits[:, :-1].softmax(1).amax(1) >= certainty) & (
+        logits.softmax(1)[:, -1] <= background
+    )
+
+
+def _is_uncovered(boxes: Tensor, high_boxes: Tensor, max_iou: float) -> Tensor:
+    if len(high_boxes) == 0:
+        return boxes.new_ones(len(boxes), dtype=torch.bool)
+    return bbox_overlaps(boxes, high_boxes).amax(1) <= max_iou
+
+
+@torch.no_grad()
+def feature_distance(student_features: Tensor, teacher_features: Tensor) -> Tensor:
+    """``1 - cosine`` of pooled RoI features: [N, D], [N, D] -> [N] in [0, 2], detached.
+
+    The larger the distance between the two views, the larger the weight.
+    """
+    return 1.0 - F.cosine_similarity(
+        student_features.float(), teacher_features.float(), dim=1
+    )
+
+
+def lpld_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    weight: Tensor | None = None,
+    loss_weight: float = 0.1,
+) -> Tensor:
+    """Distil the teacher's class relation into the student at the mined boxes.
+
+    ``loss_weight / N * sum_i w_i KL(t_i || softmax(z_S,i))``, where ``t_i`` is the
+    teacher's softmax *without* background and 1e-9 in the background's place, while
+    the student's softmax keeps all columns: that is what pushes its background down.
+
+    Args:
+        student_logits: [N, C + 1] of the mined boxes, background last. Gets gradient.
+        teacher_logits: [N, C + 1]; detached.
+        weight: [N] from :func:`feature_distance`; detached. None counts as 1.
+        loss_weight: 0.1 in the released code.
+
+    Returns:
+        Scalar; 0 (with a gradient of 0) when N = 0. N is a count, not a sum of weights.
+    """
+    if len(student_logits) == 0:
+        return student_logits.sum() * 0.0
+    with torch.no_grad():
+        target = teacher_logits[:, :-1].float().softmax(dim=1)
+        target = torch.cat([target, torch.full_like(target[:, :1], 1e-9)], dim=1)
+    log_student = student_logits.float().log_softmax(dim=1)
+    divergence = F.kl_div(log_student, target, reduction="none").sum(dim=1)
+    if weight is not None:
+        divergence = divergence * weight.detach()
+    return loss_weight * divergence.mean()
+
+
+@MODELS.register_module()
+class LPLD(MeanTeacherSFOD):
+    """Mean Teacher plus distillation at low-confidence proposals.
+
+    The teacher's one prediction pass is tapped: its proposals, logits, deltas and the
+    input of its classification layer serve the detections and the mining alike. The
+    student runs its RoI head on the mined boxes only.
+
+    Args:
+        detector: Config of any two-stage mmdet detector with a softmax box head.
+        lpl_max_iou: See :func:`mine_low_confidence` (released code: 0.4).
+        lpl_min_certainty: See :func:`mine_low_confidence` (released code: 0.9).
+        lpl_max_background: See :func:`mine_low_confidence` (released code: 0.99).
+        lpl_loss_weight: 0 gives Mean Teacher bit for bit (released code: 0.1).
+        mine_without_high: Also mine in images without a confident box. The released
+            code returns early there.
+        stage: Stage that mines in a cascade of box heads; its own logits and its own
+            input boxes are used. Irrelevant for a single head.
+        **kwargs: See :class:`MeanTeacherSFOD`.
+
+    Raises:
+        UserError: The detector has no proposals or no softmax box head.
+    """
+
+    def __init__(
+        self,
+        detector: dict,
+        *,
+        lpl_max_iou: float = 0.4,
+        lpl_min_certainty: float = 0.9,
+        lpl_max_background: float = 0.99,
+        lpl_loss_weight: float = 0.1,
+        mine_without_high: bool = False,
+        stage: int = -1,
+        **kwargs,
+    ) -> None:
+        super().__init__(detector, **kwargs)
+        self.lpl_max_iou = lpl_max_iou
+        self.lpl_min_certainty = lpl_min_certainty
+        self.lpl_max_background = lpl_max_background
+        self.lpl_loss_weight = lpl_loss_weight
+        self.mine_without_high = mine_without_high
+        self.stage = stage
+        _check_two_stage(self.student)
+
+    def loss(
+        self,
+        batch_inputs: dict[str, Tensor],
+        batch_data_samples: dict[str, list[DetDataSample]],
+    ) -> dict[str, Tensor]:
+        """Mean Teacher's losses and ``loss_lpl``; see the base class."""
+        if self.lpl_loss_weight == 0:
+            return super().loss(batch_inputs, batch_data_samples)
+        high, proposals, keep = self._teacher_pass(
+            batch_inputs["weak"], batch_data_samples["weak"]
+        )
+        low = _split(proposals, keep, len(high))
+        self._count(high=high, low=low)
+        extractor, _ = _box_head(self.student, self.stage)
+        with FeatureTap(extractor=extractor) as tap:
+            losses = self.student_loss(high, batch_inputs, batch_data_samples)
+        if tap.called("extractor") and any(len(mined) for mined in low):
+            features = tap.inputs("extractor")[0]
+            losses["loss_lpl"] = self._distil(features, low, batch_data_samples)
+        else:
+            losses["loss_lpl"] = batch_inputs["strong"].new_zeros(())
+        return losses
+
+    @torch.no_grad()
+    def pseudo_labels(
+        self, weak_inputs: Tensor, weak_samples: list[DetDataSample]
+    ) -> PseudoLabels:
+        """Confident detections, mined and dropped proposals of the teacher.
+
+        ``low`` and ``dropped`` hold per proposal: ``bboxes`` (the proposal),
+        ``decoded``, ``scores`` and ``labels`` (best class without background),
+        ``logits`` [C + 1] and ``features`` [D].
+        """
+        high, proposals, keep = self._teacher_pass(weak_inputs, weak_samples)
+        return PseudoLabels(
+            high,
+            low=_split(proposals, keep, len(high)),
+            dropped=_split(proposals, ~keep, len(high)),
+        )
+
+    @torch.no_grad()
+    def _teacher_pass(
+        self, weak_inputs: Tensor, weak_samples: list[DetDataSample]
+    ) -> tuple[list[InstanceData], InstanceData, Tensor]:
+        """Predict once; return HPL per image, all proposals pooled, and who is LPL."""
+        extractor, head = _box_head(self.teacher, self.stage)
+        with FeatureTap(rois=extractor, cls=head.fc_cls, reg=head.fc_reg) as tap:
+            detections = self._teacher_detections(weak_inputs, weak_samples)
+        high = [high_confidence(d, self.hpl_threshold) for d in detections]
+        if not tap.called("cls"):  # no proposal in the whole batch
+            nothing = _no_proposals(weak_inputs, self.num_classes)
+            return high, nothing, nothing.labels.bool()
+        rois, logits = tap.inputs("rois")[1], tap.output("cls")
+        coder = head.bbox_coder
+        decoded = decode_argmax_boxes(
+            rois[:, 1:], logits, tap.output("reg"), coder.stds, coder.means
+        )
+        keep = _is_informative(logits, self.lpl_min_certainty, self.lpl_max_background)
+        keep &= self._uncovered(rois[:, 0], decoded, high)
+        labels = logits[:, :-1].argmax(1)
+        proposals = InstanceData(
+            image=rois[:, 0].long(),
+            bboxes=rois[:, 1:],
+            decoded=decoded,
+            scores=logits.softmax(1).gather(1, labels[:, None]).squeeze(1),
+            labels=labels,
+            logits=logits,
+            features=tap.inputs("cls")[0],
+        )
+        return high, proposals, keep
+
+    def _uncovered(
+        self, image_of: Tensor, decoded: Tensor, high: list[InstanceData]
+    ) -> Tensor:
+        """[P] bool over all images at once; only boxes of the same image count."""
+        counts = image_of.new_tensor([len(h) for h in high])
+        has_high = counts[image_of.long()] > 0
+        high_boxes = torch.cat([h.bboxes for h in high])
+        if len(high_boxes):
+            owner = torch.arange(len(high), device=image_of.device).repeat_interleave(
+                counts.long(), output_size=len(high_boxes)
+            )
+            overlap = bbox_overlaps(decoded, high_boxes)
+            overlap.masked_fill_(image_of[:, None] != owner, 0.0)
+            uncovered = overlap.amax(1) <= self.lpl_max_iou
+        else:
+            uncovered = torch.ones_like(has_high)
+        return uncovered if self.mine_without_high else uncovered & has_high
+
+    def _distil(
+        self,
+        features: tuple[Tensor, ...],
+        low: list[InstanceData],
+        batch_data_samples: dict[str, list[DetDataSample]],
+    ) -> Tensor:
+        views = zip(low, batch_data_samples["weak"], batch_data_samples["strong"])
+        rois = bbox2roi(
+            [map_to_strong(i.bboxes, weak, strong) for i, weak, strong in views]
+        )
+        _, head = _box_head(self.student, self.stage)
+        with FeatureTap(cls=head.fc_cls) as tap:
+            logits = _run_box_head(self.student, self.stage, features, rois)
+        weight = feature_distance(
+            tap.inputs("cls")[0], torch.cat([i.features for i in low])
+        )
+        teacher_logits = torch.cat([i.logits for i in low])
+        return lpld_loss(logits, teacher_logits, weight, self.lpl_loss_weight)
+
+
+def _box_head(detector: nn.Module, stage: int) -> tuple[nn.Module, nn.Module]:
+    """RoI extractor and box head, those of ``stage`` in a cascade."""
+    extractor = detector.roi_head.bbox_roi_extractor
+    head = detector.roi_head.bbox_head
+    if isinstance(head, nn.ModuleList):
+        return extractor[stage], head[stage]
+    return extractor, head
+
+
+def _run_box_head(
+    detector: nn.Module, stage: int, features: tuple[Tensor, ...], rois: Tensor
+) -> Tensor:
+    """Class logits [N, C + 1] of the box head on given RoIs [N, 5]."""
+    roi_head = detector.roi_head
+    if isinstance(roi_head.bbox_head, nn.ModuleList):
+        stage = range(len(roi_head.bbox_head))[stage]
+        return roi_head._bbox_forward(stage, features, rois)["cls_score"]
+    return roi_head._bbox_forward(features, rois)["cls_score"]
+
+
+def _split(
+    proposals: InstanceData, chosen: Tensor, num_images: int
+) -> list[InstanceData]:
+    """The chosen rows of pooled proposals, one entry an image."""
+    rows = proposals[chosen.nonzero().squeeze(1)]
+    ends = torch.bincount(rows.image, minlength=num_images).cumsum(0).tolist()
+    return [rows[a:b] for a, b in zip([0, *ends], ends)]
+
+
+def _no_proposals(like: Tensor, num_classes: int) -> InstanceData:
+    return InstanceData(
+        image=like.new_zeros(0, dtype=torch.long),
+        bboxes=like.new_zeros(0, 4),
+        decoded=like.new_zeros(0, 4),
+        scores=like.new_zeros(0),
+        labels=like.new_zeros(0, dtype=torch.long),
+        logits=like.new_zeros(0, num_classes + 1),
+        features=like.new_zeros(0, 0),
+    )
+
+
+def _check_two_stage(detector: nn.Module) -> None:
+    name = type(detector).__name__
+    if not getattr(detector, "with_rpn", False) or not detector.with_roi_head:
+        raise UserError(
+            f"LPLD mines region proposals, and {name} has none.",
+            "Use a two-stage detector, or pld_mmdet.MeanTeacherSFOD for this one.",
+        )
+    heads = detector.roi_head.bbox_head
+    for head in heads if isinstance(heads, nn.ModuleList) else [heads]:
+        outputs = getattr(head.fc_cls, "out_features", None) if head.with_cls else None
+        if not head.with_reg or outputs != head.num_classes + 1:
+            raise UserError(
+                f"LPLD needs a box head with one softmax logit per class and one for "
+                f"background; the {type(head).__name__} of this {name} has "
+                f"{outputs} outputs for {head.num_classes} classes.",
+                "Use a box head with a softmax cross-entropy, such as Shared2FCBBoxHead.",
+            )
+        if not hasattr(head.bbox_coder, "stds"):
+            raise UserError(
+                f"LPLD decodes boxes from deltas; {name} codes them with "
+                f"{type(head.bbox_coder).__name__}.",
+                "Use DeltaXYWHBBoxCoder in the box head.",
+            )

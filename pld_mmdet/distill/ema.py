@@ -1,0 +1,125 @@
+"""The one exponential moving average (EMA) of the project.
+
+A teacher is the average of its student's past: ``teacher = keep * teacher +
+(1 - keep) * student``. What a method chooses (keep rate, unit, moment, ramp) is policy
+and lives in :class:`pld_mmdet.engine.hooks.TeacherEMAHook`; this file holds the
+arithmetic and the pairing.
+"""
+
+import torch
+from torch import Tensor, nn
+
+BUFFER_POLICIES = ("average", "copy", "keep")
+
+
+def paired_tensors(
+    teacher: nn.Module, student: nn.Module
+) -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
+    """Pair the tensors of two networks by name and shape.
+
+    Args:
+        teacher: The network that is averaged into.
+        student: The network that is read.
+
+    Returns:
+        Two lists of ``(teacher, student)`` tensors: parameters, then buffers.
+        A tensor that is shared under two names appears once.
+
+    Raises:
+        ValueError: Names or shapes differ; the message lists all of them.
+    """
+    pairs, problems = [], []
+    for kind in ("parameters", "buffers"):
+        ours = dict(getattr(teacher, f"named_{kind}")())
+        theirs = dict(getattr(student, f"named_{kind}")())
+        problems += [f"{n}: only in the teacher" for n in ours.keys() - theirs.keys()]
+        problems += [f"{n}: only in the student" for n in theirs.keys() - ours.keys()]
+        both = [n for n in ours if n in theirs]
+        problems += [
+            f"{n}: teacher {tuple(ours[n].shape)}, student {tuple(theirs[n].shape)}"
+            for n in both
+            if ours[n].shape != theirs[n].shape
+        ]
+        pairs.append([(ours[n], theirs[n]) for n in both])
+    if problems:
+        raise ValueError(
+            "teacher and student do not fit together:\n  "
+            + "\n  ".join(sorted(problems))
+        )
+    return pairs[0], pairs[1]
+
+
+@torch.no_grad()
+def ema_update(
+    teacher: nn.Module, student: nn.Module, keep: float, buffers: str = "average"
+) -> None:
+    """Move ``teacher`` towards ``student`` in place.
+
+    ``teacher = keep * teacher + (1 - keep) * student`` for every floating-point
+    parameter. Integer tensors (batch counters) cannot be averaged and are copied.
+
+    Args:
+        teacher: The network that is averaged into; its dtype and device stay.
+        student: The network that is read; it is not changed.
+        keep: The share of the teacher that stays, in [0, 1]. 1 changes nothing, 0
+            makes an exact copy. (mmdet's ``MeanTeacherHook`` names the other share:
+            its ``momentum`` is ``1 - keep``.)
+        buffers: What happens to floating-point buffers (batch-norm statistics):
+            ``'average'`` like parameters, ``'copy'`` from the student, ``'keep'``
+            leaves the teacher's buffers, integer ones included, alone.
+
+    Raises:
+        ValueError: ``keep`` or ``buffers`` is out of range, or the networks do not
+            have the same tensors; nothing has been changed then.
+
+    Example:
+        >>> teacher, student = nn.Linear(1, 1), nn.Linear(1, 1)
+        >>> _ = nn.init.constant_(teacher.weight, 1), nn.init.constant_(student.weight, 3)
+        >>> ema_update(teacher, student, keep=0.75)
+        >>> teacher.weight.item()
+        1.5
+    """
+    if not 0.0 <= keep <= 1.0:
+        raise ValueError(f"keep must lie in [0, 1], got {keep}")
+    if buffers not in BUFFER_POLICIES:
+        raise ValueError(f"buffers must be one of {BUFFER_POLICIES}, got {buffers!r}")
+    parameter_pairs, buffer_pairs = paired_tensors(teacher, student)
+    averaged, copied = [], []
+    for pair in parameter_pairs:
+        (averaged if pair[0].is_floating_point() else copied).append(pair)
+    if buffers != "keep":
+        for pair in buffer_pairs:
+            average = buffers == "average" and pair[0].is_floating_point()
+            (averaged if average else copied).append(pair)
+    for ours, theirs in copied:
+        ours.copy_(theirs)
+    _lerp(averaged, 1.0 - keep)
+
+
+def _lerp(pairs: list[tuple[Tensor, Tensor]], weight: float) -> None:
+    """``ours += weight * (theirs - ours)``: three passes of memory, not five."""
+    if not pairs or weight == 0.0:
+        return
+    ours = [o for o, _ in pairs]
+    theirs = [t.to(o) for o, t in pairs]  # no-op when dtype and device agree
+    # On a GPU the launches count, and the fused call needs few; on a CPU it gains
+    # nothing over one call a tensor.
+    if ours[0].is_cuda:
+        torch._foreach_lerp_(ours, theirs, weight)
+    else:
+        for o, t in zip(ours, theirs):
+            o.lerp_(t, weight)
+
+
+def ramped_keep(step: int, keep: float, warm_up: int = 0) -> float:
+    """Keep rate of update number ``step`` (from 0) while the average warms up.
+
+    ``min(keep, 1 - (1 + warm_up) / (step + 1 + warm_up))``: the first update copies
+    the student, later ones are an equal-weight mean until ``keep`` is reached
+    (Tarvainen and Valpola 2017; Soft Teacher's hook with its ``warm_up``).
+
+    Example:
+        >>> [round(ramped_keep(s, 0.99), 4) for s in (0, 1, 9, 1000)]
+        [0.0, 0.5, 0.9, 0.99]
+    """
+    return min(keep, 1.0 - (1 + warm_up) / (step + 1 + warm_up))

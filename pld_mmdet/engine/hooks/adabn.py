@@ -1,0 +1,103 @@
+"""AdaBN before training, as one line in any config."""
+
+import torch
+from mmengine.dist import all_reduce, get_rank, get_world_size
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import DataLoader, Subset
+
+from pld_mmdet.distill.adabn import batch_norms, estimate_batch_norm
+from pld_mmdet.distill.ema import ema_update
+from pld_mmdet.registry import HOOKS
+
+
+def adapt_batch_norm(
+    model: nn.Module, loader: DataLoader, num_images: int, branch: str = "weak"
+) -> int:
+    """Re-estimate the batch-norm statistics of ``model`` on a loader's images.
+
+    Args:
+        model: A detector, or a wrapper with ``.student`` and ``.teacher``: then the
+            student is adapted and the teacher becomes its copy.
+        loader: A training loader of unlabelled images. Its data set, batch size and
+            collate function are used, not its sampler.
+        num_images: How many images, spread evenly over the data set.
+        branch: Which view of a multi-branch batch is used.
+
+    Returns:
+        Number of adapted layers.
+    """
+    network = model.student if hasattr(model, "student") else model
+    layers = batch_norms(network)
+    dataset = loader.dataset
+    count = min(num_images, len(dataset))
+    chosen = [i * len(dataset) // count for i in range(count)]
+    chosen = chosen[get_rank() :: get_world_size()]
+    batches = DataLoader(
+        Subset(dataset, chosen),
+        batch_size=loader.batch_size,
+        collate_fn=loader.collate_fn,
+        num_workers=0,
+    )
+    # Batch norm inside a box head sees proposals, so the whole prediction has to run;
+    # for a backbone and neck their own forward is enough.
+    feature_layers = len(batch_norms(network.backbone))
+    if network.with_neck:
+        feature_layers += len(batch_norms(network.neck))
+    features_only = feature_layers == len(layers)
+
+    def forward(batch: dict) -> None:
+        data = model.data_preprocessor(batch, training=True)
+        inputs, samples = data["inputs"], data["data_samples"]
+        if isinstance(inputs, dict):
+            inputs, samples = inputs[branch], samples[branch]
+        if features_only:
+            network.extract_feat(inputs)
+        else:
+            network.predict(inputs, samples, rescale=False)
+
+    estimate_batch_norm(network, batches, forward)
+    for layer in layers:
+        all_reduce(layer.running_mean, op="mean")
+        all_reduce(layer.running_var, op="mean")
+    if network is not model:
+        ema_update(model.teacher, network, keep=0.0, buffers="copy")
+    if layers:
+        message = f"AdaBN: {len(layers)} layers re-estimated on {count} target images."
+    else:
+        message = (
+            f"AdaBN: {type(network).__name__} has no batch norm with running "
+            "statistics; there is nothing to adapt and nothing was changed."
+        )
+    print_log(message, "current")
+    return len(layers)
+
+
+@HOOKS.register_module()
+class AdaBNHook(Hook):
+    """Re-estimate batch-norm statistics on unlabelled target images, then train.
+
+    Runs once, at iteration 0; a resumed run keeps the statistics of its checkpoint.
+
+    Args:
+        num_images: How many images of the training set are used.
+        branch: Which view of a multi-branch batch is used.
+    """
+
+    # After TeacherEMAHook (NORMAL) has made the teacher a copy of the student.
+    priority = "BELOW_NORMAL"
+
+    def __init__(self, num_images: int = 200, branch: str = "weak") -> None:
+        self.num_images = num_images
+        self.branch = branch
+
+    @torch.no_grad()
+    def before_train(self, runner: Runner) -> None:
+        """Adapt the statistics; see :func:`adapt_batch_norm`."""
+        if runner.iter > 0:
+            return
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        adapt_batch_norm(model, runner.train_dataloader, self.num_images, self.branch)

@@ -1,0 +1,116 @@
+"""The EMA: arithmetic, pairing, buffers, ramp."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from pld_mmdet.distill.ema import ema_update, ramped_keep
+
+
+def pair(make=lambda: nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))):
+    torch.manual_seed(0)
+    teacher = make()
+    student = copy.deepcopy(teacher)
+    with torch.no_grad():
+        for p in student.parameters():
+            p.add_(torch.randn_like(p))
+        student[1].running_mean.add_(2.0)
+        student[1].num_batches_tracked.fill_(7)
+    return teacher, student
+
+
+def test_hand_worked_number():
+    teacher, student = nn.Linear(1, 1), nn.Linear(1, 1)
+    nn.init.constant_(teacher.weight, 1.0)
+    nn.init.constant_(student.weight, 3.0)
+    ema_update(teacher, student, keep=0.75)
+    assert teacher.weight.item() == 1.5
+    assert student.weight.item() == 3.0
+
+
+@pytest.mark.parametrize(
+    "buffers, mean", [("average", 0.5), ("copy", 2.0), ("keep", 0.0)]
+)
+def test_buffer_policy(buffers, mean):
+    teacher, student = pair()
+    ema_update(teacher, student, keep=0.75, buffers=buffers)
+    assert torch.allclose(teacher[1].running_mean, torch.full((4,), mean))
+    assert teacher[1].num_batches_tracked.item() == (0 if buffers == "keep" else 7)
+
+
+def test_keep_one_changes_nothing_and_keep_zero_copies_exactly():
+    teacher, student = pair()
+    before = copy.deepcopy(teacher.state_dict())
+    ema_update(teacher, student, keep=1.0, buffers="keep")
+    for name, value in teacher.state_dict().items():
+        assert torch.equal(value, before[name])
+    ema_update(teacher, student, keep=0.0)
+    for name, value in teacher.state_dict().items():
+        assert torch.equal(value, student.state_dict()[name])
+
+
+def test_pairs_by_name_not_by_order():
+    teacher = nn.ModuleDict(dict(a=nn.Linear(2, 2), b=nn.Linear(2, 2)))
+    student = nn.ModuleDict(dict(b=nn.Linear(2, 2), a=nn.Linear(2, 2)))
+    ema_update(teacher, student, keep=0.0)
+    assert torch.equal(teacher["a"].weight, student["a"].weight)
+    assert torch.equal(teacher["b"].weight, student["b"].weight)
+
+
+def test_misfit_is_named_and_changes_nothing():
+    teacher = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 3))
+    student = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 4), nn.BatchNorm1d(4))
+    before = copy.deepcopy(teacher.state_dict())
+    with pytest.raises(ValueError) as error:
+        ema_update(teacher, student, keep=0.5)
+    message = str(error.value)
+    assert "1.weight: teacher (3, 2), student (4, 2)" in message
+    assert "2.running_mean: only in the student" in message
+    for name, value in teacher.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_tied_tensor_moves_once():
+    def tied():
+        net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+        net[1].weight = net[0].weight
+        return net
+
+    teacher, student = tied(), tied()
+    nn.init.constant_(teacher[0].weight, 0.0)
+    nn.init.constant_(student[0].weight, 1.0)
+    ema_update(teacher, student, keep=0.5)
+    assert torch.equal(teacher[0].weight, torch.full((2, 2), 0.5))
+
+
+def test_teacher_keeps_its_dtype():
+    teacher, student = nn.Linear(2, 2), nn.Linear(2, 2).bfloat16()
+    ema_update(teacher, student, keep=0.5)
+    assert teacher.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("keep", [-0.1, 1.1])
+def test_keep_out_of_range(keep):
+    with pytest.raises(ValueError, match="keep"):
+        ema_update(nn.Linear(1, 1), nn.Linear(1, 1), keep)
+    with pytest.raises(ValueError, match="buffers"):
+        ema_update(nn.Linear(1, 1), nn.Linear(1, 1), 0.5, buffers="skip")
+
+
+def test_ramp():
+    assert ramped_keep(0, 0.99) == 0.0  # the first update is a copy
+    assert ramped_keep(1, 0.99) == 0.5
+    assert ramped_keep(9, 0.99, warm_up=10) == pytest.approx(1 - 11 / 20)
+    assert ramped_keep(10**6, 0.99) == 0.99
+    values = [ramped_keep(s, 0.999, warm_up=3) for s in range(50)]
+    assert values == sorted(values)
+
+
+def test_ramp_from_zero_is_the_plain_mean_of_the_student():
+    teacher, student = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    for step, value in enumerate([4.0, 8.0, 3.0]):
+        nn.init.constant_(student.weight, value)
+        ema_update(teacher, student, ramped_keep(step, 0.999))
+    assert teacher.weight.item() == pytest.approx(5.0)
