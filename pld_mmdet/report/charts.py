@@ -81,7 +81,8 @@ def bar_groups(
 
     parts = [
         f'<line class="grid" x1="{left}" x2="{width}" y1="{y(t):.1f}" y2="{y(t):.1f}"/>'
-        f'<text class="tick" x="{left - 6}" y="{y(t) + 4:.1f}" text-anchor="end">{t}</text>'
+        f'<text class="tick" x="{left - 6}" y="{y(t) + 4:.1f}"'
+        f' text-anchor="end">{t}</text>'
         for t in range(0, high + 1, 20)
     ]
     for g, name in enumerate(groups):
@@ -151,7 +152,8 @@ def line_chart(
         if len(points) == 1:
             (x, y), *_ = points
             parts.append(
-                f'<circle class="fill {colour}" cx="{px(x):.1f}" cy="{py(y):.1f}" r="3"/>'
+                f'<circle class="fill {colour}" cx="{px(x):.1f}"'
+                f' cy="{py(y):.1f}" r="3"/>'
             )
             continue
         path = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in points)

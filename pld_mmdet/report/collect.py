@@ -49,6 +49,7 @@ class Row:
     """One row of the table.
 
     Attributes:
+        title: As in the experiment; ``short`` is what charts and sentences say.
         metrics: evaluation -> seed -> metric -> fraction.
         work_dirs: seed -> work directory of its training.
         minutes: Mean minutes of one seed, None when not recorded.
@@ -56,6 +57,7 @@ class Row:
 
     name: str
     title: str
+    short: str
     meaning: str
     config: str = ""
     minutes: float | None = None
@@ -83,6 +85,7 @@ class Run:
     seeds: list[int]
     facts: dict[str, str]
     command: str = ""
+    quick: bool = False
     missing: list[str] = field(default_factory=list)
 
     def row(self, name: str) -> Row | None:
@@ -147,8 +150,8 @@ def collect(run_dir: str | Path) -> Run:
     )
     rows = [_row(entry) for entry in result.get("rows", [])]
     named = {row.name for row in rows}
-    for name in sorted(_work_dirs(path, seeds) - named, key=_rank):
-        rows.append(_row({"name": name}))
+    rows += [_row({"name": name}) for name in sorted(_work_dirs(path, seeds) - named)]
+    rows.sort(key=lambda row: _rank(row.name))
     if not rows:
         raise UserError(
             f"{path} holds neither result.json nor seed_<n>/<row> folders.",
@@ -163,7 +166,13 @@ def collect(run_dir: str | Path) -> Run:
         seeds=seeds,
         facts=_facts(result, rows, path),
         command=str(result.get("command", "")),
-        missing=[str(line) for line in result.get("missing", [])],
+        quick=bool(result.get("quick")),
+        # Untested rows are named below, with their titles.
+        missing=[
+            str(line)
+            for line in result.get("missing", [])
+            if not str(line).endswith("not tested yet")
+        ],
     )
     if not result:
         run.missing.append("result.json is not there: the run has not finished.")
@@ -176,20 +185,29 @@ _SEED = re.compile(r"seed_(\d+)$")
 
 def _row(entry: dict) -> Row:
     name = str(entry["name"])
-    title, meaning = KNOWN_ROWS.get(name, (name.replace("_", " "), ""))
+    short, meaning = KNOWN_ROWS.get(name, (name.replace("_", " "), ""))
     metrics = {
         evaluation: {int(seed): dict(v) for seed, v in found.get("seeds", {}).items()}
         for evaluation, found in entry.get("evaluate", {}).items()
     }
     return Row(
         name=name,
-        title=title,
+        title=str(entry.get("title") or short),
+        short=short,
         meaning=str(entry.get("description") or meaning),
         config=str(entry.get("config") or ""),
         minutes=entry.get("minutes"),
-        commands={str(k): str(v) for k, v in (entry.get("commands") or {}).items()},
+        commands=_commands(entry),
         metrics=metrics,
     )
+
+
+def _commands(entry: dict) -> dict[str, str]:
+    """Step -> command line of the first seed."""
+    found = {"train": next(iter(entry.get("runs", {}).values()), {}).get("command")}
+    for label, part in entry.get("evaluate", {}).items():
+        found[f"evaluate {label}"] = next(iter(part.get("commands", {}).values()), None)
+    return {step: str(line) for step, line in found.items() if line}
 
 
 def _add_files(row: Row, path: Path, seeds: list[int]) -> None:
@@ -229,9 +247,10 @@ def _work_dirs(path: Path, seeds: list[int]) -> set[str]:
     }
 
 
-def _rank(name: str) -> tuple[int, str]:
+def _rank(name: str) -> float:
+    """The founding rows in their order; others, as they come, before the oracle."""
     known = list(KNOWN_ROWS)
-    return (known.index(name) if name in known else len(known), name)
+    return known.index(name) if name in known else known.index("oracle") - 0.5
 
 
 def _facts(result: dict, rows: list[Row], path: Path) -> dict[str, str]:
@@ -268,7 +287,9 @@ def _facts(result: dict, rows: list[Row], path: Path) -> dict[str, str]:
 
 def _plain(value: object) -> str:
     if isinstance(value, dict):
-        parts = [f"{k} {_plain(v)}" for k, v in value.items() if v not in (None, "")]
+        parts = [
+            f"{k} {_plain(v)}" for k, v in value.items() if v not in (None, "", [])
+        ]
         return ", ".join(parts)
     if isinstance(value, list | tuple):
         return ", ".join(_plain(v) for v in value)

@@ -22,6 +22,7 @@ from pld_mmdet.detection.average_precision import (
     best_objects,
 )
 from pld_mmdet.engine.checkpoint import load_checkpoint_file
+from pld_mmdet.engine.runner import find_latest
 from pld_mmdet.errors import UserError
 
 SHOWN_SCORE = 0.5
@@ -70,23 +71,6 @@ def spaced(count: int, total: int) -> list[int]:
     return [round(i * (total - 1) / (count - 1)) for i in range(count)]
 
 
-def work_dir_checkpoint(work_dir: Path) -> Path:
-    """The last checkpoint of a training, also after the folder was moved.
-
-    Raises:
-        UserError: If there is none.
-    """
-    note = work_dir / "last_checkpoint"
-    if note.is_file():
-        file = work_dir / Path(note.read_text(encoding="utf-8").strip()).name
-        if file.is_file():
-            return file
-    raise UserError(
-        f"{work_dir} holds no last checkpoint.",
-        "Let the training finish: run the same reproduce command again.",
-    )
-
-
 class Detector:
     """A trained row: its config, its network with weights, its classes."""
 
@@ -97,7 +81,13 @@ class Detector:
         register_all_modules(init_default_scope=False)
         init_default_scope("mmdet")
         self.config = Config.fromfile(str(work_dir / "config.py"))
-        checkpoint = load_checkpoint_file(work_dir_checkpoint(work_dir))
+        latest = find_latest(work_dir)
+        if latest is None:
+            raise UserError(
+                f"{work_dir} holds no checkpoint.",
+                "Let the training finish: run the same reproduce command again.",
+            )
+        checkpoint = load_checkpoint_file(latest)
         model = ConfigDict(self.config.model)
         _without_downloads(model)
         self.model: nn.Module = MODELS.build(model)

@@ -1,0 +1,116 @@
+"""Sentences built from numbers; nothing here is written without one."""
+
+from html import escape
+
+from pld_mmdet.report.collect import Row, Run, spread
+
+AP = "coco/AP50"
+PLACES = {"clear": "In clear weather", "fog": "In fog"}
+
+
+def percent(value: float) -> str:
+    """A fraction as percent with one decimal."""
+    return f"{100 * value:.1f}"
+
+
+def mean_of(row: Row | None, evaluation: str, key: str = AP) -> float | None:
+    """Mean over seeds, None when there is no number."""
+    values = row.values(evaluation, key) if row else {}
+    return spread(values)[0] if values else None
+
+
+def headline(run: Run) -> str:
+    """The first sentence of the page, as HTML; only parts that have a number."""
+    source, adapted = run.row("source"), run.adapted()
+    clear = mean_of(source, run.source) if run.source != run.target else None
+    fog = mean_of(source, run.target)
+    repaired = mean_of(adapted, run.target)
+    parts = []
+    if clear is not None:
+        place = "clear streets" if run.source == "clear" else run.source
+        parts.append(f"Trained on {escape(place)}: <b>{percent(clear)}</b> AP50.")
+    if fog is not None:
+        place = PLACES.get(run.target, f"On {run.target}")
+        parts.append(f'{escape(place)}: <b class="source">{percent(fog)}</b>.')
+    if repaired is not None:
+        kind = "foggy images" if run.target == "fog" else "target images"
+        parts.append(
+            f"Repaired with unlabelled {kind}:"
+            f' <b class="adapted">{percent(repaired)}</b>.'
+        )
+    if not parts:
+        return "This run has no AP50 yet."
+    return "".join(f'<span class="part">{part}</span> ' for part in parts)
+
+
+def plain_seeds(run: Run) -> str:
+    """How many seeds the numbers stand on."""
+    if len(run.seeds) < 2:
+        which = f" (seed {run.seeds[0]})" if run.seeds else ""
+        return (
+            f"One seed only{which}: there is no spread, small differences say nothing."
+        )
+    seeds = ", ".join(map(str, run.seeds))
+    return f"Mean over {len(run.seeds)} seeds ({seeds}); ± is their standard deviation."
+
+
+def breakdown(run: Run) -> str:
+    """Where the gain comes from and how much room is left, in plain sentences."""
+    evaluation = run.target
+    base = mean_of(run.row("source"), evaluation)
+    adapted = run.adapted()
+    end = mean_of(adapted, evaluation)
+    if base is None or adapted is None or end is None:
+        return ""
+    lines = []
+    adabn = mean_of(run.row("adabn"), evaluation)
+    teacher = mean_of(run.row("mean_teacher"), evaluation)
+    lpld = mean_of(run.row("lpld"), evaluation)
+    if adabn is not None and adapted.name != "adabn":
+        lines.append(
+            f"Of the {_points(end - base)} gained, re-estimating the batch-norm"
+            f" statistics on foggy images (AdaBN) alone accounts for"
+            f" {_points(adabn - base)}."
+            if evaluation == "fog"
+            else f"AdaBN alone is worth {_points(adabn - base)}"
+            f" of {_points(end - base)}."
+        )
+    if teacher is not None and adabn is not None:
+        lines.append(f"Mean Teacher adds {_points(teacher - adabn)} to that.")
+    if teacher is not None and lpld is not None:
+        lines.append(compare(run, "lpld", "mean_teacher"))
+    oracle = mean_of(run.row("oracle"), evaluation)
+    if oracle is not None and oracle > base:
+        share = 100 * (end - base) / (oracle - base)
+        lines.append(
+            f"The oracle, trained with foggy labels, reaches {percent(oracle)}:"
+            f" {share:.0f} % of the gap is closed."
+        )
+    return " ".join(lines)
+
+
+def compare(run: Run, name: str, rival: str) -> str:
+    """Difference of two rows on the seeds both have, next to its spread."""
+    row, other = run.row(name), run.row(rival)
+    mine, theirs = row.values(run.target, AP), other.values(run.target, AP)
+    both = sorted(mine.keys() & theirs.keys())
+    if not both:
+        return ""
+    mean, std = spread({s: mine[s] - theirs[s] for s in both})
+    sign = "+" if mean >= 0 else "−"
+    text = (
+        f"{row.short} against {other.short}: {sign}{100 * abs(mean):.1f}"
+        f" point{'' if round(100 * abs(mean), 1) == 1 else 's'}"
+    )
+    if std is None:
+        return f"{text} on one seed, which says little."
+    verdict = "within" if abs(mean) <= std else "beyond"
+    return (
+        f"{text} ± {100 * std:.1f} over {len(both)} seeds"
+        f" ({verdict} the spread of the seeds)."
+    )
+
+
+def _points(value: float) -> str:
+    number = f"{100 * value:.1f}".replace("-", "−")
+    return f"{number} point{'' if number == '1.0' else 's'}"
