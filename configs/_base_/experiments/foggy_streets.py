@@ -1,0 +1,62 @@
+# What `tools/reproduce.py` runs, row by row. `seconds` is only there for the first
+# estimate of the time left (two cores, one thread a job).
+_clear = "configs/source/foggy_streets.py"
+_fog = "configs/source/foggy_streets_on_fog.py"
+experiment = dict(
+    name="foggy_streets",
+    data="python tools/prepare.py foggy_streets",
+    quick=dict(
+        data_args="--train 48 --val 16 --test 16 --root data/foggy_streets_quick",
+    ),
+    reported="teacher of the last iteration",
+    rows=[
+        dict(
+            name="source",
+            title="Source only",
+            config=_clear,
+            init=None,
+            evaluate=dict(clear=_clear, fog=_fog),
+            seconds=420,
+        ),
+        dict(
+            name="oracle",
+            title="Oracle (foggy labels)",
+            config="configs/oracle/foggy_streets.py",
+            init=None,
+            evaluate=dict(fog=_fog),
+            seconds=420,
+        ),
+        dict(
+            name="adabn",
+            title="AdaBN",
+            config="configs/adabn/foggy_streets.py",
+            init="source",
+            evaluate=dict(fog="configs/adabn/foggy_streets.py"),
+            seconds=15,
+        ),
+        dict(
+            name="mean_teacher_no_adabn",
+            title="Mean Teacher without AdaBN",
+            config="configs/mean_teacher/foggy_streets_no_adabn.py",
+            init="source",
+            evaluate=dict(fog="configs/mean_teacher/foggy_streets_no_adabn.py"),
+            seconds=240,
+        ),
+        dict(
+            name="mean_teacher",
+            title="AdaBN + Mean Teacher",
+            config="configs/mean_teacher/foggy_streets.py",
+            init="source",
+            evaluate=dict(fog="configs/mean_teacher/foggy_streets.py"),
+            seconds=240,
+        ),
+        dict(
+            name="lpld",
+            title="AdaBN + Mean Teacher + LPLD",
+            config="configs/lpld/foggy_streets.py",
+            init="source",
+            evaluate=dict(fog="configs/lpld/foggy_streets.py"),
+            seconds=300,
+        ),
+    ],
+)

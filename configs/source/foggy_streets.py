@@ -1,0 +1,92 @@
+# Source detector of the embedded benchmark: a small Faster R-CNN on clear generated
+# streets. 1200 iterations; length matters most (400 iterations reach a third of it).
+_base_ = [
+    "../_base_/runtime.py",
+    "../_base_/models/faster_rcnn_r18_small.py",
+    "../_base_/datasets/cityscapes_labelled.py",
+]
+how_to_get = dict(data="python tools/prepare.py foggy_streets")
+data_root = "data/foggy_streets/"
+
+model = _base_.small_detector
+model.backbone.norm_eval = False  # trained from scratch: batch norm has to learn
+
+train_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="LoadAnnotations", with_bbox=True),
+    dict(type="RandomFlip", prob=0.5),
+    dict(
+        type="RandomApply",
+        transforms=[
+            dict(
+                type="RandomAffine",
+                max_rotate_degree=0.0,
+                max_shear_degree=0.0,
+                max_translate_ratio=0.1,
+                scaling_ratio_range=(0.8, 1.3),
+                border_val=(114, 114, 114),
+            )
+        ],
+        prob=0.7,
+    ),
+    dict(
+        type="pld_mmdet.RandomColorJitter",
+        brightness=0.2,
+        contrast=0.2,
+        saturation=0.3,
+        hue=0.0,
+        prob=1.0,
+    ),
+    dict(type="PackDetInputs"),
+]
+test_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="LoadAnnotations", with_bbox=True),
+    dict(type="PackDetInputs"),
+]
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=1,
+    dataset=dict(dataset=dict(data_root=data_root, pipeline=train_pipeline)),
+)
+val_dataloader = dict(
+    batch_size=4,
+    num_workers=1,
+    dataset=dict(data_root=data_root, pipeline=test_pipeline),
+)
+test_dataloader = dict(
+    batch_size=4,
+    num_workers=1,
+    dataset=dict(
+        data_root=data_root, ann_file="annotations/test.json", pipeline=test_pipeline
+    ),
+)
+# Objects under 16, 16-40 and over 40 px: COCO's 32 and 96 do not suit small images.
+val_evaluator = dict(
+    ann_file=data_root + "annotations/val.json", area_bounds=(16**2, 40**2)
+)
+test_evaluator = dict(
+    ann_file=data_root + "annotations/test.json", area_bounds=(16**2, 40**2)
+)
+
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=1200, val_interval=400)
+optim_wrapper = dict(
+    type="pld_mmdet.FiniteOptimWrapper",
+    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05),
+    clip_grad=dict(max_norm=10),
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
+    dict(
+        type="CosineAnnealingLR",
+        by_epoch=False,
+        begin=100,
+        end=1200,
+        T_max=1100,
+        eta_min=0,
+    ),
+]
+auto_scale_lr = dict(enable=False, base_batch_size=4)
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=200, max_keep_ckpts=2))
+
+log_processor = dict(by_epoch=False)
