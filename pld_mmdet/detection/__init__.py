@@ -12,9 +12,9 @@ from pld_mmdet.detection.transforms import (
 )
 
 __all__ = [
+    "LPLD",
     "AP50Metric",
     "ImageFolder",
-    "LPLD",
     "MeanTeacherSFOD",
     "RandomColorJitter",
     "RandomEraseNoise",

@@ -304,7 +304,9 @@ class LPLD(MeanTeacherSFOD):
         low: list[InstanceData],
         batch_data_samples: dict[str, list[DetDataSample]],
     ) -> Tensor:
-        views = zip(low, batch_data_samples["weak"], batch_data_samples["strong"])
+        views = zip(
+            low, batch_data_samples["weak"], batch_data_samples["strong"], strict=True
+        )
         rois = bbox2roi(
             [map_to_strong(i.bboxes, weak, strong) for i, weak, strong in views]
         )
@@ -344,7 +346,7 @@ def _split(
     """The chosen rows of pooled proposals, one entry an image."""
     rows = proposals[chosen.nonzero().squeeze(1)]
     ends = torch.bincount(rows.image, minlength=num_images).cumsum(0).tolist()
-    return [rows[a:b] for a, b in zip([0, *ends], ends)]
+    return [rows[a:b] for a, b in zip([0, *ends], ends, strict=True)]
 
 
 def _no_proposals(like: Tensor, num_classes: int) -> InstanceData:
@@ -374,7 +376,7 @@ def _check_two_stage(detector: nn.Module) -> None:
                 f"LPLD needs a box head with one softmax logit per class and one for "
                 f"background; the {type(head).__name__} of this {name} has "
                 f"{outputs} outputs for {head.num_classes} classes.",
-                "Use a box head with a softmax cross-entropy, such as Shared2FCBBoxHead.",
+                "Use a head with a softmax cross-entropy, such as Shared2FCBBoxHead.",
             )
         if not hasattr(head.bbox_coder, "stds"):
             raise UserError(

@@ -152,7 +152,10 @@ class MeanTeacherSFOD(BaseDetector):
         samples = [
             _supervised_sample(instances, weak, strong)
             for instances, weak, strong in zip(
-                high, batch_data_samples["weak"], batch_data_samples["strong"]
+                high,
+                batch_data_samples["weak"],
+                batch_data_samples["strong"],
+                strict=False,
             )
         ]
         losses = self.student.loss(batch_inputs["strong"], samples)

@@ -49,7 +49,7 @@ def estimate_batch_norm(
         for batch in batches:
             forward(batch)
     finally:
-        for layer, momentum in zip(layers, momenta):
+        for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
         for module, mode in modes.items():
             module.training = mode

@@ -74,7 +74,8 @@ def ema_update(
 
     Example:
         >>> teacher, student = nn.Linear(1, 1), nn.Linear(1, 1)
-        >>> _ = nn.init.constant_(teacher.weight, 1), nn.init.constant_(student.weight, 3)
+        >>> _ = nn.init.constant_(teacher.weight, 1)
+        >>> _ = nn.init.constant_(student.weight, 3)
         >>> ema_update(teacher, student, keep=0.75)
         >>> teacher.weight.item()
         1.5
@@ -107,7 +108,7 @@ def _lerp(pairs: list[tuple[Tensor, Tensor]], weight: float) -> None:
     if ours[0].is_cuda:
         torch._foreach_lerp_(ours, theirs, weight)
     else:
-        for o, t in zip(ours, theirs):
+        for o, t in zip(ours, theirs, strict=True):
             o.lerp_(t, weight)
 
 

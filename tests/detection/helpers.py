@@ -32,7 +32,7 @@ def batch_of(
     flip_strong: bool = False,
     poison: bool = False,
 ) -> dict:
-    """A multi-branch training batch of random images, as a collate function gives it."""
+    """A multi-branch training batch of random images, as collated."""
     generator = torch.Generator().manual_seed(seed)
     weak = [
         torch.randint(0, 256, (3, size, size), generator=generator, dtype=torch.uint8)

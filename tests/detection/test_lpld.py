@@ -59,7 +59,8 @@ class TestLoss:
         student = torch.zeros(0, 4, requires_grad=True)
         loss = lpld_loss(student, torch.zeros(0, 4))
         loss.backward()
-        assert loss.item() == 0.0 and student.grad.shape == (0, 4)
+        assert loss.item() == 0.0
+        assert student.grad.shape == (0, 4)
 
     def test_saturated_student_stays_finite(self):
         loss = lpld_loss(torch.tensor([[-200.0, 0.0, 0.0, 200.0]]), Z_T)
@@ -69,7 +70,8 @@ class TestLoss:
         teacher = Z_T.clone().requires_grad_()
         weight = torch.ones(1, requires_grad=True)
         lpld_loss(Z_S.clone().requires_grad_(), teacher, weight).backward()
-        assert teacher.grad is None and weight.grad is None
+        assert teacher.grad is None
+        assert weight.grad is None
 
 
 class TestMining:
@@ -95,7 +97,8 @@ class TestMining:
 
     def test_no_confident_box_covers_nothing(self):
         kept = mine_low_confidence(Z_T, torch.zeros(1, 4), torch.zeros(0, 4))
-        assert kept.dtype == torch.bool and kept.tolist() == [True]
+        assert kept.dtype == torch.bool
+        assert kept.tolist() == [True]
 
 
 class TestDecode:
@@ -164,7 +167,8 @@ DETECTORS = dict(fpn=tiny_faster_rcnn, c4=tiny_c4, cascade=tiny_cascade)
 def test_step_on_any_two_stage_detector(name):
     model = build(detector=DETECTORS[name](), lpl_min_certainty=0.3)
     losses = fresh(model, batch_of(2))
-    assert torch.isfinite(losses["loss_lpl"]) and losses["loss_lpl"] > 0
+    assert torch.isfinite(losses["loss_lpl"])
+    assert losses["loss_lpl"] > 0
     model.parse_losses(losses)[0].backward()
     assert all(p.grad is None for p in model.teacher.parameters())
     head = model.student.roi_head.bbox_head
@@ -277,7 +281,8 @@ def test_empty_and_degenerate_batches():
     model = build()
     model.hpl_threshold = 1.0  # no confident box at all
     losses = fresh(model, batch_of(1))
-    assert losses["loss_bbox"] == 0 and losses["loss_rpn_bbox"][0] == 0
+    assert losses["loss_bbox"] == 0
+    assert losses["loss_rpn_bbox"][0] == 0
     assert losses["loss_cls"] > 0
     for cfg in (model.student.test_cfg, model.student.train_cfg):
         proposals = (

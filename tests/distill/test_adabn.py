@@ -26,7 +26,8 @@ def test_weights_modes_and_momentum_stay():
     net[1].eval()
     before = copy.deepcopy(dict(net.named_parameters()))
     estimate_batch_norm(net, [torch.randn(2, 3, 5, 5)], net)
-    assert net.training and not net[1].training
+    assert net.training
+    assert not net[1].training
     assert net[1].momentum == 0.1
     for name, value in net.named_parameters():
         assert torch.equal(value, before[name])

@@ -31,7 +31,7 @@ def test_hand_worked_number():
 
 
 @pytest.mark.parametrize(
-    "buffers, mean", [("average", 0.5), ("copy", 2.0), ("keep", 0.0)]
+    ("buffers", "mean"), [("average", 0.5), ("copy", 2.0), ("keep", 0.0)]
 )
 def test_buffer_policy(buffers, mean):
     teacher, student = pair()
@@ -63,7 +63,7 @@ def test_misfit_is_named_and_changes_nothing():
     teacher = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 3))
     student = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 4), nn.BatchNorm1d(4))
     before = copy.deepcopy(teacher.state_dict())
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match="do not fit") as error:
         ema_update(teacher, student, keep=0.5)
     message = str(error.value)
     assert "1.weight: teacher (3, 2), student (4, 2)" in message

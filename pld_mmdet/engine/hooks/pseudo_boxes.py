@@ -3,7 +3,6 @@
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
 
 from pld_mmdet.registry import HOOKS
 
@@ -44,6 +43,8 @@ class PseudoBoxHook(Hook):
             values = mean.tolist()
             names = classes if len(classes) == len(values) else range(len(values))
             scalars[f"pseudo/{kind}"] = sum(values)
-            scalars |= {f"pseudo/{kind}/{n}": v for n, v in zip(names, values)}
+            scalars |= {
+                f"pseudo/{kind}/{n}": v for n, v in zip(names, values, strict=True)
+            }
         runner.visualizer.add_scalars(scalars, step=runner.iter + 1)
         self._sums, self._steps = {}, 0
