@@ -1,0 +1,19 @@
+"""What is about the run, not about the mathematics: loading, seeding, stepping."""
+
+from importlib.util import find_spec
+
+# Importing this package registers its classes. Without mmengine there is nothing to
+# register, and pld_mmdet.engine.stack must still be there to say what to install.
+if find_spec("mmengine") is not None:
+    from pld_mmdet.engine.optim import FiniteAmpOptimWrapper, FiniteOptimWrapper
+    from pld_mmdet.engine.runner import SafeRunner
+    from pld_mmdet.engine.sampler import ResumableSampler
+    from pld_mmdet.engine.seeding import SeededDataset
+
+    __all__ = [
+        "FiniteAmpOptimWrapper",
+        "FiniteOptimWrapper",
+        "ResumableSampler",
+        "SafeRunner",
+        "SeededDataset",
+    ]

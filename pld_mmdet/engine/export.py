@@ -1,0 +1,83 @@
+"""One network of a training checkpoint as a plain detector checkpoint."""
+
+import re
+from pathlib import Path
+
+from pld_mmdet.engine.checkpoint import load_checkpoint_file, save_atomic, to_plain
+from pld_mmdet.engine.provenance import file_sha256
+from pld_mmdet.engine.weights import report_mismatch
+from pld_mmdet.errors import UserError
+
+_NETWORKS = ("teacher", "student")
+
+
+def export_detector(
+    checkpoint: str | Path,
+    out: str | Path,
+    network: str | None = None,
+    model: dict | None = None,
+) -> str:
+    """Write the weights of one network without prefix, and the class names.
+
+    Args:
+        checkpoint: Of a run with two networks, or of a plain detector (which then only
+            loses its training state).
+        out: The file to write.
+        network: ``teacher`` or ``student``; None takes what ``predict_on`` says in the
+            config text inside the checkpoint.
+        model: Model config to load the result into, strictly, before it is written; of
+            a wrapper its ``detector``.
+
+    Returns:
+        What was exported: ``teacher``, ``student`` or ``detector``.
+
+    Raises:
+        UserError: If the network is not in the checkpoint, or the result does not fit.
+    """
+    content = load_checkpoint_file(checkpoint)
+    state = content.get("state_dict", content)
+    meta = content.get("meta") or {}
+    inside = [n for n in _NETWORKS if any(k.startswith(f"{n}.") for k in state)]
+    if inside:
+        network = network or _result_network(meta.get("cfg", ""))
+        if network is None:
+            raise UserError(
+                f"{checkpoint} holds {' and '.join(inside)} and does not say which is "
+                "the result.",
+                "Choose with --network teacher or --network student.",
+            )
+        start = f"{network}."
+        state = {k[len(start) :]: v for k, v in state.items() if k.startswith(start)}
+    if network is not None and network not in inside:
+        raise UserError(
+            f"{checkpoint} holds no {network} (it holds "
+            f"{' and '.join(inside) or 'a plain detector'}).",
+            "Choose another --network, or leave it out.",
+        )
+    if not state:
+        raise UserError(f"{checkpoint} holds no weights.", "Name another checkpoint.")
+    if model is not None:
+        _check_fits(model, state, str(checkpoint))
+    kept = {k: meta[k] for k in ("dataset_meta", "epoch", "iter", "seed") if k in meta}
+    kept["exported_network"] = network or "detector"
+    kept["exported_from_sha256"] = file_sha256(checkpoint)
+    save_atomic(to_plain({"meta": kept, "state_dict": dict(state)}), out)
+    return kept["exported_network"]
+
+
+def _result_network(config_text: str) -> str | None:
+    # searched, not executed: the text comes out of a file
+    match = re.search(r"predict_on=['\"](teacher|student)['\"]", config_text)
+    return match.group(1) if match else None
+
+
+def _check_fits(model: dict, state: dict, source: str) -> None:
+    from mmengine.config import ConfigDict
+    from mmengine.registry import MODELS, DefaultScope
+
+    from pld_mmdet.engine.stack import import_mmdet
+
+    import_mmdet()
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        detector = MODELS.build(ConfigDict(model.get("detector", model)))
+    report_mismatch(detector, state, source)

@@ -1,0 +1,147 @@
+"""Looks at a config's files before anything is built: seconds instead of a trace."""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from pld_mmdet.errors import UserError
+
+_LOADERS = {
+    "train": "train_dataloader",
+    "val": "val_dataloader",
+    "test": "test_dataloader",
+}
+
+
+def check_config(cfg, stages: tuple[str, ...] = ("train", "val")) -> None:
+    """Check that data, checkpoints and work dir of a config can be used.
+
+    Args:
+        cfg: The resolved config; its ``how_to_get`` (``data``, ``checkpoint``) names
+            the commands that make what is missing.
+        stages: Which data loaders will be used.
+
+    Raises:
+        UserError: Says all that is missing in one line, and the commands in another.
+    """
+    how = cfg.get("how_to_get") or {}
+    wrong: list[str] = []
+    fixes: list[str] = []
+    data = list(dict.fromkeys(p for s in stages for p in _data_problems(cfg, s)))
+    if data:
+        wrong += data
+        fixes.append(how.get("data") or "correct data_root, ann_file and data_prefix")
+    checkpoints = list(dict.fromkeys(_checkpoint_problems(cfg)))
+    if checkpoints:
+        wrong += checkpoints
+        fixes.append(how.get("checkpoint") or "correct load_from in the config")
+    if wrong:
+        raise UserError(f"Missing: {'; '.join(wrong)}.", "  then  ".join(fixes))
+    check_writable(cfg.work_dir)
+
+
+def check_writable(folder: str | Path) -> None:
+    """Make the folder and write a byte into it.
+
+    Raises:
+        UserError: If that fails.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+            file.flush()
+    except OSError as error:
+        raise UserError(
+            f"The work dir {folder} cannot be written ({error.strerror}).",
+            "Choose another one with --work-dir, or free space.",
+        ) from error
+
+
+def _data_problems(cfg, stage: str) -> Iterator[str]:
+    loader = cfg.get(_LOADERS[stage])
+    if not loader:
+        return
+    for dataset in _leaves(loader.get("dataset")):
+        yield from _dataset_problems(dataset)
+
+
+def _leaves(dataset) -> Iterator[dict]:
+    """The innermost data set configs of nested wrappers."""
+    if isinstance(dataset, list | tuple):
+        for one in dataset:
+            yield from _leaves(one)
+    elif isinstance(dataset, dict):
+        inner = dataset.get("dataset", dataset.get("datasets"))
+        if inner is None:
+            yield dataset
+        else:
+            yield from _leaves(inner)
+
+
+def _dataset_problems(dataset: dict) -> Iterator[str]:
+    root = dataset.get("data_root") or ""
+    if root and "://" not in root and not os.path.isdir(root):
+        yield f"the data folder {root}"
+        return  # all else lies in it
+    prefixes = dataset.get("data_prefix") or {}
+    if isinstance(prefixes, str):
+        prefixes = {"img": prefixes}
+    folders = {k: _join(root, v) for k, v in prefixes.items() if isinstance(v, str)}
+    for folder in folders.values():
+        if not folder or "://" in folder:
+            continue
+        if not os.path.isdir(folder):
+            yield f"the folder {folder}"
+        elif not any(os.scandir(folder)):
+            yield f"files in {folder} (it is empty)"
+    annotations = dataset.get("ann_file") or ""
+    if not annotations or "://" in annotations:
+        return
+    path = _join(root, annotations)
+    if not os.path.isfile(path):
+        yield f"the annotation file {path}"
+    elif os.path.getsize(path) == 0:
+        yield f"annotations in {path} (it is empty)"
+    else:
+        image = _first_image(path)
+        folder = folders.get("img", folders.get("img_path", root))
+        if image is not None and folder and "://" not in folder:
+            image = _join(folder, image)
+            if not os.path.isfile(image):
+                yield f"the images of {path} (for example {image})"
+
+
+def _first_image(path: str) -> str | None:
+    """First file_name of a COCO json, found without parsing all of it."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        match = re.search(r'"file_name"\s*:\s*"([^"\\]+)"', file.read(1 << 20))
+    return match.group(1) if match else None
+
+
+def _join(root: str, path: str) -> str:
+    return path if os.path.isabs(path) or not root else os.path.join(root, path)
+
+
+def _checkpoint_problems(cfg) -> Iterator[str]:
+    load_from = cfg.get("load_from")
+    if load_from and "://" not in load_from and not os.path.isfile(load_from):
+        yield f"the checkpoint {load_from}"
+    for path in _init_checkpoints(cfg.get("model")):
+        if "://" not in path and not os.path.isfile(path):
+            yield f"the initial weights {path}"
+
+
+def _init_checkpoints(node) -> Iterator[str]:
+    """Files that ``init_cfg=dict(type='Pretrained', checkpoint=...)`` names."""
+    if isinstance(node, dict):
+        init = node.get("init_cfg")
+        if isinstance(init, dict) and init.get("type") == "Pretrained":
+            yield init["checkpoint"]
+        for value in node.values():
+            yield from _init_checkpoints(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from _init_checkpoints(value)

@@ -1,0 +1,125 @@
+"""What a number came from: command, commit, versions, machine, hashes."""
+
+import hashlib
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from torch import nn
+
+_ROOT = Path(__file__).resolve().parents[2]
+_PACKAGES = (
+    "pld-mmdet",
+    "torch",
+    "numpy",
+    "opencv-python",
+    "onedl-mmengine",
+    "onedl-mmcv",
+    "onedl-mmdetection",
+    "mmengine",
+    "mmcv",
+    "mmdet",
+    "pycocotools",
+    "faster-coco-eval",
+)
+
+
+def command_line() -> str:
+    """The command that runs now, as one would type it in the repository."""
+    program = (
+        os.path.relpath(sys.argv[0]) if os.path.exists(sys.argv[0]) else sys.argv[0]
+    )
+    return shlex.join(["python", program, *sys.argv[1:]])
+
+
+def commit() -> tuple[str | None, bool | None]:
+    """Git commit of this code and whether tracked files differ from it.
+
+    Returns:
+        (None, None) if the code is not in a git checkout.
+    """
+    try:
+        head = _git("rev-parse", "HEAD")
+        dirty = _git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    return head, bool(dirty)
+
+
+def _git(*arguments: str) -> str:
+    answer = subprocess.run(
+        ["git", "-C", str(_ROOT), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=True,
+    )
+    return answer.stdout.strip()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that are installed."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict:
+    """Processor, cores and GPUs; no host name."""
+    processor = platform.processor() or platform.machine()
+    if os.path.isfile("/proc/cpuinfo"):
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [
+                line.split(":", 1)[1] for line in file if line[:10] == "model name"
+            ]
+        processor = names[0].strip() if names else processor
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": gpus,
+    }
+
+
+def peak_memory_mb() -> dict[str, int]:
+    """Largest resident memory of this process, and of each GPU's allocator."""
+    import resource
+
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if sys.platform == "darwin":  # bytes there
+        kilobytes //= 1024
+    peak = {"host": kilobytes // 1024}
+    if torch.cuda.is_available():
+        peak["gpu"] = torch.cuda.max_memory_allocated() >> 20
+    return peak
+
+
+def model_sha256(model: nn.Module) -> str:
+    """Hash over names, types, shapes and bytes of a model's state_dict."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        if not isinstance(tensor, torch.Tensor):
+            continue
+        tensor = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def file_sha256(path: str | Path) -> str:
+    """Hash of a file's bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

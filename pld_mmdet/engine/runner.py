@@ -1,0 +1,284 @@
+"""mmengine's Runner with safe loading, whole files and comparable checkpoints."""
+
+import os
+import pickle
+import re
+import time
+from pathlib import Path
+
+import mmengine
+from mmengine.dist import master_only
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.runner import Runner
+
+from pld_mmdet.engine.checkpoint import (
+    load_checkpoint_file,
+    refusal,
+    refuse_unsafe_pickles,
+    save_atomic,
+    to_plain,
+)
+from pld_mmdet.engine.weights import compare_classes, report_mismatch
+from pld_mmdet.errors import UserError
+from pld_mmdet.registry import RUNNERS
+
+
+@RUNNERS.register_module()
+class SafeRunner(Runner):
+    """Runs a config as ``mmengine.runner.Runner`` does, with these differences.
+
+    - Checkpoints are read with ``weights_only=True`` and nothing else, also those that
+      backbones name in ``init_cfg``.
+    - A checkpoint of another architecture or of other class names stops the run; with
+      ``fine_tune=True`` at the top of the config what fits is loaded and the rest is
+      listed.
+    - A checkpoint file is always whole, and plain ``torch.load(weights_only=True)``
+      reads it everywhere.
+    - Hooks with a method ``after_failure(runner, error)`` learn how training ended.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        refuse_unsafe_pickles()
+        self._resuming = False
+        super().__init__(*args, **kwargs)
+
+    def train(self):
+        """Train; hooks hear of every end, also of Ctrl-C."""
+        try:
+            return super().train()
+        except BaseException as error:
+            self.call_hook("after_failure", error=error)
+            raise
+
+    def _init_model_weights(self) -> None:
+        try:
+            super()._init_model_weights()
+        except pickle.UnpicklingError as error:
+            raise refusal("A checkpoint of init_cfg in the model", error) from error
+
+    def load_or_resume(self) -> None:
+        """Load or resume as mmengine does; finds the newest whole checkpoint itself."""
+        if self._resume and self._load_from is None and not self._has_loaded:
+            self._load_from = find_latest(self.work_dir)
+            if self._load_from is None:
+                self.logger.info(
+                    f"No checkpoint in {self.work_dir} yet: from the start"
+                )
+                return
+        super().load_or_resume()
+
+    def load_checkpoint(
+        self,
+        filename: str,
+        map_location="cpu",
+        strict: bool = False,
+        revise_keys: list = [(r"^module\.", "")],  # noqa: B006 (mmengine's signature)
+    ) -> dict:
+        """Load weights; ``strict`` is True unless the config says ``fine_tune=True``.
+
+        Args:
+            filename: Local file or http(s) address.
+            map_location: As in ``torch.load``.
+            strict: Refuse a partial fit even when fine-tuning.
+            revise_keys: (pattern, replacement) pairs for the names of the weights.
+
+        Returns:
+            The checkpoint.
+
+        Raises:
+            UserError: If the file is unsafe, unreadable, or of another architecture or
+                other classes.
+        """
+        checkpoint = load_checkpoint_file(filename, map_location)
+        # Runner.resume would run this text as Python code
+        meta = checkpoint.get("meta") or {}
+        meta.pop("config", None)
+        if self._resuming:
+            _check_training_state(checkpoint, str(filename))
+        fine_tune = bool(self.cfg.get("fine_tune", False)) and not strict
+        if not fine_tune:
+            info = meta.get("dataset_meta") or {}
+            theirs = info.get("classes", info.get("CLASSES", meta.get("CLASSES")))
+            compare_classes(self._dataset_classes(), theirs, str(filename))
+        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        state = checkpoint.get("state_dict", checkpoint)
+        for pattern, replacement in revise_keys:
+            renamed = {re.sub(pattern, replacement, k): v for k, v in state.items()}
+            if list(renamed) != list(state):
+                state = renamed
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        difference = report_mismatch(model, state, str(filename), partial=fine_tune)
+        if difference is not None:
+            self.logger.warning(f"Loaded in part: {difference}")
+        self._has_loaded = True
+        self.logger.info(f"Loaded checkpoint {filename}")
+        return checkpoint
+
+    def _dataset_classes(self):
+        """Class names of the first data set that is built, or None."""
+        for name in ("_train_loop", "_val_loop", "_test_loop"):
+            loader = getattr(getattr(self, name), "dataloader", None)
+            meta = getattr(getattr(loader, "dataset", None), "metainfo", None) or {}
+            if meta.get("classes"):
+                return meta["classes"]
+        return None
+
+    def resume(
+        self,
+        filename: str,
+        resume_optimizer: bool = True,
+        resume_param_scheduler: bool = True,
+        map_location="cpu",
+    ) -> None:
+        """Continue a run from its checkpoint.
+
+        Args:
+            filename: A checkpoint that this runner or mmengine's wrote while training.
+            resume_optimizer: Restore the optimizer.
+            resume_param_scheduler: Restore the schedules.
+            map_location: Where tensors are read to. The default is CPU on every device:
+                optimizers move their state to the parameters themselves.
+
+        Raises:
+            UserError: If the file holds weights only.
+        """
+        self._resuming = True
+        try:
+            super().resume(
+                filename, resume_optimizer, resume_param_scheduler, map_location
+            )
+        finally:
+            self._resuming = False
+        # the sampler was built before the checkpoint told its seed
+        sampler = getattr(self.train_dataloader, "sampler", None)
+        if hasattr(sampler, "seed") and self.seed is not None:
+            sampler.seed = self.seed
+
+    @master_only
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename: str,
+        file_client_args: dict | None = None,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        meta: dict | None = None,
+        by_epoch: bool = True,
+        backend_args: dict | None = None,
+    ) -> None:
+        """Write a checkpoint in mmengine's layout, whole or not at all.
+
+        Args:
+            out_dir: A local folder.
+            filename: Name in it.
+            file_client_args: Not supported (local files only).
+            save_optimizer: With the optimizer's state.
+            save_param_scheduler: With the schedules' states.
+            meta: More entries for ``meta``.
+            by_epoch: Whether epochs are counted.
+            backend_args: Not supported (local files only).
+
+        Raises:
+            UserError: If the file cannot be written, or an entry could not be read back
+                safely.
+        """
+        if file_client_args or backend_args:
+            raise UserError(
+                "SafeRunner writes checkpoints to local folders only.",
+                "Remove file_client_args and backend_args of the checkpoint hook.",
+            )
+        meta = dict(meta or {})
+        # called before the loop counts the epoch or iteration that has just ended
+        meta.setdefault("epoch", self.epoch + 1 if by_epoch else self.epoch)
+        meta.setdefault("iter", self.iter if by_epoch else self.iter + 1)
+        meta.update(
+            cfg=self.cfg.pretty_text,
+            seed=self.seed,
+            experiment_name=self.experiment_name,
+            time=time.strftime("%Y%m%d_%H%M%S"),
+            mmengine_version=mmengine.__version__,
+        )
+        metainfo = getattr(self.train_dataloader.dataset, "metainfo", None)
+        if metainfo is not None:
+            meta["dataset_meta"] = metainfo
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        checkpoint = {
+            "meta": meta,
+            "state_dict": model.state_dict(),
+            "message_hub": self.message_hub.state_dict(),
+        }
+        if save_optimizer:
+            if not isinstance(self.optim_wrapper, OptimWrapper | OptimWrapperDict):
+                raise TypeError(f"{self.optim_wrapper} is no OptimWrapper")
+            checkpoint["optimizer"] = self.optim_wrapper.state_dict()
+        if save_param_scheduler and self.param_schedulers is not None:
+            checkpoint["param_schedulers"] = (
+                {
+                    name: [s.state_dict() for s in schedulers]
+                    for name, schedulers in self.param_schedulers.items()
+                }
+                if isinstance(self.param_schedulers, dict)
+                else [s.state_dict() for s in self.param_schedulers]
+            )
+        self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
+        hub = checkpoint["message_hub"]
+        hub["runtime_info"] = self._plain_info(hub["runtime_info"])
+        try:
+            checkpoint = {k: to_plain(v, k) for k, v in checkpoint.items()}
+        except TypeError as error:
+            raise UserError(
+                f"The checkpoint was not written: its entry {error}, which cannot be "
+                "read back without executing code.",
+                "Let the hook or schedule that adds it store numbers, strings, lists, "
+                "dicts or tensors.",
+            ) from error
+        save_atomic(checkpoint, os.path.join(out_dir, filename))
+
+    def _plain_info(self, info: dict) -> dict:
+        """Leave out (with a warning) what foreign hooks put there as objects."""
+        plain = {}
+        for key, value in info.items():
+            try:
+                plain[key] = to_plain(value, f"message_hub.runtime_info.{key}")
+            except TypeError as error:
+                self.logger.warning(f"Not saved in the checkpoint: {error}")
+        return plain
+
+
+def _check_training_state(checkpoint: dict, source: str) -> None:
+    """Refuse to continue a run from a file that holds weights only."""
+    missing = [k for k in ("meta", "message_hub", "optimizer") if k not in checkpoint]
+    missing += [k for k in ("epoch", "iter") if k not in checkpoint.get("meta", {})]
+    if missing:
+        raise UserError(
+            f"{source} holds weights but not the whole training state "
+            f"({', '.join(missing)} missing): a run cannot be resumed from it.",
+            "Start a new run from these weights with --cfg-options "
+            f"load_from={source}, without --resume.",
+        )
+
+
+def find_latest(work_dir: str | Path) -> str | None:
+    """The newest checkpoint of a run, also after its folder was moved.
+
+    Args:
+        work_dir: The run's folder.
+
+    Returns:
+        The file that ``last_checkpoint`` names, else the highest iter_N.pth or
+        epoch_N.pth, else None.
+    """
+    work_dir = Path(work_dir)
+    record = work_dir / "last_checkpoint"
+    if record.is_file():
+        named = Path(record.read_text().strip())
+        for path in (named, work_dir / named.name):
+            if named.name and path.is_file():
+                return str(path)
+    numbered = []
+    for path in work_dir.glob("*.pth"):
+        match = re.fullmatch(r"(?:iter|epoch)_(\d+)\.pth", path.name)
+        if match is not None:
+            numbered.append((int(match.group(1)), path))
+    return str(max(numbered)[1]) if numbered else None

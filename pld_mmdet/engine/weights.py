@@ -1,0 +1,160 @@
+"""Weights into a model: what fits, what does not, in one sentence."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from pld_mmdet.errors import UserError
+
+
+@dataclass
+class Mismatch:
+    """What did not fit when weights were loaded.
+
+    Args:
+        total: Entries of the model.
+        missing: Model entries that the checkpoint lacks.
+        unexpected: Checkpoint entries that the model lacks.
+        shapes: One line for each entry of another shape.
+    """
+
+    total: int
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    shapes: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.unexpected or self.shapes)
+
+    @property
+    def fitting(self) -> int:
+        """Number of model entries that were filled."""
+        return self.total - len(self.missing) - len(self.shapes)
+
+    def __str__(self) -> str:
+        parts = [
+            f"{len(names)} {what} ({', '.join(names[:3] + ['...'] * (len(names) > 3))})"
+            for names, what in (
+                (self.missing, "missing"),
+                (self.unexpected, "unexpected"),
+                (self.shapes, "of another shape"),
+            )
+            if names
+        ]
+        return f"{self.fitting} of {self.total} entries fit; " + "; ".join(parts)
+
+
+def load_weights(model: nn.Module, state_dict: dict) -> Mismatch:
+    """Load what fits, running the modules' own load hooks, and say what did not.
+
+    Unlike ``load_state_dict`` it collects all three kinds of differences before
+    anybody decides whether they are an error. A missing ``num_batches_tracked`` is no
+    difference: files older than that buffer lack it.
+
+    Args:
+        model: Receives the weights; its ``load_state_dict`` pre-hooks run.
+        state_dict: Names to tensors.
+    """
+    missing: list[str] = []
+    unexpected: list[str] = []
+    errors: list[str] = []
+    metadata = getattr(state_dict, "_metadata", None) or {}
+    weights = OrderedDict(state_dict)
+
+    def visit(module: nn.Module, prefix: str, local: dict) -> None:
+        version = metadata.get(prefix[:-1], {})
+        module._load_from_state_dict(
+            local, prefix, version, True, missing, unexpected, errors
+        )
+        for name, child in module._modules.items():
+            if child is not None:
+                start = f"{prefix}{name}."
+                part = {k: v for k, v in local.items() if k.startswith(start)}
+                visit(child, start, part)
+        for hook in module._load_state_dict_post_hooks.values():
+            hook(module, torch.nn.modules.module._IncompatibleKeys(missing, unexpected))
+
+    with torch.no_grad():
+        visit(model, "", weights)
+    return Mismatch(
+        total=len(model.state_dict()),
+        missing=[k for k in missing if not k.endswith("num_batches_tracked")],
+        unexpected=sorted(set(unexpected)),
+        shapes=[_short(e) for e in errors],
+    )
+
+
+def _short(error: str) -> str:
+    """``name: file (2, 3), model (4, 3)`` from torch's long sentence."""
+    name = error.replace("size mismatch for ", "").split(":")[0].strip()
+    sizes = [part.split("]")[0] for part in error.split("torch.Size([")[1:]]
+    if len(sizes) != 2:
+        return error.strip()
+    return f"{name}: file [{sizes[0]}], model [{sizes[1]}]"
+
+
+def report_mismatch(
+    model: nn.Module, state_dict: dict, source: str, partial: bool = False
+) -> str | None:
+    """Load weights and refuse a checkpoint of another architecture.
+
+    Args:
+        model: Receives the weights.
+        state_dict: Names to tensors.
+        source: Where they come from, for the sentence.
+        partial: Accept a partial fit (fine-tuning with another head); even then
+            something must fit.
+
+    Returns:
+        The sentence about what did not fit, or None if everything did.
+
+    Raises:
+        UserError: If nothing fits, or if anything differs and ``partial`` is False.
+    """
+    mismatch = load_weights(model, state_dict)
+    if not mismatch:
+        return None
+    if mismatch.fitting <= 0 or not partial:
+        raise UserError(
+            f"{source} is a checkpoint of another architecture than "
+            f"{type(model).__name__} of this config: {mismatch}.",
+            "Use the config that trained it (config.py in its work dir) or another "
+            "checkpoint; to load what fits (fine-tuning with another head), set "
+            "fine_tune=True in the config.",
+        )
+    return f"{source}: {mismatch}"
+
+
+def compare_classes(ours: object, theirs: object, source: str) -> None:
+    """Stop when the checkpoint was trained on other class names or another order.
+
+    Args:
+        ours: Class names of the config's dataset (None: not known, nothing compared).
+        theirs: Class names that the checkpoint carries (None: not known).
+        source: The checkpoint's path.
+
+    Raises:
+        UserError: Names the first difference.
+    """
+    if not ours or not theirs:
+        return
+    ours = [ours] if isinstance(ours, str) else list(ours)
+    theirs = [theirs] if isinstance(theirs, str) else list(theirs)
+    if ours == theirs:
+        return
+    at = next(
+        (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b),
+        min(len(ours), len(theirs)),
+    )
+    mine = ours[at] if at < len(ours) else "nothing"
+    other = theirs[at] if at < len(theirs) else "nothing"
+    raise UserError(
+        f"{source} was trained on other classes: number {at} is '{other}' there and "
+        f"'{mine}' in the data set of this config ({len(theirs)} and {len(ours)} "
+        "classes).",
+        "Set metainfo=dict(classes=...) of the data sets to the checkpoint's names in "
+        "its order, or set fine_tune=True in the config to train another set of "
+        "classes.",
+    )

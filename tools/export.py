@@ -1,0 +1,55 @@
+#!/usr/bin/env python
+"""Turn a training checkpoint into a plain detector checkpoint for stock MMDetection.
+
+The result holds the weights of one network, without prefix, and the class names; no
+optimizer and no second network.
+
+Examples:
+    python tools/export.py work_dirs/lpld/foggy_streets/last.pth detector.pth
+    python tools/export.py last.pth student.pth --network student --config CONFIG
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package
+
+from pld_mmdet.cli import run_tool
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint", help="checkpoint of a training run")
+    parser.add_argument("out", help="file to write (.pth)")
+    parser.add_argument(
+        "--network",
+        choices=["teacher", "student"],
+        help="default: the network that the run's config names as its result",
+    )
+    parser.add_argument(
+        "--config",
+        help="the run's config: also load the exported file strictly into its detector",
+    )
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    """Read, select, check, write."""
+    from pld_mmdet.engine.export import export_detector
+
+    detector = None
+    if args.config is not None:
+        from mmengine.config import Config
+
+        detector = Config.fromfile(args.config).model
+    network = export_detector(args.checkpoint, args.out, args.network, detector)
+    print(f"{args.out}: {network}" + (", loads strictly" if detector else ""))
+
+
+if __name__ == "__main__":
+    arguments = parse_args()
+    run_tool(lambda: main(arguments))

@@ -1,0 +1,85 @@
+#!/usr/bin/env python
+"""Evaluate a checkpoint with a config's test (or val) data and metrics.
+
+Examples:
+    python tools/test.py configs/lpld/foggy_streets.py last.pth --show-dir pictures
+    python tools/test.py CONFIG CHECKPOINT --split val --out-metrics metrics.json
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package
+
+from pld_mmdet.cli import add_config_arguments, build_runner, load_config, run_tool
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="config file")
+    parser.add_argument("checkpoint", help="checkpoint file")
+    parser.add_argument("--split", choices=["test", "val"], default="test")
+    parser.add_argument("--out-metrics", metavar="FILE", help="write a json file")
+    parser.add_argument(
+        "--show-dir", help="draw ground truth and detections into this folder"
+    )
+    add_config_arguments(parser)
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    """Check, build, evaluate, write."""
+    cfg = load_config(args)
+    cfg.load_from, cfg.resume = args.checkpoint, False
+    if args.split == "val":
+        cfg.test_dataloader = cfg.val_dataloader
+        cfg.test_evaluator = cfg.val_evaluator
+    if args.show_dir is not None:
+        cfg.default_hooks.visualization = dict(
+            type="DetVisualizationHook",
+            draw=True,
+            interval=1,
+            test_out_dir=os.path.abspath(args.show_dir),
+        )
+    from pld_mmdet.engine import provenance
+    from pld_mmdet.engine.checkpoint import write_atomic
+    from pld_mmdet.engine.preflight import check_config, check_writable
+
+    check_config(cfg, ("test",))
+    if args.out_metrics is not None:  # before minutes of work, not after them
+        check_writable(Path(args.out_metrics).resolve().parent)
+    begin = time.time()
+    runner = build_runner(cfg)
+    metrics = runner.test()
+    if args.out_metrics is None or runner.rank != 0:
+        return
+    head, dirty = provenance.commit()
+    report = {
+        "metrics": {k: _number(v) for k, v in metrics.items()},
+        "split": args.split,
+        "command": provenance.command_line(),
+        "commit": head,
+        "dirty": dirty,
+        "seconds": round(time.time() - begin, 2),
+        "checkpoint_sha256": provenance.file_sha256(args.checkpoint),
+        "machine": provenance.machine(),
+    }
+    text = json.dumps(report, indent=1) + "\n"
+    write_atomic(args.out_metrics, lambda file: file.write(text.encode()))
+
+
+def _number(value):
+    """A metric as json can hold it (numpy scalars have ``item``)."""
+    return value.item() if hasattr(value, "item") else value
+
+
+if __name__ == "__main__":
+    arguments = parse_args()
+    run_tool(lambda: main(arguments))

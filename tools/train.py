@@ -1,0 +1,99 @@
+#!/usr/bin/env python
+"""Train the model of a config.
+
+Examples:
+    python tools/train.py configs/source/foggy_streets.py
+    python tools/train.py configs/lpld/foggy_streets.py --resume
+    bash tools/dist_train.sh configs/lpld/foggy_cityscapes.py 8
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package
+
+from pld_mmdet.cli import (
+    add_config_arguments,
+    build_runner,
+    load_config,
+    resume_sentence,
+    run_tool,
+)
+from pld_mmdet.errors import UserError
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "config", help="config file, e.g. configs/lpld/foggy_streets.py"
+    )
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        metavar="CHECKPOINT",
+        help="go on from the newest checkpoint in the work dir (or from this one); "
+        "without any checkpoint yet, start from the beginning",
+    )
+    parser.add_argument("--seed", type=int, help="replaces randomness.seed")
+    parser.add_argument(
+        "--amp",
+        nargs="?",
+        const="fp16",
+        choices=["fp16", "bf16"],
+        help="mixed precision (fp16 needs a GPU)",
+    )
+    add_config_arguments(parser)
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    """Check, build, train."""
+    cfg = load_config(args)
+    args.work_dir = cfg.work_dir  # for the sentence after Ctrl-C
+    if args.seed is not None:
+        cfg.merge_from_dict({"randomness.seed": args.seed})
+    if args.amp is not None:
+        use_amp(cfg, args.amp)
+    from pld_mmdet.engine.preflight import check_config
+    from pld_mmdet.engine.runner import find_latest
+
+    if args.resume is not None:
+        latest = find_latest(cfg.work_dir) if args.resume == "auto" else args.resume
+        if latest is None:
+            # keep load_from: mmengine would start from random weights here
+            print(f"No checkpoint in {cfg.work_dir} yet: starting from the beginning.")
+        cfg.resume = latest is not None
+        if latest is not None:
+            cfg.load_from = latest
+    check_config(cfg, ("train", "val"))
+    build_runner(cfg).train()
+
+
+def use_amp(cfg, kind: str) -> None:
+    """Switch the config's optimizer wrapper to mixed precision."""
+    wrapper = cfg.optim_wrapper
+    known = ("OptimWrapper", "FiniteOptimWrapper", "pld_mmdet.FiniteOptimWrapper")
+    if wrapper.get("type", "OptimWrapper") not in (
+        *known,
+        "AmpOptimWrapper",
+        "pld_mmdet.FiniteAmpOptimWrapper",
+    ):
+        raise UserError(
+            f"--amp cannot change optim_wrapper.type='{wrapper.type}' of this config.",
+            "Set the mixed precision of that wrapper in the config itself.",
+        )
+    wrapper.type = "pld_mmdet.FiniteAmpOptimWrapper"
+    wrapper.dtype = {"fp16": "float16", "bf16": "bfloat16"}[kind]
+
+
+if __name__ == "__main__":
+    arguments = parse_args()
+    run_tool(
+        lambda: main(arguments),
+        lambda: resume_sentence(arguments, arguments.work_dir or ""),
+    )
