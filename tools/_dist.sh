@@ -31,16 +31,26 @@ fi
 if [ "$gpus" -gt 0 ]; then
   if [ "$processes" -gt "$gpus" ]; then
     echo "$processes processes were asked for, but this machine has $gpus GPU(s)." >&2
-    echo "Ask for at most $gpus, or train on the CPU with CUDA_VISIBLE_DEVICES= in front." >&2
+    echo "Ask for at most $gpus, or use the CPU with CUDA_VISIBLE_DEVICES= in front." >&2
     exit 2
   fi
   options=(env_cfg.dist_cfg.backend=nccl)
 else
-  # mmengine's default wrapper pins a process to a GPU; the named one does not.
-  options=(env_cfg.dist_cfg.backend=gloo model_wrapper_cfg.type=MMDistributedDataParallel)
+  # By default mmengine pins each process to a GPU (device_ids); here there is none.
+  options=(env_cfg.dist_cfg.backend=gloo model_wrapper_cfg.type=MMDistributedDataParallel
+    model_wrapper_cfg.device_ids=None model_wrapper_cfg.broadcast_buffers=False)
 fi
+# The user's own options stay the last word: argparse keeps one --cfg-options only.
+merged=() given=
+for argument in "${arguments[@]}"; do
+  merged+=("$argument")
+  if [ "$argument" = --cfg-options ]; then
+    merged+=("${options[@]}")
+    given=yes
+  fi
+done
+if [ -z "$given" ]; then merged+=(--cfg-options "${options[@]}"); fi
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-# The options go last but one use of --cfg-options adds to another (DictAction).
 exec "${PYTHON:-python}" -m torch.distributed.run "${rendezvous[@]}" \
   --nproc_per_node "$processes" "$(dirname "${BASH_SOURCE[0]}")/$job.py" \
-  "${arguments[@]}" --launcher pytorch --cfg-options "${options[@]}"
+  "${merged[@]}" --launcher pytorch

@@ -1,0 +1,246 @@
+"""From finished runs to a table: means over seeds, and where each number comes from."""
+
+import json
+import re
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from pld_mmdet.engine.experiment import Experiment
+from pld_mmdet.engine.jobs import read_json
+from pld_mmdet.errors import UserError
+
+SIZES = ("small", "medium", "large")
+# Student's t, two-sided 95 %, by degrees of freedom (seeds - 1).
+T95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
+# Points of AP that another machine's rounding may move a short run by.
+MACHINE_POINTS = 0.5
+
+
+def collect(
+    experiment: Experiment, seeds: Sequence[int], out: Path, facts: dict
+) -> dict:
+    """Gather what the runs have written so far.
+
+    Metric values are fractions, as the metrics give them. A row or seed that is not
+    finished is named in ``missing``.
+
+    Args:
+        experiment: The rows.
+        seeds: The seeds.
+        out: The experiment's folder (``seed_<s>/<row>/...``).
+        facts: What else belongs to the record: command, minutes, started, ...
+
+    Returns:
+        The content of ``result.json``.
+    """
+    rows, missing, commits, machine, dirty = [], [], set(), None, False
+    for row in experiment.rows:
+        runs, evaluate = {}, {}
+        for seed in seeds:
+            run = read_json(out / f"seed_{seed}" / row.name / "run.json")
+            if run:
+                names = (
+                    "command",
+                    "commit",
+                    "minutes",
+                    "peak_memory_mb",
+                    "init_sha256",
+                )
+                runs[str(seed)] = {name: run.get(name) for name in names}
+                commits.add(run.get("commit"))
+                dirty |= bool(run.get("dirty"))
+                machine = machine or run.get("machine")
+        for label, config in row.evaluate.items():
+            by_seed, commands = {}, {}
+            for seed in seeds:
+                path = out / f"seed_{seed}" / row.name / f"metrics_{label}.json"
+                test = read_json(path)
+                if not test:
+                    missing.append(f"{row.name}, {label}, seed {seed}: not tested yet")
+                    continue
+                by_seed[str(seed)] = test["metrics"]
+                commands[str(seed)] = test.get("command")
+                run = runs.setdefault(str(seed), {})
+                run["checkpoint_sha256"] = test.get("checkpoint_sha256")
+            evaluate[label] = {
+                "config": config or row.config,
+                "commands": commands,
+                "seeds": by_seed,
+                "mean": _over_seeds(by_seed, statistics.mean),
+                "std": _over_seeds(by_seed, _spread),
+            }
+        minutes = [run["minutes"] for run in runs.values() if run.get("minutes")]
+        peaks = [run.get("peak_memory_mb") or {} for run in runs.values()]
+        memory = [peak.get("gpu", peak.get("host", 0)) for peak in peaks]
+        rows.append(
+            {
+                "name": row.name,
+                "title": row.title or row.name,
+                "description": row.description,
+                "config": row.config,
+                "init": row.init,
+                "minutes": round(statistics.mean(minutes), 2) if minutes else None,
+                "peak_memory_mb": max(memory, default=0) or None,
+                "runs": runs,
+                "evaluate": evaluate,
+            }
+        )
+    commits = sorted(commit for commit in commits if commit)
+    if len(commits) > 1:
+        missing.append(f"The runs come from several commits: {', '.join(commits)}")
+    return {
+        "name": experiment.name,
+        "config": experiment.config,
+        "metric": experiment.metric,
+        "reported": experiment.reported,
+        "seeds": list(seeds),
+        **facts,
+        "commit": commits[-1] if len(commits) == 1 else None,
+        "dirty": dirty,
+        "machine": machine,
+        "rows": rows,
+        "missing": missing,
+    }
+
+
+def _over_seeds(by_seed: dict[str, dict], summary) -> dict[str, float]:
+    """Summarise each metric that all seeds have; NaN-free by construction of them."""
+    values = list(by_seed.values())
+    names = [n for n in (values[0] if values else {}) if all(n in v for v in values)]
+    numbers = {name: [v[name] for v in values] for name in names}
+    return {
+        name: round(summary(v), 6)
+        for name, v in numbers.items()
+        if all(isinstance(x, int | float) for x in v)
+    }
+
+
+def _spread(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def percent(result: dict, row: dict, label: str, metric: str) -> str:
+    """A cell: mean of a metric in percent, with its spread when there are seeds."""
+    part = row["evaluate"].get(label, {})
+    mean = part.get("mean", {}).get(metric)
+    if mean is None:
+        return ""
+    if len(part["seeds"]) < 2:
+        return f"{100 * mean:.1f}"
+    return f"{100 * mean:.1f} ± {100 * part['std'][metric]:.1f}"
+
+
+def cells(result: dict) -> tuple[list[str], list[list[str]]]:
+    """Head and body of the table, as text."""
+    metric = result["metric"]
+    labels = list(dict.fromkeys(n for row in result["rows"] for n in row["evaluate"]))
+    last = labels[-1]
+    sized = [f"{metric}_{size}" for size in SIZES]
+    head = ["row", *(f"{metric} on {label}" for label in labels)]
+    head += [f"small / medium / large on {last}", "minutes", "memory MB"]
+    body = []
+    for row in result["rows"]:
+        mean = row["evaluate"].get(last, {}).get("mean", {})
+        sizes = [f"{100 * mean[name]:.0f}" for name in sized if name in mean]
+        line = [row["title"]]
+        line += [percent(result, row, label, metric) for label in labels]
+        line += [" / ".join(sizes), f"{row['minutes'] or 0:.1f}"]
+        line += [f"{row['peak_memory_mb'] or 0:.0f}"]
+        body.append(line)
+    return head, body
+
+
+def table(result: dict) -> Table:
+    """The table for the terminal."""
+    head, body = cells(result)
+    made = Table(title=f"{result['name']}, seeds {_seeds(result)}, in percent")
+    for number, name in enumerate(head):
+        made.add_column(name, justify="left" if number == 0 else "right")
+    for line in body:
+        made.add_row(*line)
+    return made
+
+
+def markdown(result: dict) -> str:
+    """The table for the README, with what is needed to get it again."""
+    head, body = cells(result)
+    lines = [head, [":--"] + ["--:"] * (len(head) - 1), *body]
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    machine = result.get("machine") or "unknown machine"
+    if isinstance(machine, dict):
+        parts = [machine.get("processor"), f"{machine.get('cores')} cores"]
+        machine = ", ".join([str(part) for part in parts + (machine.get("gpus") or [])])
+    commit = (result.get("commit") or "several")[:10]
+    dirty = " with uncommitted changes" if result.get("dirty") else ""
+    return (
+        f"{text}\n\nIn percent, mean ± standard deviation over seeds {_seeds(result)}; "
+        f"last checkpoint of the {result['reported'] or 'network'}; test split. "
+        f"Made by `{result['command']}` at commit {commit}{dirty} on {machine}, "
+        f"{result['minutes']:.0f} minutes in all."
+    )
+
+
+def _seeds(result: dict) -> str:
+    return ", ".join(map(str, result["seeds"]))
+
+
+def update_readme(path: Path, result: dict) -> None:
+    """Replace what stands between the result's two markers.
+
+    Raises:
+        UserError: The markers are not there exactly once, in order.
+    """
+    name = result["name"]
+    begin, end = f"<!-- results:{name} -->", f"<!-- /results:{name} -->"
+    text = path.read_text(encoding="utf-8")
+    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    if len(pattern.findall(text)) != 1:
+        raise UserError(
+            f"{path} does not hold the pair {begin} ... {end} exactly once.",
+            "Put both lines where the table belongs, then run the same command again.",
+        )
+    fresh = f"{begin}\n{markdown(result)}\n{end}"
+    path.write_text(pattern.sub(lambda _: fresh, text), encoding="utf-8")
+
+
+def compare(result: dict, recorded: dict) -> list[tuple[str, bool, str]]:
+    """Whether each row is within the range that the recorded seeds allow.
+
+    The range is the 95 % prediction interval of a mean of as many seeds as were run
+    now, widened by half a point for another machine's rounding. One recorded
+    seed has no spread: the range is then that half point.
+
+    Returns:
+        For each row and evaluation that both have: its name, within or not, a sentence.
+    """
+    metric, lines = result["metric"], []
+    before = {row["name"]: row for row in recorded["rows"]}
+    for row in result["rows"]:
+        for label, now in row["evaluate"].items():
+            then = before.get(row["name"], {}).get("evaluate", {}).get(label, {})
+            if metric not in then.get("mean", {}) or metric not in now["mean"]:
+                continue
+            seeds = len(then["seeds"])
+            factor = T95.get(seeds - 1, 2.0) if seeds > 1 else 0.0
+            factor *= (1 / len(now["seeds"]) + 1 / seeds) ** 0.5
+            reach = 100 * then["std"][metric] * factor + MACHINE_POINTS
+            was, got = 100 * then["mean"][metric], 100 * now["mean"][metric]
+            within = abs(got - was) <= reach
+            word = "within" if within else "OUTSIDE"
+            sentence = f"{got:.1f}: {word} the recorded range {was:.1f} ± {reach:.1f}"
+            lines.append((f"{row['title']} on {label}", within, sentence))
+    return lines
+
+
+def load_result(path: Path) -> dict:
+    """Read a recorded result file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError) as error:
+        raise UserError(
+            f"{path} is no readable result file: {error}.",
+            "Restore it from git, or delete it to record anew.",
+        ) from None

@@ -1,0 +1,147 @@
+"""Run a table of results from one config, over seeds, and record it.
+
+python tools/reproduce.py configs/lpld/foggy_streets.py --seeds 0 1 2
+    --result docs/results/foggy_streets.json --readme
+
+Finished jobs are skipped, killed ones go on where they were: run the same command
+again at any time.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+
+from rich.console import Console
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from pld_mmdet.engine.experiment import Experiment  # noqa: E402
+from pld_mmdet.engine.job_progress import clock, watch  # noqa: E402
+from pld_mmdet.engine.jobs import JobGraph, read_json, write_json  # noqa: E402
+from pld_mmdet.engine.results import (  # noqa: E402
+    collect,
+    compare,
+    load_result,
+    table,
+    update_readme,
+)
+from pld_mmdet.errors import UserError  # noqa: E402
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("config", help="a config that carries `experiment`")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="[0 1 2]")
+    add("--rows", nargs="+", help="names of rows [all]; what they start from is added")
+    add("--out", type=Path, help="folder of the runs [work_dirs/reproduce/NAME]")
+    add(
+        "--quick", action="store_true", help="tiny lengths: tries the chain, no numbers"
+    )
+    add("--workers", type=int, help="processes side by side [2 on two or more cores]")
+    add("--result", type=Path, help="also record the result here (docs/results/*.json)")
+    add("--readme", action="store_true", help="write the table into README.md")
+    add("--report", action="store_true", help="write report.html into the folder")
+    add("--check", action="store_true", help="exit 1 when a row is out of its range")
+    return parser.parse_args()
+
+
+def reproduce(args: argparse.Namespace, console: Console) -> int:
+    """Run the graph, record, show. Returns the exit code."""
+    experiment = Experiment.load(args.config, args.rows)
+    quick = "_quick" if args.quick else ""
+    out = args.out or Path("work_dirs/reproduce") / f"{experiment.name}{quick}"
+    recorded = args.result or Path("docs/results") / f"{experiment.name}.json"
+    if args.quick and (args.result or args.readme or args.check):
+        raise UserError(
+            "--quick only tries the chain; its numbers mean nothing.",
+            "Leave out --quick, or --result, --readme and --check.",
+        )
+    # Read before it may be overwritten below.
+    old = load_result(recorded) if recorded.exists() and not args.quick else None
+    jobs = experiment.jobs(args.seeds, out, args.quick)
+    began, previous = time.monotonic(), read_json(out / "result.json")
+    facts = {
+        "command": shlex.join(["python", "tools/reproduce.py", *sys.argv[1:]]),
+        "quick": args.quick,
+        "started": _now(),
+        "finished": None,
+    }
+
+    def record(finished: bool = False) -> dict:
+        # Minutes of the earlier calls count when this one went on from them.
+        earlier = previous.get("minutes", 0.0) if graph.skipped else 0.0
+        facts["minutes"] = round(earlier + (time.monotonic() - began) / 60, 2)
+        if finished:
+            facts["finished"] = _now()
+        result = collect(experiment, args.seeds, out, facts)
+        write_json(out / "result.json", result)
+        return result
+
+    graph = JobGraph(jobs, out, args.workers, on_done=lambda job: record())
+    todo = [job for job in jobs if not graph.is_done(job)]
+    console.print(
+        f"[bold]{experiment.name}[/]: {len(jobs)} jobs, {len(jobs) - len(todo)} done "
+        f"before, {graph.workers} side by side, into {out}"
+    )
+    with watch(graph, console) as show:
+        graph.run(show)
+    result = record(finished=True)
+    if args.report:
+        key = str([row["evaluate"] for row in result["rows"]])
+        pages = JobGraph([*jobs, experiment.report_job(out, graph.jobs, key)], out, 1)
+        with watch(pages, console) as show:
+            pages.run(show)
+    console.print(table(result))
+    for sentence in result["missing"]:
+        console.print(f"Note: {sentence}")
+    code = 0
+    for name, within, sentence in compare(result, old) if old else []:
+        console.print(f"{name}: {sentence}", style=None if within else "bold red")
+        if args.check and not within:
+            code = 1
+    if args.result:
+        write_json(args.result, result)
+        console.print(f"Recorded in {args.result}")
+    if args.readme:
+        update_readme(Path("README.md"), result)
+        console.print("The table in README.md is new.")
+    console.print(f"Took {clock(60 * result['minutes'])} in all.")
+    if args.report:
+        console.print(f"[bold]Open {(out / 'report.html').resolve()}[/]")
+    return code
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def main() -> int:
+    """Entry point: user errors are two lines, Ctrl-C is one."""
+    args, console = parse_args(), Console(highlight=False)
+    # Configs, data and commands are relative to the repository; --out to the caller.
+    for name in ("out", "result"):
+        path = getattr(args, name)
+        if path and Path.cwd() != ROOT:
+            setattr(args, name, path.resolve())
+    os.chdir(ROOT)
+    try:
+        return reproduce(args, console)
+    except UserError as error:
+        print(f"{error.what}\n{error.fix}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped. Run the same command again to go on.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
