@@ -100,7 +100,7 @@ def reproduce(args: argparse.Namespace, console: Console) -> int:
         pages = JobGraph([*jobs, experiment.report_job(out, graph.jobs, key)], out, 1)
         with watch(pages, console) as show:
             pages.run(show)
-    console.print(table(result))
+    console.print(table(result), soft_wrap=False)
     for sentence in result["missing"]:
         console.print(f"Note: {sentence}")
     code = 0
@@ -126,7 +126,7 @@ def _now() -> str:
 
 def main() -> int:
     """Entry point: user errors are two lines, Ctrl-C is one."""
-    args, console = parse_args(), Console(highlight=False)
+    args, console = parse_args(), Console(highlight=False, soft_wrap=True)
     # Configs, data and commands are relative to the repository; --out to the caller.
     for name in ("out", "result"):
         path = getattr(args, name)

@@ -340,7 +340,8 @@ def _newest(folder: str) -> str:
 
 
 def _failure(running: Running, code: int, missing: list[str]) -> UserError:
-    lines = running.log.read_text(encoding="utf-8", errors="replace").splitlines()
+    text = running.log.read_text(encoding="utf-8", errors="replace")
+    lines = [line for line in text.splitlines() if line.strip()]
     tail = "\n".join(f"    {line}" for line in lines[-12:])
     why = f"ended with exit code {code}"
     if code == 0:
