@@ -46,9 +46,10 @@ def _head(
     canvas: Canvas,
     at: tuple[float, float, float],
     rng: np.random.Generator,
+    skin: Colour,
     helmet: Colour | None = None,
 ) -> None:
-    skin, hair = _pick(rng, SKIN), _pick(rng, HAIR)
+    hair = _pick(rng, HAIR)
     along, across, up = at
     canvas.disc(at, (0.105, 0.14), skin)
     if helmet is not None:
@@ -68,6 +69,7 @@ def draw_person(canvas: Canvas, pose: Pose, rng: np.random.Generator) -> None:
     if rng.random() < 0.08:
         tall = rng.uniform(1.1, 1.4)
     k = tall / 1.75
+    skin = _pick(rng, SKIN)
     top, legs = _pick(rng, TOPS), _pick(rng, TROUSERS)
     shoes = _darker(_pick(rng, TROUSERS), 0.5)
     stride = rng.uniform(0.0, 0.34) if rng.random() < 0.8 else 0.03
@@ -105,7 +107,7 @@ def draw_person(canvas: Canvas, pose: Pose, rng: np.random.Generator) -> None:
     canvas.limb(
         (0, 0, shoulder), (0.01, 0, 1.52 * k), (0.13 * k, 0.11 * k), _pick(rng, SKIN)
     )
-    _head(canvas, (0.02, 0.0, tall - 0.15 * k), rng)
+    _head(canvas, (0.02, 0.0, tall - 0.15 * k), rng, skin)
     if rng.random() < 0.12:
         canvas.limb(
             (0.05, sides[1] * 0.3 * k, 0.75 * k),
@@ -211,6 +213,7 @@ def draw_rider(
     canvas: Canvas, pose: Pose, rng: np.random.Generator, motorcycle: bool
 ) -> None:
     """Somebody on a bicycle or motorcycle that stands at the same pose."""
+    skin = _pick(rng, SKIN)
     top, legs = _pick(rng, TOPS), _pick(rng, TROUSERS)
     face = _facing(pose)
     seat = (-0.3, 0.0, 0.86) if motorcycle else (-0.22, 0.0, 0.95)
@@ -251,5 +254,5 @@ def draw_rider(
     covered = motorcycle or rng.random() < 0.5
     helmet = tuple(rng.uniform(20, 230, 3)) if covered else None
     head = (neck[0] + 0.1, 0.0, neck[2] + 0.2)
-    canvas.limb(neck, head, (0.13, 0.11), _pick(rng, SKIN))
-    _head(canvas, head, rng, helmet)
+    canvas.limb(neck, head, (0.13, 0.11), skin)
+    _head(canvas, head, rng, skin, helmet)

@@ -127,15 +127,15 @@ class Solid:
         for points, colour, what in faces:
             world = self.pose.world(points)
             centre = world.mean(0)
-            first, second, third = world[0], world[1], world[2]
-            normal = np.cross(second - first, third - first)
+            # Newell's sum: the first corners of a side may lie on one line.
+            normal = np.cross(world - centre, np.roll(world, -1, 0) - centre).sum(0)
             size = np.linalg.norm(normal)
             if size < 1e-9:
                 continue
             normal /= size
             if normal @ (centre - self.pose.world(middle)[0]) < 0:
                 normal = -normal
-            if normal @ (eye - first) <= 0:
+            if normal @ (eye - centre) <= 0:
                 continue
             distance = float(np.linalg.norm(centre - eye))
             todo.append((distance, points, colour, normal, what))
