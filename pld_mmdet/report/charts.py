@@ -6,73 +6,57 @@ from html import escape
 Point = tuple[float, float]
 
 
-def dot_chart(
-    rows: list[tuple[str, str, list[float]]], marks: list[tuple[str, float]] = ()
+def ladder(
+    rows: list[tuple[str, str, list[float]]], mark: tuple[str, float] | None = None
 ) -> str:
-    """One line per row: a dot per seed on a common axis, a bar up to the mean.
+    """Horizontal bars up to the mean, a circle per seed; plain HTML, so it can narrow.
 
     Args:
         rows: (title, CSS colour class, values in percent).
-        marks: (name, percent): vertical reference lines.
+        mark: (name, percent) of a reference line.
     """
-    left, right, top, step = 172, 64, 26, 34
-    width = 760
-    height = top + step * len(rows) + 30
-    span = max([v for _, _, values in rows for v in values] + [m for _, m in marks])
-    high = max(10, 10 * math.ceil(span / 10))
-
-    def x(value: float) -> float:
-        return left + (width - left - right) * value / high
-
-    bottom = height - 26
-    parts = [
-        f'<line class="grid" x1="{x(t):.1f}" x2="{x(t):.1f}" y1="{top - 6}"'
-        f' y2="{bottom}"/><text class="tick" x="{x(t):.1f}" y="{bottom + 16}"'
-        f' text-anchor="middle">{t}</text>'
-        for t in range(0, high + 1, 10)
-    ]
-    for name, value in marks:
-        anchor = "end" if x(value) > width * 0.7 else "middle"
-        parts.append(
-            f'<line class="mark" x1="{x(value):.1f}" x2="{x(value):.1f}"'
-            f' y1="{top - 6}" y2="{bottom}"/><text class="tick strong"'
-            f' x="{x(value):.1f}" y="{top - 12}" text-anchor="{anchor}">'
-            f"{escape(name)} {value:.1f}</text>"
-        )
-    for i, (title, colour, values) in enumerate(rows):
-        y = top + step * i + step / 2
+    tops = [value for _, _, values in rows for value in values]
+    high = max([10.0, *tops, *([mark[1]] if mark else [])]) * 1.02
+    line = (
+        f'<i class="ref" style="left:{100 * mark[1] / high:.2f}%"></i>' if mark else ""
+    )
+    parts = []
+    for title, colour, values in rows:
         mean = sum(values) / len(values)
-        parts.append(
-            f'<text class="label" x="{left - 12}" y="{y + 4.5:.1f}"'
-            f' text-anchor="end">{escape(title)}</text>'
-            f'<rect class="fill {colour}" x="{left}" y="{y - 9:.1f}"'
-            f' width="{max(x(mean) - left, 0.5):.1f}" height="18" rx="3"/>'
-        )
-        parts += [
-            f'<circle class="dot" cx="{x(v):.1f}" cy="{y:.1f}" r="3.6"/>'
-            for v in values
+        dots = "".join(
+            f'<i class="dot" style="left:{100 * value / high:.2f}%"'
+            f' title="{value:.1f}"></i>'
+            for value in values
             if len(values) > 1
-        ]
-        parts.append(
-            f'<text class="value" x="{x(max(values)) + 9:.1f}" y="{y + 4.5:.1f}">'
-            f"{mean:.1f}</text>"
         )
-    return _svg(width, height, parts, "AP50 of each row")
+        parts.append(
+            f'<div class="rung {colour}"><span>{escape(title)}</span>'
+            f'<div class="track">{line}<i class="bar"'
+            f' style="width:{100 * mean / high:.2f}%"></i>{dots}</div>'
+            f"<b>{mean:.1f}</b></div>"
+        )
+    note = ""
+    if mark:
+        note = f'<p class="soft refnote">{escape(mark[0])}: {mark[1]:.1f}</p>'
+    return f'<div class="ladder">{"".join(parts)}{note}</div>'
 
 
 def bar_groups(
-    groups: list[str], series: list[tuple[str, str, list[float | None]]]
+    groups: list[str],
+    series: list[tuple[str, str, list[float | None]]],
+    notes: dict[str, int] | None = None,
 ) -> str:
     """Vertical bars in groups, one colour per series; None leaves a gap.
 
     Args:
         groups: Names under the groups.
         series: (title, CSS colour class, one percent value per group).
+        notes: A number under the name of a group.
     """
     bar, gap, left, top = 18, 26, 34, 18
     group = bar * len(series) + gap
     width = max(left + group * len(groups) + 10, 300)
-    height, bottom = 230, 196
+    height, bottom = 236 if notes else 222, 192
     numbers = [v for _, _, values in series for v in values if v is not None]
     high = max(20, 20 * math.ceil(max(numbers, default=0) / 20))
 
@@ -92,6 +76,11 @@ def bar_groups(
             f'<text class="label" x="{middle:.1f}" y="{bottom + 20}"'
             f' text-anchor="middle">{escape(name)}</text>'
         )
+        if notes and name in notes:
+            parts.append(
+                f'<text class="tick" x="{middle:.1f}" y="{bottom + 36}"'
+                f' text-anchor="middle">{notes[name]}</text>'
+            )
         for s, (title, colour, values) in enumerate(series):
             value = values[g]
             if value is None:

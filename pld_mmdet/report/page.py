@@ -11,7 +11,7 @@ from pld_mmdet.report.style import CSS
 from pld_mmdet.report.words import AP, percent
 
 COLUMNS = [
-    ("voc07/AP50", "VOC07 11-point (papers)"),
+    ("voc07/AP50", "VOC07 (papers)"),
     ("voc_area/AP50", "VOC area"),
     ("coco/AP50_small", "small"),
     ("coco/AP50_medium", "medium"),
@@ -83,15 +83,14 @@ def _overview(run: Run) -> str:
     if not rows:
         return ""
     clear = words.mean_of(run.row("source"), run.source)
-    marks = []
+    mark = None
     if clear is not None and run.source != run.target:
-        marks = [(f"source detector, {run.source}", 100 * clear)]
+        mark = (f"Dashed: the source detector on {run.source} images", 100 * clear)
     dots = " Circles are single seeds." if len(run.seeds) > 1 else ""
     return (
-        f'<div class="card"><h3 style="margin-top:0">AP50 on {escape(run.target)}'
-        f'</h3><div class="scroll wide">{charts.dot_chart(rows, marks)}</div>'
-        f'<p class="soft" style="margin:8px 0 0">COCO AP at IoU 0.5 in percent, mean of'
-        f" the classes, test split.{dots}</p></div>"
+        f'<div class="card"><h3 class="first">AP50 on {escape(run.target)}</h3>'
+        f'{charts.ladder(rows, mark)}<p class="soft last">COCO AP at IoU 0.5 in'
+        f" percent, mean of the classes, test split.{dots}</p></div>"
     )
 
 
@@ -118,8 +117,8 @@ def _table(run: Run) -> str:
             f'<b class="main">{_mean_std(values)}</b>{_seeds(values)}',
             "" if row is base else gain.replace("-", "−"),
         ]
-        cells += [_mean_std(row.values(run.target, key)) for key, _ in COLUMNS]
-        cells += [_mean_std(row.values(run.source, AP))] if has_clear else []
+        cells += [_narrow(row.values(run.target, key)) for key, _ in COLUMNS]
+        cells += [_narrow(row.values(run.source, AP))] if has_clear else []
         cells.append(f"{row.minutes:.1f}" if row.minutes is not None else "")
         muted = ' class="muted"' if row.name in ("source", "oracle") else ""
         tds = "".join(f"<td>{cell}</td>" for cell in cells)
@@ -135,7 +134,7 @@ def _table(run: Run) -> str:
         " 2007 11-point number; compare only like with like.</p>"
         f'<div class="card scroll"><table><thead><tr>{heads}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
-        f'<dl class="facts meanings">{meanings}</dl>'
+        f'<dl class="meanings facts">{meanings}</dl>'
     )
 
 
@@ -144,6 +143,11 @@ def _mean_std(values: dict[int, float]) -> str:
         return "–"
     mean, std = spread(values)
     return percent(mean) + (f" ± {100 * std:.1f}" if std is not None else "")
+
+
+def _narrow(values: dict[int, float]) -> str:
+    mean, _, std = _mean_std(values).partition(" ± ")
+    return mean + (f"<small>± {std}</small>" if std else "")
 
 
 def _seeds(values: dict[int, float]) -> str:

@@ -61,23 +61,22 @@ def classes_and_sizes(run: Run, objects: dict[str, int]) -> str:
 
     blocks = []
     if names:
-        labels = [f"{n} ({objects[n]})" if n in objects else n for n in names]
-        chart = charts.bar_groups(labels, series([f"{AP}/{n}" for n in names]))
+        bars = series([f"{AP}/{name}" for name in names])
+        chart = charts.bar_groups(names, bars, objects)
         order = (
-            "In brackets: objects in the test set, most frequent first."
+            "Below each name: its objects in the test set, most frequent first."
             if objects
             else ""
         )
         blocks.append(
-            f'<div class="card"><h3 style="margin-top:0">Per class</h3>'
+            f'<div class="card"><h3 class="first">Per class</h3>'
             f'<div class="scroll">{chart}</div><p class="soft">{order}</p></div>'
         )
     by_size = series([f"{AP}_{size}" for size in sizes])
     if any(value is not None for _, _, values in by_size for value in values):
         chart = charts.bar_groups(sizes, by_size)
         blocks.append(
-            '<div class="card"><h3 style="margin-top:0">By object size</h3>'
-            f"{chart}</div>"
+            f'<div class="card"><h3 class="first">By object size</h3>{chart}</div>'
         )
     key = charts.legend([(colour(row.name), row.short) for row in shown])
     two = ' class="two"' if len(blocks) == 2 else ""
@@ -135,14 +134,22 @@ def pseudo_curves(run: Run, scalars: Scalars) -> str:
 
 def ap_curves(run: Run, scalars: Scalars) -> str:
     """AP50 of validations during training."""
-    lines, entries = _lines_of(run.rows, scalars, AP, 100.0, 1000)
-    if not lines:
+    charted = []
+    for row in run.rows:
+        lines, _ = _lines_of([row], scalars, AP, 100.0, 1000)
+        if lines:
+            charted.append((row.short, lines))
+    if not charted:
         return ""
-    chart = charts.line_chart("AP50 on the validation split", lines)
+    high = max(y for _, lines in charted for _, points, _ in lines for _, y in points)
+    grid = "".join(
+        f"<div>{charts.line_chart(title, lines, high=high)}</div>"
+        for title, lines in charted
+    )
     return (
-        "<h2>AP50 over time</h2><p class='soft'>Measured while training, each row on"
-        f" its own validation images; no checkpoint was chosen by it.</p>"
-        f'{charts.legend(entries)}<div class="card grid"><div>{chart}</div></div>'
+        "<h2>AP50 over time</h2><p class='soft'>On the validation split, measured while"
+        " training; the result is the last checkpoint whatever these say.</p>"
+        f'<div class="card grid">{grid}</div>'
     )
 
 

@@ -15,13 +15,25 @@ font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans","DejaVu San
 sans-serif}
 main{max-width:1160px;margin:0 auto;padding:40px 24px 80px}
 .kicker{color:var(--soft);font-size:14px;letter-spacing:.02em;margin:0 0 10px}
-h1{font-size:clamp(27px,4vw,44px);line-height:1.18;letter-spacing:-.018em;
-font-weight:680;margin:0 0 18px;max-width:24em;text-wrap:balance}
+h1{font-size:clamp(25px,3.5vw,40px);line-height:1.22;letter-spacing:-.018em;
+font-weight:680;margin:0 0 20px;text-wrap:balance}
 h1 .part{display:block}
 h1 b{font-weight:inherit;font-variant-numeric:tabular-nums;white-space:nowrap}
 h1 b.source{color:var(--source)}h1 b.adapted{color:var(--lpld)}
 h2{font-size:22px;letter-spacing:-.01em;line-height:1.3;margin:56px 0 6px}
-h3{font-size:15px;margin:26px 0 8px}
+h3{font-size:15px;margin:26px 0 8px}h3.first{margin-top:0}p.last{margin:10px 0 0}
+.ladder{margin:6px 0 0}
+.rung{display:grid;grid-template-columns:190px minmax(0,1fr) 52px;gap:0 14px;
+align-items:center;font-size:14.5px}
+.rung span{text-align:right;line-height:1.25}.rung b{font-size:16px;font-weight:660;
+font-variant-numeric:tabular-nums}
+.track{position:relative;height:36px}
+.track i{position:absolute;display:block}
+.track .bar{left:0;top:8px;bottom:8px;border-radius:4px;background:var(--c)}
+.track .dot{width:10px;height:10px;border-radius:50%;border:2px solid var(--ink);
+background:var(--card);top:13px;margin-left:-5px}
+.track .ref{top:0;bottom:0;border-left:2px dashed var(--soft);opacity:.6}
+.refnote{margin:8px 0 0 204px}
 p{max-width:46em;margin:0 0 14px}
 .lead{font-size:18px;color:var(--ink)}
 .soft,figcaption{color:var(--soft);font-size:14.5px}
@@ -29,9 +41,8 @@ p{max-width:46em;margin:0 0 14px}
 padding:18px 20px;box-shadow:var(--shade);margin:16px 0}
 .scroll{overflow-x:auto;-webkit-overflow-scrolling:touch}
 .nums{font-variant-numeric:tabular-nums}
-svg.chart{display:block;width:100%;max-width:var(--w);height:auto}
+svg.chart{display:block;width:100%;max-width:calc(1.25*var(--w));height:auto}
 .scroll svg.chart{min-width:560px}
-.wide svg.chart{max-width:1000px}
 svg text{font:12px system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",
 "DejaVu Sans",sans-serif;fill:var(--ink)}
 svg .tick{fill:var(--soft);font-size:11px}svg .strong{font-weight:600;fill:var(--ink)}
@@ -64,8 +75,9 @@ td b{font-weight:650}td small{display:block;color:var(--soft);font-size:12.5px;
 line-height:1.4}td:first-child small{max-width:25em}
 td .seeds{font-size:12px}.main{font-size:16px}
 tr.muted td{color:var(--soft)}tr.muted td:first-child b{color:var(--ink)}
-.swatch{display:inline-block;width:10px;height:10px;border-radius:3px;
-background:var(--c);margin-right:8px}
+td:first-child{position:relative;padding-left:20px!important}
+.swatch{position:absolute;left:0;top:16px;width:11px;height:11px;border-radius:3px;
+background:var(--c)}
 .grid{display:grid;gap:22px 26px;grid-template-columns:
 repeat(auto-fill,minmax(250px,1fr))}
 .two{display:grid;gap:16px;grid-template-columns:minmax(0,2.3fr) minmax(0,1fr)}
@@ -83,6 +95,7 @@ background:#000;display:block}
 .photo .halo,.photo .edge{fill:none;vector-effect:non-scaling-stroke}
 .photo .halo{stroke:#000;stroke-opacity:.55;stroke-width:3.4px}
 .photo .edge{stroke:var(--c);stroke-width:1.8px}
+.photo .k-missed .halo{stroke-width:2.4px;stroke-opacity:.38}
 .photo .k-missed .edge{stroke:#fff;stroke-dasharray:4 3;stroke-width:1.5px}
 .photo .k-ignored .edge{stroke:#bbb;stroke-dasharray:2 3;stroke-width:1px}
 .photo .k-dropped .edge{stroke:#fff;stroke-width:.7px;stroke-opacity:.65}
@@ -117,9 +130,12 @@ ul.missing{padding-left:1.2em;margin:8px 0;font-size:14.5px}
 minmax(0,1fr)}.strip{grid-template-columns:repeat(2,minmax(0,1fr));gap:10px}
 .strip.odd{grid-template-columns:minmax(0,1fr)}
 .card{padding:14px}h2{margin-top:44px}.lead{font-size:16.5px}}
+@media(max-width:640px){.rung{grid-template-columns:minmax(0,1fr) 48px}
+.rung span{grid-column:1/3;text-align:left;margin-top:8px}.track{height:26px}
+.track .bar{top:4px;bottom:4px}.track .dot{top:8px}.refnote{margin-left:0}}
 @media(max-width:520px){.strip{grid-template-columns:minmax(0,1fr)}
 td:first-child small{display:none}td,th{padding-left:7px;padding-right:7px}
 dl.facts{grid-template-columns:minmax(0,1fr);gap:0}dd{margin-bottom:10px}}
-@media(min-width:521px){.meanings{display:none}}
+@media(min-width:521px){dl.meanings{display:none}}
 @media print{.photo .open{display:none}.card{break-inside:avoid}}
 """

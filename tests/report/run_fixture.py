@@ -112,7 +112,7 @@ def write_run(
         entries.append(
             {
                 "name": row,
-                "title": row,
+                "title": row.replace("_", " ").capitalize(),
                 "description": "",
                 "config": f"configs/{row}/foggy_streets.py",
                 "minutes": 4.5,
