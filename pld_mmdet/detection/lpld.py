@@ -346,7 +346,7 @@ def _split(
     """The chosen rows of pooled proposals, one entry an image."""
     rows = proposals[chosen.nonzero().squeeze(1)]
     ends = torch.bincount(rows.image, minlength=num_images).cumsum(0).tolist()
-    return [rows[a:b] for a, b in zip([0, *ends], ends, strict=True)]
+    return [rows[a:b] for a, b in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 def _no_proposals(like: Tensor, num_classes: int) -> InstanceData:

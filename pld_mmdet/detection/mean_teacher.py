@@ -13,6 +13,7 @@ from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import ConfigDict
+from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
@@ -90,7 +91,7 @@ class MeanTeacherSFOD(BaseDetector):
                 ),
             )
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        self.student = _full_precision_heads(MMDET_MODELS.build(detector))
+        self.student = _full_precision_heads(_build(detector))
         self.teacher = copy.deepcopy(self.student).requires_grad_(False).eval()
         self.hpl_threshold = hpl_threshold
         self.predict_on = predict_on
@@ -155,7 +156,7 @@ class MeanTeacherSFOD(BaseDetector):
                 high,
                 batch_data_samples["weak"],
                 batch_data_samples["strong"],
-                strict=False,
+                strict=True,
             )
         ]
         losses = self.student.loss(batch_inputs["strong"], samples)
@@ -240,6 +241,15 @@ def _supervised_sample(
             instances.masks.cpu().numpy().astype(np.uint8), height, width
         )
     return DetDataSample(metainfo=strong.metainfo, gt_instances=truth)
+
+
+def _build(detector: ConfigDict) -> nn.Module:
+    """Build a stock detector, also where no default scope says what its names mean."""
+    scope = DefaultScope.get_current_instance()
+    if scope is not None and scope.scope_name not in ("mmengine", "pld_mmdet"):
+        return MMDET_MODELS.build(detector)
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        return MMDET_MODELS.build(detector)
 
 
 def _full_precision_heads(detector: nn.Module) -> nn.Module:
