@@ -131,7 +131,8 @@ def build_runner(cfg):
 
     from pld_mmdet.engine.stack import import_mmdet
 
-    import_mmdet()
+    if cfg.get("default_scope") == "mmdet":
+        import_mmdet()
     cfg.setdefault("runner_type", "pld_mmdet.SafeRunner")
     return RUNNERS.build(cfg)
 

@@ -46,7 +46,7 @@ class SeededDataset:
         dataset: Config of the data set, or the data set.
         seed: Replaces the run's seed that ``ResumableSampler`` sends along.
         check_files: Look for an image's end mark before it is decoded: OpenCV fills
-            what a truncated file lacks with grey and says nothing.
+            what a truncated JPEG lacks with grey and says nothing.
     """
 
     def __init__(

@@ -14,6 +14,8 @@ from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
 from torch import nn
 from torch.utils.data import Dataset
 
+from pld_mmdet.engine.provenance import model_sha256
+
 CLASSES = ("cat", "dog")
 
 
@@ -21,12 +23,12 @@ CLASSES = ("cat", "dog")
 class ToyData(Dataset):
     """24 vectors of 6 numbers; each look at one adds noise from three generators."""
 
-    def __init__(self, bad_from: int | None = None, classes=CLASSES, length: int = 24):
+    def __init__(self, bad: tuple = (), classes=CLASSES, length: int = 24):
         fixed = np.random.RandomState(7)
         self.x = fixed.randn(length, 6).astype(np.float32)
         self.y = (self.x.sum(1) > 0).astype(np.int64)
         self.metainfo = {"classes": tuple(classes)}
-        self.bad_from = bad_from
+        self.bad = bad
 
     def __len__(self):
         return len(self.x)
@@ -35,7 +37,7 @@ class ToyData(Dataset):
         noise = np.random.randn(6) * 0.1 + random.random() * 0.1
         x = torch.from_numpy(self.x[index] + noise.astype(np.float32))
         x = x + torch.rand(6) * 0.1
-        if self.bad_from is not None and index >= self.bad_from:
+        if index in self.bad:
             x = x * float("nan")
         return {"inputs": x, "data_samples": torch.tensor(self.y[index])}
 
@@ -67,6 +69,16 @@ class PauseHook(Hook):
         if runner.iter == int(os.environ.get("TOY_PAUSE", -1)):
             (Path(runner.work_dir) / "paused").touch()
             time.sleep(120)
+
+
+@HOOKS.register_module(force=True)
+class RankHashHook(Hook):
+    """Leaves the hash of each process's weights in the work dir."""
+
+    def after_run(self, runner):
+        digest = model_sha256(getattr(runner.model, "module", runner.model))
+        path = Path(runner.work_dir) / f"rank{runner.rank}.txt"
+        path.write_text(f"{digest} {runner.optim_wrapper.skipped_steps}")
 
 
 @METRICS.register_module(force=True)
@@ -105,7 +117,8 @@ param_scheduler = [
     dict(type='MultiStepLR', milestones=[10], by_epoch=False)]
 custom_hooks = [
     dict(type='pld_mmdet.IterationSeedHook'),
-    dict(type='pld_mmdet.RunRecordHook', seconds=0), dict(type='PauseHook')]
+    dict(type='pld_mmdet.RunRecordHook', seconds=0), dict(type='PauseHook'),
+    dict(type='RankHashHook')]
 {loop}
 """
 

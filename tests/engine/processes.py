@@ -1,0 +1,71 @@
+"""Real processes that run a tool, forked so that libraries are imported only once."""
+
+import multiprocessing
+import os
+import runpy
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pld_mmdet.engine.hooks  # noqa: F401  (imported before the fork)
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _child(tool: str, arguments: list[str], environment: dict, log: str) -> None:
+    os.setsid()
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.update(environment)
+    os.chdir(ROOT)
+    sys.argv = [f"tools/{tool}.py", *arguments]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+class Tool:
+    """One run of ``python tools/<tool>.py ARGUMENTS`` in a process of its own.
+
+    Args:
+        tool: Its name without .py.
+        arguments: Command line.
+        log: File that receives stdout and stderr.
+        environment: Added to the environment.
+    """
+
+    def __init__(self, tool: str, *arguments, log: Path, **environment) -> None:
+        self.log = log
+        self.process = multiprocessing.get_context("fork").Process(
+            target=_child,
+            args=(
+                tool,
+                list(map(str, arguments)),
+                {k: str(v) for k, v in environment.items()},
+                str(log),
+            ),
+        )
+        self.process.start()
+
+    def finish(self, code: int = 0) -> str:
+        """Wait for the end, check the exit code, return the output."""
+        self.process.join(timeout=120)
+        output = self.log.read_text()
+        assert self.process.exitcode == code, output
+        return output
+
+    def wait_for(self, path: Path) -> None:
+        """Wait until a file exists while the process lives."""
+        end = time.time() + 90
+        while not path.exists():
+            assert time.time() < end, self.log.read_text()
+            assert self.process.is_alive(), self.log.read_text()
+            time.sleep(0.02)
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Send a signal to the process and its loader processes."""
+        os.killpg(self.process.pid, number)
+        self.process.join(timeout=60)

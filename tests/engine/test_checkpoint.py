@@ -1,0 +1,201 @@
+"""Checkpoint files: nothing in them runs, and a failed write leaves the old file."""
+
+import os
+import pickle
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.logging import HistoryBuffer
+
+from pld_mmdet.engine import checkpoint as module
+from pld_mmdet.engine.checkpoint import (
+    from_plain,
+    load_checkpoint_file,
+    refuse_unsafe_pickles,
+    save_atomic,
+    to_plain,
+)
+from pld_mmdet.errors import UserError
+
+
+class Payload:
+    """Unpickled without care, it makes a directory."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.target),)
+
+
+class GetattrPayload(Payload):
+    """Reaches for more than the statistics that old history buffers name so."""
+
+    def __reduce__(self):
+        return getattr, (HistoryBuffer, "__reduce_ex__")
+
+
+@pytest.mark.parametrize("payload", [Payload, GetattrPayload])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_hostile_pickle_is_refused_and_not_executed(tmp_path, payload, legacy):
+    sign = tmp_path / "executed"
+    path = tmp_path / "evil.pth"
+    content = {"state_dict": {"w": torch.zeros(2)}, "meta": payload(sign)}
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(UserError) as caught:
+        load_checkpoint_file(path)
+    assert not sign.exists()
+    assert "evil.pth" in caught.value.what
+    assert "refused and not executed" in caught.value.what
+    assert ("mkdir" if payload is Payload else "getattr") in caught.value.what
+    assert "weights_only=False" in caught.value.fix
+    assert len(caught.value.fix.splitlines()) == 1
+
+
+def test_raw_pickle_is_refused(tmp_path):
+    sign, path = tmp_path / "executed", tmp_path / "evil.pkl"
+    path.write_bytes(pickle.dumps({"state_dict": Payload(sign)}))
+    with pytest.raises(UserError, match=r"evil\.pkl"):
+        load_checkpoint_file(path)
+    assert not sign.exists()
+
+
+def test_library_loaders_cannot_fall_back(tmp_path, monkeypatch):
+    from mmengine.runner.checkpoint import CheckpointLoader
+
+    monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0")
+    refuse_unsafe_pickles()
+    sign, path = tmp_path / "executed", tmp_path / "evil.pth"
+    torch.save({"meta": Payload(sign)}, path)
+    with pytest.raises(pickle.UnpicklingError):
+        CheckpointLoader.load_checkpoint(str(path), map_location="cpu")
+    assert not sign.exists()
+
+
+def test_environment_that_asks_for_unsafe_loading_is_refused(monkeypatch):
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    with pytest.raises(UserError, match="unset TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"):
+        refuse_unsafe_pickles()
+
+
+def test_what_old_frameworks_write_is_accepted(tmp_path):
+    """HistoryBuffer, numpy scalars and arrays, ConfigDict, in one old-style file."""
+    buffer = HistoryBuffer([1.0, 2.0], [1, 1])
+    content = {
+        "state_dict": OrderedDict(w=torch.ones(2)),
+        "meta": {"cfg": ConfigDict(a=1), "score": np.float64(0.5), "n": np.int64(3)},
+        "message_hub": {"log_scalars": {"loss": buffer}, "x": np.arange(3)},
+    }
+    path = tmp_path / "old.pth"
+    torch.save(content, path)
+    loaded = load_checkpoint_file(path)
+    assert loaded["message_hub"]["log_scalars"]["loss"].mean() == 1.5
+    assert loaded["meta"]["score"] == 0.5
+    assert loaded["meta"]["n"] == 3
+    assert loaded["meta"]["cfg"]["a"] == 1
+    assert loaded["message_hub"]["x"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("keep", [0, 10, 0.5])
+def test_truncated_file_is_a_sentence(tmp_path, keep):
+    path = tmp_path / "a.pth"
+    torch.save({"state_dict": {"w": torch.randn(1000)}}, path)
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[: int(size * keep) if keep < 1 else keep])
+    with pytest.raises(UserError, match=r"a\.pth cannot be read as a checkpoint"):
+        load_checkpoint_file(path)
+
+
+def test_missing_file_text_file_and_tensor_file(tmp_path):
+    with pytest.raises(UserError, match=r"no\.pth does not exist"):
+        load_checkpoint_file(tmp_path / "no.pth")
+    (tmp_path / "text.pth").write_text("<html>404</html>")
+    with pytest.raises(UserError, match="truncated, damaged or no checkpoint"):
+        load_checkpoint_file(tmp_path / "text.pth")
+    torch.save(torch.zeros(3), tmp_path / "tensor.pth")
+    with pytest.raises(UserError, match="holds a Tensor"):
+        load_checkpoint_file(tmp_path / "tensor.pth")
+
+
+def test_safetensors(tmp_path):
+    safetensors = pytest.importorskip("safetensors.torch")
+    safetensors.save_file({"w": torch.arange(3.0)}, tmp_path / "a.safetensors")
+    loaded = load_checkpoint_file(tmp_path / "a.safetensors")
+    assert loaded["state_dict"]["w"].tolist() == [0, 1, 2]
+
+
+def test_plain_form_loads_in_stock_torch_and_comes_back(tmp_path):
+    state = OrderedDict(w=torch.nn.Parameter(torch.ones(2)))
+    state._metadata = {"": {"version": 2}}
+    content = {
+        "state_dict": state,
+        "hub": {"loss": HistoryBuffer([1.0, 3.0], [1, 1], max_length=10)},
+        "meta": {"classes": ("a", "b"), "mean": np.array([1.5, 2]), "n": np.int64(1)},
+        "cfg": ConfigDict(lr=0.1, steps=[1, 2]),
+    }
+    save_atomic(to_plain(content), tmp_path / "a.pth")
+    stock = torch.load(tmp_path / "a.pth", weights_only=True)
+    assert stock["state_dict"]._metadata == {"": {"version": 2}}
+    back = from_plain(stock)
+    assert back["hub"]["loss"].mean() == 2
+    assert back["hub"]["loss"].max_length == 10
+    assert back["meta"]["mean"].tolist() == [1.5, 2]
+    assert back["meta"]["classes"] == ("a", "b")
+    assert back["cfg"] == {"lr": 0.1, "steps": [1, 2]}
+    assert type(stock["meta"]["n"]) is int
+
+
+def test_what_has_no_plain_form_is_named():
+    with pytest.raises(TypeError, match=r"checkpoint\.meta\.fn\[1\] is a builtins\."):
+        to_plain({"meta": {"fn": [1, print]}})
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), KeyboardInterrupt()]
+)
+def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch, error):
+    path = tmp_path / "a.pth"
+    save_atomic({"n": 1}, path)
+
+    def broken(obj, file):
+        file.write(b"half a file")
+        raise error
+
+    monkeypatch.setattr(module.torch, "save", broken)
+    expected = UserError if isinstance(error, OSError) else KeyboardInterrupt
+    with pytest.raises(expected) as caught:
+        save_atomic({"n": 2}, path)
+    if expected is UserError:
+        assert "No space left" in caught.value.what
+        assert "--resume" in caught.value.fix
+    monkeypatch.undo()
+    assert load_checkpoint_file(path) == {"n": 1}
+    assert os.listdir(tmp_path) == ["a.pth"]
+
+
+def test_full_disk_is_recognised_through_torch(tmp_path, monkeypatch):
+    """torch reports a failed write of its zip archive as a RuntimeError."""
+
+    def full(handle, mode):
+        os.close(handle)
+        return open("/dev/full", mode)
+
+    monkeypatch.setattr(module.os, "fdopen", full)
+    with pytest.raises(UserError, match="could not be written"):
+        save_atomic({"w": torch.zeros(100000)}, tmp_path / "a.pth")
+    monkeypatch.undo()
+    assert os.listdir(tmp_path) == []
+
+
+def test_kill_while_writing_keeps_the_old_file(tmp_path):
+    path = tmp_path / "a.pth"
+    save_atomic({"n": 1}, path)
+    child = os.fork()
+    if child == 0:  # dies in the middle of the write, as by SIGKILL
+        module.torch.save = lambda obj, file: (file.write(b"half"), os._exit(9))
+        save_atomic({"n": 2}, path)
+    assert os.waitpid(child, 0)[1] >> 8 == 9
+    assert load_checkpoint_file(path) == {"n": 1}
