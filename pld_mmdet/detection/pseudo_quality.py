@@ -1,0 +1,138 @@
+"""Pseudo labels against the hidden truth: evidence, never an input of training."""
+
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmdet.structures.bbox import bbox_overlaps
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from pld_mmdet.detection.mean_teacher import PseudoLabels
+
+SIZES = ("small", "medium", "large")
+
+
+class PseudoLabelQuality:
+    """Count how many pseudo boxes lie on objects, and which objects they miss.
+
+    A box lies on an object when their IoU is at least ``min_iou``. For mined and
+    dropped proposals the decoded box counts, and the class is the best one without
+    background. Crowd regions are left out of the truth.
+
+    Args:
+        ann_file: COCO json of the images; category order gives the labels.
+        area_bounds: Areas in px that separate small, medium and large objects.
+        min_iou: Overlap from which a box lies on an object.
+    """
+
+    def __init__(
+        self,
+        ann_file: str | Path,
+        area_bounds: tuple[float, float] = (32**2, 96**2),
+        min_iou: float = 0.5,
+    ) -> None:
+        truth = json.loads(Path(ann_file).read_text())
+        label_of = {c["id"]: n for n, c in enumerate(truth["categories"])}
+        boxes, labels = defaultdict(list), defaultdict(list)
+        for item in truth["annotations"]:
+            if not item.get("iscrowd"):
+                x, y, w, h = item["bbox"]
+                boxes[item["image_id"]].append([x, y, x + w, y + h])
+                labels[item["image_id"]].append(label_of[item["category_id"]])
+        self.truth = {
+            image: (torch.tensor(boxes[image]).float(), torch.tensor(labels[image]))
+            for image in boxes
+        }
+        self.area_bounds = torch.tensor(area_bounds, dtype=torch.float)
+        self.min_iou = min_iou
+        self.images = 0
+        self.counts: Counter = Counter()
+
+    def add(self, pseudo: PseudoLabels, samples: list) -> None:
+        """Count one batch; ``samples`` say which images and at which scale."""
+        for n, sample in enumerate(samples):
+            nothing = torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)
+            boxes, labels = self.truth.get(sample.img_id, nothing)
+            scale = torch.tensor(sample.scale_factor).repeat(2)
+            groups = {"high": pseudo.high[n].cpu()}
+            if pseudo.low:
+                groups |= {
+                    "low": pseudo.low[n].cpu(),
+                    "dropped": pseudo.dropped[n].cpu(),
+                }
+            self._add_image(groups, boxes, labels, scale)
+            self.images += 1
+
+    def _add_image(
+        self,
+        groups: dict[str, InstanceData],
+        boxes: Tensor,
+        labels: Tensor,
+        scale: Tensor,
+    ) -> None:
+        area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        size = torch.bucketize(area, self.area_bounds, right=True)
+        found = self._covered(groups["high"], boxes * scale, labels)
+        self._count("objects", size)
+        self._count("objects_found", size[found])
+        for name, instances in groups.items():
+            where = instances.get("decoded", instances.bboxes)
+            self.counts[name] += len(where)
+            if len(where) == 0 or len(boxes) == 0:
+                continue
+            iou, at = bbox_overlaps(where, boxes * scale).max(1)
+            on = iou >= self.min_iou
+            right = on & (labels[at] == instances.labels)
+            self.counts[f"{name}_on_object"] += int(on.sum())
+            self.counts[f"{name}_right_class"] += int(right.sum())
+            if name != "high":
+                missed = right & ~found[at]
+                self.counts[f"{name}_on_missed"] += int(missed.sum())
+                self._count(f"objects_in_{name}", size[at[missed].unique()])
+
+    def _covered(self, high: InstanceData, boxes: Tensor, labels: Tensor) -> Tensor:
+        if len(high) == 0 or len(boxes) == 0:
+            return torch.zeros(len(boxes), dtype=torch.bool)
+        overlap = bbox_overlaps(boxes, high.bboxes)
+        same = labels[:, None] == high.labels
+        return ((overlap >= self.min_iou) & same).any(1)
+
+    def _count(self, name: str, size: Tensor) -> None:
+        self.counts[name] += len(size)
+        for n, label in enumerate(SIZES):
+            self.counts[f"{name}/{label}"] += int((size == n).sum())
+
+    def summary(self) -> dict[str, float]:
+        """Fractions in [0, 1]; a fraction of nothing is NaN.
+
+        ``high/...``, ``low/...``, ``dropped/...``: boxes ``per_image``; the share
+        ``on_object`` and with the ``right_class`` (precision); ``on_missed``: share
+        with the right class on an object that no high box covers.
+        ``objects/...``, also by size: ``count``; ``found`` by high boxes (recall);
+        ``gained_by_low`` and ``in_dropped``: not found, but covered by that group.
+        """
+        c = self.counts
+        out = {}
+        for group in ("high", "low", "dropped"):
+            if group != "high" and "dropped" not in c and "low" not in c:
+                continue
+            out[f"{group}/per_image"] = _ratio(c[group], self.images)
+            parts = ["on_object", "right_class"] + ["on_missed"] * (group != "high")
+            for part in parts:
+                out[f"{group}/{part}"] = _ratio(c[f"{group}_{part}"], c[group])
+        for suffix in ("", *(f"/{s}" for s in SIZES)):
+            total = c[f"objects{suffix}"]
+            out[f"objects/count{suffix}"] = total
+            out[f"objects/found{suffix}"] = _ratio(c[f"objects_found{suffix}"], total)
+            for group, word in (("low", "gained_by_low"), ("dropped", "in_dropped")):
+                if "low/per_image" in out:
+                    part = c[f"objects_in_{group}{suffix}"]
+                    out[f"objects/{word}{suffix}"] = _ratio(part, total)
+        return out
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else float(np.nan)
