@@ -8,13 +8,13 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from pld_mmdet.detection.lpld import LPLD
 from pld_mmdet.engine.checkpoint import write_atomic
 from pld_mmdet.errors import UserError
 from pld_mmdet.report.collect import Row, Run, collect
 from pld_mmdet.report.page import build_page
 from pld_mmdet.report.pictures import (
     Detector,
-    Strip,
     detection_strips,
     pseudo_label_strips,
 )
@@ -42,8 +42,8 @@ def write_report(
     """
     run = collect(run_dir)
     out = Path(out) if out else Path(run_dir) / "report.html"
-    strips, rule, pseudo = _pictures(run, images, device) if images else ([], "", [])
-    page = build_page(run, strips, rule, pseudo, class_counts(run))
+    pictures = _pictures(run, images, device) if images else {}
+    page = build_page(run, objects=class_counts(run), **pictures)
     write_atomic(out, lambda file: file.write(page.encode()))
     return out
 
@@ -72,10 +72,8 @@ def class_counts(run: Run) -> dict[str, int]:
     )
 
 
-def _pictures(
-    run: Run, images: int, device: str
-) -> tuple[list[Strip], str, list[Strip]]:
-    """Strips and the rule of their choice; what cannot be made is said in the page."""
+def _pictures(run: Run, images: int, device: str) -> dict:
+    """Arguments for the page; what cannot be made is said in ``run.missing``."""
     adapted = run.adapted()
     source_dir = _first_work_dir(run.row("source"))
     adapted_dir = _first_work_dir(adapted)
@@ -84,19 +82,22 @@ def _pictures(
             "Pictures: they need the folders of the source detector and of an adapted"
             " one."
         )
-        return [], "", []
-    strips, rule, pseudo = [], "", []
+        return {}
+    made = {}
     try:
         detector = Detector(adapted_dir, device)
-        strips, total = detection_strips(
+        made["strips"], total = detection_strips(
             Detector(source_dir, device), detector, f"After {adapted.short}", images
         )
-        rule = (
-            f"{len(strips)} of the {total} test images, evenly spaced by their number"
-            f" and not picked by eye; seed {min(adapted.work_dirs)}."
+        made["strips_rule"] = (
+            f"{len(made['strips'])} of the {total} test images, evenly spaced by their"
+            f" number and not picked by eye; seed {min(adapted.work_dirs)}."
         )
-        if hasattr(detector.model, "lpl_min_certainty"):
-            pseudo = pseudo_label_strips(detector, min(images, 3))
+        if isinstance(detector.model, LPLD):
+            made["pseudo_strips"], quality = pseudo_label_strips(
+                detector, min(images, 3)
+            )
+            made["quality"] = quality.sentence()
         else:
             run.missing.append("Pseudo label pictures: no LPLD row to ask.")
     except UserError as error:
@@ -106,7 +107,7 @@ def _pictures(
         run.missing.append(
             f"Pictures: {type(error).__name__}: {error} (the trace is in the terminal)."
         )
-    return strips, rule, pseudo
+    return made
 
 
 def _first_work_dir(row: Row | None) -> Path | None:

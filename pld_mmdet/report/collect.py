@@ -267,6 +267,8 @@ def _facts(result: dict, rows: list[Row], path: Path) -> dict[str, str]:
     if commit:
         dirty = result.get("dirty", first.get("dirty"))
         facts["commit"] = str(commit) + (" + uncommitted changes" if dirty else "")
+    if result.get("reported"):
+        facts["result"] = str(result["reported"])
     machine = result.get("machine") or first.get("machine")
     if machine:
         facts["machine"] = _plain(machine)

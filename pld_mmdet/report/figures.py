@@ -26,7 +26,7 @@ def pictures(strips: list[Strip], rule: str) -> str:
     )
 
 
-def pseudo_pictures(strips: list[Strip]) -> str:
+def pseudo_pictures(strips: list[Strip], quality: str = "") -> str:
     """Section with the pseudo labels; empty without strips."""
     if not strips:
         return ""
@@ -42,7 +42,7 @@ def pseudo_pictures(strips: list[Strip]) -> str:
         "<h2>Which pseudo labels the teacher gives</h2><p class='soft'>LPLD's teacher"
         " after adaptation. Confident boxes supervise the student as if they were"
         " labels; mined proposals only pass on which class they would be; dropped ones"
-        f" teach nothing.</p>{key}"
+        f" teach nothing.</p><p>{escape(quality)}</p>{key}"
         + "".join(_strip(strip, f"q{i}") for i, strip in enumerate(strips))
     )
 
@@ -65,7 +65,7 @@ def _strip(strip: Strip, name: str) -> str:
 
 
 def _figure(panel: Panel, strip: Strip, name: str, k: int) -> str:
-    size = strip.width / 38
+    size = strip.width / 70
     marks = []
     for box in panel.boxes:
         x1, y1, x2, y2 = box.xyxy

@@ -24,6 +24,7 @@ def build_page(
     strips: list[Strip] = (),
     strips_rule: str = "",
     pseudo_strips: list[Strip] = (),
+    quality: str = "",
     objects: dict[str, int] | None = None,
 ) -> str:
     """The whole page.
@@ -33,6 +34,7 @@ def build_page(
         strips: Input, truth, source, adapted for some test images.
         strips_rule: How these images were chosen.
         pseudo_strips: Kept, mined and dropped boxes of the LPLD teacher.
+        quality: Sentence on how good the teacher's pseudo labels are.
         objects: Objects per class of the test set, orders the class chart.
     """
     scalars = {
@@ -48,9 +50,9 @@ def build_page(
         _overview(run),
         _table(run),
         figures.pictures(strips, strips_rule),
-        figures.pseudo_pictures(pseudo_strips),
+        figures.pseudo_pictures(pseudo_strips, quality),
         plots.classes_and_sizes(run, objects or {}),
-        plots.pseudo_curves(run, scalars),
+        plots.pseudo_curves(run, scalars, objects or {}),
         plots.ap_curves(run, scalars),
         plots.loss_curves(run, scalars),
         _provenance(run),

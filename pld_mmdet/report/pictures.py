@@ -14,6 +14,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
 from torch import nn
 
 from pld_mmdet.detection.average_precision import (
@@ -24,6 +25,7 @@ from pld_mmdet.detection.average_precision import (
 from pld_mmdet.engine.checkpoint import load_checkpoint_file
 from pld_mmdet.engine.runner import find_latest
 from pld_mmdet.errors import UserError
+from pld_mmdet.report.quality import Quality
 
 SHOWN_SCORE = 0.5
 MAX_SIDE = 1024
@@ -142,50 +144,60 @@ def detection_strips(
     return strips, len(data)
 
 
-def pseudo_label_strips(lpld: Detector, count: int) -> list[Strip]:
-    """Strips with the kept, the mined and the dropped boxes of an LPLD teacher."""
+def pseudo_label_strips(
+    lpld: Detector, count: int, measured: int = 40
+) -> tuple[list[Strip], Quality]:
+    """Strips with the kept, the mined and the dropped boxes of an LPLD teacher.
+
+    Args:
+        lpld: The detector.
+        count: How many images to show.
+        measured: How many evenly spaced images :class:`Quality` is counted on.
+    """
     data = test_set(lpld.config)
     names = data.metainfo["classes"]
-    strips = []
-    for index in spaced(count, len(data)):
+    shown = spaced(count, len(data))
+    strips, quality = [], Quality()
+    for index in spaced(measured, len(data)):
+        pseudo, sample = lpld.pseudo_labels(data[index])
+        scale = np.tile(sample.metainfo["scale_factor"], 2)
+        truth = _truth(data.get_data_info(index))
+        quality.add(_plain(pseudo.high[0], scale), _plain(pseudo.low[0], scale), truth)
+    for index in shown:
         info = data.get_data_info(index)
         pseudo, sample = lpld.pseudo_labels(data[index])
         scale = np.tile(sample.metainfo["scale_factor"], 2)
-        kinds = {"dropped": pseudo.dropped, "low": pseudo.low, "high": pseudo.high}
-        boxes = {
-            kind: [
-                Box(
-                    tuple((xyxy / scale).tolist()),
-                    f"{names[label]} {100 * score:.0f} %",
-                    kind,
-                )
-                for xyxy, score, label in zip(
-                    found[0].bboxes.cpu().numpy(),
-                    found[0].scores.cpu().numpy(),
-                    found[0].labels.cpu().numpy(),
-                    strict=True,
-                )
-            ]
-            for kind, found in kinds.items()
-            if found
-        }
-        counts = {kind: len(found) for kind, found in boxes.items()}
+        high, low, dropped = (
+            _boxes(_plain(found[0], scale), kind, names)
+            for kind, found in (
+                ("high", pseudo.high),
+                ("low", pseudo.low),
+                ("dropped", pseudo.dropped),
+            )
+        )
+        kept = f"{len(high)} confident boxes kept, {len(low)} proposals mined"
         panels = [
             _truth_panel(_truth(info), names),
-            Panel(
-                "Labels the student gets",
-                f"{counts.get('high', 0)} confident boxes kept,"
-                f" {counts.get('low', 0)} proposals mined",
-                [b for kind in ("low", "high") for b in boxes.get(kind, [])],
-            ),
-            Panel(
-                "All proposals",
-                f"{counts.get('dropped', 0)} dropped",
-                [b for kind in boxes for b in boxes[kind]],
-            ),
+            Panel("Labels the student gets", kept, low + high),
+            Panel("All proposals", f"{len(dropped)} dropped", dropped + low + high),
         ]
         strips.append(_strip(index, info["img_path"], panels))
-    return strips
+    return strips, quality
+
+
+def _plain(found: InstanceData, scale: np.ndarray) -> Detections:
+    """Boxes of one image on the CPU, in pixels of the photo."""
+    boxes = found.bboxes.cpu().numpy() / scale
+    labels = found.labels.cpu().numpy()
+    return Detections(0 * labels, boxes, found.scores.cpu().numpy(), labels)
+
+
+def _boxes(found: Detections, kind: str, names: tuple[str, ...]) -> list[Box]:
+    rows = zip(found.boxes, found.scores, found.labels, strict=True)
+    return [
+        Box(tuple(box.tolist()), f"{names[label]} {100 * score:.0f} %", kind)
+        for box, score, label in rows
+    ]
 
 
 def _truth(info: dict) -> GroundTruth:
@@ -242,7 +254,7 @@ def _judged(
     for which in np.flatnonzero(~truth.ignore):
         if which not in taken:
             box, label = truth.boxes[which], truth.labels[which]
-            drawn.append(Box(tuple(box.tolist()), f"{names[label]}, missed", "missed"))
+            drawn.append(Box(tuple(box.tolist()), f"{names[label]} missed", "missed"))
     objects = int((~truth.ignore).sum())
     return Panel(title, f"{len(taken)} of {objects} found, {wrong} wrong", drawn)
 

@@ -91,7 +91,7 @@ def _times_100(value: float | None) -> float | None:
     return None if value is None else 100 * value
 
 
-def pseudo_curves(run: Run, scalars: Scalars) -> str:
+def pseudo_curves(run: Run, scalars: Scalars, objects: dict[str, int]) -> str:
     """Kept and mined boxes per image over time, one chart per class."""
     rows = [
         row
@@ -108,7 +108,8 @@ def pseudo_curves(run: Run, scalars: Scalars) -> str:
             for found in seeds.values()
             for key in found
             if key.startswith("pseudo/high/")
-        }
+        },
+        key=lambda name: (-objects.get(name, 0), name),
     )
     grid = []
     for label, suffix in [("all classes", ""), *((c, f"/{c}") for c in classes)]:

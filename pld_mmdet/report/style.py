@@ -104,8 +104,8 @@ background:#000;display:block}
 .k-right{--c:#38b0ff}.k-wrong{--c:#ff8a1f}.k-truth{--c:#ffe14d}.k-high{--c:#38b0ff}
 .k-low{--c:#ff8a1f}
 .photo text{display:none;fill:#fff;font-weight:600;paint-order:stroke;stroke:#000;
-stroke-width:3px;stroke-opacity:.75;stroke-linejoin:round}
-@container(min-width:520px){.photo text{display:block}}
+stroke-width:1.2px;stroke-opacity:.8;stroke-linejoin:round}
+@container(min-width:700px){.photo text{display:block}}
 .photo .open{position:absolute;right:0;top:0;width:34px;height:34px;color:#fff;
 text-decoration:none;display:grid;place-items:center;font-size:17px;opacity:.85;
 text-shadow:0 0 4px #000,0 0 2px #000}

@@ -12,6 +12,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from pld_mmdet.detection.average_precision import Detections
 from pld_mmdet.errors import UserError
 from pld_mmdet.report import charts, words
 from pld_mmdet.report.build import write_report
@@ -19,6 +20,7 @@ from pld_mmdet.report.collect import collect, spread
 from pld_mmdet.report.curves import read_scalars, smooth
 from pld_mmdet.report.page import build_page
 from pld_mmdet.report.pictures import Panel, Strip, _judged, _truth, spaced
+from pld_mmdet.report.quality import Quality
 from tests.helpers import tiny_faster_rcnn
 from tests.report.run_fixture import CLASSES, write_images, write_run, write_scalars
 
@@ -243,6 +245,38 @@ def test_boxes_are_judged_by_class_overlap_and_order():
     assert panel.caption == "1 of 2 found, 2 wrong"
 
 
+def flat(rows):
+    """Detections of one image from rows (x1, y1, x2, y2, label)."""
+    rows = np.array(rows, float).reshape(-1, 5)
+    labels = rows[:, 4].astype(int)
+    return Detections(0 * labels, rows[:, :4], np.ones(len(rows)), labels)
+
+
+def test_quality_counts_boxes_on_objects():
+    truth = _truth(
+        dict(
+            instances=[
+                dict(bbox=[0, 0, 10, 10], bbox_label=0, ignore_flag=0),
+                dict(bbox=[50, 0, 60, 10], bbox_label=1, ignore_flag=0),
+                dict(bbox=[80, 0, 90, 10], bbox_label=1, ignore_flag=1),
+            ]
+        )
+    )
+    high = flat([[0, 0, 10, 9, 0], [20, 20, 30, 30, 0], [80, 0, 90, 10, 1]])
+    low = flat([[50, 0, 60, 9, 1], [50, 0, 60, 10, 0], [0, 40, 9, 50, 1]])
+    quality = Quality()
+    quality.add(high, low, truth)
+    assert (quality.images, quality.objects) == (1, 2)
+    assert quality.high == (2, 1)  # the box on the crowd counts neither way
+    assert quality.low == (3, 2, 1)
+    assert (quality.high_reached, quality.low_reached) == (1, 1)
+    quality.add(flat([]), flat([]), truth)
+    assert quality.objects == 4
+    assert "67% lie on some object, 33% on one of their class" in quality.sentence()
+    assert "they reach 33% of the objects left" in quality.sentence()
+    assert Quality().sentence() == ""
+
+
 def tiny_rows(tmp_path: Path) -> Path:
     """A run whose source and LPLD rows are real tiny detectors with checkpoints."""
     from mmdet.registry import MODELS
@@ -301,6 +335,7 @@ def test_pictures_of_real_detectors(tmp_path):
     assert "Test image 4: 4.png" in text
     assert "After LPLD" in text
     assert "confident boxes kept" in text
+    assert "In 5 test images with 10 objects the teacher gives" in text
     assert page.count("data:image/jpeg;base64,") == 4  # two strips of each kind
     assert 'class="k-truth"' in page
     assert 'class="k-dropped"' in page
