@@ -1,6 +1,7 @@
+#!/usr/bin/env python
 """Prepare a data set: ``python tools/prepare.py DATA_SET [options]``.
 
-Generated or downloaded data become one layout with COCO annotations under
+Generated and downloaded data get one layout, with COCO annotations under
 ``<root>/annotations``. ``python tools/prepare.py DATA_SET --help`` shows the options.
 """
 
@@ -9,9 +10,9 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package
 
-from pld_mmdet.errors import UserError
+from pld_mmdet.cli import run_tool
 
 # Each module offers arguments(parser) and prepare(args).
 DATA_SETS = {
@@ -21,8 +22,8 @@ DATA_SETS = {
 }
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
+def main(argv: list[str] | None = None) -> None:
+    """Read the command line and prepare the data set it names."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -30,20 +31,17 @@ def main(argv: list[str] | None = None) -> int:
     for name, path in DATA_SETS.items():
         module = import_module(path)
         summary = module.__doc__.splitlines()[0]
-        command = commands.add_parser(name, help=summary, description=module.__doc__)
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         module.arguments(command)
         command.set_defaults(prepare=module.prepare)
     args = parser.parse_args(argv)
-    try:
-        args.prepare(args)
-    except UserError as error:
-        print(f"{error.what}\n{error.fix}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nInterrupted. The same command goes on from here.", file=sys.stderr)
-        return 130
-    return 0
+    args.prepare(args)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main, lambda: "The same command goes on from here.")

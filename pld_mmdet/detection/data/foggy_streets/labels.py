@@ -2,9 +2,9 @@
 
 A thing is annotated when enough of it is seen: 30 % of what would be seen with nothing
 before it, and a box of at least 3x7 pixels in a picture of 192 rows (more in a larger
-one). What is less visible than that keeps the label of the ground behind it, as if the
-annotator had not noticed it. Members of a crowd or of a row of cars that are too small to
-tell apart become one region with the label alone (``persongroup``, ``cargroup``).
+one). What is less visible keeps the label of the ground behind it, as if the annotator
+had not noticed it. Members of a crowd or of a row of cars that are too small to tell
+apart become one region with the label alone (``persongroup``, ``cargroup``).
 """
 
 from typing import Any

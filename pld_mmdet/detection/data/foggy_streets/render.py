@@ -13,7 +13,8 @@ from .fog import transmission
 from .furniture import draw_bin, draw_pole, draw_tree
 from .labels import instance_map, polygons
 from .scene import FOOTPRINT, Thing, sample_camera, sample_things
-from .vehicles import draw_bus, draw_car, draw_train, draw_truck
+from .transit import draw_bus, draw_train
+from .vehicles import draw_car, draw_truck
 
 # Drawn at twice the size and reduced by area: cheap anti-aliasing.
 OVERSAMPLING = 2

@@ -11,7 +11,8 @@ import numpy as np
 
 from .backdrop import LANE, Street
 from .camera import EYE_HEIGHT, FOCAL_PER_WIDTH, Camera, Pose
-from .vehicles import BUS_LENGTH, CAR_LENGTH, TRAIN_LENGTH, TRUCK_LENGTH
+from .transit import BUS_LENGTH, TRAIN_LENGTH
+from .vehicles import CAR_LENGTH, TRUCK_LENGTH
 
 # Mean number of each kind per image; a ridden two-wheeler brings its rider.
 MEANS = {
@@ -22,8 +23,9 @@ MEANS = {
 }  # fmt: skip
 # Length and width on the ground in metres.
 FOOTPRINT = {
-    "train": (TRAIN_LENGTH, 2.6), "bus": (BUS_LENGTH, 2.6), "truck": (TRUCK_LENGTH, 2.5),
-    "car": (CAR_LENGTH, 1.8), "bicycle": (1.8, 0.6), "motorcycle": (2.0, 0.8),
+    "train": (TRAIN_LENGTH, 2.6), "bus": (BUS_LENGTH, 2.6),
+    "truck": (TRUCK_LENGTH, 2.5), "car": (CAR_LENGTH, 1.8),
+    "bicycle": (1.8, 0.6), "motorcycle": (2.0, 0.8),
     "ridden bicycle": (1.8, 0.6), "ridden motorcycle": (2.0, 0.8),
     "person": (0.5, 0.5), "tree": (0.5, 0.5), "pole": (0.3, 0.3), "bin": (0.6, 0.6),
 }  # fmt: skip
