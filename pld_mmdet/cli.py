@@ -107,11 +107,6 @@ def load_config(args: Namespace):
         cfg.work_dir = args.work_dir
     elif cfg.get("work_dir") is None:
         cfg.work_dir = default_work_dir(args.config)
-    if args.launcher != "none":
-        import torch
-
-        if not torch.cuda.is_available():  # nccl is for GPUs
-            cfg.merge_from_dict({"env_cfg.dist_cfg.backend": "gloo"})
     return cfg
 
 

@@ -8,7 +8,7 @@ randomness = dict(seed=0)
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
-    dist_cfg=dict(backend="nccl"),  # tools/train.py takes gloo where there is no GPU
+    dist_cfg=dict(backend="nccl"),  # gloo is taken where there is no GPU
 )
 
 default_hooks = dict(

@@ -7,10 +7,12 @@ import time
 from pathlib import Path
 
 import mmengine
+import torch
 from mmengine.dist import master_only
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
+from torch import nn
 
 from pld_mmdet.engine.checkpoint import (
     load_checkpoint_file,
@@ -19,6 +21,7 @@ from pld_mmdet.engine.checkpoint import (
     save_atomic,
     to_plain,
 )
+from pld_mmdet.engine.processes import start_cpu_group
 from pld_mmdet.engine.weights import compare_classes, report_mismatch
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import RUNNERS
@@ -42,6 +45,30 @@ class SafeRunner(Runner):
         refuse_unsafe_pickles()
         self._resuming = False
         super().__init__(*args, **kwargs)
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Set up as mmengine does, and also start process groups without a GPU."""
+        if self.distributed and not torch.cuda.is_available():
+            start_cpu_group(self.launcher, env_cfg.get("dist_cfg", {}).get("timeout"))
+        super().setup_env(env_cfg)
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """Wrap for several processes, with batch-norm statistics of process 0.
+
+        mmengine lets every process keep its own statistics; then teachers that are
+        averaged from them drift apart, and only those of process 0 are saved.
+        """
+        if self.distributed and not is_model_wrapper(model):
+            wrapper = dict(model_wrapper_cfg or {})
+            wrapper.setdefault("type", "MMDistributedDataParallel")
+            if wrapper["type"] == "MMDistributedDataParallel":
+                wrapper.setdefault("broadcast_buffers", True)
+                unused = self.cfg.get("find_unused_parameters", False)
+                wrapper.setdefault("find_unused_parameters", unused)
+                if not torch.cuda.is_available():
+                    wrapper["device_ids"] = None
+            model_wrapper_cfg = wrapper
+        return super().wrap_model(model_wrapper_cfg, model)
 
     def train(self):
         """Train; hooks hear of every end, also of Ctrl-C."""
