@@ -34,8 +34,9 @@ def headline(run: Run) -> str:
         parts.append(f'{escape(place)}: <b class="source">{percent(fog)}</b>.')
     if repaired is not None:
         kind = "foggy images" if run.target == "fog" else "target images"
+        better = fog is None or repaired > fog
         parts.append(
-            f"Repaired with unlabelled {kind}:"
+            f"{'Repaired' if better else 'After adapting'} with unlabelled {kind}:"
             f' <b class="adapted">{percent(repaired)}</b>.'
         )
     if not parts:
@@ -62,29 +63,30 @@ def breakdown(run: Run) -> str:
     end = mean_of(adapted, evaluation)
     if base is None or adapted is None or end is None:
         return ""
+    gain = end - base
     lines = []
+    if gain <= 0:
+        lines.append(f"Adapting did not help: it changed AP50 by {_points(gain)}.")
     adabn = mean_of(run.row("adabn"), evaluation)
     teacher = mean_of(run.row("mean_teacher"), evaluation)
-    lpld = mean_of(run.row("lpld"), evaluation)
     if adabn is not None and adapted.name != "adabn":
+        of = f"Of the {_points(gain)} gained, r" if gain > 0 else "R"
         lines.append(
-            f"Of the {_points(end - base)} gained, re-estimating the batch-norm"
-            f" statistics on foggy images (AdaBN) alone accounts for"
-            f" {_points(adabn - base)}."
-            if evaluation == "fog"
-            else f"AdaBN alone is worth {_points(adabn - base)}"
-            f" of {_points(end - base)}."
+            f"{of}e-estimating the batch-norm statistics on target images (AdaBN) alone"
+            f" accounts for {_points(adabn - base)}."
         )
     if teacher is not None and adabn is not None:
-        lines.append(f"Mean Teacher adds {_points(teacher - adabn)} to that.")
-    if teacher is not None and lpld is not None:
+        verb = "adds" if teacher >= adabn else "changes that by"
+        to = " to that" if teacher >= adabn else ""
+        lines.append(f"Mean Teacher {verb} {_points(teacher - adabn)}{to}.")
+    if teacher is not None and mean_of(run.row("lpld"), evaluation) is not None:
         lines.append(compare(run, "lpld", "mean_teacher"))
     oracle = mean_of(run.row("oracle"), evaluation)
     if oracle is not None and oracle > base:
-        share = 100 * (end - base) / (oracle - base)
+        closed = f": {100 * gain / (oracle - base):.0f} % of the gap is closed"
         lines.append(
-            f"The oracle, trained with foggy labels, reaches {percent(oracle)}:"
-            f" {share:.0f} % of the gap is closed."
+            f"The oracle, trained with target labels, reaches {percent(oracle)}"
+            f"{closed if gain > 0 else ''}."
         )
     return " ".join(lines)
 
@@ -112,5 +114,5 @@ def compare(run: Run, name: str, rival: str) -> str:
 
 
 def _points(value: float) -> str:
-    number = f"{100 * value:.1f}".replace("-", "−")
-    return f"{number} point{'' if number == '1.0' else 's'}"
+    number = f"{round(100 * value, 1) + 0.0:.1f}"  # + 0.0: no "-0.0"
+    return f"{number.replace('-', '−')} point{'' if number == '1.0' else 's'}"

@@ -22,7 +22,13 @@ from pld_mmdet.report.page import build_page
 from pld_mmdet.report.pictures import Panel, Strip, _judged, _truth, spaced
 from pld_mmdet.report.quality import Quality
 from tests.helpers import tiny_faster_rcnn
-from tests.report.run_fixture import CLASSES, write_images, write_run, write_scalars
+from tests.report.run_fixture import (
+    CLASSES,
+    FOG,
+    write_images,
+    write_run,
+    write_scalars,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -147,6 +153,15 @@ def test_text_is_escaped(tmp_path):
     checked(page)
     assert "&lt;script&gt;" in page
     assert "5 &lt; 6 &amp; &lt;i&gt;" in page
+
+
+def test_a_loss_is_not_called_a_repair(tmp_path, monkeypatch):
+    monkeypatch.setitem(FOG, "lpld", 0.25)
+    text = text_of(write_report(write_run(tmp_path), images=0).read_text())
+    assert "After adapting with unlabelled foggy images: 25.0." in text
+    assert "Adapting did not help: it changed AP50 by −4.0 points." in text
+    assert "gap is closed" not in text
+    assert "−20.9 points" in text  # LPLD against Mean Teacher
 
 
 def test_quick_run_warns(tmp_path):
