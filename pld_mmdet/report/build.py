@@ -18,6 +18,7 @@ from pld_mmdet.report.pictures import (
     detection_strips,
     pseudo_label_strips,
 )
+from pld_mmdet.report.words import quality_sentence
 
 
 def write_report(
@@ -97,7 +98,7 @@ def _pictures(run: Run, images: int, device: str) -> dict:
             made["pseudo_strips"], quality = pseudo_label_strips(
                 detector, min(images, 3)
             )
-            made["quality"] = quality.sentence()
+            made["quality"] = quality_sentence(quality)
         else:
             run.missing.append("Pseudo label pictures: no LPLD row to ask.")
     except UserError as error:

@@ -22,10 +22,10 @@ from pld_mmdet.detection.average_precision import (
     GroundTruth,
     best_objects,
 )
+from pld_mmdet.detection.pseudo_quality import PseudoLabelQuality
 from pld_mmdet.engine.checkpoint import load_checkpoint_file
 from pld_mmdet.engine.runner import find_latest
 from pld_mmdet.errors import UserError
-from pld_mmdet.report.quality import Quality
 
 SHOWN_SCORE = 0.5
 MAX_SIDE = 1024
@@ -146,23 +146,21 @@ def detection_strips(
 
 def pseudo_label_strips(
     lpld: Detector, count: int, measured: int = 40
-) -> tuple[list[Strip], Quality]:
+) -> tuple[list[Strip], PseudoLabelQuality]:
     """Strips with the kept, the mined and the dropped boxes of an LPLD teacher.
 
     Args:
         lpld: The detector.
         count: How many images to show.
-        measured: How many evenly spaced images :class:`Quality` is counted on.
+        measured: How many evenly spaced images are compared with the hidden truth.
     """
     data = test_set(lpld.config)
     names = data.metainfo["classes"]
     shown = spaced(count, len(data))
-    strips, quality = [], Quality()
+    strips, quality = [], PseudoLabelQuality(data.ann_file)
     for index in spaced(measured, len(data)):
         pseudo, sample = lpld.pseudo_labels(data[index])
-        scale = np.tile(sample.metainfo["scale_factor"], 2)
-        truth = _truth(data.get_data_info(index))
-        quality.add(_plain(pseudo.high[0], scale), _plain(pseudo.low[0], scale), truth)
+        quality.add(pseudo, [sample])
     for index in shown:
         info = data.get_data_info(index)
         pseudo, sample = lpld.pseudo_labels(data[index])

@@ -2,6 +2,7 @@
 
 from html import escape
 
+from pld_mmdet.detection.pseudo_quality import PseudoLabelQuality
 from pld_mmdet.report.collect import Row, Run, spread
 
 AP = "coco/AP50"
@@ -116,3 +117,30 @@ def compare(run: Run, name: str, rival: str) -> str:
 def _points(value: float) -> str:
     number = f"{round(100 * value, 1) + 0.0:.1f}"  # + 0.0: no "-0.0"
     return f"{number.replace('-', '−')} point{'' if number == '1.0' else 's'}"
+
+
+def quality_sentence(quality: PseudoLabelQuality) -> str:
+    """How many pseudo labels lie on objects; empty when there was nothing to count."""
+    found = quality.summary()
+    objects = found["objects/count"]
+    if not objects:
+        return ""
+    reached = found["objects/found"]
+    text = (
+        f"In {quality.images} test images with {objects} objects the teacher gives"
+        f" {found['high/per_image']:.1f} confident boxes an image"
+    )
+    if found["high/per_image"]:
+        text += f"; {found['high/right_class']:.0%} lie on an object of their class"
+    text += f", which reaches {reached:.0%} of the objects."
+    if not found.get("low/per_image"):
+        return text
+    text += (
+        f" It mines {found['low/per_image']:.1f} proposals an image:"
+        f" {found['low/on_object']:.0%} lie on some object,"
+        f" {found['low/right_class']:.0%} on one of their class"
+    )
+    if reached < 1:
+        left = found["objects/gained_by_low"] / (1 - reached)
+        text += f"; they reach {left:.0%} of the objects left"
+    return text + " (IoU of at least 0.5)."

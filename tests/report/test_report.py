@@ -12,7 +12,6 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from pld_mmdet.detection.average_precision import Detections
 from pld_mmdet.errors import UserError
 from pld_mmdet.report import charts, words
 from pld_mmdet.report.build import write_report
@@ -20,7 +19,7 @@ from pld_mmdet.report.collect import collect, spread
 from pld_mmdet.report.curves import read_scalars, smooth
 from pld_mmdet.report.page import build_page
 from pld_mmdet.report.pictures import Panel, Strip, _judged, _truth, spaced
-from pld_mmdet.report.quality import Quality
+from pld_mmdet.report.words import quality_sentence
 from tests.helpers import tiny_faster_rcnn
 from tests.report.run_fixture import (
     CLASSES,
@@ -260,36 +259,27 @@ def test_boxes_are_judged_by_class_overlap_and_order():
     assert panel.caption == "1 of 2 found, 2 wrong"
 
 
-def flat(rows):
-    """Detections of one image from rows (x1, y1, x2, y2, label)."""
-    rows = np.array(rows, float).reshape(-1, 5)
-    labels = rows[:, 4].astype(int)
-    return Detections(0 * labels, rows[:, :4], np.ones(len(rows)), labels)
+def test_quality_in_words():
+    class Counted:
+        images = 4
 
+        def __init__(self, **numbers):
+            self.numbers = {k.replace("__", "/"): v for k, v in numbers.items()}
 
-def test_quality_counts_boxes_on_objects():
-    truth = _truth(
-        dict(
-            instances=[
-                dict(bbox=[0, 0, 10, 10], bbox_label=0, ignore_flag=0),
-                dict(bbox=[50, 0, 60, 10], bbox_label=1, ignore_flag=0),
-                dict(bbox=[80, 0, 90, 10], bbox_label=1, ignore_flag=1),
-            ]
-        )
+        def summary(self):
+            return self.numbers
+
+    high = dict(objects__count=8, objects__found=0.25, high__per_image=1.0)
+    sentence = quality_sentence(Counted(**high, high__right_class=0.5))
+    assert "1.0 confident boxes an image; 50% lie on an object" in sentence
+    assert "mines" not in sentence
+    low = dict(low__per_image=3.0, low__on_object=0.67, low__right_class=0.33)
+    sentence = quality_sentence(
+        Counted(**high, **low, high__right_class=0.5, objects__gained_by_low=0.375)
     )
-    high = flat([[0, 0, 10, 9, 0], [20, 20, 30, 30, 0], [80, 0, 90, 10, 1]])
-    low = flat([[50, 0, 60, 9, 1], [50, 0, 60, 10, 0], [0, 40, 9, 50, 1]])
-    quality = Quality()
-    quality.add(high, low, truth)
-    assert (quality.images, quality.objects) == (1, 2)
-    assert quality.high == (2, 1)  # the box on the crowd counts neither way
-    assert quality.low == (3, 2, 1)
-    assert (quality.high_reached, quality.low_reached) == (1, 1)
-    quality.add(flat([]), flat([]), truth)
-    assert quality.objects == 4
-    assert "67% lie on some object, 33% on one of their class" in quality.sentence()
-    assert "they reach 33% of the objects left" in quality.sentence()
-    assert Quality().sentence() == ""
+    assert "67% lie on some object, 33% on one of their class" in sentence
+    assert "they reach 50% of the objects left" in sentence
+    assert quality_sentence(Counted(objects__count=0)) == ""
 
 
 def tiny_rows(tmp_path: Path) -> Path:
