@@ -162,11 +162,11 @@ class Experiment:
                         train,
                         command,
                         needs=needs,
-                        outputs=(folder / "last_checkpoint", folder / "run.json"),
+                        outputs=(folder / "run.json",),
                         key=_text(resolved[row.name, row.config]),
                         seconds=row.quick_seconds if quick else row.seconds,
                         work_dir=folder,
-                        resume=("--resume",),
+                        resume=_resume(resolved[row.name, row.config]),
                     )
                 )
                 for label, other in row.evaluate.items():
@@ -257,6 +257,13 @@ def _with_origins(rows: Sequence[Row], wanted: Sequence[str] | None) -> Iterator
         if by_name[name].init:
             names.append(by_name[name].init)
     return (row for row in rows if row.name in keep)
+
+
+def _resume(cfg: Config) -> tuple[str, ...]:
+    """A loop without a length (AdaBN) is one pass that keeps no state: done again."""
+    length = cfg.get("train_cfg", {})
+    lasting = "max_iters" in length or "max_epochs" in length
+    return ("--resume",) if lasting else ()
 
 
 def _resolve(config: str, options: Sequence[str]) -> Config:

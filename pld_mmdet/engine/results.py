@@ -90,7 +90,8 @@ def collect(
         )
     commits = sorted(commit for commit in commits if commit)
     if len(commits) > 1:
-        missing.append(f"The runs come from several commits: {', '.join(commits)}")
+        short = ", ".join(commit[:10] for commit in commits)
+        missing.append(f"The runs come from several commits: {short}")
     return {
         "name": experiment.name,
         "config": experiment.config,
@@ -139,8 +140,7 @@ def cells(result: dict) -> tuple[list[str], list[list[str]]]:
     labels = list(dict.fromkeys(n for row in result["rows"] for n in row["evaluate"]))
     last = labels[-1]
     sized = [f"{metric}_{size}" for size in SIZES]
-    head = ["row", *(f"{metric} on {label}" for label in labels)]
-    head += [f"small / medium / large on {last}", "minutes", "memory MB"]
+    head = ["", *labels, f"{last}: small / medium / large", "minutes", "MB"]
     body = []
     for row in result["rows"]:
         mean = row["evaluate"].get(last, {}).get("mean", {})
@@ -156,9 +156,12 @@ def cells(result: dict) -> tuple[list[str], list[list[str]]]:
 def table(result: dict) -> Table:
     """The table for the terminal."""
     head, body = cells(result)
-    made = Table(title=f"{result['name']}, seeds {_seeds(result)}, in percent")
+    made = Table(
+        title=f"{result['name']}: {result['metric']} in percent, {_seeds(result)}"
+    )
     for number, name in enumerate(head):
-        made.add_column(name, justify="left" if number == 0 else "right")
+        side = "left" if number == 0 else "right"
+        made.add_column(name, justify=side, no_wrap=number == 0)
     for line in body:
         made.add_row(*line)
     return made
@@ -176,15 +179,18 @@ def markdown(result: dict) -> str:
     commit = (result.get("commit") or "several")[:10]
     dirty = " with uncommitted changes" if result.get("dirty") else ""
     return (
-        f"{text}\n\nIn percent, mean ± standard deviation over seeds {_seeds(result)}; "
-        f"last checkpoint of the {result['reported'] or 'network'}; test split. "
+        f"{text}\n\n{result['metric']} in percent on the test split, {_seeds(result)}. "
+        f"Last checkpoint of the {result['reported'] or 'network'}. "
         f"Made by `{result['command']}` at commit {commit}{dirty} on {machine}, "
         f"{result['minutes']:.0f} minutes in all."
     )
 
 
 def _seeds(result: dict) -> str:
-    return ", ".join(map(str, result["seeds"]))
+    numbers = ", ".join(map(str, result["seeds"]))
+    if len(result["seeds"]) == 1:
+        return f"seed {numbers}"
+    return f"mean ± standard deviation over seeds {numbers}"
 
 
 def update_readme(path: Path, result: dict) -> None:

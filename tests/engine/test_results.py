@@ -93,7 +93,7 @@ def test_readme_is_changed_between_its_markers_only(tmp_path):
     for _ in range(2):  # writing twice changes nothing more
         update_readme(readme, result)
         text = readme.read_text()
-        assert text.startswith("a\n<!-- results:toy -->\n| row |")
+        assert text.startswith("a\n<!-- results:toy -->\n|  | fog |")
         assert text.endswith("<!-- /results:toy -->\nb\n")
         assert text.count("| LPLD |") == 1
         assert "old" not in text
