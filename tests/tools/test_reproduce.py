@@ -57,7 +57,8 @@ def config(tmp_path):
     path = tmp_path / "table.py"
     path.write_text(f"""
 experiment = dict(
-    name='toy', data='{tool} data toy --root {data}', train='{tool} train', test='{tool} test',
+    name='toy', data='{tool} data toy --root {data}',
+    train='{tool} train', test='{tool} test',
     quick=dict(data_args='--images 48 --root {data}_quick',
                cfg_options=['lr=3'],
                data_root=('{data}/', '{data}_quick/')),
