@@ -70,6 +70,7 @@ def versions() -> dict[str, str]:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
+    found["torch"] = torch.__version__  # with its build, such as +cu130
     return found
 
 

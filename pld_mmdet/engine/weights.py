@@ -78,9 +78,13 @@ def load_weights(model: nn.Module, state_dict: dict) -> Mismatch:
 
     with torch.no_grad():
         visit(model, "", weights)
+
+    def counted(names) -> list[str]:
+        return [k for k in names if not k.endswith("num_batches_tracked")]
+
     return Mismatch(
-        total=len(model.state_dict()),
-        missing=[k for k in missing if not k.endswith("num_batches_tracked")],
+        total=len(counted(model.state_dict())),
+        missing=counted(missing),
         unexpected=sorted(set(unexpected)),
         shapes=[_short(e) for e in errors],
     )

@@ -43,8 +43,8 @@ class ToyData(Dataset):
 
 @MODELS.register_module(force=True)
 class ToyModel(BaseModel):
-    def __init__(self, width: int = 8):
-        super().__init__()
+    def __init__(self, width: int = 8, init_cfg=None):
+        super().__init__(init_cfg=init_cfg)
         self.net = nn.Sequential(
             nn.Linear(6, width),
             nn.BatchNorm1d(width),
@@ -74,7 +74,7 @@ class PauseHook(Hook):
 class RankHashHook(Hook):
     """Leaves the hash of each process's parameters in the work dir."""
 
-    def after_run(self, runner):
+    def after_train(self, runner):
         weights = [p.detach().flatten() for p in runner.model.parameters()]
         digest = hashlib.sha256(torch.cat(weights).numpy().tobytes()).hexdigest()
         path = Path(runner.work_dir) / f"rank{runner.rank}.txt"
