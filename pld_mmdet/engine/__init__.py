@@ -9,6 +9,7 @@ if find_spec("mmengine") is not None:
     from pld_mmdet.engine.runner import SafeRunner
     from pld_mmdet.engine.sampler import ResumableSampler
     from pld_mmdet.engine.seeding import SeededDataset
+    from pld_mmdet.engine.semi_sampler import SemiSampler
 
     __all__ = [
         "FiniteAmpOptimWrapper",
@@ -16,4 +17,5 @@ if find_spec("mmengine") is not None:
         "ResumableSampler",
         "SafeRunner",
         "SeededDataset",
+        "SemiSampler",
     ]

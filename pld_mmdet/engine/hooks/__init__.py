@@ -2,6 +2,7 @@
 
 from pld_mmdet.engine.hooks.adabn import AdaBNHook
 from pld_mmdet.engine.hooks.pseudo_boxes import PseudoBoxHook
+from pld_mmdet.engine.hooks.ramped_ema import RampedEMAHook
 from pld_mmdet.engine.hooks.run_record import RunRecordHook
 from pld_mmdet.engine.hooks.safe_checkpoint import SafeCheckpointHook
 from pld_mmdet.engine.hooks.seed import IterationSeedHook
@@ -11,6 +12,7 @@ __all__ = [
     "AdaBNHook",
     "IterationSeedHook",
     "PseudoBoxHook",
+    "RampedEMAHook",
     "RunRecordHook",
     "SafeCheckpointHook",
     "TeacherEMAHook",
