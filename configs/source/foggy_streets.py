@@ -70,7 +70,7 @@ test_evaluator = dict(
     ann_file=data_root + "annotations/test.json", area_bounds=(16**2, 40**2)
 )
 
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=1200, val_interval=400)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=1200, val_interval=600)
 optim_wrapper = dict(
     type="pld_mmdet.FiniteOptimWrapper",
     optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05),
