@@ -113,7 +113,7 @@ class Experiment:
             return []
         options = [*self.quick.get("cfg_options", []), *row.quick]
         if "data_root" in self.quick:
-            cfg = Config.fromfile(config).to_dict()
+            cfg = _resolve(config, []).to_dict()
             options += _moved(cfg, *self.quick["data_root"])
         return options
 

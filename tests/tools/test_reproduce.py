@@ -54,6 +54,9 @@ def config(tmp_path):
             "train_dataloader = dict(dataset=dict("
             f"data_root='{data}/', ann_file='train.json'))\nlr = 1\n"
         )
+    # As in the real configs, a row may carry the experiment itself.
+    lpld = tmp_path / "lpld.py"
+    lpld.write_text("_base_ = './table.py'\n" + lpld.read_text())
     path = tmp_path / "table.py"
     path.write_text(f"""
 experiment = dict(
