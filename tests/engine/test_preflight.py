@@ -1,0 +1,92 @@
+"""Missing files are said before anything is built, with the commands that make them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from pld_mmdet.engine.preflight import check_config
+from pld_mmdet.errors import UserError
+
+DATA, CHECKPOINT = "python tools/prepare.py toy", "python tools/train.py source.py"
+
+
+def make_data(root: Path) -> None:
+    (root / "img").mkdir(parents=True)
+    (root / "img/0.png").write_bytes(b"0")
+    annotations = {"images": [{"id": 1, "file_name": "0.png"}], "annotations": []}
+    (root / "train.json").write_text(json.dumps(annotations))
+
+
+def config(tmp_path, **changes) -> Config:
+    root = str(tmp_path / "data")
+    leaf = {"data_root": root, "ann_file": "train.json", "data_prefix": {"img": "img/"}}
+    nested = {
+        "type": "SeededDataset",
+        "dataset": {"type": "Concat", "datasets": [leaf]},
+    }
+    content = {
+        "train_dataloader": {"dataset": nested},
+        "val_dataloader": {"dataset": dict(leaf)},
+        "test_dataloader": {"dataset": dict(leaf, ann_file="test.json")},
+        "work_dir": str(tmp_path / "work"),
+        "how_to_get": {"data": DATA, "checkpoint": CHECKPOINT},
+        "model": {"backbone": {"type": "ResNet"}},
+    }
+    content.update(changes)
+    return Config(content)
+
+
+def problem(cfg, stages=("train", "val")) -> UserError:
+    with pytest.raises(UserError) as caught:
+        check_config(cfg, stages)
+    assert len(str(caught.value).splitlines()) == 2
+    return caught.value
+
+
+def test_all_there(tmp_path):
+    make_data(tmp_path / "data")
+    check_config(config(tmp_path))
+    assert (tmp_path / "work").is_dir()
+
+
+def test_data_and_checkpoint_missing_are_two_lines(tmp_path):
+    error = problem(config(tmp_path, load_from=str(tmp_path / "a.pth")))
+    assert error.what.count(str(tmp_path / "data")) == 1  # not once per loader
+    assert str(tmp_path / "a.pth") in error.what
+    assert DATA in error.fix
+    assert CHECKPOINT in error.fix
+    assert not (tmp_path / "work").exists()
+
+
+def test_each_missing_piece_is_named(tmp_path):
+    root = tmp_path / "data"
+    make_data(root)
+    error = problem(config(tmp_path), ("test",))
+    assert f"the annotation file {root / 'test.json'}" in error.what
+    assert CHECKPOINT not in error.fix
+    (root / "img/0.png").rename(root / "img/1.png")
+    assert "the images of" in problem(config(tmp_path)).what
+    assert "0.png" in problem(config(tmp_path)).what
+    (root / "img/1.png").unlink()
+    assert "(it is empty)" in problem(config(tmp_path)).what
+    (root / "img").rmdir()
+    assert f"the folder {root}/img/" in problem(config(tmp_path)).what
+    (root / "train.json").write_text("")
+    assert "train.json (it is empty)" in problem(config(tmp_path)).what
+
+
+def test_checkpoints(tmp_path):
+    make_data(tmp_path / "data")
+    init = {"type": "Pretrained", "checkpoint": "nowhere.pth"}
+    model = {"backbone": {"type": "ResNet", "init_cfg": init}}
+    error = problem(config(tmp_path, model=model))
+    assert "the initial weights nowhere.pth" in error.what
+    init["checkpoint"] = "torchvision://resnet50"  # looked at when it is fetched
+    check_config(config(tmp_path, model=model, load_from="https://host/a.pth"))
+
+
+def test_without_how_to_get_the_config_keys_are_named(tmp_path):
+    error = problem(config(tmp_path, how_to_get={}))
+    assert "data_root" in error.fix
