@@ -1,0 +1,489 @@
+"""Soft Teacher: detection from few labels (Xu et al., ICCV 2021).
+
+Numbers and order of work follow the authors' code (microsoft/SoftTeacher, 0423bb2).
+mmdet has a port named ``SoftTeacher`` that differs from it in a dozen points; ours
+therefore has another name, and ``docs/soft_teacher.md`` says point by point (a-l) which
+of the two it follows.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from mmdet.models.utils import rename_loss_dict, reweight_loss_dict
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import bbox2roi
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from pld_mmdet.detection.box_head import (
+    check_faster_rcnn,
+    clip_to_images,
+    larger_than,
+    mixes_samples,
+    own_class,
+    proposal_cfg,
+    run_box_head,
+)
+from pld_mmdet.detection.mean_teacher import (
+    MeanTeacherSFOD,
+    PseudoLabels,
+    high_confidence,
+    map_to_strong,
+)
+from pld_mmdet.errors import UserError
+from pld_mmdet.registry import MODELS
+
+
+def jitter_boxes(boxes: Tensor, noise: Tensor, fraction: float = 0.06) -> Tensor:
+    """Move the four sides of boxes by noise in units of the box's own size.
+
+    Args:
+        boxes: [N, 4 + k], ``x1, y1, x2, y2`` in pixels; further columns are copied.
+        noise: [T, N, 4], standard normal in the authors' code.
+        fraction: Standard deviation as a share of width (x) and height (y), which count
+            as one pixel at least. 0.06 in the authors' code.
+
+    Returns:
+        [T, N, 4 + k], not clipped to the image.
+
+    Example:
+        >>> box = torch.tensor([[100.0, 200.0, 140.0, 280.0]])
+        >>> jitter_boxes(box, torch.tensor([[[1.0, -1.0, 0.5, 2.0]]])).tolist()
+        [[[102.4000015258789, 195.1999969482422, 141.1999969482422, 289.6000061035156]]]
+    """
+    size = (boxes[:, 2:4] - boxes[:, :2]).clamp(min=1.0).repeat(1, 2)  # w h w h
+    moved = boxes[:, :4] + fraction * noise * size
+    rest = boxes[:, 4:].expand(len(noise), -1, -1)
+    return torch.cat([moved, rest], dim=2)
+
+
+def box_uncertainty(refined: Tensor, labels: Tensor) -> Tensor:
+    """How much a box moves when it is refined from jittered starts.
+
+    The unbiased standard deviation of each coordinate over the draws, divided by the
+    width (x) or height (y) of the *mean* refined box, one pixel at least. Its mean over
+    the four coordinates is what Soft Teacher compares with 0.02.
+
+    Args:
+        refined: [T, N, 4C] class-specific or [T, N, 4] boxes in pixels, T >= 2.
+        labels: [N], the class whose box counts; ignored for [T, N, 4].
+
+    Returns:
+        [N, 4].
+
+    Raises:
+        ValueError: Fewer than two draws have no spread.
+    """
+    if len(refined) < 2:
+        raise ValueError(f"an uncertainty needs two draws or more, got {len(refined)}")
+    if refined.shape[2] != 4:
+        index = labels[None, :, None, None].expand(len(refined), -1, 1, 4)
+        refined = refined.unflatten(2, (-1, 4)).gather(2, index).squeeze(2)
+    mean = refined.mean(0)
+    size = (mean[:, 2:] - mean[:, :2]).clamp(min=1.0).repeat(1, 2)
+    return refined.std(0) / size
+
+
+def weighted_cls_loss(logits: Tensor, labels: Tensor, teacher_probs: Tensor) -> Tensor:
+    """Cross-entropy in which background counts as much as the teacher believes in it.
+
+    ``sum_j w_j CE_j / max(sum_j w_j, 1)`` with w = 1 for foreground and w = the
+    teacher's probability of background, without gradient, for background.
+
+    Args:
+        logits: [R, C + 1] of the student, background last.
+        labels: [R] in 0..C; C is background.
+        teacher_probs: [R, C + 1]; read in the background's rows and column only.
+
+    Returns:
+        Scalar; 0 (with a gradient of 0) when R = 0.
+    """
+    background = logits.shape[1] - 1
+    weight = torch.where(
+        labels == background, teacher_probs[:, background].detach().float(), 1.0
+    )
+    losses = F.cross_entropy(logits.float(), labels, reduction="none")
+    return (weight * losses).sum() / weight.sum().clamp(min=1.0)
+
+
+@dataclass
+class PseudoTruth:
+    """What the student learns from; one entry an image.
+
+    Attributes:
+        rpn: Objects for the region proposals.
+        cls: Objects for the classification of RoIs.
+        reg: Objects for the box regression of RoIs.
+    """
+
+    rpn: list[InstanceData]
+    cls: list[InstanceData]
+    reg: list[InstanceData]
+
+
+@MODELS.register_module()
+class BoxJitterSoftTeacher(MeanTeacherSFOD):
+    """Supervised detection plus pseudo boxes weighted by how sure the teacher is.
+
+    A training batch has three branches: ``sup`` (labelled images), ``weak`` (unlabelled
+    images as the teacher sees them) and ``strong`` (the same images, same order, as the
+    student sees them). The teacher's boxes pass three filters of their own: score for
+    RPN and classification, steadiness under jitter for regression. Background RoIs
+    count as much as the teacher, looking at them in *its* view, believes that they are
+    background. Whatever labels unlabelled images carry is never looked at.
+    :class:`pld_mmdet.engine.hooks.RampedEMAHook` moves the teacher.
+
+    Args:
+        detector: Config of a Faster or Mask R-CNN (one box head, softmax
+            cross-entropy). Masks are learnt from labelled images only.
+        min_score: Pseudo boxes have a score strictly above (authors' code: 0.5).
+        rpn_threshold: Score strictly above which a box teaches the RPN (0.9).
+        cls_threshold: Likewise for the classification of RoIs (0.9).
+        reg_threshold: Uncertainty strictly below which a box teaches the regression,
+            whatever its score (0.02). None: those above ``cls_threshold`` instead.
+        jitter_times: Draws per box (10).
+        jitter_fraction: See :func:`jitter_boxes` (0.06).
+        min_box_size: Sides in pixels are strictly longer, in both views (0, as the
+            authors; mmdet's port: 0.01).
+        sup_weight: Weight of the labelled images' losses (1).
+        unsup_weight: Weight of the unlabelled images' losses: 4 with 1 to 10 % of the
+            labels, 2 with all of COCO and its unlabelled images.
+        weigh_background: False counts background RoIs as 1 (ablation).
+        share_features: Let the student's backbone see labelled and unlabelled images
+            at once where their padded sizes agree and no live batch norm ties images
+            to each other; the same numbers in less time.
+        predict_on: ``'student'`` as in the authors' configs, or ``'teacher'``.
+        **kwargs: See :class:`MeanTeacherSFOD`.
+
+    Raises:
+        UserError: The detector is not of that kind, or an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        detector: dict,
+        *,
+        min_score: float = 0.5,
+        rpn_threshold: float = 0.9,
+        cls_threshold: float = 0.9,
+        reg_threshold: float | None = 0.02,
+        jitter_times: int = 10,
+        jitter_fraction: float = 0.06,
+        min_box_size: float = 0.0,
+        sup_weight: float = 1.0,
+        unsup_weight: float = 4.0,
+        weigh_background: bool = True,
+        share_features: bool = True,
+        predict_on: str = "student",
+        **kwargs,
+    ) -> None:
+        super().__init__(
+            detector, hpl_threshold=min_score, predict_on=predict_on, **kwargs
+        )
+        check_faster_rcnn(self.student, type(self).__name__)
+        if reg_threshold is not None and jitter_times < 2:
+            raise UserError(
+                f"jitter_times={jitter_times}: one draw has no spread.",
+                "Use two or more (the authors use 10), or reg_threshold=None to select "
+                "the regression's boxes by their score.",
+            )
+        self.rpn_threshold = rpn_threshold
+        self.cls_threshold = cls_threshold
+        self.reg_threshold = reg_threshold
+        self.jitter_times = jitter_times
+        self.jitter_fraction = jitter_fraction
+        self.min_box_size = min_box_size
+        self.sup_weight = sup_weight
+        self.unsup_weight = unsup_weight
+        self.weigh_background = weigh_background
+        self.share_features = share_features
+
+    def loss(
+        self,
+        batch_inputs: dict[str, Tensor],
+        batch_data_samples: dict[str, list[DetDataSample]],
+    ) -> dict[str, Tensor]:
+        """Losses of one batch.
+
+        Args:
+            batch_inputs: ``sup``, ``weak`` and ``strong`` images, N x 3 x H x W each.
+            batch_data_samples: Their data samples; ground truth is read in ``sup``.
+
+        Returns:
+            The detector's losses twice: ``sup_*`` and ``unsup_*``.
+        """
+        with torch.no_grad():
+            weak_features = self.teacher.extract_feat(batch_inputs["weak"])
+        return self._all_losses(weak_features, batch_inputs, batch_data_samples)
+
+    def _all_losses(
+        self,
+        weak_features: tuple[Tensor, ...],
+        batch_inputs: dict[str, Tensor],
+        batch_data_samples: dict[str, list[DetDataSample]],
+    ) -> dict[str, Tensor]:
+        weak, strong = batch_data_samples["weak"], batch_data_samples["strong"]
+        # The teacher first: its activations are gone before the student's graph grows.
+        found = self._detect(weak_features, weak)
+        truth = self._select(weak_features, found, weak)
+        self._count(high=truth.cls, box=truth.reg, found=found)
+        truth = self._in_strong_view(truth, weak, strong)
+        sup_features, features = self._extract_both(
+            self.student, batch_inputs["sup"], batch_inputs["strong"]
+        )
+        losses = self._supervised_loss(sup_features, batch_data_samples["sup"])
+        losses = rename_loss_dict("sup_", reweight_loss_dict(losses, self.sup_weight))
+        objects = [
+            DetDataSample(metainfo=s.metainfo, gt_instances=i)
+            for s, i in zip(strong, truth.rpn, strict=True)
+        ]
+        unsup, proposals = self._rpn_loss(features, objects)
+        unsup["loss_cls"] = self._cls_loss(
+            features, proposals, truth.cls, weak_features, weak, strong
+        )
+        unsup["loss_bbox"] = self._reg_loss(features, proposals, truth.reg)
+        unsup = reweight_loss_dict(unsup, self.unsup_weight)
+        return losses | rename_loss_dict("unsup_", unsup)
+
+    @torch.no_grad()
+    def pseudo_labels(
+        self, weak_inputs: Tensor, weak_samples: list[DetDataSample]
+    ) -> PseudoLabels:
+        """The boxes that teach classification, in pixels of the weak view."""
+        features = self.teacher.extract_feat(weak_inputs)
+        found = self._detect(features, weak_samples)
+        return PseudoLabels(self._select(features, found, weak_samples).cls)
+
+    # What the teacher says.
+
+    @torch.no_grad()
+    def _detect(
+        self, features: tuple[Tensor, ...], samples: list[DetDataSample]
+    ) -> list[InstanceData]:
+        """The teacher's boxes above ``min_score``."""
+        metas = [s.metainfo for s in samples]
+        teacher = self.teacher
+        # The training setting (more proposals), as the authors; mmdet's port: test.
+        proposals = teacher.rpn_head.predict_by_feat(
+            *teacher.rpn_head(features),
+            batch_img_metas=metas,
+            cfg=proposal_cfg(teacher),
+        )
+        # not predict(): pseudo masks are not used
+        detections = teacher.roi_head.predict_bbox(
+            features, metas, proposals, teacher.test_cfg.rcnn, rescale=False
+        )
+        return [
+            larger_than(high_confidence(d, self.hpl_threshold), self.min_box_size)
+            for d in detections
+        ]
+
+    @torch.no_grad()
+    def _select(
+        self,
+        features: tuple[Tensor, ...],
+        found: list[InstanceData],
+        samples: list[DetDataSample],
+    ) -> PseudoTruth:
+        """Which boxes teach what, in the weak view."""
+        rpn, cls = self._confident(found)
+        if self.reg_threshold is None:
+            return PseudoTruth(rpn, cls, cls)
+        return PseudoTruth(rpn, cls, self._steady(features, found, samples))
+
+    def _confident(
+        self, found: list[InstanceData]
+    ) -> tuple[list[InstanceData], list[InstanceData]]:
+        cls = [high_confidence(i, self.cls_threshold) for i in found]
+        if self.rpn_threshold == self.cls_threshold:
+            return cls, cls
+        return [high_confidence(i, self.rpn_threshold) for i in found], cls
+
+    def _steady(
+        self,
+        features: tuple[Tensor, ...],
+        found: list[InstanceData],
+        samples: list[DetDataSample],
+    ) -> list[InstanceData]:
+        """Boxes that hardly move under jitter; all images in one pass of the head."""
+        counts = [len(i) for i in found]
+        boxes = torch.cat([i.bboxes for i in found])
+        if len(boxes) == 0:
+            return found
+        labels = torch.cat([i.labels for i in found])
+        times = self.jitter_times
+        noise = torch.randn(times, *boxes.shape, device=boxes.device)
+        image = torch.cat(
+            [i.scores.new_full((len(i),), n) for n, i in enumerate(found)]
+        )
+        jittered = jitter_boxes(boxes, noise, self.jitter_fraction)
+        rois = torch.cat([image.expand(times, -1)[..., None], jittered], 2).flatten(
+            0, 1
+        )
+        head = self.teacher.roi_head.bbox_head
+        deltas = run_box_head(self.teacher.roi_head, features, rois, "reg")
+        deltas = own_class(head, deltas, labels.repeat(times))
+        refined = clip_to_images(
+            head.bbox_coder.decode(rois[:, 1:], deltas), rois, samples
+        )
+        spread = box_uncertainty(refined.unflatten(0, (times, -1)), labels).mean(1)
+        for instances, part in zip(found, spread.split(counts), strict=True):
+            instances.uncertainty = part
+        return [i[i.uncertainty < self.reg_threshold] for i in found]
+
+    def _in_strong_view(
+        self, truth: PseudoTruth, weak: list, strong: list
+    ) -> PseudoTruth:
+        def carry(per_image: list[InstanceData]) -> list[InstanceData]:
+            views = zip(per_image, weak, strong, strict=True)
+            return [
+                larger_than(
+                    InstanceData(bboxes=map_to_strong(i.bboxes, w, s), labels=i.labels),
+                    self.min_box_size,
+                )
+                for i, w, s in views
+            ]
+
+        cls = carry(truth.cls)
+        return PseudoTruth(
+            rpn=cls if truth.rpn is truth.cls else carry(truth.rpn),
+            cls=cls,
+            reg=cls if truth.reg is truth.cls else carry(truth.reg),
+        )
+
+    # What the student learns.
+
+    def _extract_both(
+        self, network: nn.Module, first: Tensor, second: Tensor
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Features of two batches, in one pass where that changes nothing."""
+        extract = network.extract_feat
+        stages = [network.backbone, *([network.neck] if network.with_neck else [])]
+        together = self.share_features and first.shape[1:] == second.shape[1:]
+        if not together or any(mixes_samples(stage) for stage in stages):
+            return extract(first), extract(second)
+        levels = extract(torch.cat([first, second]))
+        parts = [level.split([len(first), len(second)]) for level in levels]
+        return tuple(p[0] for p in parts), tuple(p[1] for p in parts)
+
+    def _supervised_loss(
+        self, features: tuple[Tensor, ...], samples: list[DetDataSample]
+    ) -> dict[str, Tensor]:
+        losses, proposals = self._rpn_loss(features, samples)
+        losses.update(self.student.roi_head.loss(features, proposals, samples))
+        if "loss_cls" not in losses:  # mmdet's head without a single RoI
+            losses["loss_cls"] = sum(
+                p.sum() * 0.0 for p in self.student.roi_head.parameters()
+            )
+        return losses
+
+    def _rpn_loss(
+        self, features: tuple[Tensor, ...], samples: list[DetDataSample]
+    ) -> tuple[dict[str, Tensor], list[InstanceData]]:
+        """Losses of the class-less RPN, and its proposals for the RoI head."""
+        class_less = []
+        for sample in samples:
+            truth = sample.gt_instances
+            target = DetDataSample(metainfo=sample.metainfo)
+            target.gt_instances = InstanceData(
+                bboxes=truth.bboxes, labels=torch.zeros_like(truth.labels)
+            )
+            if "ignored_instances" in sample:
+                target.ignored_instances = sample.ignored_instances
+            class_less.append(target)
+        losses, proposals = self.student.rpn_head.loss_and_predict(
+            features, class_less, proposal_cfg=proposal_cfg(self.student)
+        )
+        named = {k if "rpn" in k else f"rpn_{k}": v for k, v in losses.items()}
+        return named, proposals
+
+    def _sample(
+        self,
+        features: tuple[Tensor, ...],
+        proposals: list[InstanceData],
+        truth: list[InstanceData],
+    ) -> list:
+        """Assign and sample proposals: a draw of its own for each set of objects."""
+        head, results = self.student.roi_head, []
+        for n, (found, objects) in enumerate(zip(proposals, truth, strict=True)):
+            priors = InstanceData(priors=found.bboxes)
+            assigned = head.bbox_assigner.assign(priors, objects, None)
+            feats = [level[n][None] for level in features]
+            results.append(
+                head.bbox_sampler.sample(assigned, priors, objects, feats=feats)
+            )
+        return results
+
+    def _cls_loss(
+        self,
+        features: tuple[Tensor, ...],
+        proposals: list[InstanceData],
+        truth: list[InstanceData],
+        weak_features: tuple[Tensor, ...],
+        weak: list[DetDataSample],
+        strong: list[DetDataSample],
+    ) -> Tensor:
+        sampled = self._sample(features, proposals, truth)
+        head = self.student.roi_head.bbox_head
+        rois = bbox2roi([s.priors for s in sampled])  # positives first in each image
+        logits = run_box_head(self.student.roi_head, features, rois, "cls")
+        labels = [
+            torch.cat(
+                [
+                    s.pos_gt_labels.long(),
+                    s.pos_gt_labels.new_full(
+                        (len(s.neg_priors),), self.num_classes, dtype=torch.long
+                    ),
+                ]
+            )
+            for s in sampled
+        ]
+        labels = torch.cat(labels)
+        probs = torch.ones_like(logits, requires_grad=False)
+        if self.weigh_background and len(rois):
+            with torch.no_grad():  # only background rows are ever read
+                back = [
+                    map_to_strong(s.neg_priors, theirs, ours)
+                    for s, theirs, ours in zip(sampled, strong, weak, strict=True)
+                ]
+                seen = run_box_head(
+                    self.teacher.roi_head, weak_features, bbox2roi(back), "cls"
+                )
+                probs[labels == self.num_classes] = seen.softmax(1).to(probs.dtype)
+        return weighted_cls_loss(logits, labels, probs) * head.loss_cls.loss_weight
+
+    def _reg_loss(
+        self,
+        features: tuple[Tensor, ...],
+        proposals: list[InstanceData],
+        truth: list[InstanceData],
+    ) -> Tensor:
+        """L1 of the positives' own-class deltas, divided by all sampled RoIs."""
+        sampled = self._sample(features, proposals, truth)
+        roi_head, head = self.student.roi_head, self.student.roi_head.bbox_head
+        labels = torch.cat([s.pos_gt_labels for s in sampled])
+        if len(labels) == 0:
+            return features[0].new_zeros(())
+        rois = bbox2roi([s.pos_priors for s in sampled])
+        if mixes_samples(roi_head):  # the negatives' statistics count too
+            every = bbox2roi([s.priors for s in sampled])
+            positive = torch.cat(
+                [
+                    torch.arange(len(s.priors), device=labels.device)
+                    < len(s.pos_priors)
+                    for s in sampled
+                ]
+            )
+            deltas = run_box_head(roi_head, features, every, "reg")[positive]
+        else:
+            deltas = run_box_head(roi_head, features, rois, "reg")
+        predicted = own_class(head, deltas, labels)
+        target = torch.cat([s.pos_gt_bboxes for s in sampled])
+        if head.reg_decoded_bbox:
+            predicted = head.bbox_coder.decode(rois[:, 1:], predicted)
+        else:
+            target = head.bbox_coder.encode(rois[:, 1:], target)
+        return head.loss_bbox(
+            predicted, target, avg_factor=sum(len(s.priors) for s in sampled)
+        )
