@@ -19,6 +19,7 @@ DATA_SETS = {
     "foggy_streets": "pld_mmdet.detection.data.foggy_streets.generate",
     "cityscapes": "pld_mmdet.detection.data.cityscapes",
     "foggy_cityscapes": "pld_mmdet.detection.data.foggy_cityscapes",
+    "coco_semi": "pld_mmdet.detection.data.coco_semi",
 }
 
 
