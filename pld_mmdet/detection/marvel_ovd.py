@@ -5,8 +5,26 @@ Numbers follow the specification of the released code (wkfdb/MarvelOVD, commit e
 :class:`MarvelOVD` lists what differs.
 """
 
+import copy
+from collections.abc import Sequence
+
 import torch
-from torch import Tensor
+from mmdet.models.detectors.base import BaseDetector
+from mmdet.models.task_modules.assigners import AssignResult
+from mmdet.models.task_modules.samplers import SamplingResult
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import bbox2roi, bbox_overlaps
+from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from pld_mmdet.detection.mean_teacher import _build as build_detector
+from pld_mmdet.detection.mean_teacher import (
+    _full_precision_heads as full_precision_heads,
+)
+from pld_mmdet.detection.two_stage import require_softmax_head, rpn_loss, run_box_head
+from pld_mmdet.errors import UserError
+from pld_mmdet.registry import MODELS
 
 # 0.5 * 1.0 + 0.5 * 0.8 falls below 0.9 in single precision.
 _ROUNDING = 1e-6
@@ -110,3 +128,337 @@ def novel_weights(
     novel = (labels != num_classes) & ~matched_is_base
     belief = mix * matched_confidence + (1 - mix) * (1 - background_prob)
     return torch.where(novel, gamma * belief, torch.ones_like(belief))
+
+
+@MODELS.register_module()
+class MarvelOVD(BaseDetector):
+    """A detector that corrects CLIP's candidate boxes while it learns from them.
+
+    There is no EMA teacher: the teacher is the current network on the weak view,
+    without gradient. A training batch has the branches ``weak`` and ``strong`` of one
+    geometry; both are trained. The ``gt_instances`` carry, besides boxes and labels,
+    ``confidence`` [N], ``clip_score`` [N] and ``is_base`` bool [N] (see
+    :mod:`pld_mmdet.detection.candidates`).
+
+    Deviations from the released code (which stops at iteration 501): the mining pools
+    at the boxes as intended; ground truth is appended to the proposals *before* the
+    assignment, whatever the sampler's ``add_gt_as_proposals`` says; a maximum of 0 does
+    not give NaN; base boxes are those that the file says were drawn by people, so a
+    candidate with score 1 is a candidate. Burn-in assigns in the stratified way too
+    (not stated in the paper). The background scores of the weak view's own RoIs come
+    from the training pass: the same boxes, features and weights.
+
+    Args:
+        detector: Config of a two-stage mmdet detector with a class-agnostic softmax
+            box head whose ``cls_predictor_cfg`` is usually
+            :class:`pld_mmdet.detection.text_classifier.TextEmbeddingClassifier`.
+        novel: Labels (indices) of the novel classes.
+        burn_in: Last iteration of the burn-in, counted from 0: 500 (paper: 500
+            iterations; code: 0..500).
+        burn_in_threshold: Candidates need this confidence meanwhile: 0.9 (code;
+            paper 0.8).
+        mix: lambda of :func:`mine_novel` (0.5).
+        threshold: delta of :func:`mine_novel` (0.9).
+        weight_mix: lambda' of :func:`novel_weights` (0.5).
+        gamma: Of :func:`novel_weights` (2).
+        strong_view: False trains the weak view only (ablation).
+        stratified: False assigns by the best IoU (ablation).
+        mining: False keeps all candidates all the time, without a burn-in: VL-PLM.
+        reweighting: False weighs novel RoIs by their confidence (ablation).
+        data_preprocessor: Defaults to mmdet's ``MultiBranchDataPreprocessor`` around
+            the detector's own.
+        init_cfg: As in mmengine.
+
+    Attributes:
+        steps: Training steps so far; a buffer, so that a resumed run does not burn in
+            again.
+
+    Raises:
+        UserError: The detector has no proposals, or its box head does not fit.
+    """
+
+    steps: Tensor
+
+    def __init__(
+        self,
+        detector: dict,
+        novel: Sequence[int],
+        burn_in: int = 500,
+        burn_in_threshold: float = 0.9,
+        mix: float = 0.5,
+        threshold: float = 0.9,
+        weight_mix: float = 0.5,
+        gamma: float = 2.0,
+        strong_view: bool = True,
+        stratified: bool = True,
+        mining: bool = True,
+        reweighting: bool = True,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        detector = ConfigDict(copy.deepcopy(detector))
+        if data_preprocessor is None:
+            data_preprocessor = ConfigDict(
+                type="mmdet.MultiBranchDataPreprocessor",
+                data_preprocessor=detector.get(
+                    "data_preprocessor", dict(type="mmdet.DetDataPreprocessor")
+                ),
+            )
+        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        self.detector = full_precision_heads(build_detector(detector))
+        require_softmax_head(self.detector, "MarvelOVD")
+        head = self.detector.roi_head
+        if not head.bbox_head.reg_class_agnostic:
+            raise UserError(
+                "MarvelOVD needs class-agnostic boxes, or novel classes have none.",
+                "Set roi_head.bbox_head.reg_class_agnostic=True.",
+            )
+        head.bbox_sampler.add_gt_as_proposals = False  # done before the assignment
+        self.num_classes = head.bbox_head.num_classes
+        if not novel or not 0 <= min(novel) <= max(novel) < self.num_classes:
+            raise UserError(
+                f"MarvelOVD: novel={list(novel)} are not labels of "
+                f"{self.num_classes} classes.",
+                "Give the positions of the novel names in the data set's classes.",
+            )
+        self.novel = sorted(novel)
+        self.burn_in = burn_in
+        self.burn_in_threshold = burn_in_threshold
+        self.mix = mix
+        self.threshold = threshold
+        self.weight_mix = weight_mix
+        self.gamma = gamma
+        self.strong_view = strong_view
+        self.stratified = stratified
+        self.mining = mining
+        self.reweighting = reweighting
+        self.pseudo_counts: dict[str, Tensor] = {}
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self._register_load_state_dict_pre_hook(_fill_detector, with_module=True)
+
+    def init_weights(self) -> None:
+        """Initialise the detector; the text matrix is a buffer and stays."""
+        self.detector.init_weights()
+
+    def set_vocabulary(self, names: Sequence[str], embeddings: Tensor) -> None:
+        """Detect other classes from now on.
+
+        Args:
+            names: C' names, none empty, none twice.
+            embeddings: [C', D], one row a name; made unit length.
+
+        Raises:
+            UserError: Names or shapes do not fit.
+        """
+        head = self.detector.roi_head.bbox_head
+        head.fc_cls.set_vocabulary(names, embeddings)
+        self.num_classes = head.num_classes = len(names)
+
+    def loss(
+        self,
+        batch_inputs: dict[str, Tensor],
+        batch_data_samples: dict[str, list[DetDataSample]],
+    ) -> dict[str, Tensor]:
+        """Detector losses on base boxes and on the candidates that were believed.
+
+        Args:
+            batch_inputs: ``weak`` and ``strong`` images, N x 3 x H x W each.
+            batch_data_samples: Their data samples; the labels of ``weak`` are used.
+
+        Returns:
+            ``loss_rpn_cls``, ``loss_rpn_bbox``, ``loss_cls``, ``acc``, ``loss_bbox``.
+        """
+        weak, samples = batch_inputs["weak"], batch_data_samples["weak"]
+        images = len(samples)
+        inputs, metas = weak, [s.metainfo for s in samples]
+        if self.strong_view:
+            strong = batch_data_samples["strong"]
+            _require_same_geometry(samples, strong)
+            inputs = torch.cat([weak, batch_inputs["strong"]])
+            metas += [s.metainfo for s in strong]
+        features = self.detector.extract_feat(inputs)
+        weak_features = tuple(f[:images].detach() for f in features)
+        truth = self.select([s.gt_instances for s in samples], weak_features)
+        self.steps += 1
+        truth = truth * (2 if self.strong_view else 1)
+        labelled = [
+            DetDataSample(
+                metainfo=meta,
+                gt_instances=InstanceData(bboxes=t.bboxes, labels=t.labels),
+            )
+            for meta, t in zip(metas, truth, strict=True)
+        ]
+        losses, proposals = rpn_loss(self.detector, features, labelled)
+        losses.update(self._roi_loss(features, weak_features, proposals, truth))
+        return losses
+
+    @torch.no_grad()
+    def select(
+        self, truth: list[InstanceData], weak_features: tuple[Tensor, ...]
+    ) -> list[InstanceData]:
+        """Base boxes and the candidates that are believed at this step.
+
+        Args:
+            truth: Annotated boxes of each image with ``confidence``, ``clip_score`` and
+                ``is_base``.
+            weak_features: Feature maps of the weak view.
+
+        Returns:
+            The chosen boxes; their ``confidence`` is what the method goes by.
+        """
+        if not self.mining:
+            chosen = list(truth)
+        elif int(self.steps) <= self.burn_in:
+            chosen = [
+                t[t.is_base | (t.confidence >= self.burn_in_threshold)] for t in truth
+            ]
+        else:
+            chosen = self._mine(truth, weak_features)
+        labels = torch.cat([t.labels[~t.is_base] for t in chosen])
+        counts = torch.bincount(labels, minlength=self.num_classes).float()
+        self.pseudo_counts = {"novel": counts / max(len(chosen), 1)}
+        return chosen
+
+    def _mine(
+        self, truth: list[InstanceData], weak_features: tuple[Tensor, ...]
+    ) -> list[InstanceData]:
+        rois = bbox2roi([t.bboxes for t in truth])
+        if len(rois) == 0:
+            return list(truth)
+        logits = run_box_head(self.detector, weak_features, rois).logits
+        novelty = logits.softmax(1)[:, self.novel].sum(1)
+        chosen = []
+        for t, z in zip(truth, novelty.split([len(t) for t in truth]), strict=True):
+            confidence, keep = mine_novel(
+                t.clip_score, z, t.is_base, self.mix, self.threshold
+            )
+            t = t[keep]
+            t.confidence = confidence[keep]
+            chosen.append(t)
+        return chosen
+
+    def _roi_loss(
+        self,
+        features: tuple[Tensor, ...],
+        weak_features: tuple[Tensor, ...],
+        proposals: list[InstanceData],
+        truth: list[InstanceData],
+    ) -> dict:
+        head = self.detector.roi_head
+        sampled = [
+            self._sample(found.bboxes, objects)
+            for found, objects in zip(proposals, truth, strict=True)
+        ]
+        rois = bbox2roi([s.priors for s in sampled])
+        out = run_box_head(self.detector, features, rois)
+        labels, weights, *boxes = head.bbox_head.get_targets(sampled, head.train_cfg)
+        is_base, confidence = (
+            torch.cat(
+                [_of_matched(s, t[key]) for s, t in zip(sampled, truth, strict=True)]
+            )
+            for key in ("is_base", "confidence")
+        )
+        if self.reweighting and self.mining and int(self.steps) - 1 > self.burn_in:
+            background = self._background(out.logits, weak_features, rois)
+            weights = novel_weights(
+                labels,
+                is_base,
+                confidence,
+                background,
+                self.num_classes,
+                self.weight_mix,
+                self.gamma,
+            )
+        else:
+            novel = (labels != self.num_classes) & ~is_base
+            weights = torch.where(novel, confidence, weights)
+        # sum w CE / R: mmdet's head divides by the number of weights above 0
+        return head.bbox_head.loss(
+            out.logits, out.deltas, rois, labels, weights, *boxes
+        )
+
+    def _sample(self, proposals: Tensor, truth: InstanceData) -> SamplingResult:
+        """Assign ground truth and proposals, sample RoIs; of one image."""
+        head = self.detector.roi_head
+        priors = torch.cat([truth.bboxes, proposals])
+        if not self.stratified:
+            found = InstanceData(priors=priors)
+            assigned = head.bbox_assigner.assign(found, truth)
+            return head.bbox_sampler.sample(assigned, found, truth)
+        iou = bbox_overlaps(truth.bboxes, priors)
+        matched, foreground = stratified_assign(
+            iou, truth.is_base, head.train_cfg.assigner.pos_iou_thr
+        )
+        zero = torch.zeros_like(matched)
+        if len(truth):
+            labels = torch.where(foreground, truth.labels[matched], zero - 1)
+            overlap = iou.gather(0, matched[None])[0]
+        else:
+            labels, overlap = zero - 1, zero.float()
+        assigned = AssignResult(
+            len(truth), torch.where(foreground, matched + 1, zero), overlap, labels
+        )
+        return head.bbox_sampler.sample(assigned, InstanceData(priors=priors), truth)
+
+    @torch.no_grad()
+    def _background(
+        self, logits: Tensor, weak_features: tuple[Tensor, ...], rois: Tensor
+    ) -> Tensor:
+        """Background probability of each RoI [R] on the weak view of its image."""
+        images = len(weak_features[0])
+        strong = rois[:, 0] >= images
+        weak_logits = logits.detach()
+        if strong.any():
+            moved = rois[strong]
+            moved[:, 0] -= images
+            weak_logits = weak_logits.clone()
+            weak_logits[strong] = run_box_head(
+                self.detector, weak_features, moved
+            ).logits
+        return weak_logits.softmax(1)[:, -1]
+
+    def predict(
+        self,
+        batch_inputs: Tensor,
+        batch_data_samples: list[DetDataSample],
+        rescale: bool = True,
+    ) -> list[DetDataSample]:
+        """Detections of the present vocabulary; see mmdet."""
+        return self.detector.predict(batch_inputs, batch_data_samples, rescale=rescale)
+
+    def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
+        """Feature maps; see mmdet."""
+        return self.detector.extract_feat(batch_inputs)
+
+    def _forward(self, batch_inputs: Tensor, batch_data_samples=None) -> tuple:
+        return self.detector._forward(batch_inputs, batch_data_samples)
+
+
+def _of_matched(sampled: SamplingResult, values: Tensor) -> Tensor:
+    """``values`` [G] at the matched boxes of the positives; 1 for the negatives."""
+    positive = values[sampled.pos_assigned_gt_inds]
+    return torch.cat([positive, values.new_ones(len(sampled.neg_priors))])
+
+
+def _require_same_geometry(
+    weak: list[DetDataSample], strong: list[DetDataSample]
+) -> None:
+    for ours, theirs in zip(weak, strong, strict=True):
+        for key in ("img_path", "img_shape", "flip", "flip_direction"):
+            if ours.get(key) != theirs.get(key):
+                raise UserError(
+                    f"MarvelOVD: the weak and the strong view differ in {key} "
+                    f"({ours.get(key)} and {theirs.get(key)}).",
+                    "Resize and flip before MultiBranch, so that both views share it.",
+                )
+
+
+def _fill_detector(model: nn.Module, state_dict: dict, prefix: str, *args) -> None:
+    """Let a checkpoint of the plain detector fill ours."""
+    start = f"{prefix}detector."
+    keys = [k for k in state_dict if k.startswith(prefix)]
+    if not keys or any(k.startswith(start) for k in keys):
+        return
+    for key in keys:
+        state_dict[start + key[len(prefix) :]] = state_dict.pop(key)
+    state_dict[f"{prefix}steps"] = model.steps.clone()
