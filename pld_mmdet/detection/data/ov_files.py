@@ -1,0 +1,51 @@
+"""What ``tools/make_ov_coco.py`` does: files in, files out."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from pld_mmdet.detection.clip_candidates import training_file
+from pld_mmdet.detection.data.fewshot_files import read_annotations
+from pld_mmdet.detection.data.files import write_bytes
+from pld_mmdet.detection.data.ov_coco import (
+    BASE,
+    STREETS_BASE,
+    STREETS_NOVEL,
+    keep_classes,
+    ov_coco_classes,
+)
+from pld_mmdet.detection.data.simulated_candidates import simulate_candidates
+
+
+def write(benchmark: str, root: Path, seed: int = 0) -> Iterator[tuple[Path, int, int]]:
+    """Write the annotation files of a benchmark.
+
+    Args:
+        benchmark: ``coco`` or ``streets``.
+        root: Folder of the data.
+        seed: Of the simulated candidates.
+
+    Yields:
+        File, number of images, number of boxes.
+    """
+    files = {}
+    if benchmark == "coco":
+        train = read_annotations(root, "instances_train2017.json")
+        classes = ov_coco_classes(train)
+        base = [name for name in classes if name in BASE]
+        files["train_base"] = keep_classes(train, classes, annotated=base)
+        val = read_annotations(root, "instances_val2017.json")
+        files["val"] = keep_classes(val, classes)
+    else:
+        train = read_annotations(root, "train.json")
+        classes = [*STREETS_BASE, *STREETS_NOVEL]
+        rows = simulate_candidates(train, STREETS_BASE, STREETS_NOVEL, seed)
+        listed = keep_classes(train, classes, annotated=STREETS_BASE)
+        files["train_candidates"] = training_file(listed, rows, STREETS_NOVEL)
+        for part in ("val", "test"):
+            content = read_annotations(root, f"{part}.json")
+            files[part] = keep_classes(content, classes)
+    for name, content in files.items():
+        path = root / "annotations" / "ov" / f"{name}.json"
+        write_bytes(path, json.dumps(content).encode())
+        yield path, len(content["images"]), len(content["annotations"])
