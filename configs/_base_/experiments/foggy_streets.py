@@ -2,11 +2,14 @@
 # estimate of the time left (two cores, one thread a job).
 _clear = "configs/source/foggy_streets.py"
 _fog = "configs/source/foggy_streets_on_fog.py"
+_quick = ["train_cfg.max_iters=12", "train_cfg.val_interval=12"]
 experiment = dict(
     name="foggy_streets",
     data="python tools/prepare.py foggy_streets",
+    # `--quick` tries the chain; every path moves to the small data set.
     quick=dict(
         data_args="--train 48 --val 16 --test 16 --root data/foggy_streets_quick",
+        data_root=("data/foggy_streets/", "data/foggy_streets_quick/"),
     ),
     reported="teacher of the last iteration",
     rows=[
@@ -16,6 +19,7 @@ experiment = dict(
             config=_clear,
             init=None,
             evaluate=dict(clear=_clear, fog=_fog),
+            quick=_quick,
             seconds=420,
         ),
         dict(
@@ -24,6 +28,7 @@ experiment = dict(
             config="configs/oracle/foggy_streets.py",
             init=None,
             evaluate=dict(fog=_fog),
+            quick=_quick,
             seconds=420,
         ),
         dict(
@@ -32,6 +37,7 @@ experiment = dict(
             config="configs/adabn/foggy_streets.py",
             init="source",
             evaluate=dict(fog="configs/adabn/foggy_streets.py"),
+            quick=["train_cfg.num_images=16", "expected_counts=None"],
             seconds=15,
         ),
         dict(
@@ -40,6 +46,7 @@ experiment = dict(
             config="configs/mean_teacher/foggy_streets_no_adabn.py",
             init="source",
             evaluate=dict(fog="configs/mean_teacher/foggy_streets_no_adabn.py"),
+            quick=[*_quick, "expected_counts=None"],
             seconds=240,
         ),
         dict(
@@ -48,6 +55,7 @@ experiment = dict(
             config="configs/mean_teacher/foggy_streets.py",
             init="source",
             evaluate=dict(fog="configs/mean_teacher/foggy_streets.py"),
+            quick=[*_quick, "expected_counts=None"],
             seconds=240,
         ),
         dict(
@@ -56,6 +64,7 @@ experiment = dict(
             config="configs/lpld/foggy_streets.py",
             init="source",
             evaluate=dict(fog="configs/lpld/foggy_streets.py"),
+            quick=[*_quick, "expected_counts=None"],
             seconds=300,
         ),
     ],

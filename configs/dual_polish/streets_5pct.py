@@ -1,0 +1,37 @@
+# Dual polishing on the embedded data: Soft Teacher's setting there, with polishers a
+# quarter as wide and fewer synthesised pairs, sized for two CPU cores.
+_base_ = "../soft_teacher/streets_5pct.py"
+
+model = dict(
+    _delete_=True,
+    type="pld_mmdet.DualPolishTeacher",
+    detector=_base_.detector,
+    min_score=0.5,
+    rpn_threshold=0.5,
+    cls_threshold=0.5,
+    polish_threshold=0.9,
+    context_fraction=0.06,
+    box_jitters=(20, 0.2),
+    category_jitters=((10, 0.06), (10, 0.2)),
+    category_min_iou=0.7,
+    hidden_channels=256,
+    unsup_weight=4.0,  # Soft Teacher's row: the polishing alone should differ
+    predict_on="teacher",
+)
+custom_hooks = [
+    *[h for h in _base_.custom_hooks if h.type != "pld_mmdet.RampedEMAHook"],
+    # the detector's teacher is frozen at the first drop of the learning rate
+    dict(
+        type="pld_mmdet.RampedEMAHook",
+        keep=0.99,
+        warm_up=0,
+        stop_after=_base_.first_drop,
+    ),
+    dict(
+        type="pld_mmdet.RampedEMAHook",
+        keep=0.99,
+        warm_up=100,
+        teacher="polish_teacher",
+        student="polish_student",
+    ),
+]

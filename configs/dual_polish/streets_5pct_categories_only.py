@@ -1,0 +1,4 @@
+# Ablation: classes are polished, boxes are selected by jitter as in Soft Teacher.
+_base_ = "./streets_5pct.py"
+
+model = dict(polish_boxes=False)
