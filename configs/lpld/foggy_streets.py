@@ -9,7 +9,7 @@ _base_ = [
 ]
 
 # Data paths.
-load_from = "work_dirs/source/foggy_streets/iter_1200.pth"
+load_from = "work_dirs/source/foggy_streets/last.pth"
 how_to_get = dict(
     data="python tools/prepare.py foggy_streets",
     checkpoint="python tools/train.py configs/source/foggy_streets.py",

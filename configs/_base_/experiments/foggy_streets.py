@@ -20,7 +20,7 @@ experiment = dict(
             init=None,
             evaluate=dict(clear=_clear, fog=_fog),
             quick=_quick,
-            seconds=420,
+            seconds=560,
         ),
         dict(
             name="oracle",
@@ -29,7 +29,7 @@ experiment = dict(
             init=None,
             evaluate=dict(fog=_fog),
             quick=_quick,
-            seconds=420,
+            seconds=560,
         ),
         dict(
             name="adabn",
