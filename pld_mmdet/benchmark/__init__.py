@@ -1,0 +1,1 @@
+"""Speed and memory of the founding chain, each against the rival it has to beat."""

@@ -1,0 +1,138 @@
+"""All cases: what they measure and about how long they take."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from pld_mmdet.benchmark.plan import Plan
+from pld_mmdet.benchmark.timing import Comparison
+from pld_mmdet.errors import UserError
+
+
+@dataclass(frozen=True)
+class Case:
+    """One entry of the list.
+
+    Attributes:
+        module: Below ``pld_mmdet.benchmark``; the function has the case's name.
+        summary: One line for ``--list``.
+        seconds: Rough length on one core, for the time left.
+        quick_seconds: The same with ``--quick``; 0: not part of it unless named.
+    """
+
+    module: str
+    summary: str
+    seconds: float
+    quick_seconds: float
+
+
+CASES = {
+    "lpld_step": Case(
+        "steps",
+        "LPLD step / Mean Teacher step, and / the released order; small detector",
+        60,
+        25,
+    ),
+    "lpld_step_r50": Case(
+        "steps", "the same with R50-C4 at 600 x 1200, batch 1", 1000, 0
+    ),
+    "mean_teacher_step": Case(
+        "steps", "Mean Teacher step / (teacher predict + supervised step)", 30, 12
+    ),
+    "step_breakdown": Case("steps", "where the time of an LPLD step goes", 15, 8),
+    "ema": Case("ema", "EMA update / mmdet's MeanTeacherHook on R50-FPN", 10, 5),
+    "memory": Case("memory", "resident memory over 200 LPLD steps", 60, 15),
+    "loader": Case("data", "training loader / stock mmdet's, same images", 30, 5),
+    "evaluation": Case("data", "AP50Metric / CocoMetric, same detections", 25, 5),
+}
+
+
+def choose_cases(names: list[str], quick: bool) -> list[str]:
+    """The cases to run, in the list's order.
+
+    Args:
+        names: Wanted ones; empty: all (with ``quick`` all that are short).
+        quick: See :class:`Plan`.
+
+    Raises:
+        UserError: Names the unknown case.
+    """
+    unknown = [name for name in names if name not in CASES]
+    if unknown:
+        raise UserError(
+            f"There is no benchmark case {unknown[0]!r}.",
+            f"Choose from {', '.join(CASES)}.",
+        )
+    if names:
+        return [name for name in CASES if name in names]
+    return [n for n, case in CASES.items() if not quick or case.quick_seconds]
+
+
+def run_cases(
+    names: list[str],
+    rounds: int | None,
+    quick: bool,
+    console: Console,
+    clock: str = "cpu",
+) -> list:
+    """Run cases one after the other and show progress with the time left.
+
+    Args:
+        names: From :func:`choose_cases`.
+        rounds: Timed calls of each side; None: each case's own number.
+        quick: Short runs.
+        console: Where progress is shown.
+        clock: The one that decides ratios, ``'cpu'`` or ``'wall'``.
+
+    Returns:
+        Their :class:`~pld_mmdet.benchmark.timing.Comparison` and
+        :class:`~pld_mmdet.benchmark.timing.Measurement` objects.
+    """
+    weights = {
+        n: (CASES[n].quick_seconds if quick else 0) or CASES[n].seconds for n in names
+    }
+    results = []
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    # speed_estimate_period: one call of a side can take minutes
+    with Progress(*columns, console=console, speed_estimate_period=1800) as progress:
+        bar = progress.add_task("", total=sum(weights.values()))
+        done = 0.0
+        for number, name in enumerate(names, 1):
+            progress.update(bar, description=f"[{number}/{len(names)}] {name}")
+
+            def advance(share: float, base=done, weight=weights[name]) -> None:
+                progress.update(bar, completed=base + share * weight)
+
+            start = time.perf_counter()
+            case: Callable[[Plan], list] = getattr(
+                import_module(f"pld_mmdet.benchmark.{CASES[name].module}"), name
+            )
+            found = case(Plan(rounds, quick, advance))
+            done += weights[name]
+            progress.update(bar, completed=done)
+            for result in found:
+                if isinstance(result, Comparison):
+                    result.clock = clock
+                progress.console.print(
+                    f"{result.case}: {result.headline} "
+                    f"({time.perf_counter() - start:.0f} s)",
+                    highlight=False,
+                )
+            results += found
+    return results

@@ -1,0 +1,70 @@
+"""The teacher's update against mmdet's hook."""
+
+import copy
+import logging
+
+import torch
+from mmdet.engine.hooks import MeanTeacherHook
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from torch import nn
+
+from pld_mmdet.benchmark.images import ROOT
+from pld_mmdet.benchmark.networks import KEEP
+from pld_mmdet.benchmark.plan import Plan
+from pld_mmdet.benchmark.timing import Comparison, run_in_turn
+from pld_mmdet.distill.ema import ema_update
+
+OURS = "ema_update"
+THEIRS = "MeanTeacherHook"
+
+
+def faster_rcnn_r50_fpn() -> nn.Module:
+    """Faster R-CNN R50-FPN for 80 classes (41.5 M parameters), random weights."""
+    cfg = Config.fromfile(str(ROOT / "configs/_base_/models/faster_rcnn_r18_small.py"))
+    model = cfg.small_detector
+    model.backbone.update(depth=50, base_channels=64)
+    model.neck.update(in_channels=[256, 512, 1024, 2048], out_channels=256)
+    model.rpn_head.update(in_channels=256, feat_channels=256)
+    model.roi_head.bbox_roi_extractor.update(out_channels=256)
+    model.roi_head.bbox_head.update(
+        in_channels=256,
+        fc_out_channels=1024,
+        num_classes=80,
+        reg_class_agnostic=False,
+    )
+    logging.disable(logging.INFO)
+    try:
+        detector = MODELS.build(model)
+    finally:
+        logging.disable(logging.NOTSET)
+    return detector
+
+
+def ema(plan: Plan) -> list[Comparison]:
+    """One update of all tensors, buffers included."""
+    holder = nn.Module()
+    holder.student = faster_rcnn_r50_fpn()
+    holder.teacher = copy.deepcopy(holder.student)
+    with torch.no_grad():
+        for tensor in holder.student.parameters():
+            tensor.add_(0.01)
+    hook = MeanTeacherHook(momentum=1 - KEEP, skip_buffer=False)
+    sides = {
+        OURS: lambda: ema_update(holder.teacher, holder.student, KEEP),
+        THEIRS: lambda: hook.momentum_update(holder, 1 - KEEP),
+    }
+    rounds = plan.choose(31, 5)
+    tick = plan.counter((rounds + 2) * 2)
+    weights = sum(p.numel() for p in holder.student.parameters()) / 1e6
+    return [
+        Comparison(
+            case="EMA / mmdet's hook",
+            setting=f"Faster R-CNN R50-FPN, {weights:.1f} M parameters, CPU",
+            timings=run_in_turn(sides, rounds, 2, tick),
+            subject=OURS,
+            rivals=(THEIRS,),
+            target=0.7,
+            notes=["The hook runs with skip_buffer=False: both average buffers too."],
+        )
+    ]
