@@ -88,6 +88,6 @@ param_scheduler = [
     ),
 ]
 auto_scale_lr = dict(enable=False, base_batch_size=4)
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=200, max_keep_ckpts=2))
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=250, max_keep_ckpts=2))
 
 log_processor = dict(by_epoch=False)
