@@ -16,7 +16,7 @@ from .vehicles import CAR_LENGTH, TRUCK_LENGTH
 
 # Mean number of each kind per image; a ridden two-wheeler brings its rider.
 MEANS = {
-    "train": 0.5, "bus": 0.6, "truck": 0.6, "car": 3.8,
+    "train": 0.7, "bus": 0.6, "truck": 0.6, "car": 3.8,
     "ridden bicycle": 0.75, "ridden motorcycle": 0.55,
     "bicycle": 0.65, "motorcycle": 0.5, "person": 3.4,
     "tree": 2.2, "pole": 2.0, "bin": 0.8,
@@ -31,6 +31,9 @@ FOOTPRINT = {
 }  # fmt: skip
 NEAREST = {"bus": 11.0, "truck": 11.0, "train": 11.0}
 NEAREST_SIDE_VIEW_TRAIN = 18.0
+# z = 7 + 58 u^power metres: a larger power brings things nearer. At 1.3 the small
+# detector reached 48 AP50 in clear weather and 16 in fog: too many objects are tiny.
+DEPTH_POWER = 2.0
 GROUP_CHANCE = 0.25
 
 
@@ -123,7 +126,7 @@ def _sample_pose(
 ) -> tuple[Pose, bool]:
     """A pose for a thing, and whether it is parked at the kerb."""
     z = NEAREST.get(kind, 7.0)
-    z = max(z, 7 + 58 * rng.random() ** 1.3)
+    z = max(z, 7 + 58 * rng.random() ** DEPTH_POWER)
     parked = False
     if kind in ("car", "truck", "bus", "train"):
         across = {"car": 0.12, "truck": 0.15, "bus": 0.2, "train": 0.4}[kind]
