@@ -28,29 +28,13 @@ gpus=0
 if [ "${CUDA_VISIBLE_DEVICES-all}" != "" ]; then
   gpus=$(nvidia-smi -L 2>/dev/null | wc -l) || gpus=0
 fi
-if [ "$gpus" -gt 0 ]; then
-  if [ "$processes" -gt "$gpus" ]; then
-    echo "$processes processes were asked for, but this machine has $gpus GPU(s)." >&2
-    echo "Ask for at most $gpus, or use the CPU with CUDA_VISIBLE_DEVICES= in front." >&2
-    exit 2
-  fi
-  options=(env_cfg.dist_cfg.backend=nccl)
-else
-  # By default mmengine pins each process to a GPU (device_ids); here there is none.
-  options=(env_cfg.dist_cfg.backend=gloo model_wrapper_cfg.type=MMDistributedDataParallel
-    model_wrapper_cfg.device_ids=None model_wrapper_cfg.broadcast_buffers=False)
+# Without a GPU the tools take gloo by themselves.
+if [ "$gpus" -gt 0 ] && [ "$processes" -gt "$gpus" ]; then
+  echo "$processes processes were asked for, but this machine has $gpus GPU(s)." >&2
+  echo "Ask for at most $gpus, or use the CPU with CUDA_VISIBLE_DEVICES= in front." >&2
+  exit 2
 fi
-# The user's own options stay the last word: argparse keeps one --cfg-options only.
-merged=() given=
-for argument in "${arguments[@]}"; do
-  merged+=("$argument")
-  if [ "$argument" = --cfg-options ]; then
-    merged+=("${options[@]}")
-    given=yes
-  fi
-done
-if [ -z "$given" ]; then merged+=(--cfg-options "${options[@]}"); fi
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 exec "${PYTHON:-python}" -m torch.distributed.run "${rendezvous[@]}" \
   --nproc_per_node "$processes" "$(dirname "${BASH_SOURCE[0]}")/$job.py" \
-  "${merged[@]}" --launcher pytorch
+  "${arguments[@]}" --launcher pytorch

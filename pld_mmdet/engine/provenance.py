@@ -34,7 +34,12 @@ def command_line() -> str:
     program = (
         os.path.relpath(sys.argv[0]) if os.path.exists(sys.argv[0]) else sys.argv[0]
     )
-    return shlex.join(["python", program, *sys.argv[1:]])
+    return portable(shlex.join(["python", program, *sys.argv[1:]]))
+
+
+def portable(command: str) -> str:
+    """A recorded command without this machine's path to the current folder."""
+    return command.replace(f"{os.getcwd()}{os.sep}", "")
 
 
 def commit() -> tuple[str | None, bool | None]:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from pld_mmdet.engine.experiment import Experiment
 from pld_mmdet.engine.jobs import read_json
+from pld_mmdet.engine.provenance import portable
 from pld_mmdet.errors import UserError
 
 SIZES = ("small", "medium", "large")
@@ -50,6 +51,7 @@ def collect(
                     "init_sha256",
                 )
                 runs[str(seed)] = {name: run.get(name) for name in names}
+                runs[str(seed)]["command"] = portable(run.get("command") or "")
                 commits.add(run.get("commit"))
                 dirty |= bool(run.get("dirty"))
                 machine = machine or run.get("machine")
@@ -62,7 +64,7 @@ def collect(
                     missing.append(f"{row.name}, {label}, seed {seed}: not tested yet")
                     continue
                 by_seed[str(seed)] = test["metrics"]
-                commands[str(seed)] = test.get("command")
+                commands[str(seed)] = portable(test.get("command") or "")
                 run = runs.setdefault(str(seed), {})
                 run["checkpoint_sha256"] = test.get("checkpoint_sha256")
             evaluate[label] = {
