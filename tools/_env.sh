@@ -165,7 +165,8 @@ pld_requirements() {
   "$PLD_PYTHON" -c '
 import runpy
 lists = runpy.run_path("setup.py", run_name="requirements")
-wanted = lists["CORE"] + lists["EXTRAS"]["fast"] + lists["EXTRAS"]["dev"]
+extras = lists["EXTRAS"]
+wanted = lists["CORE"] + extras["fast"] + extras["language"] + extras["dev"]
 print("\n".join(line for line in wanted if not line.startswith("torch")))'
 }
 
