@@ -1,0 +1,49 @@
+# 3 shots of all 8 classes on FoggyStreets' clear scenes (6 base, 2 novel), from the
+# base detector whose box head was extended. Backbone frozen; length and rate not tuned.
+_base_ = "./streets_base.py"
+
+load_from = "work_dirs/defrcn/streets_base/all_classes.pth"
+base_classes = _base_.classes
+novel_classes = (
+    "train",
+    "motorcycle",
+)
+classes = tuple(base_classes) + novel_classes
+how_to_get = dict(
+    data=_base_.how_to_get.data,
+    checkpoint=(
+        "python tools/train.py configs/defrcn/streets_base.py && "
+        "python tools/make_fewshot.py extend work_dirs/defrcn/streets_base/last.pth "
+        "work_dirs/defrcn/streets_base/all_classes.pth --classes "
+        "data/foggy_streets/annotations/fewshot/streets_3shot_seed0.json"
+    ),
+)
+model = dict(
+    backbone=dict(frozen_stages=4, norm_eval=True),
+    roi_head=dict(
+        bbox_roi_extractor=dict(gradient_scale=0.001), bbox_head=dict(num_classes=8)
+    ),
+)
+train_dataloader = dict(
+    dataset=dict(
+        dataset=dict(
+            ann_file=_base_.stem + "_3shot_seed0.json", metainfo=dict(classes=classes)
+        )
+    )
+)
+val_dataloader = dict(
+    dataset=dict(ann_file=_base_.stem + "_test.json", metainfo=dict(classes=classes))
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(
+    type="pld_mmdet.GroupAP50Metric",
+    ann_file=_base_.data_root + _base_.stem + "_test.json",
+    groups=dict(base=list(base_classes), novel=list(novel_classes)),
+)
+test_evaluator = val_evaluator
+
+train_cfg = dict(max_iters=200, val_interval=200)
+optim_wrapper = dict(optimizer=dict(lr=2e-4))
+param_scheduler = [
+    dict(type="MultiStepLR", by_epoch=False, milestones=[160], gamma=0.1)
+]

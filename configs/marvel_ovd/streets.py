@@ -1,0 +1,91 @@
+# MarvelOVD on FoggyStreets' clear scenes: 5 base and 3 novel classes, *simulated* CLIP
+# errors (three of four candidates are noise), text vectors orthonormal. No CLIP needed.
+_base_ = "../source/foggy_streets.py"
+
+how_to_get = dict(
+    data=(
+        "python tools/prepare.py foggy_streets && "
+        "python tools/make_ov_coco.py streets --seed 0"
+    )
+)
+base = ("person", "rider", "car", "truck", "bicycle")
+novel = ("bus", "train", "motorcycle")
+classes = base + novel
+metainfo = dict(classes=classes)
+detector = _base_.model
+detector.roi_head.bbox_head.cls_predictor_cfg = dict(
+    type="pld_mmdet.TextEmbeddingClassifier",
+    path="orthonormal",
+    names=classes,
+    emb_dim=64,
+)
+model = dict(
+    _delete_=True,
+    type="pld_mmdet.MarvelOVD",
+    detector=detector,
+    novel=[classes.index(name) for name in novel],
+    burn_in=200,  # of 1200 iterations; 500 of 90000 are too few from scratch
+)
+
+pack = dict(
+    type="pld_mmdet.PackCandidates",
+    meta_keys=(
+        "img_id",
+        "img_path",
+        "ori_shape",
+        "img_shape",
+        "scale_factor",
+        "flip",
+        "flip_direction",
+    ),
+)
+strong = [
+    dict(type="pld_mmdet.RandomColorJitter", hue=0.0),
+    dict(type="pld_mmdet.RandomGaussianBlur", sigma=(0.1, 1.0), prob=0.5),
+    dict(
+        type="pld_mmdet.RandomEraseNoise", area=(0.02, 0.1), ratio=(0.3, 3.3), prob=0.5
+    ),
+    pack,
+]
+train_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="LoadAnnotations", with_bbox=True),
+    dict(type="pld_mmdet.LoadBoxExtras"),
+    dict(type="RandomChoiceResize", scales=[(384, 192), (448, 224)], keep_ratio=True),
+    dict(type="RandomFlip", prob=0.5),
+    dict(
+        type="MultiBranch", branch_field=["weak", "strong"], weak=[pack], strong=strong
+    ),
+]
+train_dataloader = dict(
+    dataset=dict(
+        dataset=dict(
+            type="pld_mmdet.CandidateCocoDataset",
+            ann_file="annotations/ov/train_candidates.json",
+            metainfo=metainfo,
+            pipeline=train_pipeline,
+        )
+    )
+)
+val_dataloader = dict(
+    dataset=dict(ann_file="annotations/ov/val.json", metainfo=metainfo)
+)
+test_dataloader = dict(
+    dataset=dict(ann_file="annotations/ov/test.json", metainfo=metainfo)
+)
+val_evaluator = dict(
+    type="pld_mmdet.GroupAP50Metric",
+    ann_file=_base_.data_root + "annotations/ov/val.json",
+    groups=dict(novel=list(novel), base=list(base)),
+    paper_metric="coco/AP50",
+)
+test_evaluator = dict(
+    type="pld_mmdet.GroupAP50Metric",
+    ann_file=_base_.data_root + "annotations/ov/test.json",
+    groups=dict(novel=list(novel), base=list(base)),
+    paper_metric="coco/AP50",
+)
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type="pld_mmdet.PseudoBoxHook", interval=20),
+]

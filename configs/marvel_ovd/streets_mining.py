@@ -1,0 +1,4 @@
+# All but the reweighting.
+_base_ = "./streets.py"
+
+model = dict(reweighting=False)

@@ -1,0 +1,4 @@
+# Both views and stratified assignment.
+_base_ = "./streets.py"
+
+model = dict(mining=False, reweighting=False)

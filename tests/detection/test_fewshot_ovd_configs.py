@@ -1,0 +1,169 @@
+"""Configs of DeFRCN, PS-TTL and MarvelOVD: class lists, built models, real steps."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
+
+from pld_mmdet.detection.data import fewshot, fewshot_files, ov_coco, ov_files
+from pld_mmdet.detection.ps_ttl import PSTTL
+from pld_mmdet.engine.runner import SafeRunner
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+NAMES = sorted(
+    str(path.relative_to(CONFIGS))
+    for folder in ("defrcn", "ps_ttl", "marvel_ovd")
+    for path in (CONFIGS / folder).glob("*.py")
+)
+SHOTS = {1: 1000, 2: 1500, 3: 2000, 5: 2500, 10: 4000}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_runners():
+    """Formatting a config and asking compilers for versions takes most of a run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SafeRunner, "_log_env", lambda self, env_cfg: None)
+        patch.setattr(Config, "pretty_text", property(lambda self: ""))
+        yield
+
+
+def classes_of(name: str) -> list[str]:
+    """What the modules say the label order of a config is."""
+    if "voc" in name:
+        split = int(name.split("split")[1][0])
+        base, novel = fewshot.base_then_novel(fewshot.VOC, fewshot.VOC_NOVEL[split])
+    elif name.startswith("marvel_ovd"):
+        if "coco" in name:
+            return ov_coco.BASE + ov_coco.NOVEL
+        return ov_coco.STREETS_BASE + ov_coco.STREETS_NOVEL
+    elif "coco" in name:
+        return []
+    else:
+        base, novel = fewshot.base_then_novel(fewshot.STREETS, fewshot.STREETS_NOVEL)
+    return base if "base.py" in name else base + novel
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_class_lists_and_files_agree(name):
+    cfg = Config.fromfile(CONFIGS / name)
+    head = cfg.model.get("detector", cfg.model).roi_head.bbox_head
+    data = [cfg.train_dataloader.dataset.dataset, cfg.test_dataloader.dataset]
+    evaluators = [cfg.test_evaluator]
+    if cfg.train_cfg.type == "pld_mmdet.OnlineLoop":
+        loop = cfg.train_cfg
+        data += [
+            loop.score_dataloader.dataset.dataset,
+            loop.support_dataloader.dataset.dataset,
+        ]
+        evaluators.append(loop.evaluator)
+        shots = name.split("shot")[0].split("_")[-1]
+        assert f"_{shots}shot_" in data[-1].ann_file
+        assert f"_{shots}shot/" in cfg.load_from
+        assert data[0].ann_file == data[2].ann_file
+        assert bool(cfg.model.get("sup_weight")) == loop.merge_support
+    lists = [list(d.metainfo.classes) for d in data]
+    assert all(len(names) == head.num_classes for names in lists)
+    assert all(names == lists[0] for names in lists)
+    expected = classes_of(name)
+    if name == "marvel_ovd/ov_coco.py":
+        assert sorted(lists[0]) == sorted(expected)
+        novel = [lists[0][i] for i in cfg.model.novel]
+        assert sorted(novel) == sorted(ov_coco.NOVEL)
+    elif expected:
+        assert lists[0] == expected
+    for evaluator in evaluators:
+        groups = evaluator.get("groups")
+        if groups:
+            assert sorted(groups.base + groups.novel) == sorted(lists[0])
+            assert evaluator.ann_file.endswith(data[1].ann_file)
+
+
+@pytest.mark.parametrize(("shots", "length"), SHOTS.items())
+def test_lengths_of_k_shot_training(shots, length):
+    cfg = Config.fromfile(CONFIGS / f"defrcn/voc_split2_{shots}shot.py")
+    assert cfg.train_cfg.max_iters == length
+    assert cfg.param_scheduler[0].milestones == [length * 4 // 5]
+
+
+def test_the_released_recipe():
+    cfg = Config.fromfile(CONFIGS / "ps_ttl/voc_split1_1shot.py")
+    assert cfg.optim_wrapper.optimizer.lr == 6.25e-4
+    assert cfg.model.sup_weight == 0
+    assert cfg.model.teacher_train_mode
+    ema = next(h for h in cfg.custom_hooks if h.type == "pld_mmdet.TeacherEMAHook")
+    assert (ema.keep, ema.moment) == (0.9998, "before")
+
+
+def test_r101_c4_takes_a_step():
+    """The real detector on one small image: frozen parts, sizes, gradients."""
+    init_default_scope("mmdet")
+    cfg = Config.fromfile(CONFIGS / "defrcn/voc_split1_1shot.py")
+    cfg.model.train_cfg.rpn_proposal.max_per_img = 50
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model).train()
+    truth = InstanceData(
+        bboxes=torch.tensor([[10.0, 10, 90, 80]]), labels=torch.tensor([19])
+    )
+    sample = DetDataSample(
+        metainfo=dict(img_shape=(128, 128), pad_shape=(128, 128)), gt_instances=truth
+    )
+    losses = model.loss(torch.randn(1, 3, 128, 128), [sample])
+    total, _ = model.parse_losses(losses)
+    total.backward()
+    trained = {n for n, p in model.named_parameters() if p.grad is not None}
+    assert {n.split(".")[1] for n in trained if n.startswith("backbone")} == {"layer3"}
+    assert not any("shared_head" in n for n in trained)
+    assert model.roi_head.bbox_head.fc_cls.weight.shape == (21, 2048)
+    assert model.rpn_head.num_base_priors == 15
+
+
+def prepared(name: str, streets: Path, work_dir: Path) -> Config:
+    """A config on the fixture's data, without worker processes."""
+
+    def moved(value):
+        if isinstance(value, dict):
+            return {k: moved(v) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(moved(v) for v in value)
+        if isinstance(value, str):
+            return value.replace("data/foggy_streets/", f"{streets}/")
+        return value
+
+    cfg = moved(Config.fromfile(CONFIGS / name).to_dict())
+    loaders = [cfg["train_dataloader"], cfg["val_dataloader"], cfg["test_dataloader"]]
+    loaders += [cfg["train_cfg"].get(f"{k}_dataloader") for k in ("score", "support")]
+    for loader in filter(None, loaders):
+        loader.update(num_workers=0, persistent_workers=False)
+    cfg.update(work_dir=str(work_dir), load_from=None, log_level="WARNING")
+    return Config(cfg)
+
+
+def test_ps_ttl_on_the_embedded_data(streets, tmp_path):
+    list(fewshot_files.write("streets", streets, [1]))
+    cfg = prepared("ps_ttl/streets_1shot.py", streets, tmp_path)
+    runner = SafeRunner.from_cfg(cfg)
+    runner.train()
+    model = runner.model
+    assert isinstance(model, PSTTL)
+    assert runner.train_loop.iter == 3
+    assert model.memory.counts.min() >= 1
+    assert (tmp_path / "online.json").is_file()
+    assert (tmp_path / "iter_3.pth").is_file()
+
+
+def test_marvel_ovd_on_the_embedded_data(streets, tmp_path):
+    list(ov_files.write("streets", streets))
+    cfg = prepared("marvel_ovd/streets.py", streets, tmp_path)
+    cfg.train_cfg.update(max_iters=3, val_interval=3)
+    cfg.model.burn_in = 0
+    cfg.param_scheduler = []
+    runner = SafeRunner.from_cfg(cfg)
+    runner.train()
+    assert runner.model.steps.item() == 3
+    metrics = runner.message_hub.log_scalars
+    assert "val/coco/AP50_novel" in metrics
