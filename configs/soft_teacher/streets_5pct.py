@@ -29,7 +29,7 @@ custom_hooks = [
     dict(type="pld_mmdet.PseudoBoxHook", interval=20),
 ]
 
-# 1200 updates from scratch, as the source detector of this size has. Not tuned.
+# From scratch; the length is not tuned.
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=1200, val_interval=400)
 optim_wrapper = dict(
     type="pld_mmdet.FiniteOptimWrapper",

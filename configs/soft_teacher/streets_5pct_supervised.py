@@ -6,6 +6,7 @@ expected_counts = dict(train=40, val=200, test=200)
 plain_view = [
     _base_.load,
     dict(type="LoadAnnotations", with_bbox=True),
+    _base_.resize,
     _base_.flip,
     _base_.color,
     dict(type="PackDetInputs"),

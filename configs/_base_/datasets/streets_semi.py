@@ -24,9 +24,12 @@ metainfo = dict(classes=classes)
 fold = "{{$FOLD:1}}"
 
 load = dict(type="LoadImageFromFile")
+# Also where nothing is resized: it starts the matrix that maps boxes between views.
+resize = dict(type="Resize", scale=(384, 192), keep_ratio=True)
 labelled_pipeline = [
     load,
     dict(type="LoadAnnotations", with_bbox=True),
+    resize,
     _base_.flip,
     _base_.color,
     dict(type="MultiBranch", branch_field=_base_.branches, sup=[_base_.pack]),
@@ -38,6 +41,7 @@ strong_view = [
 ]
 unlabelled_pipeline = [
     load,
+    resize,
     dict(
         type="MultiBranch",
         branch_field=_base_.branches,
@@ -47,7 +51,7 @@ unlabelled_pipeline = [
 ]
 test_pipeline = [
     load,
-    dict(type="Resize", scale=(384, 192), keep_ratio=True),
+    resize,
     dict(type="LoadAnnotations", with_bbox=True),
     dict(type="PackDetInputs"),
 ]

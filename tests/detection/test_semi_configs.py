@@ -1,0 +1,145 @@
+"""Configs of the semi-supervised methods: they build, step, save and resume."""
+
+import copy
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from pld_mmdet.cli import build_runner
+from pld_mmdet.detection.data.coco_semi import write_folds
+from pld_mmdet.registry import MODELS
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+ALL = sorted(
+    str(p.relative_to(CONFIGS))
+    for method in ("soft_teacher", "dual_polish")
+    for p in (CONFIGS / method).glob("*.py")
+)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_model_is_built_and_settings_agree(name):
+    cfg = Config.fromfile(CONFIGS / name)
+    init_default_scope("mmdet")
+    with torch.device("meta"):  # shapes without memory
+        model = MODELS.build(copy.deepcopy(cfg.model))
+    sampler = cfg.train_dataloader.sampler
+    assert sampler.get("batch_size", cfg.train_dataloader.batch_size) == (
+        cfg.train_dataloader.batch_size
+    )
+    averaged = {
+        (h.get("teacher", "teacher"), h.get("student", "student"))
+        for h in cfg.custom_hooks
+        if h.type == "pld_mmdet.RampedEMAHook"
+    }
+    for teacher, student in averaged:
+        assert hasattr(model, teacher)
+        assert hasattr(model, student)
+    drops = cfg.param_scheduler[1].milestones
+    assert drops[-1] < cfg.train_cfg.max_iters
+    if name.startswith("dual_polish"):
+        assert ("polish_teacher", "polish_student") in averaged
+        stops = [h.get("stop_after") for h in cfg.custom_hooks]
+        assert [s for s in stops if s is not None] == [drops[0]]
+
+
+def test_folds_are_chosen_by_the_environment(monkeypatch):
+    monkeypatch.setenv("FOLD", "4")
+    cfg = Config.fromfile(CONFIGS / "dual_polish/coco_1pct.py")
+    files = [d.ann_file for d in cfg.train_dataloader.dataset.dataset.datasets]
+    assert files == [
+        "semi_anns/instances_train2017.4@1.json",
+        "semi_anns/instances_train2017.4@1-unlabeled.json",
+    ]
+
+
+def moved(node, root):
+    """The config with its data below ``root`` and the test's fold."""
+    if isinstance(node, dict):
+        return {k: moved(v, root) for k, v in node.items()}
+    if isinstance(node, list | tuple):
+        return type(node)(moved(v, root) for v in node)
+    if isinstance(node, str):
+        node = node.replace("train.1@5", "train.1@25")
+        return node.replace("data/foggy_streets/", f"{root}/")
+    return node
+
+
+def runner(name, root, work_dir, iters, changes=None, **top):
+    cfg = Config.fromfile(CONFIGS / name)
+    cfg = Config(moved(cfg.to_dict(), root))
+    cfg.merge_from_dict(
+        {
+            "train_cfg.max_iters": iters,
+            "train_cfg.val_interval": 100,
+            "train_dataloader.num_workers": 0,
+            "train_dataloader.persistent_workers": False,
+            "val_dataloader.num_workers": 0,
+            "val_dataloader.persistent_workers": False,
+            "default_hooks.checkpoint.interval": 1,
+            **(changes or {}),
+        }
+    )
+    cfg.work_dir = str(work_dir)
+    cfg.update(top)
+    return build_runner(cfg)
+
+
+@pytest.fixture(scope="module")
+def few_labels(streets):
+    """Two labelled images of eight."""
+    write_folds(streets, "annotations/train.json", [1], [25])
+    return streets
+
+
+# A fresh network is sure of nothing: these thresholds let some of its boxes through.
+EAGER = {
+    "model.detector.test_cfg.rcnn.max_per_img": 8,
+    "model.min_score": 0.05,
+    "model.rpn_threshold": 0.05,
+    "model.cls_threshold": 0.05,
+}
+
+
+def test_dual_polishing_resumes_bit_exactly(few_labels, tmp_path):
+    name = "dual_polish/streets_5pct.py"
+    changes = EAGER | {
+        "train_dataloader.batch_size": 2,
+        "train_dataloader.sampler.batch_size": 2,
+        "model.box_jitters": (3, 0.2),
+        "model.category_jitters": ((2, 0.06), (2, 0.2)),
+        "model.polish_threshold": 0.05,
+    }
+    whole = runner(name, few_labels, tmp_path / "whole", 3, changes)
+    whole.train()
+    assert whole.model.pseudo_counts["high"].sum() > 0
+    # What the run had written when it was killed after two iterations.
+    (tmp_path / "part").mkdir()
+    first = tmp_path / "part/iter_2.pth"
+    shutil.copy(tmp_path / "whole/iter_2.pth", first)
+    resumed = dict(resume=True, load_from=str(first))
+    runner(name, few_labels, tmp_path / "part", 3, changes, **resumed).train()
+    a, b = (
+        torch.load(tmp_path / d / "iter_3.pth", weights_only=True)["state_dict"]
+        for d in ("whole", "part")
+    )
+    assert a.keys() == b.keys()
+    for key, value in a.items():
+        assert torch.equal(value, b[key]), key
+    for part in ("polish_teacher.box.fuse.weight", "teacher.backbone.conv1.weight"):
+        other = part.replace("teacher", "student", 1)
+        assert not torch.equal(a[part], a[other])
+
+
+@pytest.mark.parametrize("name", ["streets_5pct", "streets_5pct_supervised_strong"])
+def test_streets_take_a_step(name, few_labels, tmp_path):
+    changes = EAGER | {"model.reg_threshold": 1.0} if name == "streets_5pct" else {}
+    done = runner(f"soft_teacher/{name}.py", few_labels, tmp_path, 1, changes)
+    done.train()
+    assert (tmp_path / "iter_1.pth").is_file()
+    if name == "streets_5pct":
+        assert done.model.pseudo_counts["box"].sum() > 0
