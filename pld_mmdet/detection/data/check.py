@@ -88,10 +88,11 @@ def check_data(
         UserError: The config has no data loader, or the checkpoint cannot be read.
     """
     parts = []
+    scope = cfg.get("default_scope")
     for split in SPLITS:
         loader = cfg.get(f"{split}_dataloader")
         if loader:
-            parts += [_read(split, leaf) for leaf in leaves(loader["dataset"])]
+            parts += [_read(split, leaf, scope) for leaf in leaves(loader["dataset"])]
     if not parts:
         raise UserError(
             "The config has none of train_dataloader, val_dataloader, test_dataloader.",
@@ -159,10 +160,10 @@ def raise_problems(found: Sequence[Problem], how_to_get: str | None) -> None:
     )
 
 
-def _read(split: str, dataset: dict) -> Part:
+def _read(split: str, dataset: dict, scope: str | None) -> Part:
     annotations = str(dataset.get("ann_file") or "")
     if annotations.endswith(".json"):
-        return _read_coco(split, dataset, annotations)
+        return _read_coco(split, dataset, annotations, scope)
     # Any other data set lists its images itself.
     from mmengine.registry import DATASETS
 
@@ -170,9 +171,9 @@ def _read(split: str, dataset: dict) -> Part:
 
     import_mmdet()
     source = str(dataset.get("pattern") or annotations or dataset.get("type"))
-    part = Part(split, source, _classes(dataset))
+    part = Part(split, source, _classes(dataset, scope))
     try:
-        built = DATASETS.build({**dataset, "pipeline": []})
+        built = DATASETS.build({**dataset, "pipeline": [], "_scope_": scope})
     except (UserError, OSError) as error:
         what = error.what if isinstance(error, UserError) else str(error)
         part.complain(f"{split}: {what.rstrip('.')}", OBTAIN)
@@ -193,10 +194,10 @@ def _read(split: str, dataset: dict) -> Part:
     return part
 
 
-def _read_coco(split: str, dataset: dict, annotations: str) -> Part:
+def _read_coco(split: str, dataset: dict, annotations: str, scope: str | None) -> Part:
     root = str(dataset.get("data_root") or "")
     path = os.path.join(root, annotations)
-    part = Part(split, path, _classes(dataset))
+    part = Part(split, path, _classes(dataset, scope))
     try:
         content = json.loads(Path(path).read_text())
         part.counts = statistics(content)
@@ -243,7 +244,7 @@ def _read_coco(split: str, dataset: dict, annotations: str) -> Part:
     return part
 
 
-def _classes(dataset: dict) -> tuple[str, ...]:
+def _classes(dataset: dict, scope: str | None) -> tuple[str, ...]:
     classes = (dataset.get("metainfo") or {}).get("classes")
     if classes is None:
         from mmengine.registry import DATASETS
@@ -251,7 +252,8 @@ def _classes(dataset: dict) -> tuple[str, ...]:
         from pld_mmdet.engine.stack import import_mmdet
 
         import_mmdet()
-        kind = DATASETS.get(dataset["type"])
+        with DATASETS.switch_scope_and_registry(scope) as registry:
+            kind = registry.get(dataset["type"])
         classes = getattr(kind, "METAINFO", {}).get("classes", ())
     return (classes,) if isinstance(classes, str) else tuple(classes)
 
