@@ -26,7 +26,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("cases", nargs="*", metavar="CASE", help="default: all")
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
     parser.add_argument("--rounds", type=int, help="timed calls of each side")
-    parser.add_argument("--json", metavar="FILE", help="also record the results")
+    parser.add_argument(
+        "--json", metavar="FILE", help="also record the results, after each case"
+    )
     parser.add_argument("--threads", type=int, default=1, help="of torch [1]")
     parser.add_argument(
         "--clock",
@@ -66,10 +68,13 @@ def main(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     clock = args.clock or ("cpu" if args.threads == 1 else "wall")
     console = Console(width=None if sys.stdout.isatty() else 110)
-    results = run_cases(names, args.rounds, args.quick, console, clock)
+
+    def keep(results: list) -> None:
+        if args.json:
+            write_json(args.json, results)
+
+    results = run_cases(names, args.rounds, args.quick, console, clock, keep)
     print_results(results, console)
-    if args.json:
-        write_json(args.json, results)
 
 
 if __name__ == "__main__":

@@ -84,6 +84,7 @@ def run_cases(
     quick: bool,
     console: Console,
     clock: str = "cpu",
+    keep: Callable[[list], None] = lambda results: None,
 ) -> list:
     """Run cases one after the other and show progress with the time left.
 
@@ -93,6 +94,8 @@ def run_cases(
         quick: Short runs.
         console: Where progress is shown.
         clock: The one that decides ratios, ``'cpu'`` or ``'wall'``.
+        keep: Called with all results so far after each case, so that a later case
+            that breaks or Ctrl-C loses none of them.
 
     Returns:
         Their :class:`~pld_mmdet.benchmark.timing.Comparison` and
@@ -135,4 +138,5 @@ def run_cases(
                     highlight=False,
                 )
             results += found
+            keep(results)
     return results

@@ -75,8 +75,9 @@ def loader(plan: Plan) -> list[Comparison]:
             target=1.05,
             notes=[
                 f"Images: {origin}. No loader processes. Stock: CocoDataset with "
-                "DefaultSampler; both sides draw the same augmentations. Ours also "
-                "looks for truncated files and seeds each sample."
+                "DefaultSampler; both draw the same augmentations, for which the stock "
+                "side spends about 0.04 ms an image. Ours also looks for truncated "
+                "files and seeds each sample."
             ],
         )
     ]
@@ -173,9 +174,9 @@ def evaluation(plan: Plan) -> list[Comparison]:
         path = Path(folder) / "annotations.json"
         _write_coco(path, [f"{n:04d}.png" for n in range(images)], classes, truth)
 
-        def run(metric: type, **kwargs) -> None:
+        def run(kind: type, **kwargs) -> None:
             with _silence():
-                evaluator = metric(ann_file=str(path), **kwargs)
+                evaluator = kind(ann_file=str(path), **kwargs)
                 evaluator.dataset_meta = dict(classes=classes)
                 evaluator.process({}, samples)
                 evaluator.evaluate(len(samples))

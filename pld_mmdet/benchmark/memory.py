@@ -25,7 +25,7 @@ def memory(plan: Plan) -> list[Measurement]:
     The small detector on 64 x 128 images, with changing batches and a learning rate, so
     that the number of boxes changes from step to step.
     """
-    steps, warm_up = (40, 10) if plan.quick else (200, 50)
+    steps, warm_up = (20, 5) if plan.quick else (200, 50)
     cfg = Config.fromfile(str(ROOT / "configs/lpld/foggy_streets.py"))
     cfg.train_pipeline[1].scale = SCALE
     settings = dict(cfg.model)

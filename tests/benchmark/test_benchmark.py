@@ -1,6 +1,7 @@
 """The benchmark itself: its clock, its rival's faithfulness, its command."""
 
 import json
+import math
 import subprocess
 import sys
 import time
@@ -217,9 +218,18 @@ class TestCommand:
             module = __import__(f"pld_mmdet.benchmark.{case.module}", fromlist=[name])
             assert callable(getattr(module, name))
 
-    def test_results_become_a_table_and_a_record(self, tmp_path, mmdet_scope):
+    def test_every_short_case_becomes_a_table_and_a_record(self, tmp_path, mmdet_scope):
         console = Console(width=110, record=True)
-        results = run_cases(["ema"], rounds=1, quick=True, console=console)
+        names = choose_cases([], quick=True)
+        kept = []
+        results = run_cases(
+            names, 1, quick=True, console=console, keep=lambda r: kept.append(len(r))
+        )
+        assert len(kept) == len(names) == len(CASES) - 1
+        assert kept[-1] == len(results)
+        for result in results:
+            numbers = getattr(result, "paired", None) or result.values.values()
+            assert all(math.isfinite(number) for number in numbers)
         results.append(
             Measurement("Memory", "", {"growth": 3.0, "end": 9.0}, "MB", "growth", 2.0)
         )
@@ -231,8 +241,9 @@ class TestCommand:
         write_json(str(out), results)
         record = json.loads(out.read_text())
         assert record["machine"]["cores"] >= 1
-        assert record["results"][0]["sides"]["ema_update"]["cpu"]["median"] > 0
-        assert record["results"][1]["met"] is False
+        sides = record["results"][0]["sides"]
+        assert sides["LPLD step"]["cpu"]["median"] > 0
+        assert record["results"][-1]["met"] is False
 
 
 def test_progress_is_a_share():
