@@ -16,3 +16,7 @@ class UserError(RuntimeError):
         super().__init__(f"{what}\n{fix}")
         self.what = what
         self.fix = fix
+
+    def __reduce__(self) -> tuple:
+        """Keep both sentences on the way from a worker process."""
+        return type(self), (self.what, self.fix)

@@ -143,7 +143,8 @@ pld_mmcv_compile() {
     pld_mmcv_works
 }
 
-pld_cores() { nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1; }
+# nproc would answer with OMP_NUM_THREADS if that is set.
+pld_cores() { env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1; }
 
 pld_install_mmcv() {
   pld_step "$PLD_MMCV, a ready wheel if pip finds one" "5 s" pld_mmcv_wheel && return

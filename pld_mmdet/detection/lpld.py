@@ -22,6 +22,7 @@ from pld_mmdet.detection.mean_teacher import (
     high_confidence,
     map_to_strong,
 )
+from pld_mmdet.detection.two_stage import require_softmax_head
 from pld_mmdet.distill.feature_tap import FeatureTap
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
@@ -207,7 +208,7 @@ class LPLD(MeanTeacherSFOD):
         self.lpl_loss_weight = lpl_loss_weight
         self.mine_without_high = mine_without_high
         self.stage = stage
-        _check_two_stage(self.student)
+        _check_detector(self.student)
 
     def loss(
         self,
@@ -361,26 +362,13 @@ def _no_proposals(like: Tensor, num_classes: int) -> InstanceData:
     )
 
 
-def _check_two_stage(detector: nn.Module) -> None:
-    name = type(detector).__name__
-    if not getattr(detector, "with_rpn", False) or not detector.with_roi_head:
-        raise UserError(
-            f"LPLD mines region proposals, and {name} has none.",
-            "Use a two-stage detector, or pld_mmdet.MeanTeacherSFOD for this one.",
-        )
+def _check_detector(detector: nn.Module) -> None:
+    require_softmax_head(detector, "LPLD", cascade=True)
     heads = detector.roi_head.bbox_head
     for head in heads if isinstance(heads, nn.ModuleList) else [heads]:
-        outputs = getattr(head.fc_cls, "out_features", None) if head.with_cls else None
-        if not head.with_reg or outputs != head.num_classes + 1:
-            raise UserError(
-                f"LPLD needs a box head with one softmax logit per class and one for "
-                f"background; the {type(head).__name__} of this {name} has "
-                f"{outputs} outputs for {head.num_classes} classes.",
-                "Use a head with a softmax cross-entropy, such as Shared2FCBBoxHead.",
-            )
         if not hasattr(head.bbox_coder, "stds"):
             raise UserError(
-                f"LPLD decodes boxes from deltas; {name} codes them with "
-                f"{type(head.bbox_coder).__name__}.",
+                f"LPLD decodes boxes from deltas; {type(detector).__name__} codes them "
+                f"with {type(head.bbox_coder).__name__}.",
                 "Use DeltaXYWHBBoxCoder in the box head.",
             )

@@ -18,10 +18,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from pld_mmdet.detection.mean_teacher import _build as build_detector
-from pld_mmdet.detection.mean_teacher import (
-    _full_precision_heads as full_precision_heads,
-)
+from pld_mmdet.detection.mean_teacher import build_detector, full_precision_heads
 from pld_mmdet.detection.two_stage import require_softmax_head, rpn_loss, run_box_head
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS

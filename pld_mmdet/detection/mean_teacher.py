@@ -91,7 +91,7 @@ class MeanTeacherSFOD(BaseDetector):
                 ),
             )
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        self.student = _full_precision_heads(_build(detector))
+        self.student = full_precision_heads(build_detector(detector))
         self.teacher = copy.deepcopy(self.student).requires_grad_(False).eval()
         self.hpl_threshold = hpl_threshold
         self.predict_on = predict_on
@@ -205,7 +205,7 @@ class MeanTeacherSFOD(BaseDetector):
 
 def map_to_strong(boxes: Tensor, weak: DetDataSample, strong: DetDataSample) -> Tensor:
     """Carry [N, 4] boxes of the weak view to the strong view of the same image."""
-    ours, theirs = weak.get("homography_matrix"), strong.get("homography_matrix")
+    ours, theirs = _matrix(weak), _matrix(strong)
     if ours is None or theirs is None:
         same = all(
             weak.get(key) == strong.get(key)
@@ -223,6 +223,17 @@ def map_to_strong(boxes: Tensor, weak: DetDataSample, strong: DetDataSample) -> 
     return project_boxes(
         boxes, torch.as_tensor(ours), torch.as_tensor(theirs), strong.img_shape[:2]
     )
+
+
+def _matrix(sample: DetDataSample) -> np.ndarray | None:
+    """Homography original -> view. mmdet writes none until a transform moves pixels."""
+    matrix = sample.get("homography_matrix")
+    untouched = (
+        sample.get("img_shape") == sample.get("ori_shape")
+        and tuple(sample.get("scale_factor") or (1.0, 1.0)) == (1.0, 1.0)
+        and not sample.get("flip")
+    )
+    return np.eye(3, dtype=np.float32) if matrix is None and untouched else matrix
 
 
 def _supervised_sample(
@@ -243,7 +254,7 @@ def _supervised_sample(
     return DetDataSample(metainfo=strong.metainfo, gt_instances=truth)
 
 
-def _build(detector: ConfigDict) -> nn.Module:
+def build_detector(detector: ConfigDict) -> nn.Module:
     """Build a stock detector, also where no default scope says what its names mean."""
     scope = DefaultScope.get_current_instance()
     if scope is not None and scope.scope_name not in ("mmengine", "pld_mmdet"):
@@ -252,7 +263,7 @@ def _build(detector: ConfigDict) -> nn.Module:
         return MMDET_MODELS.build(detector)
 
 
-def _full_precision_heads(detector: nn.Module) -> nn.Module:
+def full_precision_heads(detector: nn.Module) -> nn.Module:
     """Pool and decode boxes in float32 under autocast.
 
     mmcv's RoIAlign and NMS take no bfloat16 on a CPU, and half-precision coordinates

@@ -25,12 +25,15 @@ class RoIOutputs(NamedTuple):
     deltas: Tensor
 
 
-def require_softmax_head(detector: nn.Module, method: str) -> None:
-    """Refuse detectors without proposals or without one softmax box head.
+def require_softmax_head(
+    detector: nn.Module, method: str, cascade: bool = False
+) -> None:
+    """Refuse detectors without proposals or without a softmax box head.
 
     Args:
         detector: A built mmdet detector.
         method: Named in the error.
+        cascade: Whether the method also works on a cascade of box heads.
 
     Raises:
         UserError: Says what the detector lacks.
@@ -39,22 +42,26 @@ def require_softmax_head(detector: nn.Module, method: str) -> None:
     if not getattr(detector, "with_rpn", False) or not detector.with_roi_head:
         raise UserError(
             f"{method} works on region proposals, and {name} has none.",
-            "Use a two-stage detector such as FasterRCNN.",
+            "Use a two-stage detector such as FasterRCNN; pld_mmdet.MeanTeacherSFOD "
+            "adapts any detector.",
         )
-    head = detector.roi_head.bbox_head
-    if isinstance(head, nn.ModuleList):
+    heads = detector.roi_head.bbox_head
+    if not isinstance(heads, nn.ModuleList):
+        heads = [heads]
+    elif not cascade:
         raise UserError(
-            f"{method} works on one box head, and {name} has {len(head)} in a cascade.",
+            f"{method} works on one box head; {name} has a cascade of {len(heads)}.",
             "Use a detector with a StandardRoIHead such as FasterRCNN.",
         )
-    outputs = getattr(head.fc_cls, "out_features", None) if head.with_cls else None
-    if not head.with_reg or outputs != head.num_classes + 1:
-        raise UserError(
-            f"{method} needs a box head with one softmax logit per class and one for "
-            f"background; the {type(head).__name__} of this {name} has {outputs} "
-            f"outputs for {head.num_classes} classes.",
-            "Use a head with a softmax cross-entropy, such as Shared2FCBBoxHead.",
-        )
+    for head in heads:
+        outputs = getattr(head.fc_cls, "out_features", None) if head.with_cls else None
+        if not head.with_reg or outputs != head.num_classes + 1:
+            raise UserError(
+                f"{method} needs a box head with one softmax logit per class and one "
+                f"for background; the {type(head).__name__} of this {name} has "
+                f"{outputs} outputs for {head.num_classes} classes.",
+                "Use a head with a softmax cross-entropy, such as Shared2FCBBoxHead.",
+            )
 
 
 def rpn_loss(

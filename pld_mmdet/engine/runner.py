@@ -4,6 +4,7 @@ import os
 import pickle
 import re
 import time
+from functools import cached_property
 from pathlib import Path
 
 import mmengine
@@ -182,6 +183,11 @@ class SafeRunner(Runner):
         if hasattr(sampler, "seed") and self.seed is not None:
             sampler.seed = self.seed
 
+    @cached_property
+    def _config_text(self) -> str:
+        """The resolved config; formatting it takes seconds, so it is done once."""
+        return self.cfg.pretty_text
+
     @master_only
     def save_checkpoint(
         self,
@@ -220,7 +226,7 @@ class SafeRunner(Runner):
         meta.setdefault("epoch", self.epoch + 1 if by_epoch else self.epoch)
         meta.setdefault("iter", self.iter if by_epoch else self.iter + 1)
         meta.update(
-            cfg=self.cfg.pretty_text,
+            cfg=self._config_text,
             seed=self.seed,
             experiment_name=self.experiment_name,
             time=time.strftime("%Y%m%d_%H%M%S"),

@@ -1,6 +1,5 @@
 """Many small jobs on all cores, with progress and time left."""
 
-import copyreg
 import os
 import signal
 import threading
@@ -24,9 +23,6 @@ from rich.progress import (
 from pld_mmdet.errors import UserError
 
 Job = TypeVar("Job")
-# An exception is unpickled with its message alone, but this one takes two arguments:
-# the sentence of a worker would be lost.
-copyreg.pickle(UserError, lambda error: (UserError, (error.what, error.fix)))
 # Without a terminal (a log file, a pipe) progress is a line this often, in seconds.
 LINE_EVERY = 10.0
 

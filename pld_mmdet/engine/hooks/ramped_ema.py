@@ -17,8 +17,7 @@ class RampedEMAHook(Hook):
     Before iteration t: ``teacher = m_t teacher + (1 - m_t) student`` with
     ``m_t = min(keep, 1 - (1 + warm_up) / (t + 1 + warm_up))``. m_0 = 0 is the first
     copy. The rate follows from the iteration alone, so nothing has to be stored to
-    resume. (``TeacherEMAHook(moment='before', warm_up=0)`` counts its *updates*; it
-    copies once more before iteration 1, and is one step of the ramp behind.)
+    resume, and several pairs of networks can each have a hook.
 
     Args:
         keep: Share of the teacher that stays once the ramp is over (0.999).

@@ -80,6 +80,8 @@ class TeacherEMAHook(Hook):
             )
         if runner.iter == 0:
             ema_update(model.teacher, model.student, keep=0.0, buffers="copy")
+            # Before the step, that copy is the ramp's update number 0 (m_0 = 0).
+            self.updates = int(self.moment == "before")
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         """Update before the student's step; iteration 0 is the copy itself."""

@@ -92,6 +92,15 @@ def test_counter_survives_a_checkpoint():
     assert got == expected
 
 
+def test_ramp_before_the_step_counts_the_first_copy():
+    hook = TeacherEMAHook(keep=0.99, warm_up=0, moment="before")
+    runner = runner_with(Pair(5.0, 0.0))
+    hook.before_train(runner)
+    # m_1 = 1/2 of students 0 and 1; m_2 = 2/3 of that and of student 2
+    trace = drive(hook, runner, 3)
+    assert trace == pytest.approx([0.0, 0.5, 1.0])
+
+
 def test_counter_is_not_taken_from_initial_weights():
     hook = TeacherEMAHook()
     hook.after_load_checkpoint(
