@@ -149,7 +149,7 @@ def compare_classes(ours: object, theirs: object, source: str) -> None:
     if ours == theirs:
         return
     at = next(
-        (i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b),
+        (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b),
         min(len(ours), len(theirs)),
     )
     mine = ours[at] if at < len(ours) else "nothing"
