@@ -55,7 +55,7 @@ def run_jobs(
         return []
     results = []
     workers = max(1, min(workers, len(jobs)))
-    with _progress(title, len(jobs)) as advance:
+    with _progress(title, len(jobs)) as advance, _without_cv2_threads():
         if workers == 1:
             for job in jobs:
                 results.append(function(job))
@@ -82,8 +82,6 @@ def run_jobs(
 def _start_worker(parent: int) -> None:
     # Ctrl-C goes to the whole group: the parent alone answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # One thread each: the processes share the cores already.
-    cv2.setNumThreads(1)
 
     def end_with_parent() -> None:
         # A parent that is killed cannot end its workers.
@@ -92,6 +90,22 @@ def _start_worker(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+@contextmanager
+def _without_cv2_threads() -> Iterator[None]:
+    """End OpenCV's thread pool before processes are forked, and restore it after.
+
+    A fork copies the pool's locks but not its threads: the first call that touches the
+    pool in a worker would wait for ever. One thread each is right anyway, because the
+    processes share the cores already.
+    """
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(0)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from pld_mmdet.detection.data.foggy_streets.labels import instance_map
 from pld_mmdet.detection.data.foggy_streets.render import render
 from pld_mmdet.detection.data.foggy_streets.transit import draw_train
 from pld_mmdet.detection.data.foggy_streets.vehicles import draw_car
+from pld_mmdet.detection.data.pool import run_jobs
 from pld_mmdet.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -450,3 +451,19 @@ def test_prepare_generates_and_converts_each_fog(tmp_path, capsys):
         for fog in ("", *(f"_foggy_beta_{beta:g}" for beta in BETAS))
     )
     assert "train: 2 images" in capsys.readouterr().out
+
+
+def _blurred(value: int) -> float:
+    return float(cv2.GaussianBlur(np.full((64, 64), value, np.uint8), (0, 0), 3).mean())
+
+
+def test_workers_start_after_opencv_ran_with_threads():
+    """A forked worker that inherits OpenCV's pool without its threads hangs."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(4)
+    cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (0, 0), 5)
+    try:
+        assert run_jobs(_blurred, [1, 2, 3, 4], 2, "blur") == [1.0, 2.0, 3.0, 4.0]
+        assert cv2.getNumThreads() == 4
+    finally:
+        cv2.setNumThreads(threads)
