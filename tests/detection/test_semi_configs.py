@@ -90,10 +90,12 @@ def runner(name, root, work_dir, iters, changes=None, **top):
 
 
 @pytest.fixture(scope="module")
-def few_labels(streets):
+def few_labels(street_tree, tmp_path_factory):
     """Two labelled images of eight."""
-    write_folds(streets, "annotations/train.json", [1], [25])
-    return streets
+    root = tmp_path_factory.mktemp("few_labels") / "data"
+    shutil.copytree(street_tree, root)
+    write_folds(root, "annotations/train.json", [1], [25])
+    return root
 
 
 # A fresh network is sure of nothing: these thresholds let some of its boxes through.

@@ -22,10 +22,9 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
-def data(streets, tmp_path):
-    """A copy of the small FoggyStreets tree that a test may damage."""
-    shutil.copytree(streets, tmp_path / "data")
-    return tmp_path / "data"
+def data(streets):
+    """The small FoggyStreets tree, which a test may damage."""
+    return streets
 
 
 def config(root: Path, classes=CLASSES, **more) -> Config:
