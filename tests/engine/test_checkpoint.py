@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
+from safetensors.torch import save_file
 
 from pld_mmdet.engine import checkpoint as module
 from pld_mmdet.engine.checkpoint import (
@@ -121,8 +122,7 @@ def test_missing_file_text_file_and_tensor_file(tmp_path):
 
 
 def test_safetensors(tmp_path):
-    safetensors = pytest.importorskip("safetensors.torch")
-    safetensors.save_file({"w": torch.arange(3.0)}, tmp_path / "a.safetensors")
+    save_file({"w": torch.arange(3.0)}, tmp_path / "a.safetensors")
     loaded = load_checkpoint_file(tmp_path / "a.safetensors")
     assert loaded["state_dict"]["w"].tolist() == [0, 1, 2]
 
