@@ -1,4 +1,4 @@
-"""LPLD: low-confidence pseudo label distillation (Yoon et al., ECCV 2024).
+"""LPLD: low-confidence pseudo label distillation (ECCV 2024).
 
 Numbers and order of work follow the released code (repository LPLD, commit 61192a05).
 Deviations, none of which changes a value for the released batch of one image:
