@@ -70,26 +70,33 @@ def _rows(result: Comparison | Measurement) -> list[list[str]]:
 
 
 def write_json(path: str, results: list[Comparison | Measurement]) -> None:
-    """Record the results with command, commit, machine and versions.
+    """Record each result with command, commit, machine and versions.
+
+    Results of the same case and setting are replaced, others stay, so that a case can
+    be repeated alone.
 
     Args:
-        path: The file; replaced as a whole.
+        path: The file.
         results: Of :func:`pld_mmdet.benchmark.cases.run_cases`.
     """
     head, dirty = commit()
-    record = dict(
+    origin = dict(
         command=command_line(),
         commit=head,
         dirty=dirty,
         date=datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         machine=machine() | dict(load_average=os.getloadavg()[0]),
         versions=versions(),
-        results=[_rounded(result.record()) for result in results],
     )
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
+    old = json.loads(target.read_text(encoding="utf-8")) if target.exists() else []
+    records = {(r["case"], r["setting"]): r for r in old}
+    for result in results:
+        records[result.case, result.setting] = result.record() | dict(origin=origin)
     part = target.with_name(target.name + ".part")
-    part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    content = json.dumps(_rounded(list(records.values())), indent=1)
+    part.write_text(content + "\n", encoding="utf-8")
     part.replace(target)
 
 
