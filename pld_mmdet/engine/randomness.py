@@ -38,7 +38,7 @@ def own_randomness(*counters: int) -> Iterator[None]:
     words = np.random.SeedSequence(counters).generate_state(6)
     random.seed(int(words[0]) << 32 | int(words[1]))
     np.random.seed(words[2:4])
-    # the default generator in_worker: torch.manual_seed would also reseed the GPUs
+    # the default generator alone: torch.manual_seed would also reseed the GPUs
     torch.default_generator.manual_seed(int(words[4]) << 31 | int(words[5]) >> 1)
     try:
         yield
