@@ -201,7 +201,12 @@ def test_killed_runner_goes_on_and_leaves_no_second_writer(tmp_path, number):
         "JobGraph([steps_job(Path(sys.argv[1]), 200)], Path(sys.argv[2])).run()"
     )
     root = Path(__file__).resolve().parents[2]
-    runner = subprocess.Popen(python(code, folder, out), cwd=root)
+    runner = subprocess.Popen(
+        python(code, folder, out),
+        cwd=root,
+        # A test run in the background ignores SIGINT, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     limit = time.monotonic() + 60
     while not (folder / "state").exists() and time.monotonic() < limit:
         time.sleep(0.02)
