@@ -1,5 +1,5 @@
 # Source detector of the embedded benchmark: a small Faster R-CNN on clear generated
-# streets. Length matters most: 600 of the 1500 iterations reach about half of it.
+# streets. Length matters: seed 0 has 49 AP50 on val after 750 iterations, 62 at last.
 _base_ = [
     "../_base_/runtime.py",
     "../_base_/models/faster_rcnn_r18_small.py",
