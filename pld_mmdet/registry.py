@@ -1,27 +1,63 @@
 """Registries of pld_mmdet: children of mmengine's roots, scope ``pld_mmdet``.
 
 mmengine imports this module by itself when a config of any mm* project says
-``type='pld_mmdet.<Name>'``; the ``locations`` are imported at the first look-up. So
-no ``custom_imports`` is needed, and no optional library is imported before a config
-asks for it.
+``type='pld_mmdet.<Name>'``, so no ``custom_imports`` is needed. The rooms are then
+imported one after the other until the name is found: a classifier's config does not wait
+for the import of mmdet.
 """
+
+from importlib import import_module
 
 from mmengine import registry as root
 
-_ENGINE = ["pld_mmdet.engine"]
-_DETECTION = ["pld_mmdet.detection"]
+# Cheap ones first; detection imports mmdet.
+FAMILIES = [
+    f"pld_mmdet.{family}"
+    for family in (
+        "classification",
+        "weak_supervision",
+        "dataset_distillation",
+        "masked_image_modeling",
+        "diffusion",
+        "language",
+        "audio",
+        "segmentation",
+        "detection",
+    )
+]
+_ENGINE, _TOYS = ["pld_mmdet.engine"], ["pld_mmdet.toys"]
 
 
-def _child(name: str, parent: root.Registry, locations: list[str]) -> root.Registry:
-    return root.Registry(name, parent=parent, scope="pld_mmdet", locations=locations)
+class LazyRegistry(root.Registry):
+    """A registry that imports its rooms one by one, until a name is found.
+
+    Args:
+        rooms: Modules whose import registers classes, in the order of looking.
+    """
+
+    def __init__(self, name: str, parent: root.Registry, rooms: list[str]) -> None:
+        super().__init__(name, parent=parent, scope="pld_mmdet", locations=rooms)
+        self._imported = True  # mmengine would import every location at once
+        self._rooms = list(rooms)
+
+    def get(self, key: str) -> type | None:
+        """The class that is registered under a name, with or without our scope."""
+        scope, name = self.split_scope_key(key)
+        if scope in (None, self.scope):
+            while name not in self._module_dict and self._rooms:
+                import_module(self._rooms.pop(0))
+        return super().get(key)
 
 
-MODELS = _child("model", root.MODELS, _DETECTION)
-TRANSFORMS = _child("transform", root.TRANSFORMS, _DETECTION)
-METRICS = _child("metric", root.METRICS, _DETECTION)
-HOOKS = _child("hook", root.HOOKS, ["pld_mmdet.engine.hooks"])
-LOOPS = _child("loop", root.LOOPS, ["pld_mmdet.engine.loops"])
-RUNNERS = _child("runner", root.RUNNERS, _ENGINE)
-DATA_SAMPLERS = _child("data sampler", root.DATA_SAMPLERS, _ENGINE)
-DATASETS = _child("dataset", root.DATASETS, _ENGINE + _DETECTION)
-OPTIM_WRAPPERS = _child("optim_wrapper", root.OPTIM_WRAPPERS, _ENGINE)
+MODELS = LazyRegistry("model", root.MODELS, [*_ENGINE, *_TOYS, *FAMILIES])
+TRANSFORMS = LazyRegistry("transform", root.TRANSFORMS, FAMILIES)
+METRICS = LazyRegistry("metric", root.METRICS, [*_ENGINE, *FAMILIES])
+HOOKS = LazyRegistry("hook", root.HOOKS, ["pld_mmdet.engine.hooks", *FAMILIES])
+LOOPS = LazyRegistry("loop", root.LOOPS, ["pld_mmdet.engine.loops", *FAMILIES])
+RUNNERS = LazyRegistry("runner", root.RUNNERS, _ENGINE)
+DATA_SAMPLERS = LazyRegistry("data sampler", root.DATA_SAMPLERS, _ENGINE)
+DATASETS = LazyRegistry("dataset", root.DATASETS, [*_ENGINE, *_TOYS, *FAMILIES])
+OPTIM_WRAPPERS = LazyRegistry("optim_wrapper", root.OPTIM_WRAPPERS, _ENGINE)
+OPTIM_WRAPPER_CONSTRUCTORS = LazyRegistry(
+    "optim wrapper constructor", root.OPTIM_WRAPPER_CONSTRUCTORS, FAMILIES
+)

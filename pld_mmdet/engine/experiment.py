@@ -18,8 +18,16 @@ A config carries the experiment as plain data::
         reported='teacher')
 
 ``init`` names the row whose last checkpoint a row starts from, of the same seed, so
-all rows of one seed start from the same weights. In ``evaluate`` None stands for the
-row's own config. ``seconds`` is how long training usually takes. ``quick`` is what
+all rows of one seed start from the same weights. ``prepare`` is a command between the
+two: ``{init}`` in it stands for that checkpoint, ``{out}`` for the file that it writes
+and training starts from. ``options`` of a row are ``--cfg-options`` of its training.
+``{seed}`` stands for the run's seed in both, and in ``seed_data``, a command that makes
+the data of one seed after ``data`` (one command or several, one after the other).
+
+In ``evaluate`` None stands for the row's own config. ``online`` is the label of the
+numbers that the run itself wrote into ``online.json``. ``columns`` of the table are
+``title=(label, metric)``; without them each label's ``metric`` and sizes are shown.
+``seconds`` is how long training usually takes. ``quick`` is what
 ``--quick`` changes: arguments of the data command, the folder of the data (old, new)
 wherever a config names it, and options for all rows or for one. ``train``, ``test`` and
 ``report`` may name other commands than this repository's tools.
@@ -31,6 +39,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
@@ -39,6 +48,7 @@ from pld_mmdet.engine.jobs import Job
 from pld_mmdet.errors import UserError
 
 EVALUATION_SECONDS = 15.0
+SEED = "{seed}"
 
 
 @dataclass
@@ -48,9 +58,12 @@ class Row:
     name: str
     config: str
     init: str | None = None
+    prepare: str | None = None
+    options: list[str] = field(default_factory=list)
     title: str = ""
     description: str = ""
     evaluate: dict[str, str | None] = field(default_factory=lambda: {"test": None})
+    online: str | None = None
     seconds: float = 300.0
     quick: list[str] = field(default_factory=list)
     quick_seconds: float = 15.0
@@ -66,11 +79,13 @@ class Experiment:
     config: str
     name: str
     rows: list[Row]
-    data: str | None = None
+    data: str | list[str] | None = None
+    seed_data: str | None = None
     data_seconds: float = 90.0
     quick: dict = field(default_factory=dict)
     reported: str = ""
     metric: str = "coco/AP50"
+    columns: dict[str, tuple[str, str]] = field(default_factory=dict)
     train: str = "python tools/train.py"
     test: str = "python tools/test.py"
     report: str = "python tools/report.py"
@@ -129,44 +144,47 @@ class Experiment:
             quick: With the tiny lengths of the experiment's ``quick``.
         """
         jobs: list[Job] = []
-        before: tuple[str, ...] = ()
         options, resolved = {}, {}
         for row in self.rows:
             for config in {row.config, *row.evaluate.values()} - {None}:
                 key = row.name, config
                 options[key] = self.options(row, config, quick)
                 resolved[key] = _resolve(config, options[key])
-        if self.data:
-            files = {path for cfg in resolved.values() for path in annotations(cfg)}
-            arguments = self.quick.get("data_args", "") if quick else ""
-            command = _command(self.data, *shlex.split(arguments))
-            seconds = 10.0 if quick else self.data_seconds
-            jobs.append(
-                Job("data", command, outputs=tuple(sorted(files)), seconds=seconds)
-            )
-            before = ("data",)
+            # Training alone has the row's options; {seed} is still in them.
+            options[row.name] = [*options[row.name, row.config], *row.options]
+            resolved[row.name] = _resolve(row.config, options[row.name])
+        files = {path for cfg in resolved.values() for path in annotations(cfg)}
+        before = self._data_job(jobs, files, quick)
         for seed in seeds:
+            ready = self._seed_data_job(jobs, files, seed, before, quick)
             for row in self.rows:
                 folder = out / f"seed_{seed}" / row.name
                 train = f"seed_{seed}/{row.name}/train"
-                needs = before
-                start = list(options[row.name, row.config])
+                needs = ready
+                start = [_seeded(option, seed) for option in options[row.name]]
                 if row.init:
-                    needs = (*before, f"seed_{seed}/{row.init}/train")
-                    origin = out / f"seed_{seed}" / row.init
-                    start.append(f"load_from={{last_checkpoint:{origin}}}")
+                    needs = (*ready, f"seed_{seed}/{row.init}/train")
+                    origin = f"{{last_checkpoint:{out / f'seed_{seed}' / row.init}}}"
+                    if row.prepare:
+                        job = self._prepare_job(row, seed, out, needs, origin, quick)
+                        jobs.append(job)
+                        needs, origin = (*ready, job.name), str(job.outputs[0])
+                    start.append(f"load_from={origin}")
                 command = _command(self.train, row.config, "--work-dir", str(folder))
                 command += ("--seed", str(seed), *_cfg_options(start))
+                outputs = (folder / "run.json",)
+                if row.online:
+                    outputs += (folder / "online.json",)
                 jobs.append(
                     Job(
                         train,
                         command,
                         needs=needs,
-                        outputs=(folder / "run.json",),
-                        key=_text(resolved[row.name, row.config]),
+                        outputs=outputs,
+                        key=_seeded(_text(resolved[row.name]), seed),
                         seconds=row.quick_seconds if quick else row.seconds,
                         work_dir=folder,
-                        resume=_resume(resolved[row.name, row.config]),
+                        resume=_resume(resolved[row.name]),
                     )
                 )
                 for label, other in row.evaluate.items():
@@ -192,6 +210,72 @@ class Experiment:
                     )
         return jobs
 
+    def _data_job(
+        self, jobs: list[Job], files: set[Path], quick: bool
+    ) -> tuple[str, ...]:
+        """Add the job that makes the data of all seeds; its name, if there is one."""
+        if not self.data:
+            return ()
+        commands = [self.data] if isinstance(self.data, str) else list(self.data)
+        if quick:
+            more = self.quick.get("data_args", "")
+            more = [more] if isinstance(more, str) else more
+            pairs = zip_longest(commands, more, fillvalue="")
+            commands = [f"{command} {arguments}" for command, arguments in pairs]
+        parts = [_command(command) for command in commands]
+        command = parts[0]
+        if len(parts) > 1:
+            command = ("sh", "-c", " && ".join(map(shlex.join, parts)))
+        outputs = tuple(sorted(path for path in files if SEED not in str(path)))
+        seconds = 10.0 if quick else self.data_seconds
+        jobs.append(Job("data", command, outputs=outputs, seconds=seconds))
+        return ("data",)
+
+    def _seed_data_job(
+        self,
+        jobs: list[Job],
+        files: set[Path],
+        seed: int,
+        needs: tuple[str, ...],
+        quick: bool,
+    ) -> tuple[str, ...]:
+        """Add the job that makes one seed's data; the names of all data jobs."""
+        if not self.seed_data:
+            return needs
+        text = f"{self.seed_data} {self.quick.get('seed_data_args', '') * quick}"
+        command = _command(_seeded(text, seed))
+        own = sorted(_seeded(str(path), seed) for path in files if SEED in str(path))
+        job = Job(
+            f"seed_{seed}/data",
+            command,
+            needs=needs,
+            outputs=tuple(map(Path, own)),
+            seconds=10.0,
+        )
+        jobs.append(job)
+        return (*needs, job.name)
+
+    def _prepare_job(
+        self,
+        row: Row,
+        seed: int,
+        out: Path,
+        needs: tuple[str, ...],
+        init: str,
+        quick: bool,
+    ) -> Job:
+        """The command between two trainings: a checkpoint in, a checkpoint out."""
+        file = out / "prepared" / f"seed_{seed}_{row.name}.pth"
+        text = row.prepare
+        if quick and "data_root" in self.quick:
+            text = text.replace(*self.quick["data_root"])
+        words = [
+            _seeded(word, seed).replace("{init}", init).replace("{out}", str(file))
+            for word in _command(text)
+        ]
+        name = f"seed_{seed}/{row.name}/prepare"
+        return Job(name, tuple(words), needs=needs, outputs=(file,), seconds=8.0)
+
     def report_job(self, out: Path, needs: Sequence[str], key: str) -> Job:
         """The job that writes ``out/report.html`` from everything else.
 
@@ -204,6 +288,10 @@ class Experiment:
         command = _command(self.report, str(out), "--out", str(page))
         needs, outputs = tuple(needs), (page,)
         return Job("report", command, needs=needs, outputs=outputs, key=key, seconds=20)
+
+
+def _seeded(text: str, seed: int) -> str:
+    return text.replace(SEED, str(seed))
 
 
 def annotations(cfg: Config) -> set[Path]:

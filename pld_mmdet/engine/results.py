@@ -55,17 +55,29 @@ def collect(
                 commits.add(run.get("commit"))
                 dirty |= bool(run.get("dirty"))
                 machine = machine or run.get("machine")
-        for label, config in row.evaluate.items():
+        pseudo = {}
+        for seed in seeds:
+            folder = out / f"seed_{seed}" / row.name
+            found = read_json(folder / "pseudo_truth.json")
+            if found:
+                pseudo[str(seed)] = found["metrics"]
+        labels = {row.online: None} if row.online else {}
+        for label, config in (labels | row.evaluate).items():
             by_seed, commands = {}, {}
             for seed in seeds:
-                path = out / f"seed_{seed}" / row.name / f"metrics_{label}.json"
-                test = read_json(path)
+                folder = out / f"seed_{seed}" / row.name
+                online = label == row.online
+                name = "online.json" if online else f"metrics_{label}.json"
+                test = read_json(folder / name)
                 if not test:
                     missing.append(f"{row.name}, {label}, seed {seed}: not tested yet")
                     continue
-                by_seed[str(seed)] = test["metrics"]
-                commands[str(seed)] = portable(test.get("command") or "")
                 run = runs.setdefault(str(seed), {})
+                by_seed[str(seed)] = test["metrics"]
+                if online:
+                    commands[str(seed)] = run.get("command", "")
+                    continue
+                commands[str(seed)] = portable(test.get("command") or "")
                 run["checkpoint_sha256"] = test.get("checkpoint_sha256")
             evaluate[label] = {
                 "config": config or row.config,
@@ -90,6 +102,12 @@ def collect(
                 "evaluate": evaluate,
             }
         )
+        if pseudo:
+            rows[-1]["pseudo"] = {
+                "seeds": pseudo,
+                "mean": _over_seeds(pseudo, statistics.mean),
+                "std": _over_seeds(pseudo, _spread),
+            }
     commits = sorted(commit for commit in commits if commit)
     if len(commits) > 1:
         short = ", ".join(commit[:10] for commit in commits)
@@ -98,6 +116,7 @@ def collect(
         "name": experiment.name,
         "config": experiment.config,
         "metric": experiment.metric,
+        "columns": experiment.columns,
         "reported": experiment.reported,
         "seeds": list(seeds),
         **facts,
@@ -138,6 +157,18 @@ def percent(result: dict, row: dict, label: str, metric: str) -> str:
 
 def cells(result: dict) -> tuple[list[str], list[list[str]]]:
     """Head and body of the table, as text."""
+    if result.get("columns"):
+        head = ["", *result["columns"], "minutes", "MB"]
+        parts = result["columns"].values()
+        body = [
+            [
+                row["title"],
+                *(percent(result, row, *part) for part in parts),
+                *_cost(row),
+            ]
+            for row in result["rows"]
+        ]
+        return head, body
     metric = result["metric"]
     labels = list(dict.fromkeys(n for row in result["rows"] for n in row["evaluate"]))
     last = labels[-1]
@@ -149,10 +180,12 @@ def cells(result: dict) -> tuple[list[str], list[list[str]]]:
         sizes = [f"{100 * mean[name]:.0f}" for name in sized if name in mean]
         line = [row["title"]]
         line += [percent(result, row, label, metric) for label in labels]
-        line += [" / ".join(sizes), f"{row['minutes'] or 0:.1f}"]
-        line += [f"{row['peak_memory_mb'] or 0:.0f}"]
-        body.append(line)
+        body.append([*line, " / ".join(sizes), *_cost(row)])
     return head, body
+
+
+def _cost(row: dict) -> list[str]:
+    return [f"{row['minutes'] or 0:.1f}", f"{row['peak_memory_mb'] or 0:.0f}"]
 
 
 def table(result: dict) -> Table:

@@ -1,0 +1,1 @@
+"""Audio: pseudo-labels for speech representations. Importing registers it."""

@@ -1,0 +1,1 @@
+"""Classification: distillation and pseudo-labels for image classifiers. Importing registers it."""

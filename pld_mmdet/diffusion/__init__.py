@@ -1,0 +1,1 @@
+"""Diffusion: few-step students of diffusion teachers. Importing registers it."""

@@ -1,0 +1,50 @@
+"""Metrics of the methods outside detection."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+
+from pld_mmdet.registry import METRICS
+
+
+@METRICS.register_module()
+class ClassificationMetric(BaseMetric):
+    """Top-1 accuracy, negative log-likelihood and calibration error.
+
+    Reads ``logits`` [N, C] and ``targets`` [N] of a prediction. The expected
+    calibration error uses equal-width bins of the largest probability (Guo et al.
+    2017). All three are fractions or nats, not percent.
+
+    Args:
+        bins: Bins of the calibration error [15].
+    """
+
+    default_prefix = None
+
+    def __init__(self, bins: int = 15, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.bins = bins
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Keep what the three numbers need of a batch."""
+        for sample in data_samples:
+            logits, targets = sample["logits"].float().cpu(), sample["targets"].cpu()
+            log_p = logits.log_softmax(-1)
+            top, label = log_p.max(-1)
+            nll = -log_p.gather(1, targets[:, None]).squeeze(1)
+            self.results.append(
+                torch.stack([top.exp(), (label == targets).float(), nll], 1).numpy()
+            )
+
+    def compute_metrics(self, results: list[np.ndarray]) -> dict[str, float]:
+        """Accuracy, ece and nll over all samples."""
+        confidence, correct, nll = np.concatenate(results).astype(np.float64).T
+        place = np.ceil(confidence * self.bins).clip(1, self.bins).astype(int) - 1
+        gaps = np.bincount(place, confidence - correct, minlength=self.bins)
+        return {
+            "accuracy": float(correct.mean()),
+            "ece": float(np.abs(gaps).sum() / len(correct)),
+            "nll": float(nll.mean()),
+        }

@@ -1,0 +1,1 @@
+"""Language models: distillation and pseudo-labels for text. Importing registers it."""

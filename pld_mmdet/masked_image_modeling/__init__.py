@@ -1,0 +1,1 @@
+"""Masked image modelling: distilling masked autoencoders. Importing registers it."""

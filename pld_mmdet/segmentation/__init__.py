@@ -1,0 +1,1 @@
+"""Semantic segmentation: self-training and distillation. Importing registers it."""

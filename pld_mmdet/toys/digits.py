@@ -1,0 +1,105 @@
+"""scikit-learn's digits: 1797 real 8x8 images of ten classes (UCI optical digits)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from pld_mmdet.engine.optional import require
+from pld_mmdet.errors import UserError
+from pld_mmdet.registry import DATASETS
+
+# Parts of a permutation that is fixed for good, not by a run's seed: every seed of an
+# experiment is tested on the same images.
+_PARTS = {"train": (0, 1077), "val": (1077, 1437), "test": (1437, 1797)}
+_ORDER_SEED = 20240607
+
+
+@DATASETS.register_module()
+class Digits(Dataset):
+    """Handwritten digits in three fixed parts: 1077 train, 360 val, 360 test.
+
+    A sample is ``dict(inputs=1 x 8 x 8 float in [0, 1], targets=label, index=number in
+    the part)``.
+
+    Args:
+        part: ``train``, ``val`` or ``test``.
+        classes: Keep only these labels, renumbered from 0 [all].
+        labelled: Keep the first this many images of each class [all]. Negative: all
+            but these (the unlabelled rest).
+        noise: Share of the train labels replaced by a wrong class, drawn once by
+            ``noise_seed`` [0].
+        noise_seed: Which labels are wrong.
+
+    Raises:
+        UserError: Unknown part, unknown class, or more labels than there are.
+    """
+
+    def __init__(
+        self,
+        part: str,
+        classes: Sequence[int] | None = None,
+        labelled: int | None = None,
+        noise: float = 0.0,
+        noise_seed: int = 0,
+    ) -> None:
+        if part not in _PARTS:
+            raise UserError(
+                f"Digits has no part {part!r}.", f"Choose one of {', '.join(_PARTS)}."
+            )
+        data = require("sklearn.datasets", "weak_supervision").load_digits()
+        order = np.random.default_rng(_ORDER_SEED).permutation(len(data.target))
+        order = order[slice(*_PARTS[part])]
+        images, targets = data.images[order] / 16.0, data.target[order]
+        wanted = list(range(10) if classes is None else classes)
+        if not set(wanted) <= set(range(10)):
+            raise UserError(f"Digits has no classes {wanted}.", "Choose from 0 to 9.")
+        keep = np.isin(targets, wanted)
+        images, targets = images[keep], targets[keep]
+        targets = np.searchsorted(np.sort(wanted), targets)
+        if labelled is not None:
+            rank = _rank_in_class(targets)
+            fewest = int(np.bincount(targets).min())
+            if abs(labelled) > fewest:
+                raise UserError(
+                    f"A class of Digits' {part} part has {fewest} images, not "
+                    f"{abs(labelled)}.",
+                    "Lower `labelled`.",
+                )
+            keep = rank < labelled if labelled >= 0 else rank >= -labelled
+            images, targets = images[keep], targets[keep]
+        self.clean_targets = torch.from_numpy(targets.astype(np.int64))
+        if noise:
+            targets = _flip(targets, len(wanted), noise, noise_seed)
+        self.images = torch.from_numpy(images.astype(np.float32))[:, None]
+        self.targets = torch.from_numpy(targets.astype(np.int64))
+        self.metainfo = {"classes": tuple(str(label) for label in sorted(wanted))}
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> dict:
+        return {
+            "inputs": self.images[index],
+            "targets": self.targets[index],
+            "index": int(index),
+        }
+
+
+def _rank_in_class(targets: np.ndarray) -> np.ndarray:
+    """How many earlier samples have the same label."""
+    order = np.argsort(targets, kind="stable")
+    counts = np.bincount(targets)
+    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    rank = np.empty_like(targets)
+    rank[order] = np.arange(len(targets)) - starts
+    return rank
+
+
+def _flip(targets: np.ndarray, classes: int, share: float, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    wrong = rng.permutation(len(targets))[: round(share * len(targets))]
+    targets = targets.copy()
+    targets[wrong] = (targets[wrong] + rng.integers(1, classes, len(wrong))) % classes
+    return targets
