@@ -2,8 +2,8 @@
 
 mmengine imports this module by itself when a config of any mm* project says
 ``type='pld_mmdet.<Name>'``, so no ``custom_imports`` is needed. The rooms are then
-imported one after the other until the name is found: a classifier's config does not wait
-for the import of mmdet.
+imported one after the other until the name is found: a classifier's config does not
+wait for the import of mmdet.
 """
 
 from importlib import import_module

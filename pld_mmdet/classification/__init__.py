@@ -1,1 +1,1 @@
-"""Classification: distillation and pseudo-labels for image classifiers. Importing registers it."""
+"""Image classification: distillation and pseudo-labels. Importing registers it."""

@@ -1,1 +1,1 @@
-"""Dataset distillation: small data sets learnt from large ones. Importing registers it."""
+"""Dataset distillation: small data sets from large ones. Importing registers it."""

@@ -10,11 +10,11 @@ class Method(BaseModel):
     """An mmengine model whose batches are plain dicts of tensors.
 
     A subclass reads like its paper's algorithm box: it writes ``loss`` and ``predict``.
-    Data loaders use ``collate_fn=dict(type='default_collate')``, so that a data set's
-    ``dict(inputs=..., targets=...)`` samples become one dict of stacked tensors, and its
+    Data loaders use ``collate_fn=dict(type='default_collate')``: the samples of a data
+    set, ``dict(inputs=..., targets=...)``, become one dict of stacked tensors whose
     entries arrive as keyword arguments.
 
-    Teachers are built by ``pld_mmdet.distill.teachers.Frozen``: they stay in evaluation
+    Teachers are held in ``pld_mmdet.distill.teachers.Frozen``: they stay in evaluation
     mode and without gradient, whatever ``train()`` is called with.
     """
 

@@ -28,5 +28,5 @@ def require(name: str, extra: str) -> ModuleType:
             raise
         raise UserError(
             f"This config needs {library}, which is not installed.",
-            f"pip install 'pld-mmdet[{extra}]'  (in a checkout: pip install '.[{extra}]')",
+            f"pip install 'pld-mmdet[{extra}]'  (in a checkout: '.[{extra}]')",
         ) from error

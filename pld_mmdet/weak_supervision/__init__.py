@@ -1,1 +1,1 @@
-"""Weak supervision: test-time, federated and clustering pseudo-labels. Importing registers it."""
+"""Weak supervision: test-time, federated, clustering. Importing registers it."""
