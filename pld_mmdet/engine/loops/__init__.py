@@ -2,5 +2,6 @@
 
 from pld_mmdet.engine.loops.adabn import AdaBNLoop
 from pld_mmdet.engine.loops.online import OnlineLoop
+from pld_mmdet.engine.loops.staged import StagedLoop
 
-__all__ = ["AdaBNLoop", "OnlineLoop"]
+__all__ = ["AdaBNLoop", "OnlineLoop", "StagedLoop"]

@@ -39,7 +39,9 @@ class OnlineLoop(BaseLoop):
         runner: The runner.
         dataloader: The stream (``train_dataloader``): the test images as the model
             learns from them, unlabelled.
-        score_dataloader: The same images in the same order as they are scored.
+        score_dataloader: The same images in the same order as they are scored. None:
+            the model answers while it learns (test-time adaptation); its
+            ``train_step`` returns ``predictions`` beside the log values.
         evaluator: Metrics.
         support_dataloader: Labelled images of which one batch is merged into each
             training batch under its own branch names. None: no support set.
@@ -63,8 +65,8 @@ class OnlineLoop(BaseLoop):
         self,
         runner,
         dataloader,
-        score_dataloader: dict,
-        evaluator: dict | list,
+        score_dataloader: dict | None = None,
+        evaluator: dict | list | None = None,
         support_dataloader: dict | None = None,
         merge_support: bool = True,
     ) -> None:
@@ -75,13 +77,21 @@ class OnlineLoop(BaseLoop):
                 f"meaning on {runner.world_size} processes.",
                 "Start it with python tools/train.py on one device.",
             )
-        self.score_loader = self._build(score_dataloader)
+        if evaluator is None:
+            raise UserError(
+                "OnlineLoop scores while it learns, and has no metric to do so.",
+                "Set train_cfg.evaluator in the config.",
+            )
+        self.score_loader = (
+            None if score_dataloader is None else self._build(score_dataloader)
+        )
         self.support_loader = (
             None if support_dataloader is None else self._build(support_dataloader)
         )
         self.merge_support = merge_support and self.support_loader is not None
         self.evaluator = runner.build_evaluator(evaluator)
-        meta = self.score_loader.dataset.metainfo
+        scored_loader = self.score_loader or self.dataloader
+        meta = scored_loader.dataset.metainfo
         self.evaluator.dataset_meta = runner.visualizer.dataset_meta = meta
         for name, loader in self._loaders().items():
             if not hasattr(loader.sampler, "skip"):
@@ -91,8 +101,8 @@ class OnlineLoop(BaseLoop):
                     "Set sampler=dict(type='pld_mmdet.ResumableSampler', "
                     "infinite=True, shuffle=False).",
                 )
-        images, scored = len(self.dataloader.dataset), len(self.score_loader.dataset)
-        sizes = self.dataloader.batch_size, self.score_loader.batch_size
+        images, scored = len(self.dataloader.dataset), len(scored_loader.dataset)
+        sizes = self.dataloader.batch_size, scored_loader.batch_size
         if images != scored or sizes[0] != sizes[1]:
             raise UserError(
                 f"The stream has {images} images in batches of {sizes[0]}, but "
@@ -103,7 +113,7 @@ class OnlineLoop(BaseLoop):
             raise UserError(
                 f"{images} test images do not divide into batches of {sizes[0]}: the "
                 "last batch would score some images twice.",
-                "Set batch_size=1, as in the paper.",
+                "Set a batch_size that divides them; 1 always does.",
             )
         self._max_iters = images // sizes[0]
         self._iter = self._epoch = 0
@@ -132,7 +142,9 @@ class OnlineLoop(BaseLoop):
             )
 
     def _loaders(self) -> dict:
-        loaders = {"train": self.dataloader, "score": self.score_loader}
+        loaders = {"train": self.dataloader}
+        if self.score_loader is not None:
+            loaders["score"] = self.score_loader
         if self.support_loader is not None:
             loaders["support"] = self.support_loader
         return loaders
@@ -165,7 +177,8 @@ class OnlineLoop(BaseLoop):
             loader.sampler.skip(self._iter * loader.batch_size)
             iterators[name] = iter(loader)
         while self._iter < self._max_iters and not self.stop_training:
-            batch, clean = next(iterators["train"]), next(iterators["score"])
+            batch = next(iterators["train"])
+            clean = next(iterators["score"]) if self.score_loader is not None else None
             if self.merge_support:
                 batch = merge_batches(batch, next(iterators["support"]))
             self.run_iter(batch, clean)
@@ -176,19 +189,28 @@ class OnlineLoop(BaseLoop):
         runner.logger.info(f"Online: {json.dumps(metrics)}")
         return runner.model
 
-    def run_iter(self, batch: dict, clean: dict) -> None:
-        """Learn from one batch, then score its clean images."""
+    def run_iter(self, batch: dict, clean: dict | None) -> None:
+        """Learn from one batch, then score its clean images.
+
+        Args:
+            batch: What is learnt from.
+            clean: What is scored; None: the answers of the training step.
+        """
         runner = self.runner
-        _require_same_images(batch, clean)
+        if clean is not None:
+            _require_same_images(batch, clean)
         start = _now()
         runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=batch)
         outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
         learnt = _now()
-        runner.model.eval()
-        with torch.no_grad():
-            predictions = runner.model.test_step(clean)
+        if clean is None:  # the hooks below take numbers only
+            predictions, clean = outputs.pop("predictions"), batch
+        else:
+            runner.model.eval()
+            with torch.no_grad():
+                predictions = runner.model.test_step(clean)
+            runner.model.train()
         scored = _now()
-        runner.model.train()
         self.evaluator.process(data_samples=predictions, data_batch=clean)
         self.seconds["learn"].append(learnt - start)
         self.seconds["score"].append(scored - learnt)
@@ -218,7 +240,8 @@ class OnlineLoop(BaseLoop):
     def _finish(self) -> dict:
         if self._iter < self._max_iters:  # stopped by a hook
             return {}
-        metrics = self.evaluator.evaluate(len(self.score_loader.dataset))
+        images = len((self.score_loader or self.dataloader).dataset)
+        metrics = self.evaluator.evaluate(images)
         milliseconds = {
             name: 1000 * np.array(values) / self.dataloader.batch_size
             for name, values in self.seconds.items()
@@ -229,7 +252,7 @@ class OnlineLoop(BaseLoop):
             metrics[f"online/ms_{name}_p90"] = float(np.quantile(values, 0.9))
         content = {
             "protocol": "online: learn from image i, then score it; one pass",
-            "images": len(self.score_loader.dataset),
+            "images": images,
             "metrics": metrics,
         }
         text = json.dumps(content, indent=1) + "\n"
@@ -292,15 +315,18 @@ def merge_batches(stream: dict, support: dict) -> dict:
     return {key: {**stream[key], **support[key]} for key in ("inputs", "data_samples")}
 
 
-def _require_same_images(batch: dict, clean: dict) -> None:
+def _names(batch: dict) -> list:
+    """What tells the images of a batch apart: their path, or their index."""
+    if "data_samples" not in batch:  # a dict of stacked tensors (engine.method)
+        return batch["index"].tolist()
     views = batch["data_samples"]
     samples = next(iter(views.values())) if isinstance(views, dict) else views
-    for i, (learnt, scored) in enumerate(
-        zip(samples, clean["data_samples"], strict=True)
-    ):
-        ours, theirs = (
-            s.get("img_path") if hasattr(s, "get") else None for s in (learnt, scored)
-        )
+    return [s.get("img_path") if hasattr(s, "get") else None for s in samples]
+
+
+def _require_same_images(batch: dict, clean: dict) -> None:
+    pairs = zip(_names(batch), _names(clean), strict=True)
+    for i, (ours, theirs) in enumerate(pairs):
         if ours != theirs:
             raise UserError(
                 f"Image {i} of a batch is learnt from as {ours}, scored as {theirs}.",
