@@ -36,19 +36,32 @@ EXTRAS = {
         "mmdet>=3.3.0",  # last upstream release
     ],
     "fast": ["faster-coco-eval>=1.8.0"],  # COCO AP in C++, several times faster
+    # One extra a family. The tests install all of them.
     "segmentation": ["onedl-mmsegmentation>=1.4.2"],  # segmentors for that family
-    "language": [
-        "transformers>=5.23",  # language models, tokenizers
-        "peft>=0.21",  # LoRA students
+    "classification": [
+        "scikit-learn>=1.9",  # its digits serve as real data
+        "transformers>=5.23",  # CLIP, a frozen vision-language teacher
     ],
-    "diffusion": ["diffusers>=0.42"],  # UNets, schedulers
     "weak_supervision": [
         "POT>=0.9.7",  # optimal transport
         "scikit-learn>=1.9",  # classical baselines; its digits serve as real data
     ],
+    "dataset_distillation": ["scikit-learn>=1.9"],  # its digits serve as real data
+    "masked_image_modeling": [
+        "scikit-learn>=1.9",  # its digits serve as real data
+        "transformers>=5.23",  # ViT and MAE weights of a folder or hub name
+    ],
+    "diffusion": [
+        "diffusers>=0.42",  # UNets, schedulers
+        "scikit-learn>=1.9",  # its digits serve as real data
+    ],
+    "language": [
+        "transformers>=5.23",  # language models, tokenizers
+        "peft>=0.21",  # LoRA students
+    ],
     "audio": [  # no torchaudio: the mel front end is our own
         "transformers>=5.23",  # speech encoders
-        "scikit-learn>=1.9",  # k-means and PCA that make the pseudo-labels
+        "scikit-learn>=1.9",  # k-means and topic models that make the pseudo-labels
     ],
     "tensorboard": ["tensorboard>=2.21"],  # a second visualizer backend
     "dev": [

@@ -165,10 +165,14 @@ pld_install_mmcv() {
 pld_requirements() {
   "$PLD_PYTHON" -c '
 import runpy
+import sys
 lists = runpy.run_path("setup.py", run_name="requirements")
 extras = lists["EXTRAS"]
-wanted = lists["CORE"] + extras["fast"] + extras["language"] + extras["dev"]
-print("\n".join(line for line in wanted if not line.startswith("torch")))'
+families = [name for name in extras if name not in ("onedl", "upstream")]
+wanted = lists["CORE"] + [line for name in families for line in extras[name]]
+# On the upstream line the family of segmentors waits for its upstream package.
+skip = ("torch",) + (("onedl",) if sys.argv[1] == "upstream" else ())
+print("\n".join(sorted({line for line in wanted if not line.startswith(skip)})))' "$PLD_LINE"
 }
 
 pld_install_requirements() {

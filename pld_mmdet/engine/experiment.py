@@ -151,7 +151,8 @@ class Experiment:
                 options[key] = self.options(row, config, quick)
                 resolved[key] = _resolve(config, options[key])
             # Training alone has the row's options; {seed} is still in them.
-            options[row.name] = [*options[row.name, row.config], *row.options]
+            own = [self._moved(option, quick) for option in row.options]
+            options[row.name] = [*options[row.name, row.config], *own]
             resolved[row.name] = _resolve(row.config, options[row.name])
         files = {path for cfg in resolved.values() for path in annotations(cfg)}
         before = self._data_job(jobs, files, quick)
@@ -210,6 +211,11 @@ class Experiment:
                     )
         return jobs
 
+    def _moved(self, text: str, quick: bool) -> str:
+        """A command or option with the folder of the quick data."""
+        moves = quick and "data_root" in self.quick
+        return text.replace(*self.quick["data_root"]) if moves else text
+
     def _data_job(
         self, jobs: list[Job], files: set[Path], quick: bool
     ) -> tuple[str, ...]:
@@ -266,12 +272,9 @@ class Experiment:
     ) -> Job:
         """The command between two trainings: a checkpoint in, a checkpoint out."""
         file = out / "prepared" / f"seed_{seed}_{row.name}.pth"
-        text = row.prepare
-        if quick and "data_root" in self.quick:
-            text = text.replace(*self.quick["data_root"])
         words = [
             _seeded(word, seed).replace("{init}", init).replace("{out}", str(file))
-            for word in _command(text)
+            for word in _command(self._moved(row.prepare, quick))
         ]
         name = f"seed_{seed}/{row.name}/prepare"
         return Job(name, tuple(words), needs=needs, outputs=(file,), seconds=8.0)
@@ -348,10 +351,9 @@ def _with_origins(rows: Sequence[Row], wanted: Sequence[str] | None) -> Iterator
 
 
 def _resume(cfg: Config) -> tuple[str, ...]:
-    """A loop without a length (AdaBN) is one pass that keeps no state: done again."""
-    length = cfg.get("train_cfg", {})
-    lasting = "max_iters" in length or "max_epochs" in length
-    return ("--resume",) if lasting else ()
+    """AdaBN is one pass that keeps no state: it is done again."""
+    loop = cfg.get("train_cfg", {}).get("type", "")
+    return () if loop.endswith("AdaBNLoop") else ("--resume",)
 
 
 def _resolve(config: str, options: Sequence[str]) -> Config:
