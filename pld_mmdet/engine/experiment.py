@@ -29,7 +29,9 @@ numbers that the run itself wrote into ``online.json``. ``columns`` of the table
 ``title=(label, metric)``; without them each label's ``metric`` and sizes are shown.
 ``seconds`` is how long training usually takes. ``quick`` is what
 ``--quick`` changes: arguments of the data command, the folder of the data (old, new)
-wherever a config names it, and options for all rows or for one. ``train``, ``test`` and
+wherever a config names it, and options for all rows or for one. ``metric`` is what
+the table shows: a fraction shown in percent, or with ``percent=False`` the number
+itself; ``lower_is_better=True`` for losses and distances. ``train``, ``test`` and
 ``report`` may name other commands than this repository's tools.
 """
 
@@ -85,6 +87,8 @@ class Experiment:
     quick: dict = field(default_factory=dict)
     reported: str = ""
     metric: str = "coco/AP50"
+    percent: bool = True
+    lower_is_better: bool = False
     columns: dict[str, tuple[str, str]] = field(default_factory=dict)
     train: str = "python tools/train.py"
     test: str = "python tools/test.py"

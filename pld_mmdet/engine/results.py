@@ -116,6 +116,8 @@ def collect(
         "name": experiment.name,
         "config": experiment.config,
         "metric": experiment.metric,
+        "percent": experiment.percent,
+        "lower_is_better": experiment.lower_is_better,
         "columns": experiment.columns,
         "reported": experiment.reported,
         "seeds": list(seeds),
@@ -145,14 +147,26 @@ def _spread(values: Sequence[float]) -> float:
 
 
 def percent(result: dict, row: dict, label: str, metric: str) -> str:
-    """A cell: mean of a metric in percent, with its spread when there are seeds."""
+    """A cell: mean of a metric, with its spread when there are seeds."""
     part = row["evaluate"].get(label, {})
     mean = part.get("mean", {}).get(metric)
     if mean is None:
         return ""
+    scale, digits = scale_of(result)
     if len(part["seeds"]) < 2:
-        return f"{100 * mean:.1f}"
-    return f"{100 * mean:.1f} ± {100 * part['std'][metric]:.1f}"
+        return f"{scale * mean:.{digits}f}"
+    return f"{scale * mean:.{digits}f} ± {scale * part['std'][metric]:.{digits}f}"
+
+
+def scale_of(result: dict) -> tuple[float, int]:
+    """Factor and decimals of a shown metric: percent, or the plain number."""
+    return (100.0, 1) if result.get("percent", True) else (1.0, 4)
+
+
+def unit(result: dict) -> str:
+    """What stands behind the metric's name in a caption."""
+    words = " in percent" if result.get("percent", True) else ""
+    return words + (", lower is better" if result.get("lower_is_better") else "")
 
 
 def cells(result: dict) -> tuple[list[str], list[list[str]]]:
@@ -173,15 +187,18 @@ def cells(result: dict) -> tuple[list[str], list[list[str]]]:
     labels = list(dict.fromkeys(n for row in result["rows"] for n in row["evaluate"]))
     last = labels[-1]
     sized = [f"{metric}_{size}" for size in SIZES]
-    head = ["", *labels, f"{last}: small / medium / large", "minutes", "MB"]
+    means = [row["evaluate"].get(last, {}).get("mean", {}) for row in result["rows"]]
+    any_size = any(name in mean for mean in means for name in sized)
+    head = ["", *labels]
+    head += [f"{last}: small / medium / large"] if any_size else []
     body = []
-    for row in result["rows"]:
-        mean = row["evaluate"].get(last, {}).get("mean", {})
+    for row, mean in zip(result["rows"], means, strict=True):
         sizes = [f"{100 * mean[name]:.0f}" for name in sized if name in mean]
         line = [row["title"]]
         line += [percent(result, row, label, metric) for label in labels]
-        body.append([*line, " / ".join(sizes), *_cost(row)])
-    return head, body
+        line += [" / ".join(sizes)] if any_size else []
+        body.append([*line, *_cost(row)])
+    return [*head, "minutes", "MB"], body
 
 
 def _cost(row: dict) -> list[str]:
@@ -192,7 +209,7 @@ def table(result: dict) -> Table:
     """The table for the terminal."""
     head, body = cells(result)
     made = Table(
-        title=f"{result['name']}: {result['metric']} in percent, {_seeds(result)}"
+        title=f"{result['name']}: {result['metric']}{unit(result)}, {_seeds(result)}"
     )
     for number, name in enumerate(head):
         side = "left" if number == 0 else "right"
@@ -214,7 +231,8 @@ def markdown(result: dict) -> str:
     commit = (result.get("commit") or "several")[:10]
     dirty = " with uncommitted changes" if result.get("dirty") else ""
     return (
-        f"{text}\n\n{result['metric']} in percent on the test split, {_seeds(result)}. "
+        f"{text}\n\n{result['metric']}{unit(result)} on the test split, "
+        f"{_seeds(result)}. "
         f"Last checkpoint of the {result['reported'] or 'network'}. "
         f"Made by `{result['command']}` at commit {commit}{dirty} on {machine}, "
         f"{result['minutes']:.0f} minutes in all."
@@ -258,6 +276,7 @@ def compare(result: dict, recorded: dict) -> list[tuple[str, bool, str]]:
         For each row and evaluation that both have: its name, within or not, a sentence.
     """
     metric, lines = result["metric"], []
+    scale, digits = scale_of(result)
     before = {row["name"]: row for row in recorded["rows"]}
     for row in result["rows"]:
         for label, now in row["evaluate"].items():
@@ -267,11 +286,16 @@ def compare(result: dict, recorded: dict) -> list[tuple[str, bool, str]]:
             seeds = len(then["seeds"])
             factor = T95.get(seeds - 1, 2.0) if seeds > 1 else 0.0
             factor *= (1 / len(now["seeds"]) + 1 / seeds) ** 0.5
-            reach = 100 * then["std"][metric] * factor + MACHINE_POINTS
-            was, got = 100 * then["mean"][metric], 100 * now["mean"][metric]
+            was, got = scale * then["mean"][metric], scale * now["mean"][metric]
+            # half a point of a percentage, half a percent of another number
+            rounding = MACHINE_POINTS * (1 if scale > 1 else abs(was) / 100)
+            reach = scale * then["std"][metric] * factor + rounding
             within = abs(got - was) <= reach
             word = "within" if within else "OUTSIDE"
-            sentence = f"{got:.1f}: {word} the recorded range {was:.1f} ± {reach:.1f}"
+            sentence = (
+                f"{got:.{digits}f}: {word} the recorded range "
+                f"{was:.{digits}f} ± {reach:.{digits}f}"
+            )
             lines.append((f"{row['title']} on {label}", within, sentence))
     return lines
 
