@@ -6,7 +6,9 @@ coco: the 48 base and 17 novel classes of OV-COCO: <root>/annotations/ov/
 boxes. Candidates then come from tools/make_clip_candidates.py.
 
 streets: 5 base and 3 novel classes of FoggyStreets' clear scenes with *simulated* CLIP
-errors: <root>/annotations/ov/{train_candidates,val,test}.json
+errors: <root>/annotations/ov/{train_candidates_seed<S>,train_hidden,val,test}.json. The
+candidates know what they really are (`kind`) and train_hidden has all boxes: for
+measurements, training reads neither.
 
 Examples:
     python tools/make_ov_coco.py coco --root data/coco

@@ -1,5 +1,5 @@
 # DeFRCN's decoupling on the small detector: base training on FoggyStreets' clear scenes
-# with 6 of the 8 classes. Recipe of the source detector.
+# with 6 of the 8 classes. Recipe of the source detector, about half as long.
 _base_ = "../source/foggy_streets.py"
 
 how_to_get = dict(
@@ -31,11 +31,22 @@ train_dataloader = dict(
         dataset=dict(ann_file=stem + "_base.json", metainfo=dict(classes=classes))
     )
 )
-# One part for the end: there is no choice to make on val.
+# Looked at once, at the end: there is no choice to make.
 val_dataloader = dict(
     dataset=dict(ann_file=stem + "_test_base.json", metainfo=dict(classes=classes))
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=_base_.data_root + stem + "_test_base.json")
 test_evaluator = val_evaluator
-train_cfg = dict(val_interval=_base_.train_cfg.max_iters)
+train_cfg = dict(max_iters=800, val_interval=800)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
+    dict(
+        type="CosineAnnealingLR",
+        by_epoch=False,
+        begin=100,
+        end=800,
+        T_max=700,
+        eta_min=0,
+    ),
+]

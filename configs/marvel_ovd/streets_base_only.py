@@ -1,4 +1,4 @@
-# Base boxes only: no candidate is read.
+# Base boxes only, as many steps more: no candidate is read.
 _base_ = "./streets.py"
 
 train_dataloader = dict(dataset=dict(dataset=dict(base_only=True)))

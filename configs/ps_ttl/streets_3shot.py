@@ -1,7 +1,7 @@
 # PS-TTL on FoggyStreets' clear test scenes, 3 shots, with the support loss. The stream
 # has 200 images instead of 4952, so keep is 0.99 and the rate 2e-3; labels are made in
 # evaluation mode (this detector has no dropout).
-_base_ = "../defrcn/streets_3shot.py"
+_base_ = ["../defrcn/streets_3shot.py", "../_base_/experiments/streets_fewshot.py"]
 
 load_from = "work_dirs/defrcn/streets_3shot/last.pth"
 how_to_get = dict(
@@ -140,4 +140,9 @@ custom_hooks = [
     *_base_.custom_hooks,
     dict(type="pld_mmdet.TeacherEMAHook", keep=0.99, unit="iter", moment="before"),
     dict(type="pld_mmdet.PseudoBoxHook", interval=20),
+    dict(
+        type="pld_mmdet.PseudoTruthHook",  # measures; nothing learns from it
+        ann_file=_base_.data_root + test_file,
+        groups=dict(base=list(_base_.base_classes), novel=list(_base_.novel_classes)),
+    ),
 ]

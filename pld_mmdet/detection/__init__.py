@@ -19,6 +19,12 @@ from pld_mmdet.detection.marvel_ovd import MarvelOVD
 from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD
 from pld_mmdet.detection.metrics import AP50Metric
 from pld_mmdet.detection.ps_ttl import PSTTL
+from pld_mmdet.detection.pseudo_truth import PseudoTruthHook
+from pld_mmdet.detection.scores import (
+    BoxStability,
+    DetectionAdaptationScore,
+    ViewAgreement,
+)
 from pld_mmdet.detection.soft_teacher import BoxJitterSoftTeacher
 from pld_mmdet.detection.text_classifier import TextEmbeddingClassifier
 from pld_mmdet.detection.transforms import (
@@ -33,9 +39,11 @@ __all__ = [
     "PSTTL",
     "AP50Metric",
     "BoxJitterSoftTeacher",
+    "BoxStability",
     "CandidateCocoDataset",
     "DecoupledRPNHead",
     "DecoupledRoIExtractor",
+    "DetectionAdaptationScore",
     "DropoutLinear",
     "DualPolishTeacher",
     "FrozenResLayer",
@@ -45,9 +53,11 @@ __all__ = [
     "MarvelOVD",
     "MeanTeacherSFOD",
     "PackCandidates",
+    "PseudoTruthHook",
     "RandomColorJitter",
     "RandomEraseNoise",
     "RandomGaussianBlur",
     "RandomGrayscale",
     "TextEmbeddingClassifier",
+    "ViewAgreement",
 ]

@@ -347,7 +347,8 @@ def training_file(base: dict, rows: Iterable[dict], novel: Sequence[str]) -> dic
     Args:
         base: COCO json content; its categories hold the novel names.
         rows: One dict an image: ``image_id``, ``boxes`` (x1, y1, x2, y2), ``scores``,
-            ``rpn_scores``, ``labels`` (into ``novel``).
+            ``rpn_scores``, ``labels`` (into ``novel``); simulated ones also have
+            ``kinds``, which nothing but a measurement reads.
         novel: Novel names.
 
     Returns:
@@ -369,8 +370,15 @@ def training_file(base: dict, rows: Iterable[dict], novel: Sequence[str]) -> dic
     annotations = [a for a in base["annotations"] if a["category_id"] not in hidden]
     number = max((a["id"] for a in base["annotations"]), default=0)
     for row in rows:
-        for box, score, objectness, label in zip(
-            row["boxes"], row["scores"], row["rpn_scores"], row["labels"], strict=True
+        kinds = row.get("kinds")
+        for place, (box, score, objectness, label) in enumerate(
+            zip(
+                row["boxes"],
+                row["scores"],
+                row["rpn_scores"],
+                row["labels"],
+                strict=True,
+            )
         ):
             number += 1
             x1, y1, x2, y2 = box
@@ -389,4 +397,6 @@ def training_file(base: dict, rows: Iterable[dict], novel: Sequence[str]) -> dic
                     "thing_isNovel": True,
                 }
             )
+            if kinds is not None:
+                annotations[-1]["kind"] = kinds[place]
     return {**base, "annotations": annotations}

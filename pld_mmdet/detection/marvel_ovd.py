@@ -167,6 +167,8 @@ class MarvelOVD(BaseDetector):
         init_cfg: As in mmengine.
 
     Attributes:
+        pseudo_boxes: ``novel``: the candidates of each image that the last step
+            believed, in pixels of the weak view.
         steps: Training steps so far; a buffer, so that a resumed run does not burn in
             again.
 
@@ -230,6 +232,7 @@ class MarvelOVD(BaseDetector):
         self.mining = mining
         self.reweighting = reweighting
         self.pseudo_counts: dict[str, Tensor] = {}
+        self.pseudo_boxes: dict[str, list[InstanceData]] = {}
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self._register_load_state_dict_pre_hook(_fill_detector, with_module=True)
 
@@ -311,7 +314,8 @@ class MarvelOVD(BaseDetector):
             ]
         else:
             chosen = self._mine(truth, weak_features)
-        labels = torch.cat([t.labels[~t.is_base] for t in chosen])
+        self.pseudo_boxes = {"novel": [t[~t.is_base] for t in chosen]}
+        labels = torch.cat([t.labels for t in self.pseudo_boxes["novel"]])
         counts = torch.bincount(labels, minlength=self.num_classes).float()
         self.pseudo_counts = {"novel": counts / max(len(chosen), 1)}
         return chosen

@@ -163,6 +163,10 @@ class PSTTL(MeanTeacherSFOD):
             False labels in evaluation mode. Scoring is always in evaluation mode.
         **kwargs: See :class:`pld_mmdet.MeanTeacherSFOD`.
 
+    Attributes:
+        pseudo_boxes: ``known`` and ``unknown`` boxes of each image of the last step,
+            in pixels of the weak view.
+
     Raises:
         UserError: The detector has no proposals or not one softmax box head.
     """
@@ -198,6 +202,7 @@ class PSTTL(MeanTeacherSFOD):
         self.unsup_weight = unsup_weight
         self.sup_weight = sup_weight
         self.teacher_train_mode = teacher_train_mode
+        self.pseudo_boxes: dict[str, list[InstanceData]] = {}
         width = self.student.roi_head.bbox_head.fc_cls.in_features
         self.memory = PrototypeQueue(
             self.num_classes, width, queue_length, prototype_momentum
@@ -360,9 +365,11 @@ class PSTTL(MeanTeacherSFOD):
     @torch.no_grad()
     def _count_pseudo(self, pseudo: list[InstanceData]) -> None:
         known = [p[p.labels < self.num_classes] for p in pseudo]
+        unknown = [p[p.labels > self.num_classes] for p in pseudo]
+        self.pseudo_boxes = {"known": known, "unknown": unknown}
         self._count(known=known)
-        unknown = sum((p.labels > self.num_classes).sum() for p in pseudo)
-        self.pseudo_counts["unknown"] = unknown.float()[None] / len(pseudo)
+        count = torch.tensor([float(sum(map(len, unknown)))])
+        self.pseudo_counts["unknown"] = count / len(pseudo)
 
 
 def as_list(value: Tensor | list[Tensor]) -> list[Tensor]:

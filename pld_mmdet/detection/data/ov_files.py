@@ -41,7 +41,10 @@ def write(benchmark: str, root: Path, seed: int = 0) -> Iterator[tuple[Path, int
         classes = [*STREETS_BASE, *STREETS_NOVEL]
         rows = simulate_candidates(train, STREETS_BASE, STREETS_NOVEL, seed)
         listed = keep_classes(train, classes, annotated=STREETS_BASE)
-        files["train_candidates"] = training_file(listed, rows, STREETS_NOVEL)
+        candidates = training_file(listed, rows, STREETS_NOVEL)
+        files[f"train_candidates_seed{seed}"] = candidates
+        # Only measurements read it: people's boxes of the novel classes too.
+        files["train_hidden"] = keep_classes(train, classes)
         for part in ("val", "test"):
             content = read_annotations(root, f"{part}.json")
             files[part] = keep_classes(content, classes)

@@ -1,0 +1,87 @@
+# Few-shot detection and learning at test time; see docs/ps_ttl.md. The run's seed also
+# draws the shots. Rows at 1 and 5 shots: the frozen detector and the method.
+_shots = "annotations/fewshot/streets_{k}shot_seed{seed}.json"
+_train = "train_dataloader.dataset.dataset.ann_file="
+_support = "train_cfg.support_dataloader.dataset.dataset.ann_file="
+_no_val = "train_cfg.val_interval=100000"
+_quick = ["train_cfg.max_iters=12"]
+_extend = (
+    "python tools/make_fewshot.py extend {init} {out} --seed {seed} --classes "
+    "data/foggy_streets/annotations/fewshot/streets_3shot_seed0.json"
+)
+
+
+def _frozen(k, title):
+    return dict(
+        name=f"frozen_{k}shot",
+        title=title,
+        config=f"configs/defrcn/streets_{k}shot.py",
+        init="base",
+        prepare=_extend,
+        options=[_train + _shots.replace("{k}", str(k)), _no_val],
+        evaluate=dict(online=None),
+        quick=_quick,
+        seconds=70,
+    )
+
+
+def _online(k, title, name="ps_ttl", suffix="", second_pass=False):
+    return dict(
+        name=f"{name}_{k}shot",
+        title=title,
+        config=f"configs/ps_ttl/streets_{k}shot{suffix}.py",
+        init=f"frozen_{k}shot",
+        options=[_support + _shots.replace("{k}", str(k))],
+        online="online",
+        evaluate=dict(second_pass=None) if second_pass else {},
+        seconds=100,
+    )
+
+
+experiment = dict(
+    name="streets_fewshot",
+    data=[
+        "python tools/prepare.py foggy_streets",
+        "python tools/make_fewshot.py streets --shots 1 3 5",
+    ],
+    seed_data="python tools/make_fewshot.py streets --shots 1 3 5 --seed {seed}",
+    quick=dict(
+        data_args=[
+            "--train 96 --val 16 --test 16 --root data/foggy_streets_quick",
+            "--root data/foggy_streets_quick",
+        ],
+        seed_data_args="--root data/foggy_streets_quick",
+        data_root=("data/foggy_streets/", "data/foggy_streets_quick/"),
+    ),
+    metric="coco/AP50_novel",
+    columns={
+        "novel": ("online", "coco/AP50_novel"),
+        "base": ("online", "coco/AP50_base"),
+        "all": ("online", "coco/AP50"),
+        "novel, second pass": ("second_pass", "coco/AP50_novel"),
+        "all, second pass": ("second_pass", "coco/AP50"),
+    },
+    reported="teacher, online: each image before it is learnt from",
+    rows=[
+        dict(
+            name="base",
+            title="Base detector (6 classes)",
+            config="configs/defrcn/streets_base.py",
+            options=[_no_val],
+            evaluate={},
+            quick=_quick,
+            seconds=400,
+        ),
+        _frozen(3, "3 shots: frozen"),
+        _online(3, "3 shots: support set only", "support_only", "_support_only", True),
+        _online(3, "3 shots: known boxes only", "known_only", "_known_only", True),
+        _online(
+            3, "3 shots: PS-TTL, no support loss", "no_support", "_no_support", True
+        ),
+        _online(3, "3 shots: PS-TTL", second_pass=True),
+        _frozen(1, "1 shot: frozen"),
+        _online(1, "1 shot: PS-TTL"),
+        _frozen(5, "5 shots: frozen"),
+        _online(5, "5 shots: PS-TTL"),
+    ],
+)

@@ -1,0 +1,63 @@
+# Open-vocabulary detection with *simulated* CLIP errors; see docs/marvel_ovd.md. The
+# run's seed also draws the errors. Each row but the first two adds one part.
+_file = "annotations/ov/train_candidates_seed{seed}.json"
+_options = [
+    f"train_dataloader.dataset.dataset.ann_file={_file}",
+    "train_cfg.val_interval=100000",
+]
+_quick = ["train_cfg.max_iters=12"]
+
+
+def _row(name, title, seconds):
+    return dict(
+        name=name or "marvel_ovd",
+        title=title,
+        config=f"configs/marvel_ovd/streets{'_' * bool(name)}{name}.py",
+        init="start",
+        options=_options,
+        evaluate=dict(test=None),
+        quick=_quick,
+        seconds=seconds,
+    )
+
+
+experiment = dict(
+    name="streets_ovd",
+    data=[
+        "python tools/prepare.py foggy_streets",
+        "python tools/make_ov_coco.py streets",
+    ],
+    seed_data="python tools/make_ov_coco.py streets --seed {seed}",
+    quick=dict(
+        data_args=[
+            "--train 96 --val 16 --test 16 --root data/foggy_streets_quick",
+            "--root data/foggy_streets_quick",
+        ],
+        seed_data_args="--root data/foggy_streets_quick",
+        data_root=("data/foggy_streets/", "data/foggy_streets_quick/"),
+    ),
+    metric="coco/AP50_novel",
+    columns={
+        "novel": ("test", "coco/AP50_novel"),
+        "base": ("test", "coco/AP50_base"),
+        "all": ("test", "coco/AP50"),
+    },
+    reported="network of the last iteration",
+    rows=[
+        dict(
+            name="start",
+            title="Start: base boxes from random weights",
+            config="configs/marvel_ovd/streets_start.py",
+            options=_options,
+            evaluate={},
+            quick=_quick,
+            seconds=300,
+        ),
+        _row("base_only", "Base boxes only", 90),
+        _row("vl_plm", "All candidates as labels (VL-PLM)", 90),
+        _row("views", "+ weak and strong view", 150),
+        _row("stratified", "+ stratified assignment", 150),
+        _row("mining", "+ online mining", 160),
+        _row("", "+ reweighting (MarvelOVD)", 160),
+    ],
+)

@@ -1,0 +1,35 @@
+# Where all rows start: the plain detector on the base boxes, from random weights.
+_base_ = "./streets.py"
+
+load_from = None
+how_to_get = dict(checkpoint=None)
+model = dict(_delete_=True, **_base_.detector)
+train_dataloader = dict(
+    batch_size=4,
+    dataset=dict(
+        dataset=dict(
+            base_only=True,
+            pipeline=[
+                dict(type="LoadImageFromFile"),
+                dict(type="LoadAnnotations", with_bbox=True),
+                dict(type="RandomFlip", prob=0.5),
+                dict(type="PackDetInputs"),
+            ],
+        )
+    ),
+)
+train_cfg = dict(max_iters=600, val_interval=600)
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
+    dict(
+        type="CosineAnnealingLR",
+        by_epoch=False,
+        begin=100,
+        end=600,
+        T_max=500,
+        eta_min=0,
+    ),
+]
+auto_scale_lr = dict(base_batch_size=4)
+custom_hooks = _base_.custom_hooks[:-2]  # there are no pseudo boxes
