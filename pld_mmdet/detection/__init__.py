@@ -20,11 +20,6 @@ from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD
 from pld_mmdet.detection.metrics import AP50Metric
 from pld_mmdet.detection.ps_ttl import PSTTL
 from pld_mmdet.detection.pseudo_truth import PseudoTruthHook
-from pld_mmdet.detection.scores import (
-    BoxStability,
-    DetectionAdaptationScore,
-    ViewAgreement,
-)
 from pld_mmdet.detection.soft_teacher import BoxJitterSoftTeacher
 from pld_mmdet.detection.text_classifier import TextEmbeddingClassifier
 from pld_mmdet.detection.transforms import (
@@ -39,11 +34,9 @@ __all__ = [
     "PSTTL",
     "AP50Metric",
     "BoxJitterSoftTeacher",
-    "BoxStability",
     "CandidateCocoDataset",
     "DecoupledRPNHead",
     "DecoupledRoIExtractor",
-    "DetectionAdaptationScore",
     "DropoutLinear",
     "DualPolishTeacher",
     "FrozenResLayer",
@@ -59,5 +52,4 @@ __all__ = [
     "RandomGaussianBlur",
     "RandomGrayscale",
     "TextEmbeddingClassifier",
-    "ViewAgreement",
 ]
