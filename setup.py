@@ -97,8 +97,8 @@ if __name__ == "__main__":
         author="pld_mmdet authors",
         license="Apache-2.0",
         packages=find_packages(include=["pld_mmdet", "pld_mmdet.*"]),
-        # Asset files that a module reads at run time (the report's template and css).
-        package_data={"pld_mmdet": ["**/*.html", "**/*.css", "**/*.js"]},
+        # Files that a module reads at run time: the list of methods, the report's page.
+        package_data={"pld_mmdet": ["*.csv", "**/*.html", "**/*.css", "**/*.js"]},
         # 3.11 is what the tests run on; onedl-mmcv refuses anything below 3.10.
         python_requires=">=3.10",
         install_requires=CORE,

@@ -1,9 +1,11 @@
-"""Teachers: networks that answer and never learn."""
+"""Teachers: networks that answer and get no gradient."""
+
+import copy
 
 from torch import nn
 
 
-class Frozen(nn.Module):
+class Teacher(nn.Module):
     """A network in evaluation mode without gradients, whatever ``train()`` is told.
 
     Its weights are in the checkpoint of the model that holds it, so a run that is
@@ -18,10 +20,27 @@ class Frozen(nn.Module):
         super().__init__()
         self.network = network.eval().requires_grad_(False)
 
-    def train(self, mode: bool = True) -> "Frozen":
+    def train(self, mode: bool = True) -> "Teacher":
         """Stay in evaluation mode."""
         return super().train(False)
 
     def forward(self, *args, **kwargs):
         """The network's answer."""
         return self.network(*args, **kwargs)
+
+
+class Frozen(Teacher):
+    """A teacher whose weights never change."""
+
+
+class Averaged(Teacher):
+    """A teacher that starts as a copy of its student and follows it (an EMA).
+
+    Who moves it: ``TeacherEMAHook``, or the model with ``ema_update``.
+
+    Args:
+        student: What is copied.
+    """
+
+    def __init__(self, student: nn.Module) -> None:
+        super().__init__(copy.deepcopy(student))

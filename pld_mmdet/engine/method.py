@@ -14,7 +14,7 @@ class Method(BaseModel):
     set, ``dict(inputs=..., targets=...)``, become one dict of stacked tensors whose
     entries arrive as keyword arguments.
 
-    Teachers are held in ``pld_mmdet.distill.teachers.Frozen``: they stay in evaluation
+    Teachers are held in ``pld_mmdet.distill.teachers``: they stay in evaluation
     mode and without gradient, whatever ``train()`` is called with.
     """
 

@@ -1,0 +1,125 @@
+"""The 64 methods of the project: which there are, and where each one lives.
+
+``methods.csv`` beside this file names them. Everything else follows from the stem:
+``pld_mmdet/<family>/<stem>.py``, ``configs/<stem>/``, a test of that name, a section in
+the docs, a record in ``docs/results/``. ``tools/list_methods.py`` prints the table,
+``tests/test_methods.py`` walks over it.
+"""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method.
+
+    Args:
+        stem: Name of its files.
+        family: Folder below ``pld_mmdet``.
+        title: Its name in the paper.
+        year: Of the paper's first version.
+        paper: What the paper is called (shortened).
+        toy: Config that runs here, below ``configs/`` [``<stem>/toy``].
+        published: Config of the published setting [``<stem>/paper``].
+        result: Record in ``docs/results/`` [``<stem>``]; its row is named as the stem.
+        baseline: Row that the gain is measured against [the record's first].
+        docs: Page in ``docs/`` [``<family>``].
+    """
+
+    stem: str
+    family: str
+    title: str
+    year: str
+    paper: str
+    toy: str = ""
+    published: str = ""
+    result: str = ""
+    baseline: str = ""
+    docs: str = ""
+
+    @property
+    def files(self) -> dict[str, str]:
+        """What a working method has, by kind, relative to the repository."""
+        stem = self.stem
+        return {
+            "method": f"pld_mmdet/{self.family}/{stem}.py",
+            "toy config": f"configs/{self.toy or stem + '/toy'}.py",
+            "paper config": f"configs/{self.published or stem + '/paper'}.py",
+            "test": f"tests/{self.family}/test_{stem}.py",
+            "docs": f"docs/{self.docs or self.family}.md",
+            "result": f"docs/results/{self.result or stem}.json",
+        }
+
+    def is_begun(self, root: Path = ROOT) -> bool:
+        """Whether there is code."""
+        return (root / self.files["method"]).is_file()
+
+    def missing(self, root: Path = ROOT) -> list[str]:
+        """What a working method has and this one lacks, in words."""
+        lacks = [
+            f"no {kind} {path}"
+            for kind, path in self.files.items()
+            if not (root / path).is_file()
+        ]
+        docs = root / self.files["docs"]
+        if docs.is_file() and f"configs/{self.stem}/" not in docs.read_text("utf-8"):
+            lacks.append(f"{self.files['docs']} does not name configs/{self.stem}/")
+        if (root / self.files["result"]).is_file():
+            lacks += self._missing_in(self.record(root))
+        return lacks
+
+    def _missing_in(self, record: dict) -> list[str]:
+        path, rows = self.files["result"], record["rows"]
+        lacks = []
+        if len(record["seeds"]) < 3:
+            lacks.append(f"{path} has fewer than three seeds")
+        if record.get("dirty") or not record.get("commit"):
+            lacks.append(f"{path} does not come from one clean commit")
+        if self.stem not in [row["name"] for row in rows]:
+            lacks.append(f"{path} has no row {self.stem}")
+        return lacks
+
+    def record(self, root: Path = ROOT) -> dict:
+        """The recorded result."""
+        return json.loads((root / self.files["result"]).read_text(encoding="utf-8"))
+
+    def gain(self, root: Path = ROOT) -> tuple[float, float] | None:
+        """Mean and standard deviation over seeds of (method - its baseline).
+
+        Paired by seed; positive is better, also where lower numbers are better. In the
+        record's own unit (fractions are not percent here). None without a record.
+        """
+        if not (root / self.files["result"]).is_file():
+            return None
+        record = self.record(root)
+        rows = {row["name"]: row for row in record["rows"]}
+        if self.stem not in rows:
+            return None
+        before = rows[self.baseline or record["rows"][0]["name"]]["evaluate"]
+        after = rows[self.stem]["evaluate"]
+        label = [name for name in after if name in before][-1]
+        metric = record["metric"]
+        pairs = [
+            (values[metric], before[label]["seeds"][seed][metric])
+            for seed, values in after[label]["seeds"].items()
+            if seed in before[label]["seeds"]
+        ]
+        if not pairs:
+            return None
+        sign = -1.0 if record.get("lower_is_better") else 1.0
+        gains = [sign * (ours - theirs) for ours, theirs in pairs]
+        mean = sum(gains) / len(gains)
+        rest = max(len(gains) - 1, 1)
+        return mean, (sum((gain - mean) ** 2 for gain in gains) / rest) ** 0.5
+
+
+def entries() -> list[Entry]:
+    """All methods of the mission, family by family."""
+    path = Path(__file__).with_name("methods.csv")
+    with open(path, encoding="utf-8", newline="") as file:
+        return [Entry(**row) for row in csv.DictReader(file)]

@@ -1,0 +1,207 @@
+"""Walks over every method of the catalogue: its files, and two steps of its toy config.
+
+A method that lacks something fails here by its own name.
+"""
+
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import MODELS, RUNNERS
+
+from pld_mmdet.catalogue import ROOT, entries
+from pld_mmdet.distill.teachers import Frozen
+from pld_mmdet.engine.experiment import parse_options
+from tests.engine.processes import Tool
+
+ALL = entries()
+BEGUN = [entry for entry in ALL if entry.is_begun()]
+# Detectors have data to make first: tests/detection walks them, method by method.
+WALKED = [entry for entry in BEGUN if entry.family != "detection"]
+# Order, not batches, is what these learn from: several processes have no meaning.
+ONE_PROCESS = {"cotta", "fedlabel"}
+
+by_stem = pytest.mark.parametrize("entry", WALKED, ids=lambda entry: entry.stem)
+
+
+class Watch(Hook):
+    """Keeps each step's losses and what its frozen teachers were before the first."""
+
+    def __init__(self):
+        self.losses, self.before = [], None
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if self.before is None:
+            self.before = [
+                {k: v.clone() for k, v in teacher.state_dict().items()}
+                for teacher in teachers(runner.model)
+            ]
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.losses.append({k: torch.as_tensor(v) for k, v in (outputs or {}).items()})
+
+
+def teachers(model):
+    return [m for m in model.modules() if isinstance(m, Frozen)]
+
+
+def config_of(entry) -> Config:
+    cfg = Config.fromfile(ROOT / entry.files["toy config"])
+    assert "walk" in cfg, f"{entry.files['toy config']} has no `walk` options"
+    cfg.merge_from_dict(parse_options(cfg.walk))
+    cfg.default_hooks.checkpoint.update(interval=1, max_keep_ckpts=-1, by_epoch=False)
+    cfg.log_level = "ERROR"
+    return cfg
+
+
+def train(entry, folder: Path, **changes) -> tuple:
+    cfg = config_of(entry)
+    cfg.merge_from_dict({"work_dir": str(folder), **changes})
+    runner = RUNNERS.build(cfg)
+    watch = Watch()
+    runner.register_hook(watch)
+    runner.train()
+    return runner, watch
+
+
+def saved(folder: Path) -> list[Path]:
+    files = folder.glob("iter_*.pth")
+    return sorted(files, key=lambda path: int(path.stem.partition("_")[2]))
+
+
+def weights(path: Path) -> dict:
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One whole run of each method, shared by the tests that only look at it."""
+    done: dict[str, tuple] = {}
+
+    def of(entry):
+        if entry.stem not in done:
+            folder = tmp_path_factory.mktemp(entry.stem)
+            done[entry.stem] = (*train(entry, folder), folder)
+        return done[entry.stem]
+
+    return of
+
+
+def test_the_catalogue_is_the_mission():
+    assert len(ALL) == 64
+    assert len({entry.stem for entry in ALL}) == 64
+    assert {entry.family for entry in ALL} == {
+        path.parent.name
+        for path in (ROOT / "pld_mmdet").glob("*/__init__.py")
+        if path.parent.name not in ("distill", "engine", "toys", "report", "benchmark")
+    }
+
+
+@pytest.mark.parametrize("entry", BEGUN, ids=lambda entry: entry.stem)
+def test_a_method_has_all_its_files(entry):
+    assert entry.missing() == []
+
+
+@pytest.mark.parametrize(
+    "entry", [entry for entry in ALL if entry not in BEGUN], ids=lambda e: e.stem
+)
+def test_a_planned_method_leaves_nothing_behind(entry):
+    assert not (ROOT / "configs" / entry.stem).exists()
+    assert not (ROOT / entry.files["test"]).exists()
+
+
+@by_stem
+def test_takes_two_steps_with_finite_losses(entry, run):
+    runner, watch, _ = run(entry)
+    assert len(watch.losses) >= 2
+    for step in watch.losses:
+        assert step, "no loss was reported"
+        for name, value in step.items():
+            assert torch.isfinite(value).all(), name
+    gradients = [p.grad for p in runner.model.parameters() if p.grad is not None]
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+@by_stem
+def test_leaves_frozen_teachers_untouched(entry, run):
+    runner, watch, _ = run(entry)
+    for teacher, before in zip(teachers(runner.model), watch.before, strict=True):
+        assert not teacher.training
+        assert all(p.grad is None for p in teacher.parameters())
+        after = teacher.state_dict()
+        assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+@by_stem
+def test_saves_and_loads_strictly(entry, run):
+    runner, _, folder = run(entry)
+    state = weights(saved(folder)[-1])
+    fresh = MODELS.build(config_of(entry).model)
+    fresh.load_state_dict(state, strict=True)
+    for name, value in runner.model.state_dict().items():
+        assert torch.equal(value.cpu(), state[name]), name
+
+
+@by_stem
+def test_resumes_after_its_first_step(entry, run, tmp_path):
+    _, _, folder = run(entry)
+    first, last = saved(folder)[0], saved(folder)[-1]
+    assert first != last
+    again = tmp_path / "again"
+    shutil.copytree(folder, again)
+    for path in saved(again)[1:]:
+        path.unlink()
+    train(entry, again, load_from=str(again / first.name), resume=True)
+    ours, theirs = weights(again / last.name), weights(last)
+    assert ours.keys() == theirs.keys()
+    different = [name for name in ours if not torch.equal(ours[name], theirs[name])]
+    assert different == []
+
+
+@by_stem
+def test_runs_under_bfloat16_autocast(entry, tmp_path):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        _, watch = train(entry, tmp_path)
+    for step in watch.losses:
+        for name, value in step.items():
+            assert torch.isfinite(value).all(), name
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [entry for entry in WALKED if entry.stem not in ONE_PROCESS],
+    ids=lambda entry: entry.stem,
+)
+def test_runs_on_two_processes(entry, tmp_path):
+    """Both end, and process 0 saves weights that a single process can load."""
+    cfg = config_of(entry)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    path = tmp_path / "config.py"
+    cfg.dump(path)
+    ranks = [
+        Tool(
+            "train",
+            path,
+            "--work-dir",
+            tmp_path / "run",
+            "--launcher",
+            "pytorch",
+            log=tmp_path / f"log{rank}",
+            RANK=rank,
+            LOCAL_RANK=rank,
+            WORLD_SIZE=2,
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=port,
+        )
+        for rank in (0, 1)
+    ]
+    for rank in ranks:
+        rank.finish()
+    fresh = MODELS.build(cfg.model)
+    fresh.load_state_dict(weights(saved(tmp_path / "run")[-1]), strict=True)

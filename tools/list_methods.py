@@ -1,0 +1,156 @@
+#!/usr/bin/env python
+"""Print the project's methods: paper, files, status and measured gain.
+
+`works` means: code, both configs, tests, a docs section and a result row over three
+seeds of one clean commit that lies above its baseline. `no gain` means: all of that,
+but the row does not. Everything is read from the files, nothing is typed in.
+
+Examples:
+    python tools/list_methods.py                       # all 64, for the terminal
+    python tools/list_methods.py --family diffusion --missing
+    python tools/list_methods.py --readme              # write the table into README.md
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+from pld_mmdet.catalogue import Entry, entries  # noqa: E402
+from pld_mmdet.errors import UserError  # noqa: E402
+
+MARKERS = ("<!-- methods -->", "<!-- /methods -->")
+HEAD = ("family", "method", "paper", "status", "gain over its baseline", "config")
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--family", help="only this family")
+    parser.add_argument(
+        "--missing", action="store_true", help="say what a method lacks"
+    )
+    parser.add_argument(
+        "--readme", action="store_true", help="rewrite README.md's table"
+    )
+    return parser.parse_args()
+
+
+def status(entry: Entry) -> str:
+    """``works``, ``no gain``, ``in work`` (something is missing) or ``planned``."""
+    if not entry.is_begun():
+        return "planned"
+    if entry.missing():
+        return "in work"
+    found = entry.gain()
+    return "works" if found is not None and found[0] > 0 else "no gain"
+
+
+def gain(entry: Entry) -> str:
+    """The gain as text, in points for fractions."""
+    found = entry.gain()
+    if found is None:
+        return ""
+    record = entry.record()
+    scale, digits = (100, 1) if record.get("percent", True) else (1, 4)
+    mean, spread = (scale * value for value in found)
+    metric = record["metric"].rpartition("/")[2]
+    return f"{mean:+.{digits}f} ± {spread:.{digits}f} {metric}"
+
+
+def line(entry: Entry) -> tuple[str, ...]:
+    """The cells of a method's line."""
+    state = status(entry)
+    config = "" if state == "planned" else entry.files["toy config"]
+    paper = f"{entry.paper} ({entry.year})"
+    return entry.family, entry.title, paper, state, gain(entry), config
+
+
+def markdown(found: list[Entry]) -> str:
+    """The table for the README; planned methods in one line a family."""
+    lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
+    planned: dict[str, list[str]] = {}
+    for entry in found:
+        cells = line(entry)
+        if cells[3] == "planned":
+            planned.setdefault(entry.family, []).append(entry.title)
+            continue
+        file = f"[{cells[1]}]({entry.files['method']})"
+        lines.append(
+            "| " + " | ".join([cells[0], file, *cells[2:5], f"`{cells[5]}`"]) + " |"
+        )
+    waiting = [
+        f"{family.replace('_', ' ')}: {', '.join(titles)}"
+        for family, titles in planned.items()
+    ]
+    count = sum(status(entry) == "works" for entry in found)
+    text = "\n".join(lines)
+    if waiting:
+        text += f"\n\nPlanned: {'; '.join(waiting)}."
+    return f"{count} of {len(found)} methods work.\n\n{text}"
+
+
+def update_readme(path: Path, text: str) -> None:
+    """Put the table between the README's markers.
+
+    Raises:
+        UserError: If the markers are not there exactly once.
+    """
+    readme = path.read_text(encoding="utf-8")
+    pattern = re.compile(".*?".join(map(re.escape, MARKERS)), re.DOTALL)
+    if len(pattern.findall(readme)) != 1:
+        raise UserError(
+            f"{path} does not hold {' ... '.join(MARKERS)} exactly once.",
+            "Put both lines where the table belongs.",
+        )
+    fresh = f"{MARKERS[0]}\n{text}\n{MARKERS[1]}"
+    path.write_text(pattern.sub(lambda _: fresh, readme), encoding="utf-8")
+
+
+def main() -> None:
+    """Print, or write into the README."""
+    args = parse_args()
+    wide = None if sys.stdout.isatty() else 180  # a pipe has no width to fit into
+    console = Console(highlight=False, soft_wrap=True, width=wide)
+    found = entries()
+    families = list(dict.fromkeys(entry.family for entry in found))
+    if args.readme:
+        update_readme(ROOT / "README.md", markdown(found))
+        console.print("The table in README.md is new.")
+        return
+    if args.family is not None:
+        if args.family not in families:
+            raise UserError(
+                f"There is no family {args.family!r}.",
+                f"Choose one of {', '.join(families)}.",
+            )
+        found = [entry for entry in found if entry.family == args.family]
+    table = Table()
+    for name in HEAD:
+        table.add_column(name, overflow="fold")
+    for entry in found:
+        table.add_row(*line(entry))
+    console.print(table)
+    if args.missing:
+        for entry in found:
+            if entry.is_begun():
+                for lack in entry.missing():
+                    console.print(f"{entry.stem}: {lack}")
+    count = sum(status(entry) == "works" for entry in found)
+    console.print(f"{count} of {len(found)} methods work.")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error.what}\nfix:   {error.fix}", file=sys.stderr)
+        sys.exit(2)
