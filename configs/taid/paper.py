@@ -1,0 +1,68 @@
+# TAID as published: Phi-3-mini -> TinyLlama on UltraChat 200k (authors' code, a062892).
+# 8 GPUs: bash tools/dist_train.sh configs/taid/paper.py 8
+_base_ = "../_base_/toy_runtime.py"
+
+tokenizer = "data/phi-3-mini-4k-instruct"
+vocab_size = 32064  # Phi-3's; the student's 32000 embeddings grow to it
+batch = dict(
+    batch_size=8,  # x 8 GPUs
+    num_workers=4,
+    collate_fn=dict(type="default_collate"),
+)
+chat = dict(type="pld_mmdet.ChatText", data_root="data/ultrachat", tokenizer=tokenizer)
+train_dataloader = dict(
+    **batch,
+    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=False),
+    dataset=dict(**chat, ann_file="train_sft.jsonl"),
+)
+val_dataloader = dict(
+    **batch,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(**chat, ann_file="test_sft.jsonl"),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type="pld_mmdet.TokenMeanMetric")
+test_evaluator = val_evaluator
+val_cfg = dict()
+test_cfg = dict()
+
+model = dict(
+    type="pld_mmdet.TAID",
+    student=dict(
+        type="pld_mmdet.CausalTransformer",
+        pretrained="data/tinyllama-1.1b",
+        vocab_size=vocab_size,
+    ),
+    teacher=dict(
+        type="pld_mmdet.CausalTransformer",
+        pretrained="data/phi-3-mini-4k-instruct",
+        vocab_size=vocab_size,
+        dtype="bfloat16",
+    ),
+    t0=0.4,  # 0.2 for the paper's two other pairs
+    t1=1.0,
+    alpha=5e-4,
+    beta=0.99,
+)
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=5)
+log_processor = dict(by_epoch=True)
+default_hooks = dict(
+    # the code keeps the epoch with the best ROUGE-L of generated answers; here: nll
+    checkpoint=dict(by_epoch=True, interval=1, save_best="nll", rule="less")
+)
+optim_wrapper = dict(
+    type="pld_mmdet.FiniteAmpOptimWrapper",
+    dtype="bfloat16",
+    optimizer=dict(type="AdamW", lr=1e-4),
+    clip_grad=dict(max_norm=1.0),
+)
+param_scheduler = dict(
+    type="CosineAnnealingLR", T_max=5, by_epoch=True, convert_to_iter_based=True
+)
+how_to_get = dict(
+    data="get HuggingFaceH4/ultrachat_200k and write its train_sft and test_sft parts "
+    "as data/ultrachat/{train,test}_sft.jsonl (one object with `messages` a line); "
+    "get microsoft/Phi-3-mini-4k-instruct as data/phi-3-mini-4k-instruct and "
+    "TinyLlama's base model as data/tinyllama-1.1b (hub snapshots: config, "
+    "safetensors, tokenizer)"
+)

@@ -1,0 +1,105 @@
+"""Conversations from a JSON-lines file, as a user has them on disk."""
+
+import json
+from pathlib import Path
+
+import torch
+from torch.utils.data import Dataset
+
+from pld_mmdet.engine.optional import require
+from pld_mmdet.errors import UserError
+from pld_mmdet.language.causal import IGNORE
+from pld_mmdet.registry import DATASETS
+
+
+def load_tokenizer(name: str):
+    """A fast tokenizer by folder or hub name.
+
+    Raises:
+        UserError: It is not there.
+    """
+    transformers = require("transformers", "language")
+    try:
+        return transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"There is no tokenizer {name!r} here.",
+            "Name a folder with tokenizer.json, or a hub name that this machine can "
+            "reach (or has in its cache).",
+        ) from error
+
+
+@DATASETS.register_module()
+class ChatText(Dataset):
+    """Conversations, one JSON object a line: ``{"messages": [{"role", "content"}]}``.
+
+    Everything up to the last message is the prompt, the last message the answer; all
+    tokens of both are labels (TAID's code), padding is -100. Sequences are padded on
+    the right to ``prompt_length + answer_length``; models cut what is padding in a
+    whole batch.
+
+    Args:
+        ann_file: The file.
+        tokenizer: Folder or hub name; with a chat template, which is then used.
+        data_root: Folder of ``ann_file``.
+        prompt_length: Tokens of the prompt that are kept, its end (TAID: 1536).
+        answer_length: Tokens of the answer that are kept (TAID: 512).
+
+    Raises:
+        UserError: A line is no conversation.
+    """
+
+    def __init__(
+        self,
+        ann_file: str,
+        tokenizer: str,
+        data_root: str = "",
+        prompt_length: int = 1536,
+        answer_length: int = 512,
+    ) -> None:
+        self.tokenizer = load_tokenizer(tokenizer)
+        self.prompt_length, self.answer_length = prompt_length, answer_length
+        path = Path(data_root, ann_file)
+        self.conversations = []
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    self.conversations.append(json.loads(line)["messages"])
+                except (ValueError, KeyError, TypeError) as error:
+                    raise UserError(
+                        f"Line {number} of {path} is no conversation ({error!r}).",
+                        'Write {"messages": [{"role": "user", "content": "..."}, ...]} '
+                        "on each line.",
+                    ) from error
+        self.metainfo: dict = {}
+
+    def __len__(self) -> int:
+        return len(self.conversations)
+
+    def __getitem__(self, index: int) -> dict:
+        """``input_ids``, ``attention_mask`` and ``labels``, each [T]."""
+        *prompt, answer = self.conversations[index]
+        start, end = self._ids(prompt, answer)
+        length = self.prompt_length + self.answer_length
+        ids = start[-self.prompt_length :] + end[: self.answer_length]
+        ids = torch.tensor(ids)
+        room = length - len(ids)
+        pad = torch.nn.functional.pad
+        return {
+            "input_ids": pad(ids, (0, room), value=self.tokenizer.pad_token_id or 0),
+            "attention_mask": pad(torch.ones_like(ids), (0, room)),
+            "labels": pad(ids, (0, room), value=IGNORE),
+        }
+
+    def _ids(self, prompt: list, answer: dict) -> tuple[list[int], list[int]]:
+        encode, text = self.tokenizer, answer["content"]
+        if encode.chat_template and prompt:
+            before = encode.apply_chat_template(
+                prompt, tokenize=False, add_generation_prompt=True
+            )
+        else:
+            before = "\n".join(m["content"] for m in prompt)
+        end = encode(text, add_special_tokens=False).input_ids
+        if encode.eos_token_id is not None:
+            end = [*end, encode.eos_token_id]
+        return encode(before, add_special_tokens=False).input_ids, end

@@ -1,0 +1,111 @@
+"""Language models as networks: token ids in, logits out.
+
+Built from a config (random weights) or from weights that the user names by folder or
+hub name. Nothing here runs code from a checkpoint or from a hub.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from pld_mmdet.engine.optional import require
+from pld_mmdet.errors import UserError
+from pld_mmdet.registry import MODELS
+
+
+def build_transformer(
+    auto_class: str,
+    config: dict | None = None,
+    pretrained: str | None = None,
+    fresh: tuple[str, ...] = (),
+    **options: Any,
+) -> nn.Module:
+    """A transformers model, from a config or from a user's weights.
+
+    Args:
+        auto_class: E.g. ``AutoModelForCausalLM``.
+        config: ``model_type`` and the fields of that model's config; random weights.
+        pretrained: Folder or hub name of weights instead. Read from safetensors, or
+            from a pickle with ``weights_only=True``.
+        fresh: Beginnings of names of weights that ``pretrained`` may lack (a new head).
+        **options: For both ways, e.g. ``attn_implementation='eager'``.
+
+    Raises:
+        UserError: Neither or both of ``config`` and ``pretrained``, an unknown model
+            type, weights that are not there, unsafe, or do not fit.
+    """
+    transformers = require("transformers", "language")
+    auto = getattr(transformers, auto_class)
+    if (config is None) == (pretrained is None):
+        raise UserError(
+            "A language model is built either from `config` or from `pretrained`.",
+            "Give one of them: config=dict(model_type='gpt2', ...) makes random "
+            "weights, pretrained='FOLDER or HUB/NAME' loads some.",
+        )
+    if config is not None:
+        try:
+            made = transformers.AutoConfig.for_model(**config)
+        except ValueError as error:
+            raise UserError(
+                f"transformers has no model type {config.get('model_type')!r}.",
+                "Name one, e.g. config=dict(model_type='gpt2', n_embd=64, ...).",
+            ) from error
+        return auto.from_config(made, **options)
+    try:
+        model, info = auto.from_pretrained(
+            pretrained,
+            weights_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **options,
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"The weights {pretrained!r} cannot be loaded: {reason}",
+            "Name a folder with config.json and model.safetensors, or a hub name that "
+            "this machine can reach (or has in its cache).",
+        ) from error
+    lacking = [k for k in info["missing_keys"] if not k.startswith(tuple(fresh))]
+    if lacking or info.get("mismatched_keys"):
+        raise UserError(
+            f"The weights {pretrained!r} do not fit {type(model).__name__}: "
+            f"{len(lacking)} missing ({', '.join(sorted(lacking)[:3])}).",
+            "Name weights of this architecture, or list new parts under `fresh`.",
+        )
+    return model
+
+
+@MODELS.register_module()
+class CausalTransformer(nn.Module):
+    """A decoder of transformers that answers with next-token logits.
+
+    Args:
+        config: See :func:`build_transformer`.
+        pretrained: See there.
+        vocab_size: Resize the embeddings to this many tokens (teacher and student
+            must agree) [as built].
+        **options: For transformers, e.g. ``dtype='bfloat16'``.
+    """
+
+    def __init__(
+        self,
+        config: dict | None = None,
+        pretrained: str | None = None,
+        vocab_size: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        if config is not None:  # GPT-2's ids would lie outside a small vocabulary
+            config = {"bos_token_id": None, "eos_token_id": None, **config}
+        self.model = build_transformer(
+            "AutoModelForCausalLM", config, pretrained, **options
+        )
+        if vocab_size is not None:
+            self.model.resize_token_embeddings(vocab_size)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None):
+        """Token ids [B, T] and mask [B, T] (1: real) -> logits [B, T, V]."""
+        return self.model(
+            input_ids=input_ids, attention_mask=attention_mask, use_cache=False
+        ).logits
