@@ -1,1 +1,7 @@
-"""Image classification: distillation and pseudo-labels. Importing registers it."""
+"""Classification: distillation and pseudo-labels. Importing registers the classes."""
+
+from pld_mmdet.classification.bd_kd import BDKD
+from pld_mmdet.classification.cifar import CIFAR
+from pld_mmdet.classification.cifar_resnet import CIFARResNet
+
+__all__ = ["BDKD", "CIFAR", "CIFARResNet"]

@@ -1,0 +1,58 @@
+# BD-KD on CIFAR-100, a ResNet-8x4 beside a ResNet-32x4. The paper's optimizer settings
+# were not found: this is the recipe that distillation papers share on CIFAR-100 (SGD,
+# 240 epochs, rate 0.05 divided by 10 at 150, 180 and 210, batches of 64).
+_base_ = "../_base_/toy_runtime.py"
+
+data_root = "data/cifar-100-binary"
+how_to_get = dict(
+    data="mkdir -p data && curl -L "
+    "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz | tar xz -C data"
+)
+network = dict(
+    type="pld_mmdet.CIFARResNet",
+    num_classes=100,
+    widths=(64, 128, 256),
+    stem=32,
+    pre_activation=False,
+)
+model = dict(
+    type="pld_mmdet.BDKD",
+    student=dict(network, blocks=(1, 1, 1)),
+    teacher=dict(network, blocks=(5, 5, 5)),
+    nu=2.0,
+    tau=1.0,
+    alpha=1.0,
+)
+collate = dict(type="default_collate")
+train_dataloader = dict(
+    batch_size=64,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=False),
+    collate_fn=collate,
+    dataset=dict(
+        type="pld_mmdet.SeededDataset",
+        dataset=dict(
+            type="pld_mmdet.CIFAR", data_root=data_root, part="train", augment=True
+        ),
+    ),
+)
+test_dataloader = dict(
+    batch_size=256,
+    num_workers=2,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    collate_fn=collate,
+    dataset=dict(type="pld_mmdet.CIFAR", data_root=data_root, part="test"),
+)
+test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+test_cfg = dict()
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=240)
+optim_wrapper = dict(
+    type="pld_mmdet.FiniteOptimWrapper",
+    optimizer=dict(type="SGD", lr=0.05, momentum=0.9, weight_decay=5e-4),
+)
+param_scheduler = dict(
+    type="MultiStepLR", milestones=[150, 180, 210], gamma=0.1, by_epoch=True
+)
+default_hooks = dict(checkpoint=dict(by_epoch=True, interval=1))
+log_processor = dict(by_epoch=True)

@@ -1,0 +1,77 @@
+"""Short runs of a method's configs, in this process."""
+
+from itertools import count
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+
+from pld_mmdet.cli import build_runner
+from pld_mmdet.engine.experiment import parse_options
+
+ROOT = Path(__file__).resolve().parents[2]
+_NUMBER = count()
+
+
+def load(config: str, work_dir: Path, options=(), iters: int | None = 2) -> Config:
+    """A config of this repository, shortened as its ``walk`` says.
+
+    Args:
+        config: Path below ``configs``.
+        work_dir: Where the run writes.
+        options: More ``--cfg-options``.
+        iters: Iterations; None leaves the loop alone.
+    """
+    cfg = Config.fromfile(ROOT / "configs" / config)
+    loop = [] if iters is None else [f"train_cfg.max_iters={iters}"]
+    cfg.merge_from_dict(parse_options([*cfg.get("walk", []), *loop, *options]))
+    cfg.work_dir = str(work_dir)
+    cfg.experiment_name = f"test_{next(_NUMBER)}"  # mmengine keys its hubs by it
+    cfg.log_level = "ERROR"
+    cfg.visualizer.name = cfg.experiment_name
+    return cfg
+
+
+def train(cfg: Config, resume: Path | None = None):
+    """Train a config, perhaps from a checkpoint on; the runner."""
+    if resume is not None:
+        cfg.resume, cfg.load_from = True, str(resume)
+    runner = build_runner(cfg)
+    runner.train()
+    return runner
+
+
+def state(path: Path) -> dict:
+    """The weights and buffers of a checkpoint."""
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def check_toy(config: str, folder: Path, options=()) -> dict:
+    """Train a toy config, load its checkpoint strictly, resume it bit for bit.
+
+    Returns:
+        The state after four iterations without interruption.
+    """
+    every = [
+        "default_hooks.checkpoint.interval=2",
+        "default_hooks.checkpoint.max_keep_ckpts=-1",
+    ]
+    options = [*options, *every]
+    whole = train(load(config, folder / "whole", options, iters=4))
+    expected = state(folder / "whole/iter_4.pth")
+    train(load(config, folder / "part", options, iters=2))
+    cfg = load(config, folder / "part", options, iters=4)
+    train(cfg, resume=folder / "part/iter_2.pth")
+    found = state(folder / "part/iter_4.pth")
+    assert found.keys() == expected.keys()
+    different = [k for k in expected if not torch.equal(found[k], expected[k])]
+    assert different == []
+    fresh = build_runner(load(config, folder / "fresh", options))
+    assert fresh.model.load_state_dict(expected, strict=True)
+    moved = [
+        name
+        for name, value in fresh.model.state_dict().items()
+        if not torch.equal(value, whole.model.state_dict()[name])
+    ]
+    assert moved == []
+    return expected
