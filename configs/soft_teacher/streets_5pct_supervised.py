@@ -1,5 +1,15 @@
-# The baseline: the same 40 labelled images, 2 an update, and nothing else.
+# The baseline: the same 40 labelled images, 2 an update, and nothing else. From random
+# weights, for as many updates as burn-in and continuation have together.
 _base_ = "./streets_5pct.py"
+
+load_from = None
+how_to_get = dict(_delete_=True, data=_base_.how_to_get.data)
+max_iters = 1470
+train_cfg = dict(max_iters=max_iters, val_interval=490)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
+    dict(type="MultiStepLR", by_epoch=False, milestones=[1380, 1440], gamma=0.1),
+]
 
 model = dict(_delete_=True, **_base_.detector)
 expected_counts = dict(train=40, val=200, test=200)
@@ -25,5 +35,5 @@ auto_scale_lr = dict(enable=False, base_batch_size=2)
 custom_hooks = [
     h
     for h in _base_.custom_hooks
-    if h.type not in ("pld_mmdet.RampedEMAHook", "pld_mmdet.PseudoBoxHook")
+    if h.type in ("pld_mmdet.IterationSeedHook", "pld_mmdet.RunRecordHook")
 ]

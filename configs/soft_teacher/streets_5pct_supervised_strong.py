@@ -1,13 +1,14 @@
-# The rival that is easily forgotten: only labels, but with the strong view's changes.
-_base_ = "./streets_5pct_supervised.py"
+# The rival that is easily forgotten: only labels, but with the strong view's changes. It
+# goes on from the same burn-in as the semi-supervised rows, for as many updates.
+_base_ = "./streets_5pct_burn_in.py"
 
-strong_labelled = _base_.labelled
-strong_labelled.pipeline = [
-    _base_.load,
-    dict(type="LoadAnnotations", with_bbox=True),
-    _base_.resize,
-    *_base_.strong_view,
-    dict(type="FilterAnnotations", min_gt_bbox_wh=(1, 1)),
-    dict(type="PackDetInputs"),
+load_from = "work_dirs/soft_teacher/streets_5pct_burn_in/last.pth"
+how_to_get = dict(
+    checkpoint="python tools/train.py configs/soft_teacher/streets_5pct_burn_in.py"
+)
+max_iters = 270
+train_cfg = dict(max_iters=max_iters, val_interval=90)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=30),
+    dict(type="MultiStepLR", by_epoch=False, milestones=[180, 240], gamma=0.1),
 ]
-train_dataloader = dict(dataset=dict(dataset=strong_labelled))

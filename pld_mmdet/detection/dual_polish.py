@@ -225,29 +225,59 @@ class DualPolishTeacher(BoxJitterSoftTeacher):
             ones with original boxes and polished classes. None instead of the part
             whose polisher is switched off.
         """
+        found, network = self.judge(features, found, samples), self.polish_teacher
+        polished = relabelled = None
+        if network.box is not None:
+            polished = [
+                InstanceData(bboxes=i.polished, scores=i.scores, labels=i.labels)
+                for i in found
+            ]
+        if network.category is not None:
+            relabelled = [
+                InstanceData(bboxes=i.bboxes, scores=i.scores, labels=i.new_labels)[
+                    i.keep
+                ]
+                for i in found
+            ]
+        return polished, relabelled
+
+    @torch.no_grad()
+    def judge(
+        self,
+        features: tuple[Tensor, ...],
+        found: list[InstanceData],
+        samples: list[DetDataSample],
+    ) -> list[InstanceData]:
+        """What the polishers say about each detection; arguments as :meth:`polish`.
+
+        Returns:
+            The detections with ``polished`` [N, 4], ``new_labels`` [N] and ``keep``
+            [N], as far as there is a polisher for it.
+        """
         counts = [len(i) for i in found]
-        boxes = torch.cat([i.bboxes for i in found])
-        if len(boxes) == 0:
-            return found, found
+        rois, network = _rois([i.bboxes for i in found]), self.polish_teacher
         scores = torch.cat([i.scores for i in found])
         labels = torch.cat([i.labels for i in found])
-        rois = _rois([i.bboxes for i in found])
-        network, polished, relabelled = self.polish_teacher, None, None
-        crops = self._crops(features, rois, all_looks=network.box is not None)
+        said: dict[str, Tensor] = {}
+        if len(rois):
+            crops = self._crops(features, rois, all_looks=network.box is not None)
         if network.box is not None:
-            decoded = clip_to_images(
-                self.coder.decode(boxes, network.box(crops)), rois, samples
-            )
-            polished = _split(decoded, scores, labels, counts)
+            said["polished"] = rois[:, 1:]
+            if len(rois):
+                moved = self.coder.decode(rois[:, 1:], network.box(crops))
+                said["polished"] = clip_to_images(moved, rois, samples)
         if network.category is not None:
-            probs = network.category(crops[:, 0]).softmax(1)
-            new_labels, keep = polish_labels(
+            probs = scores.new_zeros(0, self.num_classes + 1)
+            if len(rois):
+                probs = network.category(crops[:, 0]).softmax(1)
+            said["new_labels"], said["keep"] = polish_labels(
                 probs, scores, labels, self.polish_threshold
             )
-            relabelled = _split(boxes, scores, new_labels, counts)
-            kept = keep.split(counts)
-            relabelled = [i[k] for i, k in zip(relabelled, kept, strict=True)]
-        return polished, relabelled
+        judged = [InstanceData(**dict(i.items())) for i in found]
+        for name, value in said.items():
+            for instances, part in zip(judged, value.split(counts), strict=True):
+                setattr(instances, name, part)
+        return judged
 
     def _crops(
         self, features: tuple[Tensor, ...], rois: Tensor, all_looks: bool = True
@@ -340,13 +370,6 @@ def _rois(boxes: list[Tensor]) -> Tensor:
         for n, b in enumerate(boxes)
     ]
     return torch.cat(numbered)
-
-
-def _split(
-    boxes: Tensor, scores: Tensor, labels: Tensor, counts: list[int]
-) -> list[InstanceData]:
-    parts = zip(*(t.split(counts) for t in (boxes, scores, labels)), strict=True)
-    return [InstanceData(bboxes=b, scores=s, labels=c) for b, s, c in parts]
 
 
 def _zero(network: nn.Module) -> Tensor:

@@ -156,6 +156,11 @@ class BoxJitterSoftTeacher(MeanTeacherSFOD):
         predict_on: ``'student'`` as in the authors' configs, or ``'teacher'``.
         **kwargs: See :class:`MeanTeacherSFOD`.
 
+    Attributes:
+        pseudo_boxes: What the last step found and believed, in pixels of the weak view:
+            ``found`` above ``min_score``, ``cls`` and ``box`` that teach classification
+            and regression. For :class:`pld_mmdet.PseudoTruthHook`.
+
     Raises:
         UserError: The detector is not of that kind, or an argument is out of range.
     """
@@ -198,6 +203,7 @@ class BoxJitterSoftTeacher(MeanTeacherSFOD):
         self.unsup_weight = unsup_weight
         self.weigh_background = weigh_background
         self.share_features = share_features
+        self.pseudo_boxes: dict[str, list[InstanceData]] = {}
 
     def loss(
         self,
@@ -228,6 +234,7 @@ class BoxJitterSoftTeacher(MeanTeacherSFOD):
         found = self._detect(weak_features, weak)
         truth = self._select(weak_features, found, weak)
         self._count(high=truth.cls, box=truth.reg, found=found)
+        self.pseudo_boxes = dict(found=found, cls=truth.cls, box=truth.reg)
         truth = self._in_strong_view(truth, weak, strong)
         sup_features, features = self._extract_both(
             self.student, batch_inputs["sup"], batch_inputs["strong"]

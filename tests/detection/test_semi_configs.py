@@ -11,6 +11,7 @@ from mmengine.registry import init_default_scope
 
 from pld_mmdet.cli import build_runner
 from pld_mmdet.detection.data.coco_semi import write_folds
+from pld_mmdet.engine.experiment import Experiment
 from pld_mmdet.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -39,8 +40,8 @@ def test_model_is_built_and_settings_agree(name):
     for teacher, student in averaged:
         assert hasattr(model, teacher)
         assert hasattr(model, student)
-    drops = cfg.param_scheduler[1].milestones
-    assert drops[-1] < cfg.train_cfg.max_iters
+    drops = [d for s in cfg.param_scheduler for d in s.get("milestones", [])]
+    assert max(drops, default=0) < cfg.train_cfg.max_iters
     if name.startswith("dual_polish"):
         assert ("polish_teacher", "polish_student") in averaged
         stops = [h.get("stop_after") for h in cfg.custom_hooks]
@@ -55,6 +56,26 @@ def test_folds_are_chosen_by_the_environment(monkeypatch):
         "semi_anns/instances_train2017.4@1.json",
         "semi_anns/instances_train2017.4@1-unlabeled.json",
     ]
+
+
+def test_all_rows_of_the_table_have_the_same_updates_and_labels():
+    path = CONFIGS / "soft_teacher/streets_5pct.py"
+    rows = {row.name: row for row in Experiment.load(str(path)).rows}
+    updates, labels = set(), set()
+    for row in rows.values():
+        cfg = Config.fromfile(CONFIGS.parent / row.config)
+        length = cfg.train_cfg.max_iters
+        if row.init:
+            length += Config.fromfile(
+                CONFIGS.parent / rows[row.init].config
+            ).train_cfg.max_iters
+        if row.name != "burn_in":
+            updates.add(length)
+        data = cfg.train_dataloader.dataset.dataset
+        labels.add(data.get("datasets", [data])[0].ann_file)
+        assert bool(row.init) == bool(cfg.load_from), row.name
+    assert len(updates) == 1
+    assert labels == {"semi_anns/train.1@5.json"}
 
 
 def moved(node, root):
@@ -84,7 +105,7 @@ def runner(name, root, work_dir, iters, changes=None, **top):
             **(changes or {}),
         }
     )
-    cfg.work_dir = str(work_dir)
+    cfg.work_dir, cfg.load_from = str(work_dir), None
     cfg.update(top)
     return build_runner(cfg)
 
