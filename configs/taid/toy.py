@@ -9,6 +9,8 @@ model = dict(
 experiment = dict(
     name="taid",
     metric="reverse_kl",
+    percent=False,
+    lower_is_better=True,
     reported="student of the last iteration",
     columns={
         "forward KL": ("test", "forward_kl"),
