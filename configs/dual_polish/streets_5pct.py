@@ -1,7 +1,7 @@
 # Dual polishing on the embedded data: Soft Teacher's setting there, with polishers a
 # quarter as wide and a fraction of the synthesised pairs (authors: 150 and 50 + 50 an
-# object): 20 jitters an object already cost a quarter of an iteration on a CPU. An image
-# has eight objects, so a batch still has over a hundred pairs of each kind.
+# object): 20 jitters an object already cost a quarter of an iteration on a CPU. An
+# image has eight objects, so a batch still has over a hundred pairs of each kind.
 _base_ = "../soft_teacher/streets_5pct.py"
 
 model = dict(

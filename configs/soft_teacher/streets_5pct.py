@@ -27,7 +27,7 @@ model = dict(
     rpn_threshold=0.9,
     cls_threshold=0.9,
     # Authors: 0.02. Of 314 boxes that a supervised detector found on 100 images of val,
-    # 1 was that steady (objects of 20 pixels jitter by one); 83 were steadier than 0.04.
+    # 1 was that steady (20 pixels jitter by one); 83 were steadier than 0.04.
     reg_threshold=0.04,
     jitter_times=10,
     jitter_fraction=0.06,

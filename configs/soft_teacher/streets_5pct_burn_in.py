@@ -1,5 +1,5 @@
-# Where the other rows start: the 40 labelled images with the strong view's changes, from
-# random weights, at a constant rate.
+# Where the other rows start: the 40 labelled images with the strong view's changes,
+# from random weights, at a constant rate.
 _base_ = "./streets_5pct_supervised.py"
 
 strong_labelled = _base_.labelled

@@ -1,5 +1,5 @@
-# The rival that is easily forgotten: only labels, but with the strong view's changes. It
-# goes on from the same burn-in as the semi-supervised rows, for as many updates.
+# The rival that is easily forgotten: only labels, but with the strong view's changes.
+# It goes on from the same burn-in as the semi-supervised rows, for as many updates.
 _base_ = "./streets_5pct_burn_in.py"
 
 load_from = "work_dirs/soft_teacher/streets_5pct_burn_in/last.pth"
