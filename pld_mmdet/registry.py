@@ -59,5 +59,7 @@ DATA_SAMPLERS = LazyRegistry("data sampler", root.DATA_SAMPLERS, _ENGINE)
 DATASETS = LazyRegistry("dataset", root.DATASETS, [*_ENGINE, *_TOYS, *FAMILIES])
 OPTIM_WRAPPERS = LazyRegistry("optim_wrapper", root.OPTIM_WRAPPERS, _ENGINE)
 OPTIM_WRAPPER_CONSTRUCTORS = LazyRegistry(
-    "optim wrapper constructor", root.OPTIM_WRAPPER_CONSTRUCTORS, FAMILIES
+    "optim wrapper constructor",
+    root.OPTIM_WRAPPER_CONSTRUCTORS,
+    [*_ENGINE, *FAMILIES],
 )

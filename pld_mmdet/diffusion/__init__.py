@@ -1,1 +1,18 @@
-"""Diffusion: few-step students of diffusion teachers. Importing registers it."""
+"""Diffusion and generative distillation. Importing this package registers them."""
+
+from pld_mmdet.diffusion.dmd2 import DMD2
+from pld_mmdet.diffusion.networks import ConvHead, DiffusersUNet, MLPHead, TimeMLP
+from pld_mmdet.diffusion.processes import EDMProcess, EpsProcess
+from pld_mmdet.diffusion.ring import EnergyDistance, GaussianRing
+
+__all__ = [
+    "DMD2",
+    "ConvHead",
+    "DiffusersUNet",
+    "EDMProcess",
+    "EnergyDistance",
+    "EpsProcess",
+    "GaussianRing",
+    "MLPHead",
+    "TimeMLP",
+]

@@ -1,0 +1,197 @@
+"""Noise levels, and what a network's raw output means: always a guess of the clean x0.
+
+A process has no weights, so one object serves teacher, critic and generator. Level 0 is
+the least noisy one, ``num_levels - 1`` is (nearly) pure noise.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from pld_mmdet.registry import MODELS
+
+
+class NoiseProcess(nn.Module):
+    """Interface; ``network(x, time, condition)`` is the raw network everywhere.
+
+    Attributes:
+        num_levels: T.
+    """
+
+    num_levels: int
+
+    def add_noise(self, x0: Tensor, level: Tensor, noise: Tensor) -> Tensor:
+        """x0 [N, ...] at levels [N] -> noised [N, ...]."""
+        raise NotImplementedError
+
+    def pure_noise(self, noise: Tensor) -> Tensor:
+        """Standard normal noise -> the generator's input at the last level."""
+        raise NotImplementedError
+
+    def noise_in(self, x: Tensor, x0: Tensor, level: Tensor) -> Tensor:
+        """The noise that ``add_noise`` would have made x from x0 with."""
+        raise NotImplementedError
+
+    def denoise(
+        self, network: nn.Module, x: Tensor, level: Tensor, condition: Tensor | None
+    ) -> Tensor:
+        """The network's x0 [N, ...] in float32."""
+        raise NotImplementedError
+
+    def network_inputs(self, x: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """What the raw network is fed: scaled x and time [N]."""
+        raise NotImplementedError
+
+    def matching_loss(
+        self,
+        network: nn.Module,
+        x0: Tensor,
+        level: Tensor,
+        noise: Tensor,
+        condition: Tensor | None,
+    ) -> Tensor:
+        """Denoising score matching, mean over all elements."""
+        raise NotImplementedError
+
+
+@MODELS.register_module()
+class EDMProcess(NoiseProcess):
+    """x = x0 + sigma * noise with EDM's preconditioning (Karras et al. 2022, table 1).
+
+    D(x) = c_skip x + c_out F(c_in x, ln(sigma) / 4); levels are
+    (s_min^(1/rho) + i / (T - 1) (s_max^(1/rho) - s_min^(1/rho)))^rho, ascending.
+
+    Args:
+        num_levels: T [1000, DMD2's code].
+        sigma_min, sigma_max, rho, sigma_data: Of EDM [0.002, 80, 7, 0.5].
+    """
+
+    def __init__(
+        self,
+        num_levels: int = 1000,
+        sigma_min: float = 0.002,
+        sigma_max: float = 80.0,
+        rho: float = 7.0,
+        sigma_data: float = 0.5,
+    ) -> None:
+        super().__init__()
+        low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
+        ramp = torch.linspace(0, 1, num_levels, dtype=torch.float64)
+        sigmas = (low + ramp * (high - low)) ** rho
+        self.register_buffer("sigmas", sigmas.float(), persistent=False)
+        self.num_levels, self.sigma_data = num_levels, sigma_data
+
+    def _sigma(self, level: Tensor, like: Tensor) -> Tensor:
+        return _spread(self.sigmas[level], like)
+
+    def add_noise(self, x0: Tensor, level: Tensor, noise: Tensor) -> Tensor:
+        """Returns x0 + sigma noise."""
+        return x0 + self._sigma(level, x0) * noise
+
+    def pure_noise(self, noise: Tensor) -> Tensor:
+        """sigma_max * noise."""
+        return noise * self.sigmas[-1]
+
+    def noise_in(self, x: Tensor, x0: Tensor, level: Tensor) -> Tensor:
+        """(x - x0) / sigma."""
+        return (x - x0) / self._sigma(level, x)
+
+    def network_inputs(self, x: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Scales x to unit variance; the time is ln(sigma) / 4."""
+        sigma = self._sigma(level, x)
+        scaled = x / (sigma**2 + self.sigma_data**2).sqrt()
+        return scaled, self.sigmas[level].log() / 4
+
+    def denoise(
+        self, network: nn.Module, x: Tensor, level: Tensor, condition: Tensor | None
+    ) -> Tensor:
+        """D(x)."""
+        raw = network(*self.network_inputs(x, level), condition)
+        sigma, data = self._sigma(level, x), self.sigma_data
+        total = sigma**2 + data**2
+        # Float32 also under autocast: c_skip x cancels against c_out F at high sigma.
+        return data**2 / total * x.float() + sigma * data / total.sqrt() * raw.float()
+
+    def matching_loss(
+        self,
+        network: nn.Module,
+        x0: Tensor,
+        level: Tensor,
+        noise: Tensor,
+        condition: Tensor | None,
+    ) -> Tensor:
+        """(1 / sigma^2 + 1 / sigma_data^2) (D - x0)^2."""
+        guess = self.denoise(
+            network, self.add_noise(x0, level, noise), level, condition
+        )
+        sigma = self._sigma(level, x0)
+        return ((sigma**-2 + self.sigma_data**-2) * (guess - x0) ** 2).mean()
+
+
+@MODELS.register_module()
+class EpsProcess(NoiseProcess):
+    """x = a x0 + s * noise, a^2 + s^2 = 1; the network predicts the noise (DDPM).
+
+    The levels are Stable Diffusion's (``scaled_linear``: betas whose square roots are
+    evenly spaced), as in diffusers' schedulers.
+
+    Args:
+        num_levels: T [1000].
+        beta_start, beta_end: Variances of the first and last step [0.00085, 0.012].
+    """
+
+    def __init__(
+        self,
+        num_levels: int = 1000,
+        beta_start: float = 0.00085,
+        beta_end: float = 0.012,
+    ) -> None:
+        super().__init__()
+        roots = torch.linspace(
+            beta_start**0.5, beta_end**0.5, num_levels, dtype=torch.float64
+        )
+        kept = torch.cumprod(1 - roots**2, 0)
+        self.register_buffer("a", kept.sqrt().float(), persistent=False)
+        self.register_buffer("s", (1 - kept).sqrt().float(), persistent=False)
+        self.num_levels = num_levels
+
+    def add_noise(self, x0: Tensor, level: Tensor, noise: Tensor) -> Tensor:
+        """Returns a x0 + s noise."""
+        return _spread(self.a[level], x0) * x0 + _spread(self.s[level], x0) * noise
+
+    def pure_noise(self, noise: Tensor) -> Tensor:
+        """The noise itself."""
+        return noise
+
+    def noise_in(self, x: Tensor, x0: Tensor, level: Tensor) -> Tensor:
+        """(x - a x0) / s."""
+        return (x - _spread(self.a[level], x) * x0) / _spread(self.s[level], x)
+
+    def network_inputs(self, x: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Leaves x as it is; the time is the level's number."""
+        return x, level
+
+    def denoise(
+        self, network: nn.Module, x: Tensor, level: Tensor, condition: Tensor | None
+    ) -> Tensor:
+        """(x - s eps) / a."""
+        raw = network(*self.network_inputs(x, level), condition).float()
+        # Near t = 999 a is 0.07: in bf16 the error would be larger than the image.
+        return (x.float() - _spread(self.s[level], x) * raw) / _spread(self.a[level], x)
+
+    def matching_loss(
+        self,
+        network: nn.Module,
+        x0: Tensor,
+        level: Tensor,
+        noise: Tensor,
+        condition: Tensor | None,
+    ) -> Tensor:
+        """(eps - noise)^2."""
+        x = self.add_noise(x0, level, noise)
+        raw = network(*self.network_inputs(x, level), condition)
+        return ((raw.float() - noise) ** 2).mean()
+
+
+def _spread(values: Tensor, like: Tensor) -> Tensor:
+    """[N] -> [N, 1, ...], to multiply ``like`` with."""
+    return values.reshape(-1, *[1] * (like.dim() - 1))

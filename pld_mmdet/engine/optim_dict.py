@@ -1,0 +1,70 @@
+"""Several optimizers in one run: one optimizer wrapper for each named part."""
+
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapperDict, build_optim_wrapper
+from torch import nn
+
+from pld_mmdet.errors import UserError
+from pld_mmdet.registry import OPTIM_WRAPPER_CONSTRUCTORS
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class PartsOptimConstructor:
+    """Builds an ``OptimWrapperDict`` with one member for each named submodule.
+
+    A config looks like this; ``type`` and other plain values hold for every member::
+
+        optim_wrapper = dict(
+            constructor='pld_mmdet.PartsOptimConstructor',
+            type='pld_mmdet.FiniteOptimWrapper',
+            generator=dict(optimizer=dict(type='AdamW', lr=2e-6)),
+            critic=dict(optimizer=dict(type='AdamW', lr=4e-6)))
+
+    A key is the dotted path of a submodule (``pool.0``). The model's ``train_step``
+    calls ``optim_wrapper['generator'].update_params(loss)``, once or several times or
+    not at all in an iteration. The states of all members are in the checkpoint.
+
+    Args:
+        optim_wrapper_cfg: The members' configs by path, and what they share.
+        paramwise_cfg: mmengine's options for every member.
+    """
+
+    def __init__(
+        self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None
+    ) -> None:
+        cfg = dict(optim_wrapper_cfg)
+        self.parts = {key: cfg.pop(key) for key in list(cfg) if _is_part(cfg[key])}
+        self.shared = cfg
+        self.paramwise_cfg = paramwise_cfg
+        if not self.parts:
+            raise UserError(
+                "optim_wrapper names no part of the model.",
+                "Give it entries like generator=dict(optimizer=dict(type='AdamW')).",
+            )
+
+    def __call__(self, model: nn.Module) -> OptimWrapperDict:
+        """One wrapper a part.
+
+        Raises:
+            UserError: A key is no submodule, or has nothing to learn.
+        """
+        model = model.module if is_model_wrapper(model) else model
+        members = {}
+        for path, part in self.parts.items():
+            try:
+                module = model.get_submodule(path)
+            except AttributeError:
+                children = ", ".join(name for name, _ in model.named_children())
+                raise UserError(
+                    f"optim_wrapper.{path}: {type(model).__name__} has no such part.",
+                    f"Its parts are: {children}.",
+                ) from None
+            cfg = {**self.shared, **part}
+            if self.paramwise_cfg is not None:
+                cfg.setdefault("paramwise_cfg", self.paramwise_cfg)
+            members[path] = build_optim_wrapper(module, cfg)
+        return OptimWrapperDict(**members)
+
+
+def _is_part(value: object) -> bool:
+    return isinstance(value, dict) and "optimizer" in value
