@@ -24,7 +24,7 @@ def require(name: str, extra: str) -> ModuleType:
         return import_module(name)
     except ModuleNotFoundError as error:
         # A module that is missing inside an installed library is another problem.
-        if error.name is None or error.name.partition(".")[0] != library:
+        if error.name != library:
             raise
         raise UserError(
             f"This config needs {library}, which is not installed.",

@@ -1,0 +1,71 @@
+"""The table of methods: status, gain and README from files."""
+
+import importlib.util
+import json
+
+import pytest
+
+from pld_mmdet.catalogue import ROOT, Entry, entries
+
+
+def tool(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"tools/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def record(folder, before, after, **more):
+    rows = [
+        {
+            "name": name,
+            "evaluate": {
+                "test": {
+                    "seeds": {
+                        str(seed): {"accuracy": value}
+                        for seed, value in enumerate(values)
+                    }
+                }
+            },
+        }
+        for name, values in (("plain", before), ("mine", after))
+    ]
+    folder = folder / "docs/results"
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"metric": "accuracy", "rows": rows, "seeds": [0, 1, 2], "commit": "a"}
+    (folder / "mine.json").write_text(json.dumps({**content, **more}))
+
+
+MINE = Entry("mine", "audio", "Mine", "2026", "A paper")
+
+
+def test_gain_is_paired_by_seed(tmp_path):
+    record(tmp_path, [0.5, 0.6, 0.7], [0.6, 0.7, 0.8])
+    mean, spread = MINE.gain(tmp_path)
+    assert mean == pytest.approx(0.1)
+    assert spread == pytest.approx(0.0, abs=1e-9)
+
+
+def test_lower_is_better_turns_the_sign(tmp_path):
+    record(tmp_path, [3.0, 3.0, 3.0], [2.0, 2.5, 3.0], lower_is_better=True)
+    mean, spread = MINE.gain(tmp_path)
+    assert mean == pytest.approx(0.5)
+    assert spread == pytest.approx(0.5)
+
+
+def test_what_is_missing_is_said(tmp_path):
+    record(tmp_path, [0.5], [0.6], seeds=[0], dirty=True)
+    lacks = MINE.missing(tmp_path)
+    assert "no method pld_mmdet/audio/mine.py" in lacks
+    assert "docs/results/mine.json has fewer than three seeds" in lacks
+    assert "docs/results/mine.json does not come from one clean commit" in lacks
+
+
+def test_no_record_no_gain(tmp_path):
+    assert MINE.gain(tmp_path) is None
+
+
+def test_readme_table_is_the_tools_table():
+    """The README claims what the files say, not more."""
+    made = tool("list_methods").markdown(entries())
+    assert made in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,0 +1,87 @@
+"""CONTRIBUTING's four steps, tried on a method that is not in the list."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from pld_mmdet.catalogue import ROOT
+from pld_mmdet.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def new_method():
+    path = ROOT / "tools/new_method.py"
+    spec = importlib.util.spec_from_file_location("new_method", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """The repository without its runs, data and history."""
+    left_out = shutil.ignore_patterns(
+        ".git", ".venv", "work_dirs", "data", "__pycache__"
+    )
+    return shutil.copytree(ROOT, tmp_path / "pld", ignore=left_out)
+
+
+def run(copy, *command):
+    environment = {**os.environ, "PYTHONPATH": str(copy)}
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=copy,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_new_method_is_green_and_trains(new_method, copy):
+    files = new_method.write("classification", "my_kd", "My KD", "2026", copy)
+    names = [str(path.relative_to(copy)) for path in files]
+    assert "pld_mmdet/classification/my_kd.py" in names
+    assert "pld_mmdet/methods.csv" in names
+    run(copy, "-m", "ruff", "check", *files[:5], files[6])
+    run(copy, "-m", "ruff", "format", "--check", *files[:5], files[6])
+    test = "tests/classification/test_my_kd.py"
+    output = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", test)
+    assert "3 passed" in output
+    listed = run(
+        copy, "tools/list_methods.py", "--family", "classification", "--missing"
+    )
+    assert "my_kd: no result docs/results/my_kd.json" in listed
+    assert listed.count("my_kd: ") == 1
+    walk = ["train_cfg.max_iters=2", "train_cfg.val_interval=2"]
+    config = "configs/my_kd/toy.py"
+    run(
+        copy, "tools/train.py", config, "--work-dir", copy / "w", "--cfg-options", *walk
+    )
+    assert (copy / "w/iter_2.pth").is_file()
+
+
+@pytest.mark.parametrize(
+    ("family", "stem", "match"),
+    [
+        ("nowhere", "x", "no family"),
+        ("detection", "x", "no family"),
+        ("audio", "Not-A-Stem", "is no stem"),
+        ("audio", "taid", "belongs to language"),
+        ("audio", "unknown_one", "not in the catalogue"),
+    ],
+)
+def test_names_that_do_not_fit(new_method, tmp_path, family, stem, match):
+    with pytest.raises(UserError, match=match):
+        new_method.write(family, stem, "", "", tmp_path)
+
+
+def test_nothing_is_overwritten(new_method, copy):
+    new_method.write("audio", "my_kd", "My KD", "2026", copy)
+    with pytest.raises(UserError, match="exists already"):
+        new_method.write("audio", "my_kd", "My KD", "2026", copy)

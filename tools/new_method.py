@@ -1,0 +1,301 @@
+#!/usr/bin/env python
+"""Write the files of a new method, green in lint and in tests, ready to be filled in.
+
+It makes pld_mmdet/FAMILY/STEM.py (a student that learns from the answers of a teacher,
+the smallest member of this project), configs/STEM/toy.py, plain.py and paper.py,
+tests/FAMILY/test_STEM.py, a section in docs/FAMILY.md, the import in the family's
+package, and a line in pld_mmdet/methods.csv if there is none.
+
+Example:
+    python tools/new_method.py classification ferkd
+    python tools/new_method.py language my_kd --title "My KD" --year 2026
+"""
+
+import argparse
+import csv
+import keyword
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from pld_mmdet.catalogue import entries  # noqa: E402
+from pld_mmdet.errors import UserError  # noqa: E402
+
+METHOD = '''"""{title} ({year})."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pld_mmdet.distill.divergences import kl
+from pld_mmdet.distill.teachers import Frozen
+from pld_mmdet.engine.method import Method
+from pld_mmdet.registry import MODELS
+
+
+@MODELS.register_module()
+class {name}(Method):
+    """{title}.
+
+    loss = CE(student, labels) + alpha KL(teacher || student)
+
+    Deviations from the authors' code: TODO(name them, or say none).
+
+    Args:
+        student: Config of a network, N x ... -> N x C logits.
+        teacher: Config of the frozen network.
+        alpha: Weight of the divergence (source: TODO).
+        temperature: Of the divergence (source: TODO).
+    """
+
+    def __init__(
+        self,
+        student: dict,
+        teacher: dict,
+        alpha: float = 1.0,
+        temperature: float = 4.0,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.student = MODELS.build(student)
+        self.teacher = Frozen(MODELS.build(teacher))
+        self.alpha, self.temperature = alpha, temperature
+
+    def loss(self, inputs: Tensor, targets: Tensor, **_) -> dict[str, Tensor]:
+        """Named losses of a batch: N x ..., N labels."""
+        student = self.student(inputs)
+        with torch.no_grad():
+            teacher = self.teacher(inputs)
+        return {{
+            "loss_ce": F.cross_entropy(student, targets),
+            "loss_kl": self.alpha * kl(teacher, student, self.temperature),
+        }}
+
+    def predict(self, inputs: Tensor, targets: Tensor, **_) -> list[dict]:
+        """The student's logits N x C beside the labels."""
+        return [{{"logits": self.student(inputs), "targets": targets}}]
+'''
+
+PLAIN = """# The baseline of {title}: the same student and length, cross-entropy only.
+_base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/digits.py"]
+
+student = dict(type="pld_mmdet.SmallConvNet", widths=(8, 16))
+model = dict(type="pld_mmdet.Classifier", network=student)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=300, val_interval=300)
+optim_wrapper = dict(
+    type="pld_mmdet.FiniteOptimWrapper", optimizer=dict(type="Adam", lr=3e-3)
+)
+"""
+
+TOY = """# {title} on scikit-learn's digits.
+_base_ = "./plain.py"
+
+model = dict(
+    _delete_=True,
+    type="pld_mmdet.{name}",
+    student=_base_.student,
+    teacher=dict(type="pld_mmdet.SmallConvNet", widths=(16, 32)),
+)
+walk = ["train_cfg.max_iters=2", "train_dataloader.batch_size=8"]
+experiment = dict(
+    name="{stem}",
+    metric="accuracy",
+    reported="student of the last iteration",
+    rows=[
+        dict(
+            name="plain",
+            title="Cross-entropy only",
+            config="configs/{stem}/plain.py",
+            seconds=15,
+        ),
+        dict(
+            name="{stem}",
+            title="{title}",
+            config="configs/{stem}/toy.py",
+            seconds=20,
+        ),
+    ],
+)
+"""
+
+PAPER = """# {title}, the published setting.
+# TODO: data, networks, length, optimizer, each with its source; the toy's until then.
+_base_ = "./toy.py"
+"""
+
+TEST = '''"""{title}: worked numbers, gradient stops."""
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+
+from pld_mmdet.catalogue import ROOT
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return MODELS.build(Config.fromfile(ROOT / "configs/{stem}/toy.py").model)
+
+
+def batch():
+    return {{"inputs": torch.rand(4, 1, 8, 8), "targets": torch.arange(4)}}
+
+
+def test_equal_networks_have_no_divergence(model):
+    model.teacher.network = model.student.eval()
+    assert model.loss(**batch())["loss_kl"].item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_teacher_gets_no_gradient(model):
+    sum(model.loss(**batch()).values()).backward()
+    assert all(p.grad is None for p in model.teacher.parameters())
+    assert all(p.grad is not None for p in model.student.parameters())
+
+
+def test_the_published_setting_builds_and_steps():
+    cfg = Config.fromfile(ROOT / "configs/{stem}/paper.py")
+    losses = MODELS.build(cfg.model).loss(**batch())
+    assert all(torch.isfinite(loss) for loss in losses.values())
+'''
+
+DOCS = """
+## {stem}: {title}
+
+What it is, when to use it, the equation: TODO.
+
+    python tools/train.py configs/{stem}/toy.py
+    python tools/reproduce.py configs/{stem}/toy.py --result docs/results/{stem}.json
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("family", help="a folder of pld_mmdet, e.g. classification")
+    parser.add_argument("stem", help="name of the files, lower_snake_case")
+    parser.add_argument("--title", help="name in the paper [of the catalogue]")
+    parser.add_argument("--year", help="of the paper [of the catalogue]")
+    parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def write(family: str, stem: str, title: str, year: str, root: Path) -> list[Path]:
+    """Make the files of a method.
+
+    Returns:
+        What was written or changed.
+
+    Raises:
+        UserError: A name that does not fit, or files that are already there.
+    """
+    known = {entry.stem: entry for entry in entries()}
+    families = sorted({entry.family for entry in known.values()} - {"detection"})
+    if family not in families:
+        raise UserError(
+            f"There is no family {family!r} for this frame.",
+            f"Choose one of {', '.join(families)}; detectors start from "
+            "pld_mmdet/detection/mean_teacher.py.",
+        )
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", stem) or keyword.iskeyword(stem):
+        raise UserError(
+            f"{stem!r} is no stem.", "Use lower_snake_case, e.g. ps_kd for PS-KD."
+        )
+    if stem in known and known[stem].family != family:
+        raise UserError(
+            f"{stem} belongs to {known[stem].family}.",
+            f"python tools/new_method.py {known[stem].family} {stem}",
+        )
+    words = {
+        "stem": stem,
+        "title": title or (known[stem].title if stem in known else stem),
+        "year": year or (known[stem].year if stem in known else ""),
+        "name": "".join(part.capitalize() for part in stem.split("_")),
+    }
+    if not words["year"]:
+        raise UserError(f"{stem} is not in the catalogue.", "Add --title and --year.")
+    texts = {
+        f"pld_mmdet/{family}/{stem}.py": METHOD,
+        f"configs/{stem}/plain.py": PLAIN,
+        f"configs/{stem}/toy.py": TOY,
+        f"configs/{stem}/paper.py": PAPER,
+        f"tests/{family}/test_{stem}.py": TEST,
+    }
+    there = [path for path in texts if (root / path).exists()]
+    if there:
+        raise UserError(
+            f"{', '.join(there)} exists already.", "Choose another stem, or move it."
+        )
+    for path, text in texts.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text.format(**words), encoding="utf-8")
+    (root / f"tests/{family}/__init__.py").touch()
+    docs = root / f"docs/{family}.md"
+    if not docs.exists():
+        docs.write_text(f"# {family.replace('_', ' ').capitalize()}\n", "utf-8")
+    with open(docs, "a", encoding="utf-8") as file:
+        file.write(DOCS.format(**words))
+    package = root / f"pld_mmdet/{family}/__init__.py"
+    _add_import(package, family, words)
+    changed = [root / path for path in texts] + [docs, package]
+    if stem not in known:
+        table = root / "pld_mmdet/methods.csv"
+        with open(table, "a", encoding="utf-8", newline="") as file:
+            line = [stem, family, words["title"], words["year"], words["title"]]
+            csv.writer(file, lineterminator="\n").writerow(line + [""] * 5)
+        changed.append(table)
+    _tidy(changed)
+    return changed
+
+
+def _add_import(package: Path, family: str, words: dict) -> None:
+    """Name the class in the family's package; ruff puts it into its place."""
+    text, name = package.read_text(encoding="utf-8"), words["name"]
+    line = f"from pld_mmdet.{family}.{words['stem']} import {name}\n"
+    if "__all__ = [" in text:
+        text = text.replace("__all__ = [", f'{line}\n__all__ = ["{name}", ', 1)
+    else:
+        text += f'\n{line}\n__all__ = ["{name}"]\n'
+    package.write_text(text, encoding="utf-8")
+
+
+def _tidy(paths: list[Path]) -> None:
+    """Sort imports and format, so that the linters are content from the start."""
+    ruff = [sys.executable, "-m", "ruff"]
+    files = [str(path) for path in paths if path.suffix == ".py"]
+    for command in (["check", "--fix", "--quiet"], ["format", "--quiet"]):
+        done = subprocess.run([*ruff, *command, *files], capture_output=True, text=True)
+        if done.returncode:
+            raise UserError(
+                f"ruff is not content: {(done.stdout + done.stderr).strip()}",
+                "Without ruff: pip install 'pld-mmdet[dev]'. Else do what it says.",
+            )
+
+
+def main() -> None:
+    """Write and say what to do next."""
+    args = parse_args()
+    stem = args.stem
+    for path in write(args.family, stem, args.title or "", args.year or "", args.root):
+        print(path.relative_to(args.root))
+    print(
+        f"\nNow: the method, its paper's numbers in the test, then\n"
+        f"  bash tools/test.sh -k {stem}\n"
+        f"  python tools/reproduce.py configs/{stem}/toy.py --seeds 0 1 2 "
+        f"--result docs/results/{stem}.json"
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error.what}\nfix:   {error.fix}", file=sys.stderr)
+        sys.exit(2)
