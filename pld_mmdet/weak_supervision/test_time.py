@@ -1,0 +1,112 @@
+"""Test-time adaptation: a source network learns from the stream that scores it."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from pld_mmdet.engine.method import Method
+from pld_mmdet.registry import MODELS
+
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def use_batch_statistics(network: nn.Module) -> nn.Module:
+    """Let every batch norm use the statistics of the batch at hand, in every mode.
+
+    The running buffers are taken away, so that nothing is left that an evaluation mode
+    could fall back on (TENT and CoTTA both do this to the source network).
+
+    Args:
+        network: Changed in place.
+
+    Returns:
+        The same network.
+    """
+    for layer in network.modules():
+        if isinstance(layer, _BatchNorm):
+            layer.track_running_stats = False
+            for name in _STATISTICS:
+                setattr(layer, name, None)
+    return network
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Entropy of the softmax of N x C logits in nats, [N]."""
+    log_p = logits.log_softmax(-1)
+    return -(log_p.exp() * log_p).sum(-1)
+
+
+class TestTimeMethod(Method):
+    """What test-time methods share: one call learns from a batch and answers it.
+
+    A training step returns its ``predictions`` beside the log values; they come from
+    the forward passes that the loss needed, before the update, as in the papers. Run
+    it with :class:`pld_mmdet.engine.loops.OnlineLoop` without ``score_dataloader``.
+
+    ``loss`` leaves N x C logits in ``answer``; ``after_step`` follows the optimizer. A
+    checkpoint of the plain source network (bare names, or ``network.*`` as of
+    ``Classifier``) fills every network that ``copies_of_source`` names; its running
+    batch-norm statistics are not used.
+    """
+
+    __test__ = False  # not a test case, whatever pytest thinks of the name
+    copies_of_source: Sequence[str] = ("network.",)
+
+    def __init__(self, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.answer: Tensor | None = None
+        self._register_load_state_dict_pre_hook(self._from_source)
+
+    def train_step(self, data: dict, optim_wrapper) -> dict:
+        """Learn from a batch; its predictions are in the result."""
+        values = super().train_step(data, optim_wrapper)
+        self.after_step()
+        predictions = [{"logits": self.answer, "targets": data["targets"]}]
+        self.answer = None
+        return {**values, "predictions": predictions}
+
+    def after_step(self) -> None:
+        """What follows the optimizer's step; nothing by default."""
+
+    def _from_source(self, state: dict, prefix: str, *_) -> None:
+        for key in [k for k in state if k.rpartition(".")[2] in _STATISTICS]:
+            del state[key]
+        for key in [k for k in state if k.startswith(prefix)]:
+            name = key[len(prefix) :]
+            if any(
+                name.startswith(c) for c in self.copies_of_source if c != "network."
+            ):
+                return  # a checkpoint of this method itself
+            value = state.pop(key)
+            for copy_ in self.copies_of_source:
+                state[prefix + copy_ + name.removeprefix("network.")] = value
+
+
+@MODELS.register_module()
+class Tent(TestTimeMethod):
+    """Entropy minimisation over batch-norm scales and shifts (Tent, Wang et al. 2021).
+
+    The simplest rival of CoTTA: one network, ``loss = mean entropy``. With a learning
+    rate of 0 it is what is called BN adapt: batch statistics and nothing else.
+
+    Args:
+        network: Config of a network with batch norm, N x ... -> N x C logits.
+    """
+
+    def __init__(self, network: dict, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.network = use_batch_statistics(MODELS.build(network)).requires_grad_(False)
+        for layer in self.network.modules():
+            if isinstance(layer, _BatchNorm):
+                layer.requires_grad_(True)
+
+    def loss(self, inputs: Tensor, **_) -> dict[str, Tensor]:
+        """Mean entropy of a batch, N x C x H x W."""
+        logits = self.network(inputs)
+        self.answer = logits.detach()
+        return {"loss_entropy": entropy(logits).mean()}
+
+    def predict(self, inputs: Tensor, targets: Tensor, **_) -> list[dict]:
+        """Logits of a batch without learning from it."""
+        return [{"logits": self.network(inputs), "targets": targets}]
