@@ -3,5 +3,6 @@
 from pld_mmdet.classification.bd_kd import BDKD
 from pld_mmdet.classification.cifar import CIFAR
 from pld_mmdet.classification.cifar_resnet import CIFARResNet
+from pld_mmdet.classification.ps_kd import PSKD, PastSelfHook
 
-__all__ = ["BDKD", "CIFAR", "CIFARResNet"]
+__all__ = ["BDKD", "CIFAR", "PSKD", "CIFARResNet", "PastSelfHook"]

@@ -1,0 +1,3 @@
+# The past self with the last epoch's weight all the time: not progressive.
+_base_ = "./toy.py"
+model = dict(schedule="constant")

@@ -1,0 +1,19 @@
+# PS-KD on CIFAR-100 with PreAct ResNet-18, the released settings (300 epochs, SGD with
+# Nesterov momentum, rate 0.1 divided by 10 at 150 and 225, batches of 128 in all).
+_base_ = "../bd_kd/paper.py"
+
+model = dict(
+    _delete_=True,
+    type="pld_mmdet.PSKD",
+    network=dict(type="pld_mmdet.CIFARResNet", num_classes=100),
+    num_samples=50000,
+    num_classes=100,
+    alpha_T=0.8,
+)
+train_dataloader = dict(batch_size=128)
+train_cfg = dict(max_epochs=300)
+optim_wrapper = dict(
+    optimizer=dict(type="SGD", lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
+)
+param_scheduler = dict(milestones=[150, 225])
+custom_hooks = [*_base_.custom_hooks, dict(type="pld_mmdet.PastSelfHook")]

@@ -1,0 +1,61 @@
+# PS-KD on scikit-learn's digits with 20 % wrong labels. What its rows share stands in
+# plain.py; which labels are wrong follows the seed, in every row alike.
+_base_ = "./plain.py"
+
+model = dict(
+    _delete_=True,
+    type="pld_mmdet.PSKD",
+    network=_base_.network,
+    num_samples=400,
+    num_classes=10,
+    alpha_T=0.8,
+)
+custom_hooks = [*_base_.custom_hooks, dict(type="pld_mmdet.PastSelfHook")]
+
+wrong_labels = ["train_dataloader.dataset.noise_seed={seed}"]
+experiment = dict(
+    name="ps_kd",
+    metric="accuracy",
+    columns={
+        "accuracy": ("test", "accuracy"),
+        "ECE": ("test", "ece"),
+        "100 x NLL": ("test", "nll"),
+    },
+    reported="network of the last iteration",
+    rows=[
+        dict(
+            name="plain",
+            title="Cross-entropy only",
+            config="configs/ps_kd/plain.py",
+            options=wrong_labels,
+            seconds=20,
+        ),
+        dict(
+            name="label_smoothing",
+            title="Label smoothing",
+            config="configs/ps_kd/label_smoothing.py",
+            options=wrong_labels,
+            seconds=20,
+        ),
+        dict(
+            name="ps_kd",
+            title="PS-KD",
+            config="configs/ps_kd/toy.py",
+            options=wrong_labels,
+            seconds=20,
+        ),
+        dict(
+            name="constant",
+            title="PS-KD, alpha 0.8 from the second epoch on",
+            config="configs/ps_kd/constant.py",
+            options=wrong_labels,
+            seconds=20,
+        ),
+    ],
+)
+# Two epochs of two iterations, so that the past self is used.
+walk = [
+    "train_cfg.max_iters=4",
+    "train_dataloader.batch_size=10",
+    "train_dataloader.dataset.labelled=2",
+]

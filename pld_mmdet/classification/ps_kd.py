@@ -1,0 +1,137 @@
+"""PS-KD: the network of the epoch before teaches the network of this one."""
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from torch import Tensor
+from torch.nn import functional as F
+
+from pld_mmdet.classification.sample_bank import SampleBank
+from pld_mmdet.engine.hooks.teacher_ema import len_epoch
+from pld_mmdet.engine.method import Method
+from pld_mmdet.errors import UserError
+from pld_mmdet.registry import HOOKS, MODELS
+
+
+@MODELS.register_module()
+class PSKD(Method):
+    r"""Progressive self-knowledge distillation (Kim et al., ICCV 2021).
+
+    In epoch e of E, for image i with label y and past prediction P_i::
+
+        alpha_e = alpha_T (e + 1) / E
+        t = (1 - alpha_e) onehot(y) + alpha_e P_i          (P_i = onehot(y) in epoch 0)
+        L = CE(t, softmax(z)),   then   P_i <- softmax(z)
+
+    z is this step's output in training mode, before the optimizer's step. There is no
+    teacher network: P is a bank of N x C numbers in the checkpoint, so that a resumed
+    run has the targets that it would have had.
+
+    Needs ``PastSelfHook``, which tells the epoch, and the data set's ``index`` in each
+    sample. Deviations from the released code (lgcnsai/PS-KD-Pytorch, commit 9aa0828):
+    the last checkpoint is reported, not the best one on test images. An image that was
+    not seen in epoch 0 has its label for P.
+
+    Args:
+        network: Config of a network, N x ... -> N x C logits.
+        num_samples: Images of the training set.
+        num_classes: C.
+        alpha_T: alpha of the last epoch [0.8, paper's CIFAR-100; ImageNet: 0.3,
+            unconfirmed]. 0 is plain cross-entropy.
+        schedule: ``linear``, or ``constant``: alpha_T in every epoch (an ablation).
+
+    Raises:
+        UserError: ``alpha_T`` or ``schedule`` is out of range.
+    """
+
+    def __init__(
+        self,
+        network: dict,
+        num_samples: int,
+        num_classes: int,
+        alpha_T: float = 0.8,
+        schedule: str = "linear",
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        if not 0 <= alpha_T <= 1 or schedule not in ("linear", "constant"):
+            raise UserError(
+                f"PSKD: alpha_T={alpha_T}, schedule={schedule!r}.",
+                "alpha_T lies in [0, 1], schedule is 'linear' or 'constant'.",
+            )
+        self.network = MODELS.build(network)
+        self.bank = SampleBank(num_samples, num_classes)
+        # DDP would send the whole bank around at every step.
+        self._ddp_params_and_buffers_to_ignore = ["bank.rows"]
+        self.alpha_T, self.schedule = alpha_T, schedule
+        self.epoch: int | None = None
+        self.alpha = 0.0
+
+    def set_epoch(self, epoch: int, epochs: int) -> None:
+        """Begin an epoch.
+
+        Args:
+            epoch: e, from 0.
+            epochs: E.
+        """
+        self.epoch = epoch
+        rise = min(1.0, (epoch + 1) / epochs) if self.schedule == "linear" else 1.0
+        self.alpha = self.alpha_T * rise
+
+    def loss(
+        self, inputs: Tensor, targets: Tensor, index: Tensor, **_
+    ) -> dict[str, Tensor]:
+        """Cross-entropy with softened labels; remembers this step's predictions.
+
+        Args:
+            inputs: N x ...
+            targets: N labels.
+            index: N numbers of the images in the training set.
+        """
+        log_p = self.network(inputs).float().log_softmax(1)
+        soft = self.soft_targets(targets, index)
+        self.bank.write(index, log_p.exp())
+        return {"loss": -(soft * log_p).sum(1).mean()}
+
+    def soft_targets(self, targets: Tensor, index: Tensor) -> Tensor:
+        """Targets [N, C] of labels [N] and the past predictions of images [N]."""
+        if self.epoch is None:
+            raise UserError(
+                "PSKD does not know which epoch it is.",
+                "Add dict(type='pld_mmdet.PastSelfHook') to custom_hooks.",
+            )
+        if int(index.max()) >= len(self.bank.rows):
+            raise UserError(
+                f"PSKD: image number {int(index.max())}, but num_samples="
+                f"{len(self.bank.rows)}.",
+                "Set model.num_samples to the length of the training set.",
+            )
+        one_hot = F.one_hot(targets, self.bank.rows.shape[1]).float()
+        if self.epoch == 0:
+            return one_hot  # (1 - alpha) onehot + alpha onehot
+        past = self.bank.read(index)
+        past = past.where(past.sum(1, keepdim=True) > 0, one_hot)
+        return one_hot.lerp(past, self.alpha)
+
+    def predict(self, inputs: Tensor, targets: Tensor, **_) -> list[dict]:
+        """Logits [N, C] beside the labels."""
+        return [{"logits": self.network(inputs), "targets": targets}]
+
+    def outputs(self, inputs: Tensor, **_) -> Tensor:
+        """Logits [N, C]."""
+        return self.network(inputs)
+
+
+@HOOKS.register_module()
+class PastSelfHook(Hook):
+    """Tells the model the epoch e and their number E, in any loop.
+
+    Under a loop that counts iterations an epoch is as many of them as one pass over the
+    data set takes. Calls ``model.set_epoch(e, E)``.
+    """
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        """Tell the epoch; derived from the iteration, so resuming needs no state."""
+        model = runner.model
+        model = model.module if is_model_wrapper(model) else model
+        length = len_epoch(runner)
+        model.set_epoch(runner.iter // length, max(1, runner.max_iters // length))
