@@ -42,8 +42,8 @@ val_evaluator = dict(
 )
 test_evaluator = val_evaluator
 
-train_cfg = dict(max_iters=200, val_interval=200)
+train_cfg = dict(max_iters=150, val_interval=150)
 optim_wrapper = dict(optimizer=dict(lr=2e-4))
 param_scheduler = [
-    dict(type="MultiStepLR", by_epoch=False, milestones=[160], gamma=0.1)
+    dict(type="MultiStepLR", by_epoch=False, milestones=[120], gamma=0.1)
 ]

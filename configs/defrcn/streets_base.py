@@ -1,5 +1,5 @@
 # DeFRCN's decoupling on the small detector: base training on FoggyStreets' clear scenes
-# with 6 of the 8 classes. Recipe of the source detector, about half as long.
+# with 6 of the 8 classes. Recipe of the source detector, shorter.
 _base_ = "../source/foggy_streets.py"
 
 how_to_get = dict(
@@ -38,15 +38,15 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=_base_.data_root + stem + "_test_base.json")
 test_evaluator = val_evaluator
-train_cfg = dict(max_iters=800, val_interval=800)
+train_cfg = dict(max_iters=600, val_interval=600)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(
         type="CosineAnnealingLR",
         by_epoch=False,
         begin=100,
-        end=800,
-        T_max=700,
+        end=600,
+        T_max=500,
         eta_min=0,
     ),
 ]
