@@ -1,5 +1,6 @@
 """Diffusion and generative distillation. Importing this package registers them."""
 
+from pld_mmdet.diffusion.curve import MetricCurveHook
 from pld_mmdet.diffusion.dmd2 import DMD2
 from pld_mmdet.diffusion.networks import ConvHead, DiffusersUNet, MLPHead, TimeMLP
 from pld_mmdet.diffusion.processes import EDMProcess, EpsProcess
@@ -14,5 +15,6 @@ __all__ = [
     "EpsProcess",
     "GaussianRing",
     "MLPHead",
+    "MetricCurveHook",
     "TimeMLP",
 ]

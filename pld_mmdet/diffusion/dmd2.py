@@ -59,9 +59,10 @@ class DMD2(Method):
     """Teacher, fake score network with discriminator head, generator.
 
     The optimizer wrapper needs the parts ``generator`` and ``critic``
-    (``pld_mmdet.PartsOptimConstructor``). With ``StagedLoop`` a stage of the name
-    ``teacher`` trains a denoiser by score matching first; in the first iteration of
-    every other stage (or run) the networks start as copies of the teacher.
+    (``pld_mmdet.PartsOptimConstructor``). Without weights of its own the teacher comes
+    from ``StagedLoop``: a stage of the name ``teacher`` trains the generator as a
+    denoiser, and the next one starts with copies of it. ``model_wrapper_cfg =
+    dict(type='PartsParallel')`` for several processes.
 
     Batches hold real samples ``inputs`` and, with classes, ``targets``.
 
@@ -129,13 +130,19 @@ class DMD2(Method):
         self.lowest, self.highest = (round(part * levels) for part in level_range)
         self.guidance = guidance
         self.predict_on, self.teacher_steps = predict_on, teacher_steps
-        self.stage = "distill"
+        self.stage, self._taught = "distill", self.own_teacher
         # In the checkpoint: a resumed run keeps the rhythm of the turns.
         self.register_buffer("iteration", torch.zeros((), dtype=torch.long))
 
     def enter_stage(self, name: str) -> None:
         """Told by ``StagedLoop``: ``teacher``, or any other name for DMD2 itself."""
         self.stage = name
+
+    def start_stage(self, name: str, loader: object, folder: object) -> None:
+        """The denoiser of the stage before becomes the teacher."""
+        if name != "teacher" and not self.own_teacher:
+            self.real.network.load_state_dict(self.generator.state_dict())
+            self._taught = True
 
     def loss(self, inputs: Tensor, targets: Tensor | None = None, **_) -> dict:
         """Score matching of the future teacher (stage ``teacher``)."""
@@ -265,11 +272,15 @@ class DMD2(Method):
         return self._denoise(network, x, steps[-1], condition)
 
     def _start(self) -> None:
-        """All networks become copies of the teacher."""
-        network = self.real.network if self.own_teacher else self.generator
-        weights = network.state_dict()
-        for copy in (self.generator, self.critic.network, self.real.network):
-            copy.load_state_dict(weights)
+        """Generator and fake score network become copies of the teacher."""
+        if not self._taught:
+            raise UserError(
+                "DMD2 has no teacher: model.teacher is None, and no stage trained one.",
+                "Set model.teacher, or train with StagedLoop and a stage `teacher`.",
+            )
+        weights = self.real.network.state_dict()
+        for network in (self.generator, self.critic.network):
+            network.load_state_dict(weights)
 
     def _matching(
         self, network: nn.Module, x0: Tensor, condition: Tensor | None

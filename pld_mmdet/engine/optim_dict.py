@@ -1,8 +1,10 @@
 """Several optimizers in one run: one optimizer wrapper for each named part."""
 
+from mmengine.dist import all_reduce, broadcast, get_world_size
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict, build_optim_wrapper
-from torch import nn
+from mmengine.registry import MODEL_WRAPPERS
+from torch import Tensor, nn
 
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import OPTIM_WRAPPER_CONSTRUCTORS
@@ -64,6 +66,52 @@ class PartsOptimConstructor:
                 cfg.setdefault("paramwise_cfg", self.paramwise_cfg)
             members[path] = build_optim_wrapper(module, cfg)
         return OptimWrapperDict(**members)
+
+
+@MODEL_WRAPPERS.register_module()
+class PartsParallel(nn.Module):
+    """Several processes for models with a ``train_step`` of their own.
+
+    mmengine's DDP wrapper runs one loss and one backward of the whole model, and its
+    variant for several networks wraps each child, whose attributes are then out of
+    reach. Here the model stays as it is: weights and buffers start as those of process
+    0, and each parameter's gradient is averaged as soon as it is complete. All
+    processes must therefore take the same turns. Set
+    ``model_wrapper_cfg = dict(type='PartsParallel')``.
+
+    Args:
+        module: The model.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        for tensor in (*module.parameters(), *module.buffers()):
+            broadcast(tensor.data)
+        if get_world_size() > 1:
+            for parameter in module.parameters():
+                if parameter.requires_grad:
+                    parameter.register_post_accumulate_grad_hook(_average_gradient)
+
+    def forward(self, *args, **kwargs):
+        """The model's."""
+        return self.module(*args, **kwargs)
+
+    def train_step(self, data: dict, optim_wrapper) -> dict[str, Tensor]:
+        """The model's."""
+        return self.module.train_step(data, optim_wrapper)
+
+    def val_step(self, data: dict) -> list:
+        """The model's."""
+        return self.module.val_step(data)
+
+    def test_step(self, data: dict) -> list:
+        """The model's."""
+        return self.module.test_step(data)
+
+
+def _average_gradient(parameter: Tensor) -> None:
+    all_reduce(parameter.grad, op="mean")
 
 
 def _is_part(value: object) -> bool:

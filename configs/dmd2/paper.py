@@ -1,0 +1,73 @@
+# DMD2 on ImageNet 64 x 64, class-conditional, one step: the official code's settings
+# (EDM teacher, 200 000 critic steps with the GAN from the start, 7 GPUs x 40 images).
+_base_ = ["../_base_/toy_runtime.py"]
+
+data_root = "data/imagenet/train"
+teacher = "data/teachers/edm_imagenet64"
+how_to_get = dict(
+    data="ImageNet (ILSVRC 2012, image-net.org, needs an account), train images "
+    "in one folder a class, as data/imagenet/train/<class>/<image>.JPEG.",
+    teacher="An EDM denoiser of ImageNet 64 x 64 in diffusers' format (config.json "
+    "and safetensors of a UNet2DModel) in data/teachers/edm_imagenet64.",
+)
+
+# The ADM architecture of EDM's ImageNet teacher, in diffusers' words.
+unet = dict(
+    type="pld_mmdet.DiffusersUNet",
+    sample_size=64,
+    in_channels=3,
+    out_channels=3,
+    layers_per_block=3,
+    block_out_channels=(192, 384, 576, 768),
+    down_block_types=("DownBlock2D",) + ("AttnDownBlock2D",) * 3,
+    up_block_types=("AttnUpBlock2D",) * 3 + ("UpBlock2D",),
+    attention_head_dim=64,
+    resnet_time_scale_shift="scale_shift",
+    num_class_embeds=1000,
+)
+model = dict(
+    type="pld_mmdet.DMD2",
+    process=dict(type="pld_mmdet.EDMProcess"),
+    denoiser=unet,
+    teacher=dict(type="pld_mmdet.DiffusersUNet", pretrained=teacher),
+    head=dict(type="pld_mmdet.ConvHead", channels=768, size=8),
+    bottleneck="unet.mid_block",
+    num_classes=1000,
+    generator_interval=5,
+    denoising_steps=(999,),
+    gan_weight=3e-3,
+    critic_gan_weight=1e-2,
+    level_range=(0.02, 0.98),
+)
+
+train_dataloader = dict(
+    batch_size=40,
+    num_workers=8,
+    persistent_workers=True,
+    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
+    collate_fn=dict(type="default_collate"),
+    dataset=dict(
+        type="pld_mmdet.SeededDataset",
+        dataset=dict(
+            type="pld_mmdet.LabelledImages",
+            data_root=data_root,
+            size=64,
+            flip=True,
+            mean=0.5,  # the teacher's pixels lie in [-1, 1]
+            std=0.5,
+        ),
+    ),
+)
+optimizer = dict(type="AdamW", lr=2e-6, betas=(0.9, 0.999), weight_decay=0.01)
+optim_wrapper = dict(
+    constructor="pld_mmdet.PartsOptimConstructor",
+    type="pld_mmdet.FiniteOptimWrapper",
+    generator=dict(optimizer=optimizer, clip_grad=dict(max_norm=10.0)),
+    critic=dict(optimizer=optimizer, clip_grad=dict(max_norm=10.0)),
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=2e-3, begin=0, end=500, by_epoch=False)
+]
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=200000, val_interval=200001)
+model_wrapper_cfg = dict(type="PartsParallel")
+default_hooks = dict(checkpoint=dict(interval=5000))

@@ -1,0 +1,123 @@
+# DMD2 on a ring of eight Gaussians (generated). The teacher is trained too short on
+# purpose: only then is there something that the GAN's real data can add.
+_base_ = ["../_base_/toy_runtime.py"]
+
+teacher_iters, distill_iters = 300, 3000
+
+mlp = dict(type="pld_mmdet.TimeMLP", dim=2, width=128, depth=3)
+model = dict(
+    type="pld_mmdet.DMD2",
+    process=dict(type="pld_mmdet.EDMProcess"),
+    denoiser=mlp,
+    head=dict(type="pld_mmdet.MLPHead", sizes=(128, 128)),
+    bottleneck="features",
+    generator_interval=5,
+    gan_weight=0.3,
+    critic_gan_weight=1e-2,
+)
+
+collate = dict(type="default_collate")
+train_dataloader = dict(
+    batch_size=256,
+    num_workers=0,
+    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
+    collate_fn=collate,
+    dataset=dict(type="pld_mmdet.GaussianRing", part="train", size=16384),
+)
+val_dataloader = dict(
+    batch_size=2048,
+    num_workers=0,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    collate_fn=collate,
+    dataset=dict(type="pld_mmdet.GaussianRing", part="val", size=2048),
+)
+test_dataloader = dict(
+    batch_size=8192,
+    num_workers=0,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    collate_fn=collate,
+    dataset=dict(type="pld_mmdet.GaussianRing", part="test", size=8192),
+)
+val_evaluator = dict(type="pld_mmdet.EnergyDistance")
+test_evaluator = val_evaluator
+val_cfg = dict()
+test_cfg = dict()
+
+# lr: the specification's experiment; the teacher's is higher because it is short.
+student_optimizer = dict(type="AdamW", lr=5e-4, weight_decay=0.01)
+optim_wrapper = dict(
+    constructor="pld_mmdet.PartsOptimConstructor",
+    type="pld_mmdet.FiniteOptimWrapper",
+    generator=dict(optimizer=student_optimizer, clip_grad=dict(max_norm=10.0)),
+    critic=dict(optimizer=student_optimizer, clip_grad=dict(max_norm=10.0)),
+)
+model_wrapper_cfg = dict(type="PartsParallel")
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    val_interval=300,
+    stages=[
+        dict(
+            name="teacher",
+            max_iters=teacher_iters,
+            optim_wrapper=dict(
+                type="pld_mmdet.FiniteOptimWrapper",
+                optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.01),
+            ),
+        ),
+        dict(name="distill", max_iters=distill_iters),
+    ],
+)
+custom_hooks = [
+    dict(type="pld_mmdet.IterationSeedHook"),
+    dict(type="pld_mmdet.RunRecordHook"),
+    # From the second evaluation on: the first is the teacher in one step.
+    dict(
+        type="pld_mmdet.MetricCurveHook",
+        metric="energy_distance",
+        begin=2 * teacher_iters,
+    ),
+]
+default_hooks = dict(checkpoint=dict(interval=1100), logger=dict(interval=100))
+
+experiment = dict(
+    name="dmd2",
+    metric="energy_distance",
+    reported="generator, one step",
+    columns={
+        "test": ("test", "energy_distance"),
+        "worst of the run (val)": ("curve", "energy_distance_worst"),
+        "teacher, 40 steps": ("teacher", "energy_distance"),
+    },
+    rows=[
+        dict(
+            name="plain",
+            title="Distribution matching (one rate, no GAN)",
+            config="configs/dmd2/dmd.py",
+            online="curve",
+            seconds=45,
+        ),
+        dict(
+            name="two_rates",
+            title="Two rates (1 : 5), no GAN",
+            config="configs/dmd2/two_rates.py",
+            online="curve",
+            seconds=40,
+        ),
+        dict(
+            name="dmd2",
+            title="DMD2",
+            config="configs/dmd2/toy.py",
+            evaluate=dict(test=None, teacher="configs/dmd2/teacher.py"),
+            online="curve",
+            seconds=60,
+        ),
+    ],
+)
+walk = [
+    "train_cfg.stages.0.max_iters=0",
+    "train_cfg.stages.1.max_iters=2",
+    "train_dataloader.batch_size=16",
+    "train_dataloader.dataset.size=64",
+    "val_dataloader.dataset.size=64",
+    "test_dataloader.dataset.size=64",
+]

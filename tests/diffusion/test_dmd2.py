@@ -1,0 +1,372 @@
+"""DMD2: hand-worked losses, turns, where gradients stop, resume, published setting."""
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.registry import MODELS, RUNNERS
+from torch import nn
+
+from pld_mmdet.diffusion.dmd2 import distribution_matching_loss, gan_losses
+from pld_mmdet.diffusion.networks import DiffusersUNet
+from pld_mmdet.diffusion.processes import EDMProcess, EpsProcess
+from pld_mmdet.diffusion.ring import GaussianRing, energy_distance
+from pld_mmdet.engine.experiment import parse_options
+from pld_mmdet.errors import UserError
+from tests.language.toy_run import ROOT, assert_resume_is_exact, toy_config, train
+
+X = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+REAL = torch.tensor([[0.0, 2.0, 2.0, 4.0]])
+FAKE = torch.tensor([[0.5, 2.5, 2.0, 3.0]])
+
+
+def build(**changes):
+    torch.manual_seed(0)
+    cfg = Config.fromfile(ROOT / "configs/dmd2/toy.py").model
+    cfg.denoiser = dict(type="pld_mmdet.TimeMLP", width=16)
+    cfg.head = dict(type="pld_mmdet.MLPHead", sizes=(16,))
+    cfg.update(changes)
+    model = MODELS.build(cfg)
+    model.start_stage("distill", None, None)
+    return model
+
+
+def optimizers(model):
+    return OptimWrapperDict(
+        generator=OptimWrapper(torch.optim.SGD(model.generator.parameters(), lr=0.01)),
+        critic=OptimWrapper(torch.optim.SGD(model.critic.parameters(), lr=0.01)),
+    )
+
+
+def weights(module):
+    return nn.utils.parameters_to_vector(module.parameters()).detach().clone()
+
+
+def batch(n=8):
+    return {"inputs": torch.randn(n, 2), "index": torch.arange(n)}
+
+
+def test_distribution_matching_by_hand():
+    """|x - real| has mean 0.5, so g = (fake - real) / 0.5 = (1, 1, 0, -2)."""
+    x = X.clone().requires_grad_()
+    loss = distribution_matching_loss(x, REAL, FAKE)
+    loss.backward()
+    assert loss.item() == pytest.approx(0.75)
+    assert torch.allclose(x.grad, torch.tensor([[0.25, 0.25, 0.0, -0.5]]))
+
+
+def test_each_sample_has_its_own_scale():
+    """Ten times larger everywhere: the same g. A neighbour in the batch: no effect."""
+    x = torch.cat([X, 10 * X]).requires_grad_()
+    distribution_matching_loss(
+        x, torch.cat([REAL, 10 * REAL]), torch.cat([FAKE, 10 * FAKE])
+    ).backward()
+    assert torch.allclose(x.grad[0], x.grad[1])
+    assert torch.allclose(2 * x.grad[0], torch.tensor([0.25, 0.25, 0.0, -0.5]))
+
+
+def test_equal_scores_leave_the_sample_alone():
+    for real in (REAL, X):  # X: the teacher returns the sample itself, scale 0
+        x = X.clone().requires_grad_()
+        loss = distribution_matching_loss(x, real, real)
+        loss.backward()
+        assert loss.item() == 0.0
+        assert not x.grad.any()
+
+
+def test_gan_losses_of_an_undecided_head():
+    zero = torch.zeros(3)
+    assert gan_losses(zero, zero).item() == pytest.approx(1.386294, abs=1e-6)
+    sure = gan_losses(torch.full((3,), -9.0), torch.full((3,), 9.0))
+    assert sure.item() == pytest.approx(2 * math.log1p(math.exp(-9)), rel=1e-4)
+
+
+def test_levels_of_edm():
+    process = EDMProcess()
+    found = process.sigmas[[0, 20, 500, 980, 999]].tolist()
+    assert found == pytest.approx([0.002, 0.0032316, 2.52651, 72.0539, 80], rel=1e-5)
+    level = (process.sigmas - 0.5).abs().argmin().reshape(1)
+    process.sigmas[level] = 0.5
+
+    def returns_zero(x, time, condition):
+        return torch.zeros_like(x)
+
+    x0 = torch.zeros(1, 2)
+    loss = process.matching_loss(returns_zero, x0, level, torch.ones(1, 2), None)
+    # D = c_skip (0 + 0.5) = 0.25, weight 1 / 0.25 + 1 / 0.25 = 8
+    assert loss.item() == pytest.approx(8 * 0.25**2)
+
+
+@pytest.mark.parametrize("process", [EDMProcess(), EpsProcess()])
+def test_noise_is_found_again(process):
+    x0, noise = torch.randn(2, 4, 3)
+    level = torch.tensor([10, 300, 700, 999])
+    x = process.add_noise(x0, level, noise)
+    assert torch.allclose(process.noise_in(x, x0, level), noise, atol=1e-3)
+
+
+def test_eps_levels_are_those_of_diffusers():
+    import diffusers
+
+    theirs = diffusers.DDPMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
+    )
+    process = EpsProcess()
+    assert torch.allclose(process.a**2, theirs.alphas_cumprod, rtol=2e-4)
+    assert torch.allclose(process.a**2 + process.s**2, torch.ones(1000))
+    # A network that knows the noise: its x0 is the clean one, at every level.
+    x0, noise = torch.randn(2, 4, 3)
+    level = torch.tensor([0, 300, 700, 999])
+    x = process.add_noise(x0, level, noise)
+    guess = process.denoise(lambda x, time, condition: noise, x, level, None)
+    assert torch.allclose(guess, x0, atol=1e-4)
+    loss = process.matching_loss(lambda *_: noise, x0, level, noise, None)
+    assert loss.item() == 0.0
+
+
+def test_turns_and_what_moves():
+    """Ten iterations with r = 5: the generator moves at 0 and 5, the critic always."""
+    model, data = build(generator_interval=5), batch()
+    wrappers = optimizers(model)
+    teacher = weights(model.real)
+    moved = []
+    for _ in range(10):
+        before = weights(model.generator), weights(model.critic)
+        logs = model.train_step(data, wrappers)
+        after = weights(model.generator), weights(model.critic)
+        moved.append(
+            [not torch.equal(a, b) for a, b in zip(before, after, strict=True)]
+        )
+        assert ("generator_loss_dm" in logs) == moved[-1][0]
+    assert [i for i, (generator, _) in enumerate(moved) if generator] == [0, 5]
+    assert all(critic for _, critic in moved)
+    assert torch.equal(weights(model.real), teacher)
+    assert all(p.grad is None for p in model.real.parameters())
+    assert int(model.iteration) == 10
+
+
+def test_generators_losses_leave_the_critic_without_gradient():
+    model = build()
+    fake = model.generate(torch.randn(8, 2), None)
+    losses = model.generator_losses(fake, None)
+    assert losses.keys() == {"loss_dm", "loss_gan"}
+    losses["loss_gan"].backward(retain_graph=True)
+    by_gan = weights_of_gradients(model.generator)
+    losses["loss_dm"].backward()
+    assert by_gan.abs().sum() > 0  # the GAN's term does reach the generator
+    assert not torch.equal(weights_of_gradients(model.generator), by_gan)
+    assert all(p.grad is None for p in model.critic.parameters())
+    assert all(p.requires_grad for p in model.critic.parameters())
+
+
+def weights_of_gradients(module):
+    return torch.cat([p.grad.flatten() for p in module.parameters()]).clone()
+
+
+def test_critics_losses_leave_the_generator_without_gradient():
+    model = build()
+    data = batch()["inputs"]
+    losses = model.critic_losses(data, None, data + 1, None)
+    sum(losses.values()).backward()
+    assert all(p.grad is None for p in model.generator.parameters())
+    assert all(p.grad is not None for p in model.critic.head.parameters())
+    # The head's loss also teaches the network below it, as in the official code.
+    first = model.critic.network.first.weight
+    first.grad = None
+    model.critic_losses(data, None, data + 1, None)["loss_gan"].backward()
+    assert first.grad.abs().sum() > 0
+
+
+def test_undecided_head_by_hand():
+    model = build(gan_weight=2.0, critic_gan_weight=0.5)
+    for parameter in model.critic.head.parameters():
+        nn.init.zeros_(parameter)
+    x = batch()["inputs"]
+    gan = model.generator_losses(x, None)["loss_gan"]
+    assert gan.item() == pytest.approx(2 * 0.693147, abs=1e-5)
+    gan = model.critic_losses(x, None, x, None)["loss_gan"]
+    assert gan.item() == pytest.approx(0.5 * 1.386294, abs=1e-5)
+
+
+class Recorder(nn.Module):
+    """Says 0; keeps what it was asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def forward(self, x, time, condition):
+        self.calls.append((x, time, torch.is_grad_enabled(), condition))
+        return torch.zeros_like(x)
+
+
+def test_backward_simulation():
+    """Level 999 sees the noise itself; later levels what the generator made of it."""
+    model = build(
+        process=dict(type="pld_mmdet.EpsProcess"), denoising_steps=(999, 749, 499, 249)
+    )
+    model.generator = Recorder()
+    noise, fresh = torch.randn(4, 2), torch.ones(4, 2)
+    model._denoise_until(0, noise, None, None)
+    assert len(model.generator.calls) == 1
+    assert torch.equal(model.generator.calls[0][0], noise)
+    model.generator.calls.clear()
+    model._denoise_until(2, noise, None, lambda like: fresh)
+    steps = [int(time[0]) for _, time, _, _ in model.generator.calls]
+    assert steps == [999, 749, 499]
+    assert [grad for _, _, grad, _ in model.generator.calls] == [False, False, True]
+    # eps = 0, so x0 = noise / a_999, noised again by fresh noise to level 749
+    process = model.process
+    expected = process.a[749] * noise / process.a[999] + process.s[749] * fresh
+    assert torch.allclose(model.generator.calls[1][0], expected)
+    drawn = set()
+    for _ in range(40):
+        model.generator.calls.clear()
+        model.generate(noise, None)
+        drawn.add(len(model.generator.calls))
+    assert drawn == {1, 2, 3, 4}
+
+
+def test_only_the_teacher_is_guided():
+    model = build(num_classes=3, guidance=4.0)
+
+    class ByClass(nn.Module):
+        def forward(self, x, time, condition):
+            return condition[:, None].float().expand_as(x)
+
+    model.process.denoise = lambda network, x, level, condition: network(
+        x, 0, condition
+    )
+    model.real = ByClass()
+    condition = torch.tensor([0, 1, 2])
+    guess = model._guided(torch.zeros(3, 2), None, condition)
+    # class 3 is "no class": 3 + 4 (c - 3)
+    assert torch.equal(guess[:, 0], 3 + 4 * (condition - 3.0))
+    with pytest.raises(UserError, match="guidance needs conditions"):
+        build(guidance=4.0)
+
+
+def test_without_a_teacher_nothing_is_distilled():
+    model = MODELS.build(Config.fromfile(ROOT / "configs/dmd2/toy.py").model)
+    with pytest.raises(UserError, match="has no teacher"):
+        model.train_step(batch(), optimizers(model))
+    with pytest.raises(UserError, match="predict_on='fake'"):
+        build(predict_on="fake")
+
+
+def test_energy_distance():
+    """Two points each: E|x - y| = 1.5, E|x - x'| = 1, E|y - y'| = 1."""
+    x, y = torch.tensor([[0.0], [1.0]]), torch.tensor([[1.5], [2.5]])
+    assert energy_distance(x, y) == pytest.approx(2 * 1.5 - 2)
+    ring = GaussianRing("val").points
+    assert abs(energy_distance(ring, GaussianRing("test").points)) < 2e-3
+    assert energy_distance(ring, ring + 0.1) > 5e-3
+    radii = ring.norm(dim=1)
+    assert radii.mean().item() == pytest.approx(0.7, abs=0.01)
+    with pytest.raises(UserError, match="no part 'all'"):
+        GaussianRing("all")
+
+
+def test_predictions_can_be_repeated():
+    model = build(denoising_steps=(999, 500))
+    data = batch()
+    (one,) = model(mode="predict", **data)
+    torch.rand(3)
+    (two,) = model(mode="predict", **data)
+    assert torch.equal(one["samples"], two["samples"])
+    model.predict_on = "teacher"
+    (three,) = model(mode="predict", **data)
+    assert three["samples"].shape == (8, 2)
+
+
+def test_toy_run_resumes_exactly(tmp_path):
+    """Killed between two turns of the generator: the rhythm and both Adams go on."""
+    stages = "train_cfg.stages.0.max_iters=2", "train_cfg.stages.1.max_iters=4"
+    runner, last = assert_resume_is_exact(
+        "configs/dmd2/toy.py",
+        tmp_path,
+        4,
+        *stages,
+        "model.generator_interval=3",
+        "train_cfg.val_interval=3",
+        "custom_hooks.2.begin=0",
+    )
+    assert last["optimizer"].keys() == {"generator", "critic"}
+    assert int(last["state_dict"]["iteration"]) == 4
+    curves = [
+        (tmp_path / f"{name}/online.json").read_text() for name in ("whole", "resumed")
+    ]
+    assert curves[0] == curves[1]
+    assert '"3"' in curves[0]
+    again = MODELS.build(runner.cfg.model)
+    again.load_state_dict(last["state_dict"], strict=True)
+
+
+@pytest.mark.parametrize("name", ["dmd", "two_rates", "teacher"])
+def test_rivals_build_and_step(tmp_path, name):
+    model = train(toy_config(f"configs/dmd2/{name}.py", tmp_path)).model
+    interval = 1 if name == "dmd" else 5
+    assert model.generator_interval == interval
+    assert (model.gan_weight == 0) == (name != "teacher")
+
+
+def test_paper_config_steps(tmp_path):
+    """The published recipe with a UNet of one width and images of 8 pixels."""
+    for name in ("n01", "n02"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(2):
+            picture = np.random.default_rng(i).integers(0, 255, (12, 10, 3), np.uint8)
+            cv2.imwrite(str(tmp_path / "images" / name / f"{i}.png"), picture)
+    cfg = Config.fromfile(ROOT / "configs/dmd2/paper.py")
+    small = dict(
+        sample_size=8,
+        block_out_channels=(8, 16),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        attention_head_dim=8,
+        norm_num_groups=4,
+    )
+    unet = {**cfg.model.denoiser, **small}
+    torch.manual_seed(0)
+    kwargs = {k: v for k, v in unet.items() if k != "type"}
+    DiffusersUNet(**kwargs).unet.save_pretrained(tmp_path / "teacher")
+    cfg.model.denoiser = unet
+    cfg.model.teacher.pretrained = str(tmp_path / "teacher")
+    cfg.model.head.update(channels=16, size=4, groups=4)
+    dataset = "train_dataloader.dataset.dataset"
+    options = [
+        f"{dataset}.data_root={tmp_path / 'images'}",
+        f"{dataset}.size=8",
+        "train_dataloader.batch_size=2",
+        "train_dataloader.num_workers=0",
+        "train_dataloader.persistent_workers=False",
+        "train_cfg.max_iters=2",
+        "default_hooks.checkpoint.interval=2",
+    ]
+    cfg.merge_from_dict(parse_options(options))
+    cfg.work_dir, cfg.experiment_name = str(tmp_path / "run"), "dmd2_paper"
+    runner = RUNNERS.build(cfg)
+    runner.train()
+    model = runner.model
+    start = DiffusersUNet(pretrained=str(tmp_path / "teacher"))
+    assert torch.equal(weights(model.real), weights(start))
+    assert not torch.equal(weights(model.critic.network), weights(start))
+    # 500 warm-up steps of a rate of 2e-6: the generator has hardly left the teacher.
+    assert torch.allclose(weights(model.generator), weights(start), atol=1e-6)
+    assert (tmp_path / "run/iter_2.pth").is_file()
+
+
+def test_full_size_paper_network():
+    cfg = Config.fromfile(ROOT / "configs/dmd2/paper.py").model
+    with torch.device("meta"):
+        network = MODELS.build(cfg.denoiser)
+        head = MODELS.build(cfg.head)
+        bottleneck = torch.empty(2, 768, 8, 8)
+        assert head(bottleneck).shape == (2, 1, 1, 1)
+    millions = sum(p.numel() for p in network.parameters()) / 1e6
+    assert 200 < millions < 400  # EDM's ImageNet network has 296 M
