@@ -1,1 +1,17 @@
-"""Dataset distillation: small data sets from large ones. Importing registers it."""
+"""Dataset distillation: few examples worth many. Importing registers it."""
+
+from pld_mmdet.dataset_distillation.distilled import (
+    DistilledPairs,
+    ExportDistilledHook,
+    SyntheticSet,
+)
+from pld_mmdet.dataset_distillation.krr_st import KRRST
+from pld_mmdet.dataset_distillation.networks import DistillConvNet
+
+__all__ = [
+    "KRRST",
+    "DistillConvNet",
+    "DistilledPairs",
+    "ExportDistilledHook",
+    "SyntheticSet",
+]

@@ -11,12 +11,11 @@ facts only). Iteration k, ratio r::
     L_D = score matching of D_fake on sg[x]        # every iteration
           + w_D (mean softplus(logit(x_t)) + mean softplus(-logit(real_t')))
 
-Deviations from the official code: the critic's gradients are left alone by ``freeze``
+Deviations from the official code: the critic's gradients are left alone by ``fixed``
 instead of being zeroed afterwards, and a frozen teacher is never unfrozen.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pld_mmdet.diffusion.networks import Critic
-from pld_mmdet.distill.teachers import Frozen
+from pld_mmdet.distill.teachers import Frozen, fixed
 from pld_mmdet.engine.method import Method
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
@@ -213,7 +212,7 @@ class DMD2(Method):
             d_fake = self.process.denoise(self.critic, noised, level, condition)
         losses = {"loss_dm": distribution_matching_loss(fake, d_real, d_fake)}
         if self.gan_weight:
-            with _fixed(self.critic):
+            with fixed(self.critic):
                 logits = self._logits(fake, condition)
             losses["loss_gan"] = self.gan_weight * F.softplus(-logits).mean()
         return losses
@@ -315,16 +314,3 @@ class DMD2(Method):
         if not self.num_classes:
             return None
         return torch.randint(self.num_classes, (len(like),), device=like.device)
-
-
-@contextmanager
-def _fixed(network: nn.Module) -> Iterator[None]:
-    """Gradients pass through the network to its input and stop at its weights."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)

@@ -1,6 +1,8 @@
 """Teachers: networks that answer and get no gradient."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch import nn
 
@@ -44,3 +46,23 @@ class Averaged(Teacher):
 
     def __init__(self, student: nn.Module) -> None:
         super().__init__(copy.deepcopy(student))
+
+
+@contextmanager
+def fixed(network: nn.Module) -> Iterator[None]:
+    """Gradients pass through a network to its input and stop at its weights.
+
+    For networks that learn elsewhere: a critic in the generator's turn, the inner
+    network of a bilevel problem. What was trainable is so again afterwards.
+
+    Args:
+        network: Run it inside the block; ``backward`` may come later.
+    """
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)

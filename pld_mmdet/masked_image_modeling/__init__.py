@@ -1,1 +1,6 @@
-"""Masked image modelling: distilling masked autoencoders. Importing registers it."""
+"""Masked image modelling: students of masked autoencoders. Importing registers it."""
+
+from pld_mmdet.masked_image_modeling.dmae import DMAE
+from pld_mmdet.masked_image_modeling.vit import MAEDecoder, MaskedViT
+
+__all__ = ["DMAE", "MAEDecoder", "MaskedViT"]

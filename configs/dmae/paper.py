@@ -1,0 +1,65 @@
+# DMAE on ImageNet-1K, ViT-L to ViT-B, 100 epochs: the official code's settings (batches
+# of 4096 in all: 32 processes of 128; rate 1.5e-4 * 4096 / 256 = 2.4e-3).
+_base_ = ["../_base_/toy_runtime.py"]
+
+data_root = "data/imagenet/train"
+teacher = "data/teachers/mae_visualize_vit_large.pth"
+how_to_get = dict(
+    data="ImageNet (ILSVRC 2012, image-net.org, needs an account), train images "
+    "in one folder a class, as data/imagenet/train/<class>/<image>.JPEG.",
+    teacher="mkdir -p data/teachers && curl -L -o "
+    "data/teachers/mae_visualize_vit_large.pth https://dl.fbaipublicfiles.com/mae/"
+    "visualize/mae_visualize_vit_large.pth  (MAE ViT-L with pixel targets)",
+)
+batches = 312  # of an epoch: 1 281 167 // 4096
+
+model = dict(
+    type="pld_mmdet.DMAE",
+    student=dict(type="pld_mmdet.MaskedViT", dim=768, depth=12, heads=12),
+    decoder=dict(type="pld_mmdet.MAEDecoder", dim=512, depth=8, heads=16),
+    teacher=dict(
+        type="pld_mmdet.MaskedViT", dim=1024, depth=24, heads=16, checkpoint=teacher
+    ),
+    aligned=[(8, 17)],
+    alpha=1.0,
+    mask_ratio=0.75,
+    normalise=True,
+    num_classes=1000,
+)
+train_dataloader = dict(
+    batch_size=128,
+    num_workers=10,
+    persistent_workers=True,
+    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
+    collate_fn=dict(type="default_collate"),
+    dataset=dict(
+        type="pld_mmdet.SeededDataset",
+        dataset=dict(
+            type="pld_mmdet.LabelledImages",
+            data_root=data_root,
+            size=224,
+            area=(0.2, 1.0),
+            flip=True,
+        ),
+    ),
+)
+optim_wrapper = dict(
+    type="pld_mmdet.FiniteOptimWrapper",
+    optimizer=dict(type="AdamW", lr=2.4e-3, betas=(0.9, 0.95), weight_decay=0.05),
+    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=1e-4, end=20 * batches, by_epoch=False),
+    dict(
+        type="CosineAnnealingLR",
+        eta_min=0.0,
+        begin=20 * batches,
+        end=100 * batches,
+        by_epoch=False,
+    ),
+]
+train_cfg = dict(
+    type="IterBasedTrainLoop", max_iters=100 * batches, val_interval=100 * batches + 1
+)
+default_hooks = dict(checkpoint=dict(interval=batches))
+find_unused_parameters = True  # the linear probe has its turn later

@@ -1,0 +1,91 @@
+# DMAE on scikit-learn's digits: a student ViT half as deep and half as wide as its
+# teacher, both trained here without labels; then a linear probe on 200 labels.
+_base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/digits.py"]
+
+epoch = 17  # 1077 images in batches of 64
+
+vit = dict(type="pld_mmdet.MaskedViT", image_size=8, patch_size=2, in_channels=1)
+decoder = dict(type="pld_mmdet.MAEDecoder", dim=32, depth=1, heads=4)
+model = dict(
+    type="pld_mmdet.DMAE",
+    student=dict(vit, dim=32, depth=3, heads=4),
+    decoder=decoder,
+    teacher=dict(vit, dim=64, depth=6, heads=4),
+    teacher_decoder=decoder,
+    aligned=[(1, 3)],  # two thirds of both depths
+    alpha=1.0,
+    mask_ratio=0.75,
+)
+
+pretraining = dict(
+    type="pld_mmdet.FiniteOptimWrapper",
+    optimizer=dict(type="AdamW", lr=2e-3, betas=(0.9, 0.95), weight_decay=0.05),
+    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+)
+optim_wrapper = pretraining
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, begin=0, end=2 * epoch, by_epoch=False),
+    dict(type="CosineAnnealingLR", eta_min=0.0, begin=2 * epoch, by_epoch=False),
+]
+probe = dict(
+    name="probe",
+    max_iters=200,
+    dataloader=dict(
+        batch_size=200,
+        num_workers=0,
+        sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
+        collate_fn=dict(type="default_collate"),
+        dataset=dict(type="pld_mmdet.Digits", part="train", labelled=20),
+    ),
+    optim_wrapper=dict(
+        type="pld_mmdet.FiniteOptimWrapper",
+        optimizer=dict(type="Adam", lr=0.03),
+    ),
+    param_scheduler=[dict(type="CosineAnnealingLR", by_epoch=False)],
+)
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(name="teacher", max_iters=40 * epoch),
+        dict(name="distill", max_iters=20 * epoch),
+        probe,
+    ],
+)
+default_hooks = dict(checkpoint=dict(interval=500))
+# Each stage trains a part of the model.
+find_unused_parameters = True
+
+experiment = dict(
+    name="dmae",
+    metric="accuracy",
+    reported="linear probe of the student, 200 labels",
+    columns={"test": ("test", "accuracy")},
+    rows=[
+        dict(
+            name="plain",
+            title="MAE student",
+            config="configs/dmae/plain.py",
+            seconds=15,
+        ),
+        dict(
+            name="long",
+            title="MAE student, three times as long",
+            config="configs/dmae/long.py",
+            seconds=25,
+        ),
+        dict(name="dmae", title="DMAE", config="configs/dmae/toy.py", seconds=30),
+        dict(
+            name="lengths",
+            title="DMAE, features with their lengths (paper's equation)",
+            config="configs/dmae/lengths.py",
+            seconds=30,
+        ),
+    ],
+)
+walk = [
+    "train_cfg.stages.0.max_iters=0",
+    "train_cfg.stages.1.max_iters=2",
+    "train_cfg.stages.2.max_iters=1",
+    "train_dataloader.batch_size=8",
+    "train_cfg.stages.2.dataloader.batch_size=8",
+]

@@ -1,0 +1,187 @@
+"""DMAE: a small ViT learns a large one's features while it reconstructs (2022).
+
+Bai et al., Masked Autoencoders Enable Efficient Knowledge Distillers,
+https://arxiv.org/abs/2208.12256::
+
+    keep   = random visible patches, the same for both networks
+    z_T    = teacher's tokens after block t              # later blocks never run
+    z_S    = student's tokens after block s, its decoder rebuilds all patches
+    L      = mean squared error of the pixels of masked patches
+             + alpha mean |norm(project(z_S)) - norm(z_T)|
+
+``norm`` divides each token by its length: the official code does (UCSC-VLAA/DMAE, read
+for facts only), the paper's equation does not; ``normalise`` chooses. The official code
+runs the whole teacher and its decoder and throws the rest away; ours stops.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pld_mmdet.distill.feature_tap import FeatureTap
+from pld_mmdet.distill.teachers import Frozen
+from pld_mmdet.engine.method import Method
+from pld_mmdet.errors import UserError
+from pld_mmdet.masked_image_modeling.vit import random_visible
+from pld_mmdet.registry import MODELS
+
+
+def masked_pixel_loss(guess: Tensor, patches: Tensor, keep: Tensor) -> Tensor:
+    """Mean squared error, averaged over the patches that ``keep`` hides.
+
+    Args:
+        guess: N x L x P pixels.
+        patches: N x L x P true pixels.
+        keep: N x V numbers of the visible patches.
+    """
+    error = ((guess.float() - patches) ** 2).mean(-1)
+    hidden = torch.ones_like(error).scatter(1, keep, 0.0)
+    return (error * hidden).sum() / hidden.sum()
+
+
+def feature_loss(student: Tensor, teacher: Tensor, normalise: bool = True) -> Tensor:
+    """Mean |student - teacher| of tokens N x L x D, of unit length if ``normalise``."""
+    student, teacher = student.float(), teacher.float()
+    if normalise:
+        student, teacher = F.normalize(student, dim=-1), F.normalize(teacher, dim=-1)
+    return F.l1_loss(student, teacher)
+
+
+@MODELS.register_module()
+class DMAE(Method):
+    """Student MAE with an aligned, frozen teacher encoder.
+
+    Stages, with ``StagedLoop``: ``teacher`` pre-trains the teacher as an MAE (for
+    teachers without ``checkpoint``), ``distill`` is DMAE, ``probe`` fits a linear
+    classifier on the student's frozen features. Without ``StagedLoop`` it is DMAE.
+
+    Args:
+        student: Config of a ``MaskedViT``.
+        decoder: Config of the student's ``MAEDecoder``.
+        teacher: Config of a ``MaskedViT``. None: alpha is 0, a plain MAE [None].
+        teacher_decoder: Of the stage ``teacher`` alone [None].
+        aligned: Pairs (student block, teacher block), from 0 [ViT-B and ViT-L: 3/4 of
+            their depths, the 9th and the 18th block].
+        alpha: Weight of the features' loss [1].
+        mask_ratio: Share of hidden patches [0.75; also 0.95 and 0.98].
+        normalise: Compare directions of tokens, as in the official code [True].
+        num_classes: Of the probe [10].
+    """
+
+    def __init__(
+        self,
+        student: dict,
+        decoder: dict,
+        teacher: dict | None = None,
+        teacher_decoder: dict | None = None,
+        aligned: Sequence[tuple[int, int]] = ((8, 17),),
+        alpha: float = 1.0,
+        mask_ratio: float = 0.75,
+        normalise: bool = True,
+        num_classes: int = 10,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        if alpha and teacher is None:
+            raise UserError(
+                f"DMAE: alpha={alpha} needs a teacher.",
+                "Set model.teacher, or alpha=0 for a plain MAE.",
+            )
+        self.student = MODELS.build(student)
+        self.decoder = _decoder(decoder, self.student)
+        self.alpha, self.mask_ratio, self.normalise = alpha, mask_ratio, normalise
+        self.aligned = [tuple(pair) for pair in aligned] if alpha else []
+        self.learner = self.learner_decoder = None
+        if alpha:
+            self.teacher = Frozen(MODELS.build(teacher))
+            for s, t in self.aligned:
+                for name, network, block in (
+                    ("student", self.student, s),
+                    ("teacher", self.teacher.network, t),
+                ):
+                    if not 0 <= block < len(network.blocks):
+                        raise UserError(
+                            f"DMAE: the {name} has no block {block}.",
+                            f"It has {len(network.blocks)}, counted from 0.",
+                        )
+            self.project = nn.ModuleList(
+                nn.Linear(self.student.dim, self.teacher.network.dim)
+                for _ in self.aligned
+            )
+            if teacher_decoder is not None:  # it learns here, then it is copied
+                self.learner = MODELS.build(teacher)
+                self.learner_decoder = _decoder(teacher_decoder, self.learner)
+        self.probe = nn.Sequential(
+            # MAE's linear probing: features without scale, nothing else is learned.
+            nn.BatchNorm1d(self.student.dim, affine=False, eps=1e-6),
+            nn.Linear(self.student.dim, num_classes),
+        )
+        self.stage = "distill"
+
+    def enter_stage(self, name: str) -> None:
+        """Told by ``StagedLoop``: which loss is active."""
+        if name == "teacher" and self.learner is None:
+            raise UserError(
+                "DMAE: the stage `teacher` needs teacher_decoder.",
+                "Set model.teacher_decoder, or leave the stage out.",
+            )
+        self.stage = name
+
+    def start_stage(self, name: str, loader: object, folder: object) -> None:
+        """The teacher of ``distill`` is what the stage ``teacher`` learned."""
+        if name == "distill" and self.learner is not None:
+            self.teacher.network.load_state_dict(self.learner.state_dict())
+
+    def loss(self, inputs: Tensor, targets: Tensor | None = None, **_) -> dict:
+        """Named losses of the active stage; ``targets`` serve the probe alone."""
+        if self.stage == "probe":
+            return {"loss_probe": F.cross_entropy(self._probe(inputs), targets)}
+        length = self.student.num_patches
+        keep = random_visible(len(inputs), length, self.mask_ratio, inputs.device)
+        if self.stage == "teacher":
+            tokens = self.learner(inputs, keep)
+            patches = self.learner.patches(inputs)
+            guess = self.learner_decoder(tokens, keep)
+            return {"loss_teacher": masked_pixel_loss(guess, patches, keep)}
+        blocks = {f"block_{s}": self.student.blocks[s] for s, _ in self.aligned}
+        with FeatureTap(**blocks) as tap:
+            tokens = self.student(inputs, keep)
+        guess = self.decoder(tokens, keep)
+        patches = self.student.patches(inputs)
+        losses = {"loss_rec": masked_pixel_loss(guess, patches, keep)}
+        for (s, t), project in zip(self.aligned, self._projections(), strict=True):
+            with torch.no_grad():
+                theirs = self.teacher(inputs, keep, until=t)
+            ours = project(tap.output(f"block_{s}"))
+            distance = feature_loss(ours, theirs, self.normalise)
+            losses[f"loss_dist_block{s}"] = self.alpha * distance
+        return losses
+
+    def predict(self, inputs: Tensor, targets: Tensor, **_) -> list[dict]:
+        """The probe's logits N x K beside the labels."""
+        return [{"logits": self._probe(inputs), "targets": targets}]
+
+    def outputs(self, inputs: Tensor, **_) -> Tensor:
+        """The student's tokens of the whole image, N x (1 + L) x D."""
+        return self.student(inputs)
+
+    def _probe(self, inputs: Tensor) -> Tensor:
+        with torch.no_grad():
+            features = self.student(inputs)[:, 1:].mean(1)
+        return self.probe(features)
+
+    def _projections(self) -> Sequence[nn.Module]:
+        return self.project if self.alpha else ()
+
+
+def _decoder(config: dict, encoder: nn.Module) -> nn.Module:
+    """A decoder that fits an encoder."""
+    fits = dict(
+        encoder_dim=encoder.dim,
+        num_patches=encoder.num_patches,
+        pixels=encoder.patch_size**2 * encoder.in_channels,
+    )
+    return MODELS.build({**fits, **config})
