@@ -15,6 +15,7 @@ as zero. Everything is a fraction in [0, 1].
 
 import contextlib
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,8 @@ import numpy as np
 from pld_mmdet.errors import UserError
 
 BACKENDS = ("faster_coco_eval", "pycocotools")
+# COCO's AP is the mean over these.
+COCO_IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
 
 @dataclass
@@ -214,11 +217,11 @@ def coco_ap(
     num_images: int,
     num_classes: int,
     area_bounds: tuple[float, float] = (32**2, 96**2),
-    iou_thr: float = 0.5,
+    iou_thr: float | Sequence[float] = 0.5,
     backend: str = "auto",
     max_dets: int = 100,
 ) -> np.ndarray:
-    """COCO AP at one IoU, per object size and class.
+    """COCO AP at one IoU or the mean over several, per object size and class.
 
     Args:
         dets: Detections.
@@ -226,7 +229,8 @@ def coco_ap(
         num_images: Images evaluated, those without objects included.
         num_classes: C.
         area_bounds: Pixels between small and medium, medium and large.
-        iou_thr: Exactly this IoU is a match.
+        iou_thr: Exactly this IoU is a match; several: the mean of their APs
+            (:data:`COCO_IOUS` gives COCO's AP).
         backend: 'auto', 'faster_coco_eval' or 'pycocotools'.
         max_dets: Best detections of a class in an image that count.
 
@@ -273,15 +277,15 @@ def coco_ap(
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(gt_api, det_api, iouType="bbox")
         params = evaluation.params
-        params.iouThrs = np.array([iou_thr])
+        params.iouThrs = np.array(iou_thr, float).reshape(-1)
         params.maxDets = [max_dets]
         small, large = area_bounds
         params.areaRng = [[0, 1e10], [0, small], [small, large], [large, 1e10]]
         params.areaRngLbl = ["all", "small", "medium", "large"]
         evaluation.evaluate()
         evaluation.accumulate()
-    precision = evaluation.eval["precision"][0, :, :, :, 0]  # 101 recalls x C x 4
-    return np.where(totals > 0, np.maximum(precision, 0).mean(0).T, np.nan)
+    precision = evaluation.eval["precision"][..., 0]  # IoUs x 101 recalls x C x 4
+    return np.where(totals > 0, np.maximum(precision, 0).mean((0, 1)).T, np.nan)
 
 
 def _inside(area: np.ndarray, bounds: tuple[float, float]) -> list[np.ndarray]:

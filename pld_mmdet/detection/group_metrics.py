@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from mmengine.logging import MMLogger, print_log
 
-from pld_mmdet.detection.metrics import CONVENTIONS, AP50Metric
+from pld_mmdet.detection.metrics import AP50Metric
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import METRICS
 
@@ -16,7 +16,8 @@ class GroupAP50Metric(AP50Metric):
 
     For each convention and group a key such as ``coco/AP50_novel``: open-vocabulary
     papers report ``coco/AP50_novel|base`` and ``coco/AP50`` (all), few-shot papers
-    ``voc07/AP50_novel`` (nAP50). Classes without any object do not count.
+    ``voc07/AP50_novel`` (nAP50) on VOC and, with ``average=True``, ``coco/AP_novel``
+    (nAP) on COCO. Classes without any object do not count.
 
     Args:
         groups: Group name -> class names.
@@ -50,7 +51,7 @@ class GroupAP50Metric(AP50Metric):
                 )
         metrics = super().compute_metrics(results)
         lines = []
-        for key in CONVENTIONS:
+        for key in self.conventions:
             means = {}
             for name, classes in self.groups.items():
                 values = [metrics.get(f"{key}/{c}", np.nan) for c in classes]

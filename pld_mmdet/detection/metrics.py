@@ -12,6 +12,7 @@ from mmengine.fileio import get_text
 from mmengine.logging import MMLogger, print_log
 
 from pld_mmdet.detection.average_precision import (
+    COCO_IOUS,
     Detections,
     GroundTruth,
     coco_ap,
@@ -27,6 +28,7 @@ CONVENTIONS = {
     "voc07/AP50": "VOC 2007, 11 points, IoU > 0.5",
     "voc_area/AP50": "VOC area, IoU > 0.5",
 }
+AVERAGE = {"coco/AP": "COCO, mean over IoU 0.50 to 0.95"}
 
 
 @METRICS.register_module()
@@ -48,6 +50,8 @@ class AP50Metric(BaseMetric):
         report: Key printed as the headline and returned first.
         paper_metric: Key the papers of this benchmark use; named in the table. All
             SFOD benchmarks use the VOC 2007 metric (see LPLD, IRG).
+        average: Also COCO's AP, the mean over ten IoUs, as ``coco/AP`` and
+            ``coco/AP/<class>``. Ten times the work.
         iou_thr: IoU of a match: COCO counts equality, VOC does not.
         score_thr: Detections below it are dropped first.
         legacy_coordinates: VOC's ``x2 - x1 + 1`` sides, for the VOC numbers only.
@@ -66,6 +70,7 @@ class AP50Metric(BaseMetric):
         area_bounds: tuple[float, float] = (32**2, 96**2),
         report: str = "coco/AP50",
         paper_metric: str = "voc07/AP50",
+        average: bool = False,
         iou_thr: float = 0.5,
         score_thr: float = 0.0,
         legacy_coordinates: bool = False,
@@ -74,11 +79,13 @@ class AP50Metric(BaseMetric):
         backend: str = "auto",
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
+        self.conventions = CONVENTIONS | (AVERAGE if average else {})
         for key in (report, paper_metric):
-            if key not in CONVENTIONS:
+            if key not in self.conventions:
                 raise UserError(
                     f"AP50Metric: {key!r} is not one of its numbers.",
-                    f"Use one of: {', '.join(CONVENTIONS)}.",
+                    f"Use one of: {', '.join(self.conventions)} "
+                    "(coco/AP with average=True).",
                 )
         if not 0 < area_bounds[0] < area_bounds[1]:
             raise UserError(
@@ -138,6 +145,16 @@ class AP50Metric(BaseMetric):
             self.legacy_coordinates,
         )
         columns = {"coco/AP50": coco[0], "voc07/AP50": voc07, "voc_area/AP50": voc_area}
+        if "coco/AP" in self.conventions:
+            columns["coco/AP"] = coco_ap(
+                detections,
+                ground_truth,
+                images,
+                len(classes),
+                self.area_bounds,
+                COCO_IOUS,
+                self.backend,
+            )[0]
         counts = ground_truth.counts(len(classes))
         metrics = self._name(columns, coco[1:], classes)
         print_log(
@@ -216,6 +233,7 @@ class AP50Metric(BaseMetric):
     ) -> str:
         width = max([len(name) for name in classes] + [4])
         head = f"{'class':<{width}}  objects    COCO   VOC07    area"
+        head += "      AP" * ("coco/AP" in columns)
         lines = [f"AP50 in percent ({self.backend})", head, "-" * len(head)]
         rows = [
             (name, counts[i], *(column[i] for column in columns.values()))
@@ -235,9 +253,9 @@ class AP50Metric(BaseMetric):
         lines.append(f"COCO by size: {by_size} (sides of {small} and {large} pixels)")
         lines.append(
             f"Headline: {self.report} = {_percent(metrics[self.report])}"
-            f" ({CONVENTIONS[self.report]}). Papers of this benchmark use"
+            f" ({self.conventions[self.report]}). Papers of this benchmark use"
             f" {self.paper_metric} = {_percent(metrics[self.paper_metric])}"
-            f" ({CONVENTIONS[self.paper_metric]}). Absent classes do not count."
+            f" ({self.conventions[self.paper_metric]}). Absent classes do not count."
         )
         return "\n".join(lines)
 
