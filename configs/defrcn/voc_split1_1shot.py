@@ -5,30 +5,8 @@ _base_ = "./voc_split1_base.py"
 
 load_from = "work_dirs/defrcn/voc_split1_base/all_classes.pth"
 stem = "annotations/fewshot/voc_split1"
-base_classes = (
-    "aeroplane",
-    "bicycle",
-    "boat",
-    "bottle",
-    "car",
-    "cat",
-    "chair",
-    "diningtable",
-    "dog",
-    "horse",
-    "person",
-    "pottedplant",
-    "sheep",
-    "train",
-    "tvmonitor",
-)
-novel_classes = (
-    "bird",
-    "bus",
-    "cow",
-    "motorbike",
-    "sofa",
-)
+base_classes = _base_.voc_split1_base
+novel_classes = _base_.voc_split1_novel
 classes = base_classes + novel_classes
 how_to_get = dict(
     data=_base_.how_to_get.data,

@@ -5,30 +5,8 @@ _base_ = "./voc_split2_base.py"
 
 load_from = "work_dirs/defrcn/voc_split2_base/all_classes.pth"
 stem = "annotations/fewshot/voc_split2"
-base_classes = (
-    "bicycle",
-    "bird",
-    "boat",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "diningtable",
-    "dog",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "train",
-    "tvmonitor",
-)
-novel_classes = (
-    "aeroplane",
-    "bottle",
-    "cow",
-    "horse",
-    "sofa",
-)
+base_classes = _base_.voc_split2_base
+novel_classes = _base_.voc_split2_novel
 classes = base_classes + novel_classes
 how_to_get = dict(
     data=_base_.how_to_get.data,

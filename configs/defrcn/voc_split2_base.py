@@ -2,23 +2,7 @@
 _base_ = "./voc_split1_base.py"
 
 stem = "annotations/fewshot/voc_split2"
-classes = (
-    "bicycle",
-    "bird",
-    "boat",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "diningtable",
-    "dog",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "train",
-    "tvmonitor",
-)
+classes = _base_.voc_split2_base
 how_to_get = dict(
     data=(
         "unpack VOC 2007 (trainval, test) and 2012 (trainval) into data/VOCdevkit, "

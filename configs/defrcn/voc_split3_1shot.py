@@ -5,30 +5,8 @@ _base_ = "./voc_split3_base.py"
 
 load_from = "work_dirs/defrcn/voc_split3_base/all_classes.pth"
 stem = "annotations/fewshot/voc_split3"
-base_classes = (
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "bottle",
-    "bus",
-    "car",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "person",
-    "pottedplant",
-    "train",
-    "tvmonitor",
-)
-novel_classes = (
-    "boat",
-    "cat",
-    "motorbike",
-    "sheep",
-    "sofa",
-)
+base_classes = _base_.voc_split3_base
+novel_classes = _base_.voc_split3_novel
 classes = base_classes + novel_classes
 how_to_get = dict(
     data=_base_.how_to_get.data,

@@ -2,23 +2,7 @@
 _base_ = "./voc_split1_base.py"
 
 stem = "annotations/fewshot/voc_split3"
-classes = (
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "bottle",
-    "bus",
-    "car",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "person",
-    "pottedplant",
-    "train",
-    "tvmonitor",
-)
+classes = _base_.voc_split3_base
 how_to_get = dict(
     data=(
         "unpack VOC 2007 (trainval, test) and 2012 (trainval) into data/VOCdevkit, "

@@ -4,30 +4,8 @@ _base_ = "./voc_split1_1shot.py"
 load_from = "work_dirs/defrcn/voc_split2_1shot/last.pth"
 stem = "annotations/fewshot/voc_split2"
 test_file = stem + "_test.json"
-base_classes = (
-    "bicycle",
-    "bird",
-    "boat",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "diningtable",
-    "dog",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "train",
-    "tvmonitor",
-)
-novel_classes = (
-    "aeroplane",
-    "bottle",
-    "cow",
-    "horse",
-    "sofa",
-)
+base_classes = _base_.voc_split2_base
+novel_classes = _base_.voc_split2_novel
 classes = base_classes + novel_classes
 how_to_get = dict(
     data=(

@@ -61,6 +61,9 @@ def test_class_lists_and_files_agree(name):
             loop.support_dataloader.dataset.dataset,
         ]
         evaluators.append(loop.evaluator)
+        # the checkpoint that the stream starts from fits
+        k_shot = CONFIGS / "defrcn" / f"{Path(cfg.load_from).parent.name}.py"
+        assert cfg.model.detector == Config.fromfile(k_shot).model
         shots = name.split("shot")[0].split("_")[-1]
         assert f"_{shots}shot_" in data[-1].ann_file
         assert f"_{shots}shot/" in cfg.load_from
@@ -81,6 +84,17 @@ def test_class_lists_and_files_agree(name):
         if groups:
             assert sorted(groups.base + groups.novel) == sorted(lists[0])
             assert evaluator.ann_file.endswith(data[1].ann_file)
+
+
+def test_coco_has_60_base_and_20_novel_classes_and_reports_nap():
+    for name in ("defrcn/coco_1shot.py", "ps_ttl/coco_10shot.py"):
+        cfg = Config.fromfile(CONFIGS / name)
+        classes = list(cfg.classes)
+        assert classes[60:] == fewshot.COCO_NOVEL
+        assert len(set(classes)) == 80
+        assert set(ov_coco.BASE) < set(classes)
+        assert cfg.test_evaluator.average
+        assert cfg.test_evaluator.report == "coco/AP"
 
 
 @pytest.mark.parametrize(("shots", "length"), SHOTS.items())

@@ -1,24 +1,10 @@
 # Labelled images of a few-shot benchmark, base classes of VOC split 1. The files come
 # from tools/make_fewshot.py; their categories stand in the order of the labels.
+_base_ = "./fewshot_classes.py"
+
 data_root = "data/VOCdevkit/"
 stem = "annotations/fewshot/voc_split1"
-classes = (
-    "aeroplane",
-    "bicycle",
-    "boat",
-    "bottle",
-    "car",
-    "cat",
-    "chair",
-    "diningtable",
-    "dog",
-    "horse",
-    "person",
-    "pottedplant",
-    "sheep",
-    "train",
-    "tvmonitor",
-)
+classes = _base_.voc_split1_base
 how_to_get = dict(
     data=(
         "unpack VOC 2007 (trainval, test) and 2012 (trainval) into data/VOCdevkit, "
