@@ -21,7 +21,8 @@ def check_config(cfg, stages: tuple[str, ...] = ("train", "val")) -> None:
     Args:
         cfg: The resolved config; its ``how_to_get`` (``data``, ``checkpoint``) names
             the commands that make what is missing.
-        stages: Which data loaders will be used.
+        stages: Which data loaders will be used; ``train`` includes those of
+            ``train_cfg`` (of the online loop, for example).
 
     Raises:
         UserError: Says all that is missing in one line, and the commands in another.
@@ -61,11 +62,13 @@ def check_writable(folder: str | Path) -> None:
 
 
 def _data_problems(cfg, stage: str) -> Iterator[str]:
-    loader = cfg.get(_LOADERS[stage])
-    if not loader:
-        return
-    for dataset in _leaves(loader.get("dataset")):
-        yield from _dataset_problems(dataset)
+    loaders = [cfg.get(_LOADERS[stage])]
+    if stage == "train":
+        inner = cfg.get("train_cfg") or {}
+        loaders += [inner[key] for key in inner if key.endswith("_dataloader")]
+    for loader in filter(None, loaders):
+        for dataset in _leaves(loader.get("dataset")):
+            yield from _dataset_problems(dataset)
 
 
 def _leaves(dataset) -> Iterator[dict]:

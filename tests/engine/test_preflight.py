@@ -77,6 +77,18 @@ def test_each_missing_piece_is_named(tmp_path):
     assert "train.json (it is empty)" in problem(config(tmp_path)).what
 
 
+def test_loaders_inside_train_cfg(tmp_path):
+    root = tmp_path / "data"
+    make_data(root)
+    leaf = {"data_root": str(root), "ann_file": "shots.json"}
+    loop = {"type": "OnlineLoop", "support_dataloader": {"dataset": leaf}}
+    cfg = config(tmp_path, train_cfg=loop)
+    assert f"the annotation file {root / 'shots.json'}" in problem(cfg).what
+    check_config(cfg, ("val",))  # nothing is trained
+    loop["support_dataloader"] = None
+    check_config(config(tmp_path, train_cfg=loop))
+
+
 def test_checkpoints(tmp_path):
     make_data(tmp_path / "data")
     init = {"type": "Pretrained", "checkpoint": "nowhere.pth"}

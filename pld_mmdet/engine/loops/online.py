@@ -121,25 +121,9 @@ class OnlineLoop(BaseLoop):
         runner.register_hook(_StateHook(self), priority="NORMAL")
 
     def _build(self, cfg: dict):
-        self._require_annotations(cfg)
         return self.runner.build_dataloader(
             cfg, seed=self.runner.seed, diff_rank_seed=False
         )
-
-    def _require_annotations(self, cfg: dict) -> None:
-        """The runner's own check looks at train, val and test loaders only."""
-        dataset = cfg["dataset"]
-        while isinstance(dataset, dict) and "ann_file" not in dataset:
-            dataset = dataset.get("dataset")
-        if not isinstance(dataset, dict):
-            return
-        path = Path(dataset.get("data_root") or "", dataset["ann_file"])
-        if dataset["ann_file"] and not path.is_file():
-            how = self.runner.cfg.get("how_to_get") or {}
-            raise UserError(
-                f"There is no annotation file {path}, which the online loop needs.",
-                how.get("data") or "Correct ann_file in train_cfg of the config.",
-            )
 
     def _loaders(self) -> dict:
         loaders = {"train": self.dataloader}
