@@ -28,7 +28,7 @@ model = dict(
     type="pld_mmdet.MarvelOVD",
     detector=detector,
     novel=[classes.index(name) for name in novel],
-    burn_in=100,  # of 300 iterations; 500 of 90000 would be 2
+    burn_in=60,  # of 200 iterations; 500 of 90000 would be 1
 )
 
 pack = dict(
@@ -91,7 +91,7 @@ test_evaluator = dict(
     groups=dict(novel=list(novel), base=list(base)),
     paper_metric="coco/AP50",
 )
-train_cfg = dict(max_iters=300, val_interval=300)
+train_cfg = dict(max_iters=200, val_interval=200)
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=20),
@@ -99,8 +99,8 @@ param_scheduler = [
         type="CosineAnnealingLR",
         by_epoch=False,
         begin=20,
-        end=300,
-        T_max=280,
+        end=200,
+        T_max=180,
         eta_min=0,
     ),
 ]
@@ -113,6 +113,6 @@ custom_hooks = [
         ann_file=_base_.data_root + "annotations/ov/train_hidden.json",
         groups=dict(base=list(base), novel=list(novel)),
         candidates=True,
-        begin=101,  # after the burn-in, in every row
+        begin=61,  # after the burn-in, in every row
     ),
 ]
