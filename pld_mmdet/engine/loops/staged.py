@@ -44,7 +44,8 @@ class StagedLoop(BaseLoop):
     ``loader`` is the built work loader or None, ``folder`` is
     ``work_dir/stages/<number>_<name>``, made beforehand. All processes call it. What it
     makes must live in buffers or in that folder; a data set that reads from there is
-    built after it.
+    built after it (the first stage's before it). ``{folder}`` in a stage's loaders
+    stands for the folder.
 
     Where a run stands follows from its iteration, so nothing is stored for this loop.
     A run that is killed inside ``start_stage`` does it again.
@@ -204,9 +205,9 @@ class StagedLoop(BaseLoop):
         stage, model = self.stages[number], self._model
         if not hasattr(model, "start_stage"):
             return
-        folder = Path(self.runner.work_dir, "stages", f"{number:02d}_{stage['name']}")
+        folder = self._folder(number)
         folder.mkdir(parents=True, exist_ok=True)
-        work = stage.get("work_dataloader")
+        work = _filled(stage.get("work_dataloader"), folder)
         loader = None if work is None else self._build(work)
         model.start_stage(stage["name"], loader, folder)
         barrier()  # every process reads what all of them wrote
@@ -216,8 +217,13 @@ class StagedLoop(BaseLoop):
         model = self.runner.model
         return model.module if is_model_wrapper(model) else model
 
+    def _folder(self, number: int) -> Path:
+        name = f"{number:02d}_{self.stages[number]['name']}"
+        return Path(self._runner.work_dir, "stages", name)
+
     def _loader_of(self, number: int):
-        return self.stages[number].get("dataloader") or self._default_loader
+        loader = self.stages[number].get("dataloader") or self._default_loader
+        return _filled(loader, self._folder(number))
 
     def _build(self, loader):
         if not isinstance(loader, dict):
@@ -225,6 +231,17 @@ class StagedLoop(BaseLoop):
         return self.runner.build_dataloader(
             copy.deepcopy(loader), seed=self.runner.seed, diff_rank_seed=False
         )
+
+
+def _filled(config, folder: Path):
+    """A config with ``{folder}`` replaced in all of its texts."""
+    if isinstance(config, str):
+        return config.replace("{folder}", str(folder))
+    if isinstance(config, dict):
+        return type(config)({k: _filled(v, folder) for k, v in config.items()})
+    if isinstance(config, list | tuple):
+        return type(config)(_filled(value, folder) for value in config)
+    return config
 
 
 class _ResumeHook(Hook):

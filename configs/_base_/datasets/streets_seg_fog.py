@@ -1,0 +1,90 @@
+# Clear streets with labels -> the same streets in thick fog without: source and target
+# of the adaptation, val and test in fog. Both domains show the same scenes, but
+# nothing pairs them: each domain has its own order.
+_base_ = "./streets_seg.py"
+
+foggy_suffix = "_leftImg8bit_foggy_beta_0.02.png"
+_fog = dict(_base_.streets, img_suffix=foggy_suffix)
+source = dict(
+    **_base_.streets,
+    data_prefix=_base_.clear_scenes["train"],
+    pipeline=[_base_.load, _base_.label, *_base_.weak, _base_.pack],
+)
+target = dict(
+    **_fog,
+    data_prefix=dict(img_path="leftImg8bit_foggy/train"),
+    pipeline=[_base_.load, *_base_.weak, _base_.pack],
+)
+# Source and target in one batch, for an adversarial warm-up.
+both_dataloader = dict(
+    batch_size=8,
+    num_workers=0,
+    sampler=dict(
+        type="pld_mmdet.SemiSampler",
+        batch_size=8,
+        source_ratio=[1, 1],
+        by_aspect=False,
+    ),
+    collate_fn=_base_.collate,
+    dataset=dict(
+        type="pld_mmdet.SeededDataset",
+        dataset=dict(type="ConcatDataset", datasets=[source, target]),
+    ),
+)
+# What is labelled before a round: every target image, whole, in random order.
+work_dataloader = dict(
+    batch_size=2,
+    num_workers=0,
+    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=False),
+    collate_fn=_base_.collate,
+    dataset=dict(
+        **_fog,
+        data_prefix=dict(img_path="leftImg8bit_foggy/train"),
+        pipeline=[_base_.load, _base_.pack],
+    ),
+)
+pseudo = dict(type="pld_mmdet.LoadPseudoLabels", folder="{folder}")
+paste = dict(
+    type="pld_mmdet.PasteHardClasses", folder="{folder}", load=[_base_.load], hard=5
+)
+views = dict(type="pld_mmdet.PackViews", blur=(3, 5))
+_round = dict(
+    batch_size=8,
+    num_workers=0,
+    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
+    collate_fn=_base_.collate,
+)
+round_dataloader = dict(
+    **_round,
+    dataset=dict(
+        type="pld_mmdet.SeededDataset",
+        dataset=dict(
+            **_fog,
+            data_prefix=dict(img_path="leftImg8bit_foggy/train"),
+            pipeline=[_base_.load, pseudo, paste, *_base_.weak, views],
+        ),
+    ),
+)
+plain_round_dataloader = dict(
+    **_round,
+    dataset=dict(
+        type="pld_mmdet.SeededDataset",
+        dataset=dict(
+            **_fog,
+            data_prefix=dict(img_path="leftImg8bit_foggy/train"),
+            pipeline=[_base_.load, pseudo, *_base_.weak, views],
+        ),
+    ),
+)
+val_dataloader = dict(
+    dataset=dict(
+        img_suffix=foggy_suffix,
+        data_prefix=dict(img_path="leftImg8bit_foggy/val", seg_map_path="gtFine/val"),
+    )
+)
+test_dataloader = dict(
+    dataset=dict(
+        img_suffix=foggy_suffix,
+        data_prefix=dict(img_path="leftImg8bit_foggy/test", seg_map_path="gtFine/test"),
+    )
+)

@@ -1,0 +1,93 @@
+# FST-D as published for GTA5 -> Cityscapes with DeepLabV2-R101 (59.94 mIoU in the
+# authors' table): 40k iterations, 2 + 2 crops of 512, ClassMix self-training, AdamW.
+# Their rare-class sampling of source images is not here. Needs a GPU and ImageNet
+# weights.
+_base_ = [
+    "../_base_/toy_runtime.py",
+    "../_base_/datasets/gta5_cityscapes_seg.py",
+    "../_base_/models/deeplabv2_r101.py",
+]
+model = dict(
+    type="pld_mmdet.FST",
+    learner=dict(
+        type="pld_mmdet.ClassMixSelfTraining",
+        segmentor=_base_.segmentor,
+        encoder=_base_.segmentor["backbone"],
+        tau=0.968,
+        ignore_rows=(15, 120),
+        feature_weight=0.005,
+        predict_on="student",
+    ),
+    depth=3,
+    mu=0.999,
+    count="evaluations",
+    # their EMA moves weights only; the teacher's batch norms see its own batches
+    buffers="keep",
+)
+_source = [
+    _base_.load,
+    _base_.label,
+    dict(type="Resize", scale=(1280, 720)),
+    dict(type="mmseg.RandomCrop", crop_size=(512, 512), cat_max_ratio=0.75),
+    dict(type="RandomFlip", prob=0.5),
+    _base_.pack,
+]
+_target = [
+    _base_.load,
+    dict(type="Resize", scale=(1024, 512)),
+    dict(type="mmseg.RandomCrop", crop_size=(512, 512)),
+    dict(type="RandomFlip", prob=0.5),
+    _base_.pack,
+]
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(
+        type="pld_mmdet.SemiSampler",
+        batch_size=4,
+        source_ratio=[1, 1],
+        by_aspect=False,
+    ),
+    collate_fn=_base_.collate,
+    dataset=dict(
+        type="pld_mmdet.SeededDataset",
+        dataset=dict(
+            type="ConcatDataset",
+            datasets=[
+                dict(**_base_.gta5, pipeline=_source),
+                dict(**_base_.cityscapes, pipeline=_target),
+            ],
+        ),
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    collate_fn=_base_.collate,
+    dataset=dict(
+        **_base_.test_dataset,
+        pipeline=[
+            _base_.load,
+            dict(type="Resize", scale=(1024, 512)),
+            _base_.label,
+            _base_.pack,
+        ],
+    ),
+)
+test_dataloader = val_dataloader
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=40000, val_interval=4000)
+optim_wrapper = dict(
+    type="pld_mmdet.FiniteOptimWrapper",
+    optimizer=dict(type="AdamW", lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01),
+    paramwise_cfg=dict(
+        custom_keys=dict(decode_head=dict(lr_mult=10.0)), norm_decay_mult=0.0
+    ),
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=1e-6, by_epoch=False, begin=0, end=1500),
+    dict(type="PolyLR", power=1.0, eta_min=0.0, by_epoch=False, begin=1500, end=40000),
+]
+default_hooks = dict(checkpoint=dict(interval=4000))
+model_wrapper_cfg = dict(type="VirtualStepDDP")

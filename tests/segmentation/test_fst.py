@@ -1,0 +1,321 @@
+"""FST: hand-worked trajectories, what a virtual step leaves alone, the toy recipe."""
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import OptimWrapper
+from torch import nn
+
+from pld_mmdet.engine.method import Method
+from pld_mmdet.errors import UserError
+from pld_mmdet.registry import MODELS
+from pld_mmdet.segmentation.fst import FST
+from pld_mmdet.segmentation.losses import below_percentile, pixel_ce
+from pld_mmdet.segmentation.mixing import box_masks, class_masks, mix
+from pld_mmdet.segmentation.self_training import (
+    ClassMixSelfTraining,
+    CutMixSelfTraining,
+)
+from tests.segmentation.helpers import (
+    ROOT,
+    make_streets,
+    run,
+    same,
+    semi_batch,
+    tiny_segmentor,
+    toy_config,
+)
+
+
+@MODELS.register_module(force=True)
+class OneWeight(Method):
+    """Loss theta^2 / 2, or of each batch: slope * theta. The teacher is not asked."""
+
+    def __init__(self, theta=1.0, phi=2.0):
+        super().__init__()
+        self.student = nn.Linear(1, 1, bias=False)
+        self.teacher = nn.Linear(1, 1, bias=False).requires_grad_(False)
+        nn.init.constant_(self.student.weight, theta)
+        nn.init.constant_(self.teacher.weight, phi)
+
+    def loss(self, slope, **_):
+        theta = self.student.weight.squeeze()
+        if slope.isnan().any():
+            return {"loss": 0.5 * theta**2}
+        return {"loss": slope.mean() * theta}
+
+    def predict(self, **_):
+        return []
+
+
+def one_weight(optimizer="SGD", lr=0.1, **kwargs):
+    kwargs.setdefault("mu", 0.9)
+    method = FST(dict(type="OneWeight"), **kwargs)
+    method.t += 10_000  # past the warm-up of mu
+    found = getattr(torch.optim, optimizer)(method.student.parameters(), lr=lr)
+    return method, OptimWrapper(found)
+
+
+def batch_of(*slopes):
+    # labelled and unlabelled samples of the batches, as the sampler orders them
+    values = torch.tensor(slopes or [float("nan")])
+    return dict(
+        slope=torch.cat([values, values]),
+        labelled=torch.arange(2 * len(values)) < len(values),
+    )
+
+
+def weights(method):
+    return method.student.weight.item(), method.teacher.weight.item()
+
+
+def test_depth_three_by_hand():
+    """phi 1.9, 1.8, 1.701, then 1.6038; theta 0.9 and not 0.9^4."""
+    method, optimizer = one_weight(depth=3)
+    seen = []
+    loss = method.learner.loss
+    method.learner.loss = lambda **b: seen.append(weights(method)) or loss(**b)
+    method.train_step(batch_of(), optimizer)
+    thetas, phis = zip(*seen, strict=True)
+    assert phis == pytest.approx([1.9, 1.8, 1.701, 1.6038])
+    assert thetas == pytest.approx([1, 0.9, 0.81, 1])
+    assert weights(method) == pytest.approx((0.9, 1.6038))
+
+
+def test_depth_zero_is_plain_self_training():
+    method, optimizer = one_weight(depth=0)
+    method.train_step(batch_of(), optimizer)
+    assert weights(method) == pytest.approx((0.9, 1.9))
+
+
+def test_width_three_by_hand():
+    """Virtual 0.9, 0.8, 0.7: phi 1.88 before the real step, then one more move."""
+    method, optimizer = one_weight(depth=0, width=3)
+    seen = []
+    loss = method.learner.loss
+    method.learner.loss = lambda **b: seen.append(weights(method)) or loss(**b)
+    method.train_step(batch_of(5.0, 1.0, 2.0, 3.0), optimizer)
+    thetas, phis = zip(*seen, strict=True)
+    assert thetas == pytest.approx([1, 1, 1, 1])
+    assert phis == pytest.approx([2, 2, 2, 1.88])
+    assert weights(method) == pytest.approx((0.5, 0.9 * 1.88 + 0.1 * 0.5))
+
+
+def test_no_step_length_moves_the_teacher_k_plus_one_times():
+    method, optimizer = one_weight(depth=3, lr=0.0)
+    method.train_step(batch_of(), optimizer)
+    assert weights(method) == pytest.approx((1, 0.9**4 * 2 + (1 - 0.9**4) * 1))
+
+
+def test_student_does_not_feel_the_future_when_the_loss_ignores_the_teacher():
+    paths = []
+    for depth in (0, 3):
+        method, optimizer = one_weight("AdamW", depth=depth)
+        path = []
+        for _ in range(5):
+            method.train_step(batch_of(), optimizer)
+            path.append(weights(method))
+        paths.append(path)
+    plain, ahead = paths
+    assert [theta for theta, _ in plain] == [theta for theta, _ in ahead]
+    assert all(a[1] < p[1] for a, p in zip(ahead, plain, strict=True))
+
+
+def test_a_released_virtual_step_leaves_traces_in_the_optimizer():
+    """restore_optimizer=False: AdamW counts four steps an iteration, as released."""
+    counts = []
+    for strict in (True, False):
+        method, optimizer = one_weight("AdamW", depth=3, restore_optimizer=strict)
+        method.train_step(batch_of(), optimizer)
+        method.train_step(batch_of(), optimizer)
+        state = optimizer.state_dict()["state"][0]
+        counts.append(int(state["step"]))
+    assert counts == [2, 8]
+
+
+def test_mu_warms_up_by_evaluations_or_iterations():
+    """mu_t = min(1 - 1/(t + 1), mu): t 1, 4, 998, 999."""
+    from pld_mmdet.distill.ema import ramped_keep
+
+    found = [ramped_keep(t, 0.999) for t in (1, 4, 998, 999, 2000)]
+    assert found == pytest.approx([0.5, 0.8, 0.998999, 0.999, 0.999], abs=1e-6)
+    for count, after in (("evaluations", [1, 5, 9]), ("iterations", [1, 2, 3])):
+        method, optimizer = one_weight(depth=3, count=count)
+        method.t.zero_()
+        times = []
+        for _ in range(3):
+            method.train_step(batch_of(), optimizer)
+            times.append(int(method.t))
+        assert times == after
+
+
+def test_first_iteration_is_plain_from_a_copy():
+    method, optimizer = one_weight(depth=3)
+    method.t.zero_()
+    method.train_step(batch_of(), optimizer)
+    assert weights(method) == pytest.approx((0.9, 1.0))
+
+
+@pytest.mark.parametrize("kind", ["CutMix", "ClassMix"])
+def test_virtual_loop_leaves_student_optimizer_and_teacher_gradients(kind):
+    """Everything of the student is as before the look ahead, to the bit."""
+    learner = dict(type=f"pld_mmdet.{kind}SelfTraining", segmentor=tiny_segmentor())
+    if kind == "ClassMix":
+        learner.update(ignore_rows=(1, 2), things=(1, 2))
+    method = FST(learner, depth=2, mu=0.9)
+    method.init_weights()
+    method.train()
+    optimizer = OptimWrapper(
+        torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=1e-2)
+    )
+    method.train_step(semi_batch(), optimizer)
+    before = {k: v.clone() for k, v in method.student.state_dict().items()}
+    known = {
+        k: {n: v.clone() for n, v in s.items()}
+        for k, s in optimizer.optimizer.state.items()
+    }
+    checked = []
+    move = method._move_teacher
+
+    def spy():
+        move()
+        checked.append(same(before, method.student.state_dict()))
+
+    method._move_teacher = spy
+    step = method.learner.loss
+    calls = []
+
+    def loss(**batch):
+        calls.append(
+            same(before, method.student.state_dict())
+            and all(
+                torch.equal(v, optimizer.optimizer.state[k][n])
+                for k, s in known.items()
+                for n, v in s.items()
+            )
+        )
+        return step(**batch)
+
+    method.learner.loss = loss
+    log = method.train_step(semi_batch(), optimizer)
+    assert checked == [True, False, False]
+    assert calls == [True, False, True]  # virtual, virtual, real
+    assert all(torch.isfinite(value) for value in log.values())
+    assert not same(before, method.student.state_dict())
+    teacher = set(method.teacher.parameters())
+    assert all(p.grad is None and not p.requires_grad for p in teacher)
+    assert not teacher & set(optimizer.optimizer.state)
+
+
+def test_depth_and_width_exclude_each_other():
+    with pytest.raises(UserError, match="depth=3, width=2"):
+        FST(dict(type="OneWeight"), depth=3, width=2)
+    with pytest.raises(UserError, match="count='steps'"):
+        FST(dict(type="OneWeight"), count="steps")
+    method, optimizer = one_weight(depth=0, width=3)
+    with pytest.raises(UserError, match="cannot part 2 labelled"):
+        method.train_step(batch_of(1.0, 2.0), optimizer)
+    optimizer._accumulative_counts = 2
+    with pytest.raises(UserError, match="accumulate"):
+        method.train_step(batch_of(1.0, 2.0, 3.0, 4.0), optimizer)
+
+
+def test_pixel_ce_and_its_divisors():
+    """Two pixels of ln 2 and one ignored: ln 2 over valid ones, 2/3 of it over all."""
+    logits, targets = torch.zeros(1, 2, 1, 3), torch.tensor([[[0, 1, 255]]])
+    assert pixel_ce(logits, targets).item() == pytest.approx(0.693147)
+    assert pixel_ce(logits, targets, over="all").item() == pytest.approx(0.462098)
+    weight = torch.tensor([[[1.0, 0.0, 1.0]]])
+    assert pixel_ce(logits, targets, weight).item() == pytest.approx(0.346574)
+    assert pixel_ce(logits, torch.full((1, 1, 3), 255)).item() == 0
+
+
+def test_below_percentile_by_hand():
+    values, valid = torch.tensor([3.0, 1.0, 2.0, 5.0]), torch.tensor([1, 1, 1, 0]) > 0
+    assert below_percentile(values, 50, valid).tolist() == [False, True, False, False]
+    assert below_percentile(values, 100, valid).equal(valid)
+    assert not below_percentile(values, 50, valid & False).any()
+
+
+def test_masks_and_mix():
+    masks = box_masks(200, (20, 40), area=0.5)
+    assert masks.float().mean().item() == pytest.approx(0.5, abs=0.02)
+    targets = torch.tensor([[[0, 1, 2]], [[3, 255, 255]]])
+    chosen = class_masks(targets)
+    assert not chosen[targets == 255].any()
+    assert 0 < chosen.sum() < 4
+    ours, theirs = torch.zeros(2, 3, 1, 3), torch.ones(2, 3, 1, 3)
+    assert mix(ours, theirs, chosen).mean(1).bool().equal(chosen)
+
+
+def test_cutmix_learner_keeps_the_sum_when_labels_are_dropped():
+    """B H W / kept times the mean over kept: dropping labels scales the loss up."""
+    learner = CutMixSelfTraining(tiny_segmentor(), cutmix=0.0, drop_percent=100.0)
+    learner.train()
+    batch = semi_batch()
+    whole = learner.loss(**batch)["loss_unlabelled"]
+    learner.drop_percent, learner.weight = 50.0, 2.0
+    half = learner.loss(**batch)["loss_unlabelled"]
+    assert half > whole
+    batch["targets"][2:] = 1  # labels of unlabelled images are not read
+    learner.drop_percent, learner.weight = 100.0, 1.0
+    assert learner.loss(**batch)["loss_unlabelled"].equal(whole)
+
+
+def test_classmix_confidence_is_one_number_for_the_batch():
+    learner = ClassMixSelfTraining(
+        tiny_segmentor(), tau=0.0, ignore_rows=(0, 0), feature_weight=0.0
+    )
+    learner.train()
+    assert learner.loss(**semi_batch())["confident"] == 1
+    learner.tau = 1.1
+    losses = learner.loss(**semi_batch())
+    assert losses["confident"] == 0
+    assert losses["loss_mixed"] > 0  # the pasted source pixels weigh 1
+
+
+@pytest.fixture(scope="module")
+def streets(tmp_path_factory):
+    return make_streets(tmp_path_factory.mktemp("fst") / "data")
+
+
+def fst_config(streets, work_dir, iterations=4):
+    cfg = toy_config("fst/toy.py", streets, work_dir)
+    labelled, unlabelled = cfg.train_dataloader.dataset.dataset.datasets
+    labelled.indices, unlabelled.indices = [0, 6], [1, 2, 3, 4, 5]
+    cfg.train_cfg.update(max_iters=iterations, val_interval=100)
+    cfg.default_hooks.checkpoint.interval = 2
+    cfg.default_hooks.checkpoint.max_keep_ckpts = -1
+    return cfg
+
+
+def test_toy_recipe_resumes_to_the_bit(streets, tmp_path):
+    whole = run(fst_config(streets, tmp_path / "whole"))
+    metrics = whole.val_loop.run()
+    assert 0 <= metrics["mIoU"] <= 100
+    part = fst_config(streets, tmp_path / "part")
+    part.load_from, part.resume = str(tmp_path / "whole/iter_2.pth"), True
+    resumed = run(part)
+    assert resumed.iter == 4
+    assert same(whole.model.state_dict(), resumed.model.state_dict())
+    saved = torch.load(tmp_path / "whole/iter_4.pth", weights_only=True)
+    assert same(saved["state_dict"], whole.model.state_dict())
+
+
+def test_paper_config_steps():
+    cfg = Config.fromfile(ROOT / "configs/fst/paper.py")
+    learner = cfg.model.learner
+    learner.segmentor.backbone.update(depth=18, base_channels=4, stem_channels=4)
+    learner.segmentor.backbone.init_cfg = None
+    learner.encoder.update(depth=18, base_channels=4, stem_channels=4, init_cfg=None)
+    learner.segmentor.decode_head.in_channels = 32
+    learner.ignore_rows = (2, 8)
+    method = MODELS.build(cfg.model)
+    method.train()
+    optimizer = OptimWrapper(
+        torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=6e-5)
+    )
+    for _ in range(2):
+        log = method.train_step(semi_batch(classes=19), optimizer)
+    assert all(torch.isfinite(value) for value in log.values())
+    assert int(method.t) == 1 + 4

@@ -1,0 +1,341 @@
+"""HIAST: thresholds and losses by hand, pasting, and rounds that resume to the bit."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from torch.utils.data import DataLoader
+
+from pld_mmdet.distill.ema import ema_update
+from pld_mmdet.errors import UserError
+from pld_mmdet.registry import MODELS
+from pld_mmdet.segmentation.hiast import HIAST, update_threshold
+from pld_mmdet.segmentation.losses import entropy, uniform_ce
+from pld_mmdet.segmentation.pseudo_labels import (
+    LabelFolder,
+    PasteHardClasses,
+    hard_class_weights,
+    select,
+)
+from pld_mmdet.segmentation.views import blur, color_jitter, strong_view
+from tests.segmentation.helpers import (
+    ROOT,
+    copy_tree,
+    make_streets,
+    run,
+    same,
+    semi_batch,
+    tiny_segmentor,
+    toy_config,
+)
+
+CONFIDENCES = [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99]
+
+
+@pytest.mark.parametrize("make", [list, np.array, torch.tensor])
+def test_update_threshold_by_hand(make):
+    """Level 1 - 0.5 0.9^8 = 0.784766 of P and 0.9: 0.924668; theta 0.902467."""
+    values = make(CONFIDENCES)
+    assert update_threshold(values, 0.9) == pytest.approx(0.902467, abs=1e-6)
+    easy = update_threshold(values, 0.9, alpha=0.2)
+    assert easy == pytest.approx(0.906589, abs=1e-6)
+    assert isinstance(easy, float)
+
+
+def test_threshold_of_an_absent_class_stays_and_others_stay_below_one():
+    assert update_threshold(torch.empty(0), 0.8765432198765) == 0.8765432198765
+    theta = 0.9
+    for _ in range(200):
+        theta = update_threshold(np.ones(50), theta)
+        assert theta < 1
+    assert update_threshold(np.ones(5), 1.0) == 0.999
+    assert update_threshold(CONFIDENCES, 0.9, beta=1.0) == 0.9  # constant
+
+
+def test_level_uses_the_old_threshold():
+    old = np.quantile([*CONFIDENCES, 0.5], 1 - 0.5 * 0.5**8)
+    found = update_threshold(CONFIDENCES, 0.5)
+    assert found == pytest.approx(0.9 * 0.5 + 0.1 * old)
+
+
+def test_select_keeps_what_reaches_its_class():
+    confidence = np.array([[0.5, 0.8, 0.9]], np.float32)
+    labels, theta = np.array([[0, 0, 1]]), np.array([0.8, 0.95])
+    assert select(confidence, labels, theta - 1e-6).tolist() == [[255, 0, 255]]
+    assert (select(confidence, labels, np.ones(2)) == 255).all()
+
+
+def test_hard_class_weights_by_hand():
+    found = hard_class_weights(np.array([0.95, 0.9, 0.7, 0.5]))
+    assert found == pytest.approx([0.007092, 0.028369, 0.255319, 0.709220], abs=1e-6)
+    found = hard_class_weights(np.array([0.9, np.nan]))
+    assert found.tolist() == [1, 0]
+
+
+def hiast(**kwargs):
+    kwargs.setdefault("adversarial", 0.0)
+    method = HIAST(tiny_segmentor(), **kwargs)
+    method.init_weights()
+    ema_update(method.teacher, method.student, 0.0, "copy")
+    method.train()
+    return method
+
+
+def test_region_losses_of_uniform_predictions():
+    """C = 19: entropy and cross-entropy with uniform are ln(19) / 19 = 0.154970."""
+    log_p = torch.zeros(1, 19, 2, 2).log_softmax(1)
+    assert entropy(log_p).mean().item() / 19 == pytest.approx(0.154970, abs=1e-6)
+    assert uniform_ce(log_p).mean().item() / 19 == pytest.approx(0.154970, abs=1e-6)
+
+
+def round_batch(share=0.5):
+    batch = semi_batch()
+    targets = torch.randint(4, batch["targets"].shape)
+    targets[torch.rand(targets.shape) > share] = 255
+    images = batch["inputs"]
+    return dict(weak=images, strong=images.flip(0), targets=targets)
+
+
+def test_each_loss_stays_in_its_region(monkeypatch):
+    """Gradients of the logits: labels and smoothing on M, the other two on U."""
+    method, batch = hiast(), round_batch()
+    sure = batch["targets"] != 255
+    logits = torch.randn(4, 4, 32, 64, requires_grad=True)
+
+    def fixed(segmentor, images):
+        return logits if segmentor is method.student else logits.detach() * 2
+
+    monkeypatch.setattr("pld_mmdet.segmentation.hiast.full_logits", fixed)
+    losses = method.loss(**batch)
+    for name, region in (
+        ("loss_ce", sure),
+        ("loss_smooth", sure),
+        ("loss_sharpen", ~sure),
+        ("loss_consistency", ~sure),
+    ):
+        (found,) = torch.autograd.grad(losses[name], logits, retain_graph=True)
+        touched = found.abs().sum(1) > 0
+        assert touched[region].all(), name
+        assert not touched[~region].any(), name
+    per_pixel = hiast(per="pixel")
+    monkeypatch.setattr(
+        "pld_mmdet.segmentation.hiast.full_logits",
+        lambda segmentor, images: logits.detach() * (2 - segmentor.training),
+    )
+    for name, factor in (("loss_ce", 1), ("loss_smooth", 4), ("loss_sharpen", 4)):
+        found = per_pixel.loss(**batch)[name]
+        assert found.item() == pytest.approx(factor * losses[name].item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.1])
+def test_empty_regions_cost_nothing(share):
+    method = hiast()
+    losses = method.loss(**round_batch(share))
+    assert all(torch.isfinite(value) for value in losses.values())
+    empty = "loss_ce" if share == 0 else "loss_consistency"
+    assert losses[empty] == 0
+    sum(v for k, v in losses.items() if "loss" in k).backward()
+    assert all(p.grad is None for p in method.teacher.parameters())
+
+
+def test_average_keeps_0999_and_copies_statistics():
+    method = hiast()
+    old = [p.clone() for p in method.teacher.parameters()]
+    method.loss(**round_batch())  # moves S's statistics
+    with torch.no_grad():
+        for p in method.student.parameters():
+            p += 1
+    ema_update(method.teacher, method.student, 0.999, "copy")
+    for was, now, p in zip(
+        old, method.teacher.parameters(), method.student.parameters(), strict=True
+    ):
+        torch.testing.assert_close(now, 0.999 * was + 0.001 * p)
+    theirs = dict(method.student.named_buffers())
+    assert all(torch.equal(b, theirs[n]) for n, b in method.teacher.named_buffers())
+
+
+def test_warm_up_teaches_the_discriminator_by_its_own_loss_alone():
+    method = hiast(adversarial=0.05, discriminator_width=4)
+    method.enter_stage("warm_up")
+    losses = method.loss(**semi_batch())
+    judges = list(method.discriminator.parameters())
+    weights = [p for p in method.student.parameters() if p.requires_grad]
+    fooled = torch.autograd.grad(
+        losses["loss_adversarial"], [*weights, *judges], allow_unused=True,
+        retain_graph=True,
+    )  # fmt: skip
+    assert all(g is None for g in fooled[len(weights) :])
+    assert any(g.abs().sum() > 0 for g in fooled[: len(weights)])
+    own = torch.autograd.grad(
+        losses["loss_discriminator"], [*weights, *judges], allow_unused=True
+    )
+    assert all(g is None for g in own[: len(weights)])
+    assert all(g.abs().sum() > 0 for g in own[len(weights) :])
+
+
+def test_rounds_freeze_affine_weights_and_stages_have_names():
+    method = hiast()
+    norm = method.student.backbone.layer1[0].bn1
+    method.enter_stage("warm_up")
+    assert norm.weight.requires_grad
+    method.enter_stage("round_1")
+    assert not norm.weight.requires_grad
+    with pytest.raises(UserError, match="no stage 'second'"):
+        method.enter_stage("second")
+    with pytest.raises(UserError, match="cannot label images before stage round_1"):
+        method.start_stage("round_1", None, None)
+
+
+def images_of(folder, count=3):
+    paths = []
+    for number in range(count):
+        path = str(folder / f"image_{number}.png")
+        image = np.random.default_rng(number).integers(256, size=(32, 64, 3))
+        cv2.imwrite(path, image.astype(np.uint8))
+        paths.append(path)
+    return paths
+
+
+def work_loader(paths):
+    samples = [
+        {"inputs": torch.from_numpy(cv2.imread(p)).permute(2, 0, 1), "path": p}
+        for p in paths
+    ]
+    return DataLoader(samples, batch_size=2)
+
+
+def test_labelling_writes_whole_maps_once(tmp_path):
+    method, paths = hiast(theta=0.3), images_of(tmp_path)
+    method.enter_stage("round_1")
+    method.eval()
+    folder = LabelFolder(tmp_path / "labels")
+    folder.folder.mkdir()
+    method.start_stage("round_1", work_loader(paths), folder.folder)
+    index = folder.index()
+    labels = np.stack([folder.read(path) for path in paths])
+    assert set(np.unique(labels)) <= {0, 1, 2, 3, 255}
+    for c, listed in enumerate(index["images"]):
+        assert sum(pixels for pixels, _ in listed) == (labels == c).sum()
+    assert all(theta < 1 for theta in index["thresholds"])
+    assert method.rounds == 1
+    # a second call with the same weights finds them; other weights make them anew
+    first = folder.path(paths[0])
+    first.unlink()
+    method._label(work_loader(paths), folder)
+    assert not first.exists()
+    with torch.no_grad():
+        next(iter(method.teacher.parameters())).add_(1)
+    method._label(work_loader(paths), folder)
+    assert first.exists()
+    assert not list(folder.folder.glob(".*"))
+
+
+def paste_fixture(tmp_path, **kwargs):
+    paths, folder = images_of(tmp_path), LabelFolder(tmp_path)
+    maps = np.full((3, 32, 64), 255, np.uint8)
+    maps[1, :8], maps[1, 8:12], maps[2, :, :5] = 1, 0, 2
+    for path, labels in zip(paths, maps, strict=True):
+        folder.write(path, labels)
+    index = dict(
+        confidence=[0.99, 0.6, 0.7, None],
+        images=[[[256, paths[1]]], [[512, paths[1]]], [[160, paths[2]]], []],
+    )
+    folder.finish(index)
+    paste = PasteHardClasses(
+        str(tmp_path), load=[dict(type="LoadImageFromFile")], hard=2, **kwargs
+    )
+    here = dict(img=cv2.imread(paths[0]), gt_seg_map=maps[0].copy(), img_path=paths[0])
+    return paste, here, [cv2.imread(path) for path in paths], maps
+
+
+def test_pasted_pixels_come_from_one_donor_image_and_label(tmp_path):
+    paste, here, images, maps = paste_fixture(tmp_path, times=1)
+    before = here["img"].copy()
+    found = paste(here)
+    donor = 1 if (found["gt_seg_map"] == 1).any() else 2
+    hard = np.isin(maps[donor], [1, 2])  # class 0 is sure of itself: never pasted
+    assert (found["gt_seg_map"] == np.where(hard, maps[donor], 255)).all()
+    expected = np.where(hard[..., None], images[donor], before)
+    assert (found["img"] == expected).all()
+
+
+def test_pasting_needs_complete_labels(tmp_path):
+    paste, here, _, _ = paste_fixture(tmp_path)
+    (tmp_path / "index.json").unlink()
+    with pytest.raises(UserError, match="no complete pseudo-labels"):
+        paste(here)
+
+
+def test_strong_views_keep_shape_and_geometry():
+    np.random.seed(0)
+    image = np.random.default_rng(0).integers(256, size=(24, 48, 3)).astype(np.uint8)
+    assert (strong_view(image, 3, 0.0, (3, 5)) == image).all()
+    views = [strong_view(image, 8, 1.0, (3, 5)) for _ in range(5)]
+    assert all(v.shape == image.shape and v.dtype == np.uint8 for v in views)
+    assert any((v != image).any() for v in views)
+    batch = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    assert torch.allclose(color_jitter(batch, 0.0), batch, atol=0.01)
+    flat = torch.full((1, 3, 16, 16), 7.0)
+    assert torch.allclose(blur(flat, 1.5), flat)
+
+
+@pytest.fixture(scope="module")
+def streets(tmp_path_factory):
+    return make_streets(tmp_path_factory.mktemp("hiast") / "data")
+
+
+def hiast_config(streets, work_dir):
+    cfg = toy_config("hiast/toy.py", streets, work_dir)
+    cfg.train_dataloader.batch_size = 2
+    for stage in cfg.train_cfg.stages:
+        stage.max_iters = 2
+        if "dataloader" in stage:
+            stage.dataloader.batch_size = 2
+    cfg.model.theta = 0.2
+    cfg.default_hooks.checkpoint.interval = 1
+    cfg.default_hooks.checkpoint.max_keep_ckpts = -1
+    return cfg
+
+
+def test_toy_recipe_resumes_to_the_bit(streets, tmp_path):
+    whole = run(hiast_config(streets, tmp_path / "whole"))
+    assert whole.iter == 6
+    assert whole.model.rounds == 2
+    assert 0 <= whole.val_loop.run()["mIoU"] <= 100
+    index = json.loads((tmp_path / "whole/stages/02_round_2/index.json").read_text())
+    assert any(index["images"])
+    expected = whole.model.state_dict()
+    for start in (3, 4):  # in the middle of round 1, and before round 2's labelling
+        part = hiast_config(streets, tmp_path / f"part{start}")
+        labels = "stages/01_round_1"
+        copy_tree(tmp_path / "whole" / labels, tmp_path / f"part{start}" / labels)
+        part.load_from, part.resume = str(tmp_path / f"whole/iter_{start}.pth"), True
+        resumed = run(part)
+        assert same(expected, resumed.model.state_dict())
+
+
+def test_paper_config_steps():
+    cfg = Config.fromfile(ROOT / "configs/hiast/paper.py")
+    cfg.model.segmentor.backbone.update(
+        depth=18, base_channels=4, stem_channels=4, init_cfg=None
+    )
+    cfg.model.segmentor.decode_head.in_channels = 32
+    cfg.model.discriminator_width = 4
+    method = MODELS.build(cfg.model)
+    method.train()
+    for name, batch in (
+        ("warm_up", semi_batch(classes=19)),
+        ("round_1", round_batch()),
+    ):
+        method.enter_stage(name)
+        losses = method.loss(**batch)
+        assert all(torch.isfinite(value) for value in losses.values()), name
+        sum(v for k, v in losses.items() if "loss" in k).backward()
+    answer = method.predict(
+        inputs=batch["weak"], targets=torch.zeros(4, 64, 128, dtype=torch.long)
+    )
+    assert answer[0]["predictions"].shape == (4, 64, 128)
+    assert [stage["max_iters"] for stage in cfg.train_cfg.stages[1:]] == [8000] * 3
