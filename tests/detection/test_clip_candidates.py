@@ -134,7 +134,10 @@ def test_simulated_candidates(streets):
     listed = keep_classes(
         content, [*STREETS_BASE, *STREETS_NOVEL], annotated=STREETS_BASE
     )
-    check_candidates(training_file(listed, rows, STREETS_NOVEL), "memory")
+    file = training_file(listed, rows, STREETS_NOVEL)
+    check_candidates(file, "memory")
+    written = [row.get("kind") for row in file["annotations"]]
+    assert written == [None] * (len(written) - len(kinds)) + kinds
     scores = [s for row in rows for s in row["scores"]]
     assert 0.5 < min(scores) <= max(scores) < 1
 

@@ -1,5 +1,6 @@
 """Configs of DeFRCN, PS-TTL and MarvelOVD: class lists, built models, real steps."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,9 @@ def test_ps_ttl_on_the_embedded_data(streets, tmp_path):
     assert runner.train_loop.iter == 3
     assert model.memory.counts.min() >= 1
     assert (tmp_path / "online.json").is_file()
+    truth = json.loads((tmp_path / "pseudo_truth.json").read_text())
+    assert truth["images"] == 3
+    assert {"known/per_image", "unknown/per_image"} <= truth["metrics"].keys()
     assert (tmp_path / "iter_3.pth").is_file()
 
 
@@ -181,3 +185,22 @@ def test_marvel_ovd_on_the_embedded_data(streets, tmp_path):
     assert runner.model.steps.item() == 3
     metrics = runner.message_hub.log_scalars
     assert "val/coco/AP50_novel" in metrics
+
+
+def test_candidates_are_measured_against_the_hidden_truth(streets, tmp_path):
+    list(ov_files.write("streets", streets))
+    cfg = prepared("marvel_ovd/streets_vl_plm.py", streets, tmp_path)
+    cfg.train_cfg.update(max_iters=2, val_interval=100)
+    cfg.param_scheduler = []
+    for hook in cfg.custom_hooks:
+        if hook.type == "pld_mmdet.PseudoTruthHook":
+            hook.begin = 0
+    SafeRunner.from_cfg(cfg).train()
+    found = json.loads((tmp_path / "pseudo_truth.json").read_text())
+    assert found["images"] == 4
+    assert found["counts"]["novel/boxes"] > 0
+    # all candidates are labels, whatever they really are, and no base box is
+    kinds = {name: value for name, value in found["metrics"].items() if "kept" in name}
+    assert kinds
+    assert set(kinds.values()) == {1.0}
+    assert "novel/precision_base" not in found["metrics"]
