@@ -20,6 +20,12 @@ DATA_SETS = {
     "cityscapes": "pld_mmdet.detection.data.cityscapes",
     "foggy_cityscapes": "pld_mmdet.detection.data.foggy_cityscapes",
     "coco_semi": "pld_mmdet.detection.data.coco_semi",
+    "voc": "pld_mmdet.detection.data.voc",
+    "sim10k": "pld_mmdet.detection.data.sim10k",
+    "kitti": "pld_mmdet.detection.data.kitti",
+    "bdd100k": "pld_mmdet.detection.data.bdd100k",
+    "clipart1k": "pld_mmdet.detection.data.clipart1k",
+    "watercolor2k": "pld_mmdet.detection.data.watercolor2k",
 }
 
 

@@ -28,10 +28,12 @@ from pld_mmdet.detection.transforms import (
     RandomGaussianBlur,
     RandomGrayscale,
 )
+from pld_mmdet.detection.vgg import VGG16
 
 __all__ = [
     "LPLD",
     "PSTTL",
+    "VGG16",
     "AP50Metric",
     "BoxJitterSoftTeacher",
     "CandidateCocoDataset",

@@ -107,6 +107,8 @@ def test_voc_files(tmp_path):
     folder = tmp_path / "VOC2007"
     (folder / "ImageSets" / "Main").mkdir(parents=True)
     (folder / "Annotations").mkdir()
+    (folder / "JPEGImages").mkdir()
+    (folder / "JPEGImages" / "000001.jpg").touch()
     (folder / "ImageSets" / "Main" / "test.txt").write_text("000001\n")
     thing = (
         "<object><name>{}</name><difficult>{}</difficult><bndbox><xmin>1</xmin>"

@@ -1,0 +1,85 @@
+"""KITTI object detection: 7481 training images; only cars count (Geiger et al. 2012).
+
+``Car`` is the class of the benchmark; vans, trucks and trams are left out as in the
+released codes. ``DontCare`` regions become groups (``iscrowd``), neither right nor
+wrong.
+"""
+
+import argparse
+from pathlib import Path
+
+from pld_mmdet.errors import UserError
+
+from .labelled import (
+    Box,
+    LabelledImage,
+    coco_content,
+    image_of,
+    report_split,
+    write_split,
+)
+
+EXPECTED_COUNTS = {"train": 7481}
+CLASSES = ("car",)
+_MAPPING = {
+    "Car": "car",
+    "DontCare": "car",
+    **dict.fromkeys(
+        ("Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc")
+    ),
+}
+_HOW = (
+    "Unpack data_object_image_2.zip and data_object_label_2.zip "
+    "(https://www.cvlibs.net/datasets/kitti) so that the folder holds "
+    "training/image_2 and training/label_2."
+)
+
+
+def read_labels(path: Path) -> list[Box]:
+    """Objects of one label file.
+
+    A line is: type, truncated, occluded, alpha, left, top, right, bottom, and seven
+    numbers in three dimensions; pixels are 0-based with inclusive corners.
+
+    Raises:
+        UserError: A line that is not like that.
+    """
+    boxes = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            name, _, _, _, *numbers = line.split()
+            left, top, right, bottom = map(float, numbers[:4])
+        except ValueError as error:
+            raise UserError(
+                f"{path}, line {number} is no KITTI label: {line[:60]!r}.",
+                "Unpack data_object_label_2.zip again.",
+            ) from error
+        corners = (left, top, right + 1, bottom + 1)
+        boxes.append(Box(name, corners, crowd=name == "DontCare"))
+    return boxes
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Command line of ``tools/prepare.py kitti``."""
+    parser.add_argument("--root", type=Path, default=Path("data/kitti"))
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Convert the training images; the benchmark has no other split of the source."""
+    from PIL import Image
+
+    root = args.root
+    labels = sorted((root / "training/label_2").glob("*.txt"))
+    if not labels:
+        raise UserError(f"No txt under {root / 'training/label_2'}.", _HOW)
+    images = []
+    for path in labels:
+        name = image_of(root, "training/image_2", path.stem, _HOW)
+        with Image.open(root / name) as image:  # reads the header only
+            width, height = image.size
+        boxes = read_labels(path)
+        images.append(LabelledImage(name, width, height, boxes, source=str(path)))
+    counts = write_split(root, "train", coco_content(images, CLASSES, _MAPPING))
+    report_split("train", counts, EXPECTED_COUNTS["train"])
