@@ -34,7 +34,9 @@ from pld_mmdet.dataset_distillation.self_supervision import (
     random_view,
 )
 from pld_mmdet.distill.teachers import Frozen, fixed
+from pld_mmdet.engine.checkpoint import load_checkpoint_file
 from pld_mmdet.engine.method import Method
+from pld_mmdet.engine.weights import report_mismatch
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 
@@ -67,8 +69,8 @@ def kernel_ridge(
 class KRRST(Method):
     """Distils pairs, and measures them: pre-train a student, then fine-tune it.
 
-    Stages, with ``StagedLoop``: ``target`` trains g by Barlow Twins (for targets
-    without ``own_target``); ``distill`` is KRR-ST; ``pretrain`` fits the student to the
+    Stages, with ``StagedLoop``: ``target`` trains g by Barlow Twins (needed without
+    ``target_checkpoint``); ``distill`` is KRR-ST; ``pretrain`` fits the student to the
     pairs; ``finetune`` fits it to labels. The stage that first needs the pairs has a
     ``work_dataloader`` of real images to start them from. Without the stage ``distill``
     they stay random real images and their targets: the baseline.
@@ -93,8 +95,7 @@ class KRRST(Method):
         batch_size: Pairs of one step of ``pretrain`` [256].
         num_classes: Of ``finetune`` [10].
         projector: Widths of Barlow Twins' projector [(128, 128)].
-        own_target: g has weights of its own, by its config's ``init_cfg`` or
-            ``load_from`` [False].
+        target_checkpoint: Weights of g [None: the stage ``target`` trains it].
     """
 
     def __init__(
@@ -113,14 +114,18 @@ class KRRST(Method):
         batch_size: int = 256,
         num_classes: int = 10,
         projector: Sequence[int] = (128, 128),
-        own_target: bool = False,
+        target_checkpoint: str | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         self.target = Frozen(MODELS.build(target))
         self.learner = self.projector = None
-        if not own_target:  # it learns here, then it is copied
+        if target_checkpoint is not None:
+            state = load_checkpoint_file(target_checkpoint)
+            state = state.get("state_dict", state)
+            report_mismatch(self.target.network, state, target_checkpoint)
+        else:  # it learns here, then it is copied
             self.learner = MODELS.build(target)
             self.projector = _projector((target_dim, *projector))
         self.synthetic = SyntheticSet(size, image_shape, target_dim)
@@ -134,9 +139,10 @@ class KRRST(Method):
             value = torch.as_tensor(value, dtype=torch.float32).reshape(-1, 1, 1)
             self.register_buffer(name, value, persistent=False)
         self.stage = "distill"
-        # In the checkpoint, so that a resumed run goes on where it was: steps of each
-        # network since it began (-1: not warmed up), whether pairs are there, and the
-        # dice by which they are chosen.
+        # In the checkpoint, so that a resumed run goes on where it was: whether there
+        # are a target and pairs, the dice by which these are chosen, and the steps of
+        # each network since it began (-1: not warmed up).
+        self.register_buffer("taught", torch.tensor(target_checkpoint is not None))
         self.register_buffer("steps", torch.full((pool_size,), -1))
         self.register_buffer("filled", torch.tensor(False))
         self.register_buffer("dice", torch.randint(2**31, ()))
@@ -146,14 +152,21 @@ class KRRST(Method):
         if name == "target" and self.learner is None:
             raise UserError(
                 "KRRST: a target of its own weights is not trained.",
-                "Leave the stage `target` out, or set own_target=False.",
+                "Leave the stage `target` out, or set target_checkpoint=None.",
             )
         self.stage = name
 
     def start_stage(self, name: str, loader: object, folder: object) -> None:
         """Fix g, and choose the real images that the pairs start from."""
-        if name == "target" or name == "finetune":
+        if name == "target":
+            self.taught.fill_(True)
+        if name in ("target", "finetune"):
             return
+        if not self.taught:
+            raise UserError(
+                "KRRST: no stage trained the target, and it has no weights of its own.",
+                "Put a stage `target` first, or set target_checkpoint.",
+            )
         if self.learner is not None:
             self.target.network.load_state_dict(self.learner.state_dict())
         if not self.filled:
@@ -252,15 +265,15 @@ class KRRST(Method):
     def _fill(self, loader) -> None:
         """Random real images, raw, and what g says about them."""
         device = self.synthetic.images.device
-        images = torch.cat([batch["inputs"] for batch in loader])
-        size = len(self.synthetic)
-        if len(images) < size:
+        dataset, size = loader.dataset, len(self.synthetic)
+        if len(dataset) < size:
             raise UserError(
-                f"KRRST: {size} pairs cannot start from {len(images)} real images.",
+                f"KRRST: {size} pairs cannot start from {len(dataset)} real images.",
                 "Lower model.size.",
             )
         dice = torch.Generator().manual_seed(int(self.dice))
-        images = images[torch.randperm(len(images), generator=dice)[:size]].to(device)
+        chosen = torch.randperm(len(dataset), generator=dice)[:size].tolist()
+        images = torch.stack([dataset[i]["inputs"] for i in chosen]).to(device)
         targets = torch.cat(
             [self.target.network.backbone(x) for x in images.split(256)]
         )

@@ -70,6 +70,7 @@ def test_patches_row_by_row():
     assert vit.patches(picture)[0].tolist() == expected
     # The embedding has the same order: a kernel that sums reads the patches' sums.
     nn.init.ones_(vit.patch_embed.proj.weight)
+    nn.init.zeros_(vit.patch_embed.proj.bias)
     sums = vit.patch_embed(picture)[0, :, 0]
     assert sums.tolist() == vit.patches(picture)[0].sum(1).tolist()
 

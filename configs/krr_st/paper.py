@@ -1,0 +1,119 @@
+# KRR-ST on CIFAR-100: 1000 pairs, 160 000 outer steps, a pool of ten networks. The
+# numbers are those of the authors' code.
+_base_ = ["../_base_/toy_runtime.py"]
+
+data_root = "data/cifar-100-binary"
+target_checkpoint = "data/teachers/barlow_twins_resnet18_cifar100.pth"
+how_to_get = dict(
+    data="mkdir -p data && curl -L "
+    "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz | tar xz -C data",
+    teacher="A ResNet-18 for 32 x 32 pixels, trained with Barlow Twins on CIFAR-100 "
+    f"without labels, as an mmengine checkpoint of the target in {target_checkpoint}.",
+)
+pool_size = 10
+outer_steps = 160000
+model = dict(
+    type="pld_mmdet.KRRST",
+    target=dict(type="pld_mmdet.CIFARResNet", num_classes=100, pre_activation=False),
+    target_checkpoint=target_checkpoint,
+    network=dict(type="pld_mmdet.DistillConvNet", widths=(128, 256, 512)),
+    image_shape=(3, 32, 32),
+    target_dim=512,
+    size=1000,
+    pool_size=pool_size,
+    inner_steps=1000,
+    mean=(0.5071, 0.4865, 0.4409),  # of pld_mmdet.CIFAR
+    std=(0.2673, 0.2564, 0.2762),
+    batch_size=256,
+    num_classes=100,
+)
+train_dataloader = dict(
+    batch_size=1024,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
+    collate_fn=dict(type="default_collate"),
+    dataset=dict(type="pld_mmdet.CIFAR", data_root=data_root, part="train"),
+)
+real_images = dict(
+    train_dataloader,
+    persistent_workers=False,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+)
+labelled = dict(
+    train_dataloader,
+    batch_size=256,
+    dataset=dict(
+        type="pld_mmdet.SeededDataset",
+        dataset=dict(
+            type="pld_mmdet.CIFAR", data_root=data_root, part="train", augment=True
+        ),
+    ),
+)
+test_dataloader = dict(
+    batch_size=256,
+    num_workers=2,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    collate_fn=dict(type="default_collate"),
+    dataset=dict(type="pld_mmdet.CIFAR", data_root=data_root, part="test"),
+)
+test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+test_cfg = dict()
+
+finite = dict(type="pld_mmdet.FiniteOptimWrapper")
+inner = dict(optimizer=dict(type="SGD", lr=0.1, momentum=0.9, weight_decay=1e-3))
+constant = [dict(type="ConstantLR", factor=1.0, by_epoch=False)]
+optim_wrapper = dict(
+    finite,
+    constructor="pld_mmdet.PartsOptimConstructor",
+    synthetic=dict(optimizer=dict(type="AdamW", lr=1e-4)),
+    **{f"pool.{number}": inner for number in range(pool_size)},
+)
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(
+            name="distill",
+            max_iters=outer_steps,
+            work_dataloader=real_images,
+            param_scheduler=dict(
+                synthetic=[
+                    dict(
+                        type="LinearLR",
+                        start_factor=1.0,
+                        end_factor=1e-3,
+                        end=outer_steps,
+                        by_epoch=False,
+                    )
+                ],
+                **{f"pool.{number}": constant for number in range(pool_size)},
+            ),
+        ),
+        dict(
+            name="pretrain",
+            max_iters=4000,  # 1000 epochs of four batches
+            optim_wrapper=dict(
+                finite,
+                optimizer=dict(type="SGD", lr=0.1, momentum=0.9, weight_decay=1e-3),
+            ),
+        ),
+        # The paper fine-tunes on other data sets: put yours here.
+        dict(
+            name="finetune",
+            max_iters=10000,
+            dataloader=labelled,
+            optim_wrapper=dict(
+                finite,
+                optimizer=dict(type="SGD", lr=0.01, momentum=0.9, weight_decay=5e-4),
+            ),
+            param_scheduler=[dict(type="CosineAnnealingLR", by_epoch=False)],
+        ),
+    ],
+)
+custom_hooks = [
+    dict(type="pld_mmdet.IterationSeedHook"),
+    dict(type="pld_mmdet.RunRecordHook"),
+    dict(type="pld_mmdet.ExportDistilledHook"),
+]
+default_hooks = dict(checkpoint=dict(interval=4000))
+model_wrapper_cfg = dict(type="PartsParallel")
