@@ -4,7 +4,7 @@
 _base_ = [
     "../_base_/toy_runtime.py",
     "../_base_/datasets/streets_seg_semi.py",
-    "../_base_/models/segmentor_r18_fpn_small.py",
+    "../_base_/models/segmentor_small.py",
 ]
 model = dict(
     type="pld_mmdet.FST",
@@ -19,10 +19,53 @@ model = dict(
     mu=0.99,
     buffers="keep",
 )
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=100, val_interval=50)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=150, val_interval=150)
 optim_wrapper = dict(
     type="pld_mmdet.FiniteOptimWrapper",
     optimizer=dict(type="AdamW", lr=5e-3, weight_decay=0.01),
 )
-param_scheduler = [dict(type="PolyLR", power=0.9, eta_min=0.0, by_epoch=False, end=100)]
+param_scheduler = [dict(type="PolyLR", power=0.9, eta_min=0.0, by_epoch=False, end=150)]
 model_wrapper_cfg = dict(type="VirtualStepDDP")
+experiment = dict(
+    name="fst",
+    metric="mIoU",
+    data=_base_.how_to_get["data"],
+    data_seconds=60,
+    reported="teacher of the last iteration (supervised: the network)",
+    rows=[
+        dict(
+            name="supervised",
+            title="16 labelled scenes only",
+            config="configs/fst/supervised.py",
+            seconds=20,
+        ),
+        dict(
+            name="mean_teacher",
+            title="Mean teacher with CutMix, decay 0.99^4",
+            config="configs/fst/mean_teacher.py",
+            seconds=25,
+        ),
+        dict(name="fst", title="FST-D, K = 3", config="configs/fst/toy.py", seconds=60),
+        dict(
+            name="mean_teacher_slow",
+            title="Mean teacher with CutMix, decay 0.99",
+            config="configs/fst/mean_teacher_slow.py",
+            seconds=25,
+        ),
+        dict(
+            name="fst_w",
+            title="FST-W, N = 3",
+            config="configs/fst/width.py",
+            seconds=60,
+        ),
+    ],
+)
+# For a quick look: two iterations on a tree of a few scenes.
+walk_data = (
+    "python tools/prepare.py foggy_streets --size 128x64 --train 12 --val 2 --test 2"
+)
+walk = [
+    "train_cfg.max_iters=2",
+    "train_dataloader.dataset.dataset.datasets.0.indices=[0,6]",
+    "train_dataloader.dataset.dataset.datasets.1.indices=[1,2,3,4]",
+]

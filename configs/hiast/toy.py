@@ -6,7 +6,7 @@
 _base_ = [
     "../_base_/toy_runtime.py",
     "../_base_/datasets/streets_seg_fog.py",
-    "../_base_/models/segmentor_r18_fpn_small.py",
+    "../_base_/models/segmentor_small.py",
 ]
 model = dict(
     type="pld_mmdet.HIAST",
@@ -50,3 +50,59 @@ rounds = [
     for number in (1, 2)
 ]
 train_cfg = dict(type="pld_mmdet.StagedLoop", stages=[warm_up, *rounds])
+# The rows share one warm-up of each seed: `source` is it, the others start from it.
+_shared = ["train_cfg.stages.0.max_iters=0"]
+experiment = dict(
+    name="hiast",
+    metric="mIoU",
+    columns={
+        "mIoU": ("test", "mIoU"),
+        "human": ("test", "IoU/human"),
+        "object": ("test", "IoU/object"),
+        "vehicle": ("test", "IoU/vehicle"),
+    },
+    data=_base_.how_to_get["data"],
+    data_seconds=60,
+    reported="student of the last iteration, in fog",
+    rows=[
+        dict(
+            name="source",
+            title="Source only",
+            config="configs/hiast/source.py",
+            seconds=30,
+        ),
+        dict(
+            name="constant",
+            title="Self-training, constant threshold 0.9",
+            config="configs/hiast/constant.py",
+            init="source",
+            options=_shared,
+            seconds=25,
+        ),
+        dict(
+            name="hiast",
+            title="HIAST",
+            config="configs/hiast/toy.py",
+            init="source",
+            options=_shared,
+            seconds=25,
+        ),
+        dict(
+            name="ias",
+            title="IAS only (adaptive thresholds)",
+            config="configs/hiast/ias.py",
+            init="source",
+            options=_shared,
+            seconds=25,
+        ),
+    ],
+)
+# For a quick look: an iteration a stage on a tree of a few scenes.
+walk_data = (
+    "python tools/prepare.py foggy_streets --size 128x64 --train 12 --val 2 --test 2"
+)
+walk = [
+    "train_cfg.stages.0.max_iters=1",
+    "train_cfg.stages.1.max_iters=1",
+    "train_cfg.stages.2.max_iters=1",
+]

@@ -12,7 +12,7 @@ from pld_mmdet.segmentation.losses import IGNORE
 
 @METRICS.register_module()
 class MeanIoU(BaseMetric):
-    """mIoU, IoU of each class and pixel accuracy, in percent.
+    """mIoU, IoU of each class and pixel accuracy: fractions, not percent.
 
     Reads ``predictions`` and ``targets``, both N x H x W, of a prediction; pixels with
     target 255 do not count. A class that occurs in neither is left out of the mean.
@@ -43,11 +43,11 @@ class MeanIoU(BaseMetric):
         union = targets + predicted - hits
         occurs = union > 0
         iou = np.full(len(hits), np.nan)
-        iou[occurs] = 100 * hits[occurs] / union[occurs]
+        iou[occurs] = hits[occurs] / union[occurs]
         names = self.dataset_meta["classes"]
         metrics = {
             "mIoU": float(iou[occurs].mean()),
-            "aAcc": float(100 * hits.sum() / max(targets.sum(), 1)),
+            "aAcc": float(hits.sum() / max(targets.sum(), 1)),
         }
         for name, value in zip(names, iou, strict=True):
             if not np.isnan(value):

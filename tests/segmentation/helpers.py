@@ -13,11 +13,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def tiny_segmentor(classes: int = 4) -> dict:
     """A segmentor of the toy configs' shape with 4 base channels."""
-    cfg = Config.fromfile(ROOT / "configs/_base_/models/segmentor_r18_fpn_small.py")
+    cfg = Config.fromfile(ROOT / "configs/_base_/models/segmentor_small.py")
     found = cfg.segmentor.to_dict()
     found["backbone"].update(base_channels=4, stem_channels=4)
-    found["neck"].update(in_channels=[4, 8, 16, 32], out_channels=8)
-    found["decode_head"].update(in_channels=[8] * 4, channels=8, num_classes=classes)
+    found["decode_head"].update(in_channels=[4, 8, 16], channels=8, num_classes=classes)
     return found
 
 
