@@ -2,10 +2,13 @@
 
 from pld_mmdet.language.causal import CausalDistillation, CausalLanguageModel
 from pld_mmdet.language.chat import ChatText
+from pld_mmdet.language.ernie_tiny import ERNIETiny, TextClassifier
+from pld_mmdet.language.grammar import TopicGrammar
 from pld_mmdet.language.markov import MarkovSource, MarkovText
 from pld_mmdet.language.metrics import TokenMeanMetric
-from pld_mmdet.language.networks import CausalTransformer
+from pld_mmdet.language.networks import CausalTransformer, EncoderTransformer
 from pld_mmdet.language.taid import TAID
+from pld_mmdet.language.text import EncodedText
 
 __all__ = [
     "TAID",
@@ -13,7 +16,12 @@ __all__ = [
     "CausalLanguageModel",
     "CausalTransformer",
     "ChatText",
+    "ERNIETiny",
+    "EncodedText",
+    "EncoderTransformer",
     "MarkovSource",
     "MarkovText",
+    "TextClassifier",
     "TokenMeanMetric",
+    "TopicGrammar",
 ]

@@ -109,3 +109,85 @@ class CausalTransformer(nn.Module):
         return self.model(
             input_ids=input_ids, attention_mask=attention_mask, use_cache=False
         ).logits
+
+
+@MODELS.register_module()
+class EncoderTransformer(nn.Module):
+    """An encoder of transformers that also answers with what lies inside.
+
+    Args:
+        task: ``MaskedLM`` or ``SequenceClassification``.
+        config: See :func:`build_transformer`.
+        pretrained: See there; a classifier's head may be new.
+        num_classes: Outputs of a classifier's head.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        config: dict | None = None,
+        pretrained: str | None = None,
+        num_classes: int | None = None,
+    ) -> None:
+        super().__init__()
+        if task not in ("MaskedLM", "SequenceClassification"):
+            raise UserError(
+                f"EncoderTransformer has no task {task!r}.",
+                "Choose MaskedLM or SequenceClassification.",
+            )
+        labels = {} if num_classes is None else {"num_labels": num_classes}
+        if config is not None:
+            config = {**config, **labels}
+            labels = {}
+        # other implementations of attention do not return their maps
+        self.model = build_transformer(
+            f"AutoModelFor{task}",
+            config,
+            pretrained,
+            fresh=("classifier", "bert.pooler"),
+            attn_implementation="eager",
+            **labels,
+        )
+
+    @property
+    def body(self) -> nn.Module:
+        """The network without its head."""
+        return self.model.base_model
+
+    @property
+    def layers(self) -> int:
+        """Transformer layers L."""
+        return self.model.config.num_hidden_layers
+
+    @property
+    def width(self) -> int:
+        """Channels D of a hidden state."""
+        return self.model.config.hidden_size
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None):
+        """Token ids [B, T] and mask [B, T] -> logits of the head."""
+        return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+
+    def inside(
+        self, input_ids: Tensor, attention_mask: Tensor | None, head: bool = True
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], Tensor | None]:
+        """One pass, with everything that a student may imitate.
+
+        Args:
+            input_ids: [B, T].
+            attention_mask: [B, T].
+            head: Whether the logits are wanted; the last answer is None without.
+
+        Returns:
+            L + 1 hidden states [B, T, D] (embeddings first), L attention maps
+            [B, H, T, T] after their softmax, logits.
+        """
+        network = self.model if head else self.body
+        answer = network(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            output_hidden_states=True,
+            output_attentions=True,
+        )
+        logits = answer.logits if head else None
+        return answer.hidden_states, answer.attentions, logits

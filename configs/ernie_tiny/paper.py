@@ -1,0 +1,106 @@
+# ERNIE-Tiny, BERT-base -> 4 x 312 on MNLI. The paper's optimizer and lengths were not
+# found: lengths are 3 + 3 + 3 + 3 passes over MNLI in batches of 32, learning rates
+# those of TinyBERT's code (5e-5 for latent stages, 3e-5 for the last).
+_base_ = "../_base_/toy_runtime.py"
+
+bert = "data/bert-base-uncased"
+corpus = dict(
+    type="pld_mmdet.EncodedText", data_root="data/mnli", tokenizer=bert, max_length=128
+)
+loader = dict(
+    batch_size=32,
+    num_workers=4,
+    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
+    collate_fn=dict(type="default_collate"),
+)
+general = dict(
+    **loader, dataset=dict(corpus, data_root="data/wikipedia", ann_file="general.jsonl")
+)
+classes = ("entailment", "neutral", "contradiction")
+train_dataloader = dict(
+    **loader, dataset=dict(corpus, ann_file="train.jsonl", classes=classes)
+)
+val_dataloader = dict(
+    batch_size=128,
+    num_workers=4,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    collate_fn=dict(type="default_collate"),
+    dataset=dict(corpus, ann_file="dev_matched.jsonl", classes=classes),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+test_evaluator = val_evaluator
+val_cfg = dict()
+test_cfg = dict()
+
+model = dict(
+    type="pld_mmdet.ERNIETiny",
+    pretrained=dict(
+        type="pld_mmdet.EncoderTransformer", task="MaskedLM", pretrained=bert
+    ),
+    # BERT-base until the stage `teacher` has trained it on the task
+    finetuned=dict(
+        type="pld_mmdet.EncoderTransformer",
+        task="SequenceClassification",
+        num_classes=3,
+        pretrained=bert,
+    ),
+    student=dict(
+        type="pld_mmdet.EncoderTransformer",
+        task="SequenceClassification",
+        num_classes=3,
+        config=dict(
+            model_type="bert",
+            vocab_size=30522,
+            hidden_size=312,
+            num_hidden_layers=4,
+            num_attention_heads=12,
+            intermediate_size=1200,
+        ),
+    ),
+    mask_id=103,
+    first_word=999,
+)
+
+
+def linear(rate):
+    return dict(
+        optim_wrapper=dict(
+            type="pld_mmdet.FiniteOptimWrapper",
+            optimizer=dict(type="AdamW", lr=rate, weight_decay=0.01),
+            clip_grad=dict(max_norm=1.0),
+        ),
+        param_scheduler=dict(
+            type="PolyLR", power=1.0, eta_min=0.0, begin=0, by_epoch=False
+        ),
+    )
+
+
+epochs3 = 36816
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(
+            name="teacher",
+            max_iters=epochs3,
+            dataloader=train_dataloader,
+            **linear(2e-5),
+        ),
+        dict(name="GD", max_iters=epochs3, dataloader=general, **linear(5e-5)),
+        dict(name="GED", max_iters=epochs3, dataloader=general, **linear(5e-5)),
+        dict(
+            name="TAD", max_iters=epochs3, dataloader=train_dataloader, **linear(5e-5)
+        ),
+        dict(
+            name="TSD", max_iters=epochs3, dataloader=train_dataloader, **linear(3e-5)
+        ),
+    ],
+)
+optim_wrapper = linear(5e-5)["optim_wrapper"]
+param_scheduler = linear(5e-5)["param_scheduler"]
+find_unused_parameters = True  # on several processes: one part learns at a time
+how_to_get = dict(
+    data="GLUE's MNLI as data/mnli/{train,dev_matched}.jsonl (text, pair, label a "
+    "line), English text as data/wikipedia/general.jsonl (text a line), the hub "
+    "snapshot google-bert/bert-base-uncased as data/bert-base-uncased"
+)

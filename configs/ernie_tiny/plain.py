@@ -1,0 +1,27 @@
+# The student alone, fine-tuned on the 200 labels.
+_base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/topic_grammar.py"]
+
+student = dict(
+    type="pld_mmdet.EncoderTransformer",
+    task="SequenceClassification",
+    num_classes=6,
+    config=dict(
+        model_type="bert",
+        vocab_size=388,
+        max_position_embeddings=16,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+    ),
+)
+model = dict(type="pld_mmdet.TextClassifier", network=student)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=800, val_interval=800)
+optim_wrapper = dict(
+    type="pld_mmdet.FiniteOptimWrapper",
+    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.01),
+    clip_grad=dict(max_norm=1.0),
+)
+param_scheduler = dict(
+    type="PolyLR", power=1.0, eta_min=0.0, begin=0, end=800, by_epoch=False
+)

@@ -1,0 +1,85 @@
+# ERNIE-Tiny on a synthetic language: BERT 4 x 64 -> 2 x 32. One recipe: the teachers
+# are made first, then the four stages; the student gets 800 steps, as in all rows.
+_base_ = "plain.py"
+
+body = dict(
+    model_type="bert",
+    vocab_size=388,
+    max_position_embeddings=16,
+    hidden_size=64,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    intermediate_size=128,
+)
+model = dict(
+    _delete_=True,
+    type="pld_mmdet.ERNIETiny",
+    pretrained=dict(type="pld_mmdet.EncoderTransformer", task="MaskedLM", config=body),
+    finetuned=dict(
+        type="pld_mmdet.EncoderTransformer",
+        task="SequenceClassification",
+        num_classes=6,
+        config=body,
+    ),
+    student={{_base_.student}},
+)
+general = {{_base_.general_dataloader}}
+task = {{_base_.train_dataloader}}
+linear = dict(type="PolyLR", power=1.0, eta_min=0.0, begin=0, by_epoch=False)
+mlm = dict(name="mlm", max_iters=1000, dataloader=general, param_scheduler=linear)
+teacher = dict(name="teacher", max_iters=200, dataloader=task, param_scheduler=linear)
+train_cfg = dict(
+    _delete_=True,
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        mlm,
+        teacher,
+        dict(name="GD", max_iters=200, dataloader=general, param_scheduler=linear),
+        dict(name="GED", max_iters=200, dataloader=general, param_scheduler=linear),
+        dict(name="TAD", max_iters=200, dataloader=task, param_scheduler=linear),
+        dict(name="TSD", max_iters=200, dataloader=task, param_scheduler=linear),
+    ],
+)
+find_unused_parameters = True  # on several processes: one part learns at a time
+experiment = dict(
+    name="ernie_tiny",
+    metric="accuracy",
+    reported="student of the last iteration",
+    rows=[
+        dict(
+            name="plain",
+            title="Student, fine-tuned",
+            config="configs/ernie_tiny/plain.py",
+            seconds=20,
+        ),
+        dict(
+            name="tsd_only",
+            title="Last stage only (TSD)",
+            config="configs/ernie_tiny/tsd_only.py",
+            seconds=60,
+        ),
+        dict(
+            name="ernie_tiny",
+            title="ERNIE-Tiny",
+            config="configs/ernie_tiny/toy.py",
+            seconds=60,
+        ),
+        dict(
+            name="no_gd",
+            title="Without GD",
+            config="configs/ernie_tiny/no_gd.py",
+            seconds=60,
+        ),
+        dict(
+            name="teacher",
+            title="The teacher itself",
+            config="configs/ernie_tiny/teacher.py",
+            seconds=40,
+        ),
+    ],
+)
+walk = [
+    *[f"train_cfg.stages.{i}.max_iters=1" for i in range(6)],
+    "val_dataloader.dataset.size=10",
+    "test_dataloader.dataset.size=10",
+]

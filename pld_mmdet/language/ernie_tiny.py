@@ -1,0 +1,281 @@
+"""ERNIE-Tiny: progressive distillation of a pre-trained encoder (Su et al., 2021)."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from pld_mmdet.engine.method import Method
+from pld_mmdet.errors import UserError
+from pld_mmdet.language.causal import next_token_loss
+from pld_mmdet.language.grammar import mask_words
+from pld_mmdet.registry import MODELS
+
+# Section 3 of the paper: from the first stage to the last, each changes one thing.
+RECIPE = {
+    "GD": {"teacher": "pretrained", "data": "general", "losses": ["latent"]},
+    "GED": {"teacher": "finetuned", "data": "general", "losses": ["latent"]},
+    "TAD": {"teacher": "finetuned", "data": "task", "losses": ["latent"]},
+    "TSD": {
+        "teacher": "finetuned",
+        "data": "task",
+        "losses": ["latent", "soft", "hard"],
+    },
+}
+
+
+@MODELS.register_module()
+class ERNIETiny(Method):
+    """Four stages from general to task-specific distillation.
+
+        stage                   teacher      data      losses
+        GD  general             pretrained   general   latent
+        GED general-enhanced    finetuned    general   latent
+        TAD task-adaptive       finetuned    task      latent
+        TSD task-specific       finetuned    task      latent + soft + hard
+
+        L_latent = sum_m MSE(H_S^m W, H_T^g(m)) + MSE(A_S^m, A_T^g(m)),
+                   g(m) = m L_T / L_S; hidden states from m = 0, the embeddings
+        L_soft   = -sum softmax(z_F) log softmax(z_S)
+        L_hard   = cross-entropy with the label
+
+    The stages of ``StagedLoop`` carry these names; student weights stay, the optimizer
+    starts afresh. Two more stages make the teachers where none are given: ``mlm``
+    trains ``pretrained`` on masked words of general data, ``teacher`` copies its body
+    into ``finetuned`` and trains that on the task.
+
+    The paper's code was not found. Open points: A is taken after the softmax (that is
+    what transformers returns; TinyBERT's code matches scores before it); unit weights
+    and temperature 1, and one W for all layers, as in TinyBERT.
+
+    Args:
+        pretrained: Config of the encoder P (masked language model).
+        finetuned: Config of the encoder F (classifier), of P's shape.
+        student: Config of the student (classifier) with as many attention heads and a
+            number of layers that divides the teacher's.
+        recipe: Teacher, data and losses of each distillation stage; neighbours may
+            differ in one of the three only.
+        mask_id: Id of the mask token.
+        first_word: Ids below it are special: never masked.
+        predict_on: ``student``, or ``finetuned`` to measure the teacher.
+
+    Raises:
+        UserError: Networks that cannot be matched, or a recipe that changes two
+            things at once.
+    """
+
+    def __init__(
+        self,
+        pretrained: dict,
+        finetuned: dict,
+        student: dict,
+        recipe: dict | None = None,
+        mask_id: int = 3,
+        first_word: int = 4,
+        predict_on: str = "student",
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.recipe = check_recipe(dict(RECIPE if recipe is None else recipe))
+        self.pretrained = MODELS.build(pretrained)
+        self.finetuned = MODELS.build(finetuned)
+        self.student = MODELS.build(student)
+        _check_shapes(self.student, self.pretrained, self.finetuned)
+        self.w = nn.Linear(self.student.width, self.finetuned.width, bias=False)
+        self.mask_id, self.first_word = mask_id, first_word
+        self.predict_on = predict_on
+        self.stage: str | None = None
+
+    @property
+    def learner(self) -> nn.ModuleList:
+        """What the current stage trains."""
+        one = {"mlm": self.pretrained, "teacher": self.finetuned}.get(self.stage)
+        return nn.ModuleList([self.student, self.w] if one is None else [one])
+
+    def enter_stage(self, name: str) -> None:
+        """Choose loss and learner; everything else is frozen."""
+        if name not in {"mlm", "teacher", *self.recipe}:
+            raise UserError(
+                f"ERNIETiny has no stage {name!r}.",
+                f"Choose mlm, teacher, {', '.join(self.recipe)}, or extend `recipe`.",
+            )
+        self.stage = name
+        self.requires_grad_(False)
+        self.learner.requires_grad_(True)
+        self.zero_grad(set_to_none=True)
+        self.train(self.training)
+
+    def start_stage(self, name: str, loader: DataLoader | None, folder: Path) -> None:
+        """F begins as P."""
+        if name == "teacher":
+            self.finetuned.body.load_state_dict(
+                self.pretrained.body.state_dict(), strict=False
+            )
+
+    def train(self, mode: bool = True) -> "ERNIETiny":
+        """Teachers stay in evaluation mode while they teach."""
+        super().train(False)
+        self.training = mode
+        self.learner.train(mode)
+        return self
+
+    def loss(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        targets: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """The losses of the current stage.
+
+        Args:
+            input_ids: [B, T].
+            attention_mask: [B, T].
+            targets: [B] classes; general data has none.
+        """
+        if self.stage is None:
+            raise UserError(
+                "ERNIETiny does not know its stage.",
+                "Train it with train_cfg.type='pld_mmdet.StagedLoop' and its `stages`.",
+            )
+        general = self.recipe.get(self.stage, {}).get("data") == "general"
+        if (general or self.stage == "mlm") != (targets is None):
+            raise UserError(
+                f"Stage {self.stage} was given the other kind of data.",
+                "Give its entry in train_cfg.stages the dataloader that `recipe` names:"
+                " general data has no targets, task data has.",
+            )
+        if self.stage == "mlm":
+            return self._loss_mlm(input_ids, attention_mask)
+        if self.stage == "teacher":
+            z = self.finetuned(input_ids, attention_mask)
+            return {"loss_teacher": F.cross_entropy(z.float(), targets)}
+        return self._distill(input_ids, attention_mask, targets)
+
+    def _distill(
+        self, ids: Tensor, mask: Tensor | None, targets: Tensor | None
+    ) -> dict[str, Tensor]:
+        wanted = self.recipe[self.stage]
+        losses = wanted["losses"]
+        with torch.no_grad():
+            teacher = getattr(self, wanted["teacher"])
+            h_t, a_t, z_f = teacher.inside(ids, mask, head="soft" in losses)
+        h_s, a_s, z_s = self.student.inside(ids, mask, head=losses != ["latent"])
+        found = {}
+        if "latent" in losses:
+            g = layer_map(len(a_s), len(a_t))
+            found["loss_hidden"] = matched([self.w(h) for h in h_s], h_t, g)
+            # attention m lies between hidden states m - 1 and m
+            found["loss_attention"] = matched(a_s, a_t, [k - 1 for k in g[1:]])
+        if "soft" in losses:
+            p_f = z_f.float().softmax(-1)
+            found["loss_soft"] = F.cross_entropy(z_s.float(), p_f)
+        if "hard" in losses:
+            found["loss_hard"] = F.cross_entropy(z_s.float(), targets)
+        return found
+
+    def _loss_mlm(self, ids: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
+        mask = torch.ones_like(ids) if mask is None else mask
+        vocab_size = self.pretrained.model.config.vocab_size
+        spoilt, labels = mask_words(
+            ids, mask, vocab_size, self.mask_id, self.first_word
+        )
+        return {"loss_mlm": next_token_loss(self.pretrained(spoilt, mask), labels)}
+
+    def predict(
+        self,
+        input_ids: Tensor,
+        targets: Tensor,
+        attention_mask: Tensor | None = None,
+    ) -> list[dict]:
+        """Logits [B, K] of the network that ``predict_on`` names, and the labels."""
+        network = getattr(self, self.predict_on)
+        return [{"logits": network(input_ids, attention_mask), "targets": targets}]
+
+
+@MODELS.register_module()
+class TextClassifier(Method):
+    """An encoder and cross-entropy, the baseline.
+
+    Args:
+        network: Config of a classifier, [B, T] ids -> [B, K] logits.
+    """
+
+    def __init__(self, network: dict, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.network = MODELS.build(network)
+
+    def loss(
+        self, input_ids: Tensor, targets: Tensor, attention_mask: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Cross-entropy of a batch."""
+        z = self.network(input_ids, attention_mask)
+        return {"loss_hard": F.cross_entropy(z.float(), targets)}
+
+    def predict(
+        self, input_ids: Tensor, targets: Tensor, attention_mask: Tensor | None = None
+    ) -> list[dict]:
+        """Logits [B, K] and the labels."""
+        z = self.network(input_ids, attention_mask)
+        return [{"logits": z, "targets": targets}]
+
+
+def layer_map(student_layers: int, teacher_layers: int) -> list[int]:
+    """Hidden state of the teacher for each of the student, embeddings first.
+
+    Example:
+        >>> layer_map(4, 12)
+        [0, 3, 6, 9, 12]
+    """
+    step = teacher_layers // student_layers
+    return [m * step for m in range(student_layers + 1)]
+
+
+def matched(student, teacher, places: list[int]) -> Tensor:
+    """Sum over student layers of the mean squared error to the layer it imitates.
+
+    Args:
+        student: Tensors of the student's layers.
+        teacher: Tensors of the teacher's layers.
+        places: The teacher's layer for each of the student's.
+    """
+    return sum(
+        F.mse_loss(ours.float(), teacher[place].float())
+        for ours, place in zip(student, places, strict=True)
+    )
+
+
+def check_recipe(recipe: dict) -> dict:
+    """The paper's rule: one stage and the next differ in one component.
+
+    Raises:
+        UserError: They differ in none or in several.
+    """
+    for (before, one), (after, two) in pairwise(recipe.items()):
+        changed = [k for k in ("teacher", "data", "losses") if one[k] != two[k]]
+        if len(changed) != 1:
+            raise UserError(
+                f"From stage {before} to {after} ERNIETiny's recipe changes "
+                f"{' and '.join(changed) or 'nothing'}.",
+                "Change exactly one of teacher, data and losses from stage to stage.",
+            )
+    return recipe
+
+
+def _check_shapes(student, pretrained, finetuned) -> None:
+    for name, teacher in (("pretrained", pretrained), ("finetuned", finetuned)):
+        heads = [n.model.config.num_attention_heads for n in (student, teacher)]
+        if teacher.layers % student.layers or heads[0] != heads[1]:
+            raise UserError(
+                f"The student ({student.layers} layers, {heads[0]} heads) cannot "
+                f"imitate `{name}` ({teacher.layers} layers, {heads[1]} heads).",
+                "Give it as many heads, and a number of layers that divides the "
+                "teacher's.",
+            )
+    if pretrained.width != finetuned.width or pretrained.layers != finetuned.layers:
+        raise UserError(
+            "`pretrained` and `finetuned` differ in shape.",
+            "`finetuned` is `pretrained` after training on the task.",
+        )

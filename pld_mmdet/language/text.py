@@ -1,0 +1,80 @@
+"""Texts from JSON-lines files, with or without labels, for encoders."""
+
+import json
+from pathlib import Path
+
+import torch
+from torch.utils.data import Dataset
+
+from pld_mmdet.errors import UserError
+from pld_mmdet.language.chat import load_tokenizer
+from pld_mmdet.registry import DATASETS
+
+
+@DATASETS.register_module()
+class EncodedText(Dataset):
+    """One JSON object a line: ``{"text": ..., "pair": ..., "label": 1}``.
+
+    ``pair`` is the second text of a pair; without ``label`` on the first line the data
+    are unlabelled and samples have no ``targets``.
+
+    Args:
+        ann_file: The file.
+        tokenizer: Folder or hub name.
+        data_root: Folder of ``ann_file``.
+        max_length: Tokens; longer texts are cut, shorter ones padded.
+        classes: Names, for the record.
+
+    Raises:
+        UserError: A line that is no such object.
+    """
+
+    def __init__(
+        self,
+        ann_file: str,
+        tokenizer: str,
+        data_root: str = "",
+        max_length: int = 128,
+        classes: tuple[str, ...] = (),
+    ) -> None:
+        self.tokenizer, self.max_length = load_tokenizer(tokenizer), max_length
+        path = Path(data_root, ann_file)
+        self.lines = []
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    found = json.loads(line)
+                    label = found["label"] if self.labelled_by(found) else None
+                    self.lines.append((found["text"], found.get("pair"), label))
+                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    raise UserError(
+                        f"Line {number} of {path} is no text ({error!r}).",
+                        'Write {"text": "...", "label": 0} on each line; "pair" for '
+                        'two texts; no line has a "label" or all lines have one.',
+                    ) from error
+        self.metainfo = {"classes": tuple(classes)} if classes else {}
+
+    def labelled_by(self, found: dict) -> bool:
+        """Whether lines have labels: the first one tells."""
+        return self.lines[0][2] is not None if self.lines else "label" in found
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __getitem__(self, index: int) -> dict:
+        """``input_ids``, ``attention_mask`` [T] and perhaps ``targets``."""
+        text, pair, label = self.lines[index]
+        found = self.tokenizer(
+            text,
+            pair,
+            max_length=self.max_length,
+            truncation=True,
+            padding="max_length",
+        )
+        sample = {
+            "input_ids": torch.tensor(found["input_ids"]),
+            "attention_mask": torch.tensor(found["attention_mask"]),
+        }
+        if label is not None:
+            sample["targets"] = torch.tensor(label)
+        return sample
