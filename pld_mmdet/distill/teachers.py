@@ -20,7 +20,8 @@ class Teacher(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = network.eval().requires_grad_(False)
+        network.eval()  # mmsegmentation's backbones return None from it
+        self.network = network.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "Teacher":
         """Stay in evaluation mode."""
