@@ -14,7 +14,9 @@ model = dict(
     teacher_decoder=decoder,
     aligned=[(1, 3)],  # two thirds of both depths
     alpha=1.0,
-    mask_ratio=0.75,
+    mask_ratio=0.5,  # of 16 patches; the paper hides 0.75 of 196
+    mean=0.305,  # of all training pixels
+    std=0.376,
 )
 
 pretraining = dict(
@@ -24,8 +26,8 @@ pretraining = dict(
 )
 optim_wrapper = pretraining
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, begin=0, end=2 * epoch, by_epoch=False),
-    dict(type="CosineAnnealingLR", eta_min=0.0, begin=2 * epoch, by_epoch=False),
+    dict(type="LinearLR", start_factor=0.01, end=2 * epoch, by_epoch=False),
+    dict(type="CosineAnnealingLR", by_epoch=False),
 ]
 probe = dict(
     name="probe",

@@ -68,6 +68,7 @@ class DMAE(Method):
         mask_ratio: Share of hidden patches [0.75; also 0.95 and 0.98].
         normalise: Compare directions of tokens, as in the official code [True].
         num_classes: Of the probe [10].
+        mean, std: Subtracted from and divided out of all inputs [0 and 1].
     """
 
     def __init__(
@@ -81,6 +82,8 @@ class DMAE(Method):
         mask_ratio: float = 0.75,
         normalise: bool = True,
         num_classes: int = 10,
+        mean: float = 0.0,
+        std: float = 1.0,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -119,6 +122,7 @@ class DMAE(Method):
             nn.BatchNorm1d(self.student.dim, affine=False, eps=1e-6),
             nn.Linear(self.student.dim, num_classes),
         )
+        self.mean, self.std = mean, std
         self.stage = "distill"
 
     def enter_stage(self, name: str) -> None:
@@ -139,6 +143,7 @@ class DMAE(Method):
         """Named losses of the active stage; ``targets`` serve the probe alone."""
         if self.stage == "probe":
             return {"loss_probe": F.cross_entropy(self._probe(inputs), targets)}
+        inputs = self._normalised(inputs)
         length = self.student.num_patches
         keep = random_visible(len(inputs), length, self.mask_ratio, inputs.device)
         if self.stage == "teacher":
@@ -166,11 +171,14 @@ class DMAE(Method):
 
     def outputs(self, inputs: Tensor, **_) -> Tensor:
         """The student's tokens of the whole image, N x (1 + L) x D."""
-        return self.student(inputs)
+        return self.student(self._normalised(inputs))
+
+    def _normalised(self, inputs: Tensor) -> Tensor:
+        return (inputs - self.mean) / self.std
 
     def _probe(self, inputs: Tensor) -> Tensor:
         with torch.no_grad():
-            features = self.student(inputs)[:, 1:].mean(1)
+            features = self.outputs(inputs)[:, 1:].mean(1)
         return self.probe(features)
 
     def _projections(self) -> Sequence[nn.Module]:

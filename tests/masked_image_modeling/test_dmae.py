@@ -117,7 +117,7 @@ def test_both_networks_see_the_same_patches():
     losses = model.loss(images())
     assert losses.keys() == {"loss_rec", "loss_dist_block1"}
     assert torch.equal(seen["student"][1], seen["teacher"][1])
-    assert seen["student"][1].shape == (4, 4)
+    assert seen["student"][1].shape == (4, 8)
 
 
 def test_gradients_reach_the_student_only():
@@ -140,6 +140,7 @@ def test_equal_features_cost_nothing():
     model = build(student=vit, aligned=[(3, 3)])
     model.teacher.network.load_state_dict(model.student.state_dict())
     nn.init.eye_(model.project[0].weight)
+    nn.init.zeros_(model.project[0].bias)
     assert model.loss(images())["loss_dist_block3"].item() == pytest.approx(0, abs=1e-7)
 
 
