@@ -7,6 +7,6 @@ model = dict(type="pld_mmdet.Classifier", network=network)
 train_dataloader = dict(batch_size=50, dataset=dict(labelled=40, noise=0.2))
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=800, val_interval=400)
 optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper", optimizer=dict(type="Adam", lr=0.003)
+    type="pld_mmdet.FiniteOptimWrapper", optimizer=dict(type="Adam", lr=0.001)
 )
 walk = ["train_cfg.max_iters=2", "train_dataloader.dataset.labelled=2"]

@@ -44,13 +44,6 @@ experiment = dict(
             options=wrong_labels,
             seconds=20,
         ),
-        dict(
-            name="constant",
-            title="PS-KD, alpha 0.8 from the second epoch on",
-            config="configs/ps_kd/constant.py",
-            options=wrong_labels,
-            seconds=20,
-        ),
     ],
 )
 # Two epochs of two iterations, so that the past self is used.

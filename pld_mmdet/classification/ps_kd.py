@@ -37,10 +37,9 @@ class PSKD(Method):
         num_classes: C.
         alpha_T: alpha of the last epoch [0.8, paper's CIFAR-100; ImageNet: 0.3,
             unconfirmed]. 0 is plain cross-entropy.
-        schedule: ``linear``, or ``constant``: alpha_T in every epoch (an ablation).
 
     Raises:
-        UserError: ``alpha_T`` or ``schedule`` is out of range.
+        UserError: ``alpha_T`` is out of range.
     """
 
     def __init__(
@@ -49,20 +48,19 @@ class PSKD(Method):
         num_samples: int,
         num_classes: int,
         alpha_T: float = 0.8,
-        schedule: str = "linear",
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        if not 0 <= alpha_T <= 1 or schedule not in ("linear", "constant"):
+        if not 0 <= alpha_T <= 1:
             raise UserError(
-                f"PSKD: alpha_T={alpha_T}, schedule={schedule!r}.",
-                "alpha_T lies in [0, 1], schedule is 'linear' or 'constant'.",
+                f"PSKD: alpha_T={alpha_T} is no share of a target.",
+                "Choose it from 0 to 1.",
             )
         self.network = MODELS.build(network)
         self.bank = SampleBank(num_samples, num_classes)
         # DDP would send the whole bank around at every step.
         self._ddp_params_and_buffers_to_ignore = ["bank.rows"]
-        self.alpha_T, self.schedule = alpha_T, schedule
+        self.alpha_T = alpha_T
         self.epoch: int | None = None
         self.alpha = 0.0
 
@@ -74,8 +72,8 @@ class PSKD(Method):
             epochs: E.
         """
         self.epoch = epoch
-        rise = min(1.0, (epoch + 1) / epochs) if self.schedule == "linear" else 1.0
-        self.alpha = self.alpha_T * rise
+        # an iteration-based loop may end with a part of an epoch
+        self.alpha = self.alpha_T * min(1.0, (epoch + 1) / epochs)
 
     def loss(
         self, inputs: Tensor, targets: Tensor, index: Tensor, **_

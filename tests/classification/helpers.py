@@ -1,5 +1,6 @@
 """Short runs of a method's configs, in this process."""
 
+import json
 from itertools import count
 from pathlib import Path
 
@@ -75,3 +76,37 @@ def check_toy(config: str, folder: Path, options=()) -> dict:
     ]
     assert moved == []
     return expected
+
+
+def tiny_clip(folder: Path, image_size: int = 16) -> Path:
+    """A random CLIP of a few thousand weights and a tokenizer of letters, on disk."""
+    from transformers import CLIPConfig, CLIPModel
+
+    folder.mkdir(parents=True, exist_ok=True)
+    letters = "abcdefghijklmnopqrstuvwxyz."
+    words = [*letters, *(f"{c}</w>" for c in letters)]
+    words += ["<|startoftext|>", "<|endoftext|>"]
+    files = {
+        "vocab.json": json.dumps({word: i for i, word in enumerate(words)}),
+        "merges.txt": "#version: 0.2\n",
+        "tokenizer_config.json": json.dumps(
+            dict(tokenizer_class="CLIPTokenizer", model_max_length=48)
+        ),
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    small = dict(
+        hidden_size=16, intermediate_size=16, num_attention_heads=2, num_hidden_layers=1
+    )
+    text = dict(
+        small,
+        vocab_size=len(words),
+        max_position_embeddings=48,
+        bos_token_id=len(words) - 2,
+        eos_token_id=len(words) - 1,
+    )
+    torch.manual_seed(0)
+    vision = dict(small, image_size=image_size, patch_size=8)
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)
+    CLIPModel(config).save_pretrained(folder)
+    return folder

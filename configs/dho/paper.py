@@ -1,0 +1,80 @@
+# DHO on ImageNet with 1 % of the labels: CLIP ViT-B/16 learns from DFN's ViT-H/14, the
+# released settings (AdamW 5e-5, 32 passes over the images without label, 256 + 256
+# images a step). The 1 % are drawn here, as many of each class, with another generator.
+_base_ = "../_base_/toy_runtime.py"
+
+data_root = "data/imagenet/"
+how_to_get = dict(
+    data="get ILSVRC2012 from https://image-net.org and unpack it as "
+    "data/imagenet/{train,val}/<wnid>/*.JPEG; write data/imagenet/classnames.txt, one "
+    "name a line in the order of the sorted wnids",
+)
+names = data_root + "classnames.txt"
+model = dict(
+    type="pld_mmdet.DHO",
+    student=dict(
+        type="pld_mmdet.CLIPImageEncoder",
+        source="openai/clip-vit-base-patch16",
+        names=names,
+    ),
+    teacher=dict(
+        type="pld_mmdet.CLIPZeroShot",
+        source="apple/DFN5B-CLIP-ViT-H-14-378",
+        names=names,
+    ),
+    num_classes=1000,
+    w1=1.0,
+    w2=1.0,
+    tau=2.0,
+    alpha=0.5,
+    beta=0.5,
+    kd_scale=100.0,
+)
+# Crops have the teacher's size; the student makes them smaller for itself.
+folder = dict(
+    type="pld_mmdet.ClassFolder", data_root=data_root + "train", size=378, share=0.01
+)
+collate = dict(type="default_collate")
+train_dataloader = dict(
+    batch_size=512,
+    num_workers=16,
+    persistent_workers=True,
+    sampler=dict(
+        type="pld_mmdet.SemiSampler",
+        batch_size=512,
+        source_ratio=[1, 1],
+        by_aspect=False,
+    ),
+    collate_fn=collate,
+    dataset=dict(
+        type="pld_mmdet.SeededDataset",
+        dataset=dict(
+            type="pld_mmdet.LabelledAndNot",
+            datasets=[
+                dict(folder, augment=True),
+                dict(folder, augment=True, rest=True),
+            ],
+        ),
+    ),
+)
+test_dataloader = dict(
+    batch_size=256,
+    num_workers=8,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    collate_fn=collate,
+    dataset=dict(type="pld_mmdet.ClassFolder", data_root=data_root + "val", size=378),
+)
+test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+test_cfg = dict()
+# 32 passes over 1 268 356 images, 256 a step
+max_iters = 158560
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters)
+optim_wrapper = dict(
+    type="pld_mmdet.FiniteOptimWrapper",
+    optimizer=dict(type="AdamW", lr=5e-5, weight_decay=0.05),
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, begin=0, end=5000, by_epoch=False),
+    dict(type="CosineAnnealingLR", begin=5000, end=max_iters, by_epoch=False),
+]
+default_hooks = dict(checkpoint=dict(interval=5000))

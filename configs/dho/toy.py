@@ -1,0 +1,81 @@
+# DHO on the digits: 3 labels a class, 1047 images without a label, and a teacher that
+# takes most 3s for 8s and most 7s for 1s. It is a logistic regression and stands for a
+# vision-language model. What its rows share stands in plain.py.
+_base_ = "./plain.py"
+
+model = dict(
+    _delete_=True,
+    type="pld_mmdet.DHO",
+    student=_base_.student,
+    teacher=dict(type="pld_mmdet.ConfusedDigitsTeacher"),
+    num_classes=10,
+    w1=0.5,
+    w2=0.5,
+    tau=2.0,
+    alpha=0.5,
+    beta=0.5,
+)
+train_dataloader = dict(
+    batch_size=64,
+    sampler=dict(
+        _delete_=True,
+        type="pld_mmdet.SemiSampler",
+        batch_size=64,
+        source_ratio=[1, 1],
+        by_aspect=False,
+    ),
+    dataset=dict(
+        _delete_=True,
+        type="pld_mmdet.LabelledAndNot",
+        datasets=[
+            dict(type="pld_mmdet.Digits", part="train", labelled=3),
+            dict(type="pld_mmdet.Digits", part="train", labelled=-3),
+        ],
+    ),
+)
+experiment = dict(
+    name="dho",
+    metric="accuracy",
+    columns={
+        "accuracy": ("test", "accuracy"),
+        "ECE": ("test", "ece"),
+        "searched mix": ("searched", "accuracy"),
+        "ce head": ("ce_head", "accuracy"),
+        "kd head": ("kd_head", "accuracy"),
+        "teacher": ("teacher", "accuracy"),
+    },
+    reported="student of the last iteration",
+    rows=[
+        dict(
+            name="plain",
+            title="Cross-entropy on 30 labels",
+            config="configs/dho/plain.py",
+            seconds=15,
+        ),
+        dict(
+            name="single_head",
+            title="One head, both losses",
+            config="configs/dho/single_head.py",
+            seconds=20,
+        ),
+        dict(
+            name="dho",
+            title="DHO",
+            config="configs/dho/toy.py",
+            seconds=20,
+            evaluate=dict(
+                teacher="configs/dho/teacher.py",
+                ce_head="configs/dho/ce_head.py",
+                kd_head="configs/dho/kd_head.py",
+                searched="configs/dho/searched.py",
+                test=None,
+            ),
+        ),
+        dict(
+            name="teacher_only",
+            title="One head, teacher only (w1 = 0)",
+            config="configs/dho/teacher_only.py",
+            seconds=20,
+        ),
+    ],
+)

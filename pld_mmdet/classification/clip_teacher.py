@@ -1,0 +1,158 @@
+"""CLIP as a zero-shot teacher and as a student's backbone, from a folder or the hub."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pld_mmdet.engine.optional import require
+from pld_mmdet.errors import UserError
+from pld_mmdet.registry import MODELS
+
+# Colours that CLIP models were trained with (OpenAI's, OpenCLIP's and DFN's alike).
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+TEMPLATES = (
+    "a photo of a {}.",
+    "a photo of one small {}.",
+    "a photo of one large {}.",
+    "a poor photo of a {}.",
+    "a drawing of a {}.",
+)
+
+
+@MODELS.register_module()
+class CLIPImageEncoder(nn.Module):
+    """The image half of a CLIP model; the text half only reads the class names once.
+
+    Images are resized to the model's side (bicubic) and normalised here, so that a
+    student and a teacher of other sizes can share a crop.
+
+    Args:
+        source: Folder or hub name of a CLIP model in transformers' format.
+        names: Class names in the order of the labels, or a text file with one a line.
+        templates: Sentences with ``{}`` for the name; their vectors are averaged.
+        mean: Of the normalisation [CLIP's].
+        std: Of the normalisation [CLIP's].
+
+    Attributes:
+        text_embeddings: [C, D], unit length: each sentence normalised, mean, normalised
+            again.
+        feat_dim: D.
+
+    Raises:
+        UserError: transformers is missing, nothing can be loaded, or no names.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        names: Sequence[str] | str,
+        templates: Sequence[str] = TEMPLATES,
+        mean: Sequence[float] = MEAN,
+        std: Sequence[float] = STD,
+    ) -> None:
+        super().__init__()
+        model, tokenizer = load_clip(source)
+        self.text_embeddings = _encode(model, tokenizer, read_names(names), templates)
+        self.vision, self.projection = model.vision_model, model.visual_projection
+        self.side = model.config.vision_config.image_size
+        self.feat_dim = model.config.projection_dim
+        for name, value in (("mean", mean), ("std", std)):
+            self.register_buffer(
+                name, torch.tensor(value).view(3, 1, 1), persistent=False
+            )
+
+    def features(self, x: Tensor) -> Tensor:
+        """RGB images in [0, 1], N x 3 x H x W -> N x D projected vectors."""
+        if x.shape[-2:] != (self.side, self.side):
+            size = (self.side, self.side)
+            x = F.interpolate(x, size, mode="bicubic", antialias=True).clamp(0, 1)
+        pooled = self.vision(pixel_values=(x - self.mean) / self.std).pooler_output
+        return self.projection(pooled)
+
+
+@MODELS.register_module()
+class CLIPZeroShot(nn.Module):
+    """``scale * cos(image, text of class c)``: CLIP as a classifier without training.
+
+    The text vectors are a buffer: a checkpoint tells which classes it was for.
+
+    Args:
+        source: As for ``CLIPImageEncoder``, like ``names`` and ``templates``.
+        scale: Of the cosines [100, CLIP's own].
+    """
+
+    text: Tensor
+
+    def __init__(
+        self,
+        source: str,
+        names: Sequence[str] | str,
+        templates: Sequence[str] = TEMPLATES,
+        scale: float = 100.0,
+    ) -> None:
+        super().__init__()
+        self.encoder = CLIPImageEncoder(source, names, templates)
+        self.register_buffer("text", self.encoder.text_embeddings)
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """RGB images in [0, 1], N x 3 x H x W -> N x C logits."""
+        return self.scale * F.normalize(self.encoder.features(x), dim=1) @ self.text.T
+
+
+def load_clip(source: str) -> tuple[nn.Module, object]:
+    """CLIP in float32 and its tokenizer, from a folder or by the hub's name.
+
+    Raises:
+        UserError: transformers is not installed, or nothing can be loaded.
+    """
+    transformers = require("transformers", "language")
+    try:
+        model = transformers.CLIPModel.from_pretrained(source)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"No CLIP model can be loaded from {source}: {str(error)[:200]}",
+            "Give a folder with config.json, model.safetensors and the tokenizer's "
+            "files, or a hub name such as openai/clip-vit-base-patch16.",
+        ) from error
+    return model.float().eval(), tokenizer
+
+
+def read_names(names: Sequence[str] | str) -> list[str]:
+    """Class names, from a list or from a text file with one a line.
+
+    Raises:
+        UserError: No such file, or a name is empty.
+    """
+    if isinstance(names, str):
+        if not Path(names).is_file():
+            raise UserError(
+                f"There is no file {names} with class names.",
+                "Write one name a line, in the order of the labels.",
+            )
+        names = Path(names).read_text(encoding="utf-8").splitlines()
+    names = [name.strip().replace("_", " ") for name in names]
+    if not names or not all(names):
+        raise UserError("A class name is empty, or there is none.", "Name each class.")
+    return names
+
+
+@torch.no_grad()
+def _encode(model, tokenizer, names: list[str], templates: Sequence[str]) -> Tensor:
+    vectors = []
+    for name in names:
+        sentences = [template.format(name) for template in templates]
+        tokens = tokenizer(
+            sentences, padding=True, truncation=True, return_tensors="pt"
+        )
+        pooled = model.text_model(
+            input_ids=tokens.input_ids, attention_mask=tokens.attention_mask
+        ).pooler_output
+        each = F.normalize(model.text_projection(pooled), dim=1)
+        vectors.append(F.normalize(each.mean(0), dim=0))
+    return torch.stack(vectors)
