@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from pld_mmdet.detection.boxes import project_boxes
+from pld_mmdet.detection.matching import count_agreeing
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 
@@ -95,8 +96,9 @@ class MeanTeacherSFOD(BaseDetector):
         self.teacher = copy.deepcopy(self.student).requires_grad_(False).eval()
         self.hpl_threshold = hpl_threshold
         self.predict_on = predict_on
-        self.num_classes = _num_classes(self.student)
+        self.num_classes = num_classes(self.student)
         self.pseudo_counts: dict[str, Tensor] = {}
+        self.pseudo_scores: Tensor | None = None
         self._register_load_state_dict_pre_hook(_fill_both_networks)
 
     def init_weights(self) -> None:
@@ -160,7 +162,7 @@ class MeanTeacherSFOD(BaseDetector):
             )
         ]
         losses = self.student.loss(batch_inputs["strong"], samples)
-        if self.student.with_bbox and "loss_cls" not in losses:
+        if hasattr(self.student, "roi_head") and "loss_cls" not in losses:
             # A RoI head without one single box returns nothing; a zero on its
             # parameters keeps logs and distributed gradient buckets complete.
             losses["loss_cls"] = sum(
@@ -174,7 +176,49 @@ class MeanTeacherSFOD(BaseDetector):
         # Fresh samples: the teacher sees no ground truth and leaves no trace.
         samples = [DetDataSample(metainfo=s.metainfo) for s in weak_samples]
         samples = self.teacher.predict(weak_inputs, samples, rescale=False)
-        return [s.pred_instances for s in samples]
+        detections = [s.pred_instances for s in samples]
+        self.pseudo_scores = _score_sums(detections)
+        return detections
+
+    @torch.no_grad()
+    def view_agreement(self, data_batch: dict) -> Tensor:
+        """How far the student on the strong view sees what the teacher sees.
+
+        Args:
+            data_batch: A training batch as the loader gives it; it is not changed.
+
+        Returns:
+            [2]: boxes that have a partner of the same class (IoU at least 0.5) in the
+            other view, and all boxes; of both networks, scores above
+            ``hpl_threshold / 2``.
+        """
+        data = self.data_preprocessor(copy.deepcopy(data_batch), True)
+        inputs, samples = data["inputs"], data["data_samples"]
+        training = self.student.training
+        self.student.eval()
+        seen = [
+            [
+                high_confidence(s.pred_instances, self.hpl_threshold / 2)
+                for s in network.predict(
+                    inputs[view],
+                    [DetDataSample(metainfo=s.metainfo) for s in samples[view]],
+                    rescale=False,
+                )
+            ]
+            for network, view in ((self.teacher, "weak"), (self.student, "strong"))
+        ]
+        self.student.train(training)
+        views = zip(*seen, samples["weak"], samples["strong"], strict=True)
+        counts = [
+            count_agreeing(
+                map_to_strong(ours.bboxes, weak, strong),
+                ours.labels,
+                theirs.bboxes,
+                theirs.labels,
+            )
+            for ours, theirs, weak, strong in views
+        ]
+        return torch.stack(counts).sum(0)
 
     @torch.no_grad()
     def _count(self, **instances: list[InstanceData]) -> None:
@@ -201,6 +245,13 @@ class MeanTeacherSFOD(BaseDetector):
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples=None) -> tuple:
         return self.result._forward(batch_inputs, batch_data_samples)
+
+
+def _score_sums(detections: list[InstanceData]) -> Tensor:
+    """[3]: sum of scores, sum of their binary entropies (nats), number of boxes."""
+    scores = torch.cat([d.scores for d in detections]).float()
+    entropy = torch.special.entr(scores) + torch.special.entr(1.0 - scores)
+    return torch.stack([scores.sum(), entropy.sum(), scores.new_tensor(len(scores))])
 
 
 def map_to_strong(boxes: Tensor, weak: DetDataSample, strong: DetDataSample) -> Tensor:
@@ -285,7 +336,8 @@ def _float(tree):
     )
 
 
-def _num_classes(detector: nn.Module) -> int:
+def num_classes(detector: nn.Module) -> int:
+    """Number of classes that the last box head of a detector tells apart."""
     head = detector.bbox_head if hasattr(detector, "bbox_head") else None
     if head is None and detector.with_bbox:
         head = detector.roi_head.bbox_head

@@ -2,6 +2,7 @@
 
 from pld_mmdet.engine.loops.adabn import AdaBNLoop
 from pld_mmdet.engine.loops.online import OnlineLoop
+from pld_mmdet.engine.loops.scored_val import ScoredValLoop
 from pld_mmdet.engine.loops.staged import StagedLoop
 
-__all__ = ["AdaBNLoop", "OnlineLoop", "StagedLoop"]
+__all__ = ["AdaBNLoop", "OnlineLoop", "ScoredValLoop", "StagedLoop"]

@@ -1,0 +1,408 @@
+"""Watches self-training for a collapse, by signs that need no label."""
+
+import copy
+import json
+import math
+from pathlib import Path
+
+import torch
+from mmengine.dist import all_reduce, is_main_process
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from pld_mmdet.engine.checkpoint import write_atomic
+from pld_mmdet.errors import UserError
+from pld_mmdet.registry import HOOKS
+
+STATE_KEY = "pld_collapse_guard"
+FILE = "guard.json"
+ACTIONS = ("warn", "stop", "rollback")
+
+
+@HOOKS.register_module()
+class CollapseGuardHook(Hook):
+    """Warns in words, and stops or rolls back before good weights are lost.
+
+    Every ``interval`` steps a window ends. Its numbers are scalars (``guard/...``) and
+    a row of ``guard.json`` in the work dir: pseudo boxes per image and class, mean
+    score and mean binary entropy of the teacher's detections, agreement of the teacher
+    on the weak view with the student on the strong one, and the teacher's relative
+    distance from the source weights (of parameters; not known after a resume).
+
+    A window is an *alarm* when, against the first window of the run, there are far
+    fewer or far more boxes, the agreement or the mean score has fallen too far, most
+    classes have gone silent, or when there is not a single pseudo box. ``patience``
+    alarms in a row are a collapse. The weights at the end of the last window without
+    alarm are the last good state; it is held in (host) memory.
+
+    Args:
+        interval: Steps in a window.
+        action: At a collapse: ``'warn'`` only says so; ``'stop'`` puts the last good
+            state back, saves it as the newest checkpoint and ends the training;
+            ``'rollback'`` puts it back and goes on with a smaller learning rate, and
+            stops when that happened ``max_rollbacks`` times.
+        kind: Which of ``model.pseudo_counts`` are the pseudo labels.
+        silent_for: Steps without a pseudo label after which a class is called silent.
+        min_boxes: Alarm below this share of the first window's boxes per image.
+        max_boxes: Alarm above this multiple of them ...
+        many: ... and above this number of boxes per image.
+        min_agreement: Alarm below this share of the first window's agreement.
+        min_score: Alarm below this share of the first window's mean score.
+        max_silent: Alarm when more than this share of the seen classes is silent.
+        max_distance: Warning (no alarm) above this relative distance.
+        patience: Alarms in a row that are a collapse.
+        lr_factor: Factor of the learning rate after a roll-back.
+        max_rollbacks: Roll-backs before it stops.
+    """
+
+    # After TeacherEMAHook (NORMAL) and AdaBNHook (BELOW_NORMAL), before CheckpointHook
+    # (VERY_LOW).
+    priority = "LOW"
+
+    def __init__(
+        self,
+        interval: int = 50,
+        action: str = "warn",
+        kind: str = "high",
+        silent_for: int = 600,
+        min_boxes: float = 0.25,
+        max_boxes: float = 8.0,
+        many: float = 20.0,
+        min_agreement: float = 0.5,
+        min_score: float = 0.5,
+        max_silent: float = 0.5,
+        max_distance: float = 0.5,
+        patience: int = 2,
+        lr_factor: float = 0.5,
+        max_rollbacks: int = 2,
+    ) -> None:
+        if action not in ACTIONS or interval < 1 or patience < 1:
+            raise UserError(
+                f"CollapseGuardHook: action={action!r}, interval={interval}, "
+                f"patience={patience} is not possible.",
+                f"action is one of {', '.join(map(repr, ACTIONS))}; the others are at "
+                "least 1.",
+            )
+        self.interval = interval
+        self.action = action
+        self.kind = kind
+        self.silent_for = silent_for
+        self.min_boxes = min_boxes
+        self.max_boxes = max_boxes
+        self.many = many
+        self.min_agreement = min_agreement
+        self.min_score = min_score
+        self.max_silent = max_silent
+        self.max_distance = max_distance
+        self.patience = patience
+        self.lr_factor = lr_factor
+        self.max_rollbacks = max_rollbacks
+        self.windows: list[dict] = []
+        self.events: list[dict] = []
+        self.stopped = False
+        self._first: dict | None = None
+        self._last_seen: list[int | None] | None = None
+        self._warned: set[str] = set()
+        self._alarms = self._rollbacks = 0
+        self._good: dict | None = None
+        self._source: list[Tensor] | None = None
+        self._sums: Tensor | None = None
+        self._steps = 0
+        self._evaluated_at = -1
+
+    def before_train(self, runner: Runner) -> None:
+        """Remember the source weights and the state that a collapse goes back to."""
+        model = _unwrap(runner.model)
+        if not hasattr(model, "pseudo_counts") or not hasattr(model, "teacher"):
+            raise UserError(
+                f"CollapseGuardHook watches pseudo labels; {type(model).__name__} has "
+                "none.",
+                "Take the hook out of custom_hooks, or wrap the detector, for example "
+                "in pld_mmdet.MeanTeacherSFOD.",
+            )
+        if runner.iter == 0:
+            self._source = [
+                p.detach().cpu().clone() for p in model.teacher.parameters()
+            ]
+        self._remember(runner)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx, data_batch=None, outputs=None
+    ) -> None:
+        """Add up, and judge at the end of a window."""
+        model = _unwrap(runner.model)
+        counts = model.pseudo_counts.get(self.kind)
+        if counts is None:
+            return
+        scores = getattr(model, "pseudo_scores", None)
+        scores = counts.new_zeros(3) if scores is None else scores.to(counts)
+        sums = torch.cat([counts, scores])
+        self._sums = sums if self._sums is None else self._sums + sums
+        self._steps += 1
+        if (runner.iter + 1) % self.interval == 0:
+            window = self._measure(runner, model, data_batch)
+            self._judge(runner, window)
+
+    @torch.no_grad()
+    def _measure(self, runner: Runner, model: nn.Module, data_batch) -> dict:
+        """Close the window: its numbers, the same on all processes."""
+        means = self._sums.double() / self._steps
+        self._sums, self._steps = None, 0
+        all_reduce(means, op="mean")
+        values = means.tolist()
+        classes, (score, entropy, boxes) = values[:-3], values[-3:]
+        window = dict(
+            iter=runner.iter + 1,
+            classes=[round(v, 5) for v in classes],
+            boxes=sum(classes),
+            score=score / boxes if boxes else 0.0,
+            entropy=entropy / boxes if boxes else 0.0,
+        )
+        if data_batch is not None and hasattr(model, "view_agreement"):
+            agreeing = model.view_agreement(data_batch).double()
+            all_reduce(agreeing, op="sum")
+            matched, total = agreeing.tolist()
+            window["agreement"] = matched / total if total else 0.0
+        if self._source is not None:
+            window["distance"] = _distance(model.teacher, self._source)
+        return window
+
+    def _judge(self, runner: Runner, window: dict) -> None:
+        names = _class_names(runner, len(window["classes"]))
+        if self._first is None:
+            self._first = dict(window)
+            self._last_seen = [None] * len(names)
+        now = window["iter"]
+        for n, count in enumerate(window["classes"]):
+            if count > 0:
+                self._last_seen[n] = now
+                self._warned.discard(names[n])
+        silent = self._silent(now, names)
+        window["silent"] = silent
+        signs = self._signs(window, silent)
+        window["signs"] = signs
+        self.windows.append(window)
+        self._say_silent(runner, now, names, silent)
+        if window.get("distance", 0.0) > self.max_distance and (
+            "distance" not in self._warned
+        ):
+            self._warned.add("distance")
+            self._event(
+                runner,
+                f"the teacher has moved {window['distance']:.2f} of the length of the "
+                "source weights: it is hardly the same detector any more",
+            )
+        self._alarms = self._alarms + 1 if signs else 0
+        if not signs:
+            self._remember(runner)
+        elif self._alarms < self.patience:
+            self._event(runner, "; ".join(signs))
+        else:
+            self._collapse(runner, signs)
+        scalars = {
+            f"guard/{key}": window[key]
+            for key in ("boxes", "score", "entropy", "agreement", "distance")
+            if key in window
+        }
+        scalars["guard/alarms"] = self._alarms
+        runner.visualizer.add_scalars(scalars, step=now)
+        self._write(runner)
+
+    def _signs(self, window: dict, silent: list[str]) -> list[str]:
+        """Sentences about what is wrong in this window; empty when it is sound."""
+        first, signs = self._first, []
+        numbers = [v for v in window.values() if isinstance(v, float)]
+        if not all(math.isfinite(v) for v in numbers):
+            return ["the teacher's numbers are not finite"]
+        boxes = window["boxes"]
+        if boxes == 0:
+            signs.append(
+                "the teacher gave not one pseudo label in this window, so the student "
+                "learns that everything is background"
+            )
+        elif boxes < self.min_boxes * first["boxes"]:
+            signs.append(
+                f"pseudo labels have fallen from {first['boxes']:.2f} to {boxes:.2f} "
+                "an image"
+            )
+        elif boxes > max(self.many, self.max_boxes * first["boxes"]):
+            signs.append(
+                f"pseudo labels have risen from {first['boxes']:.2f} to {boxes:.2f} an "
+                "image"
+            )
+        for key, least, what in (
+            ("agreement", self.min_agreement, "agreement of teacher and student"),
+            ("score", self.min_score, "mean score of the detections"),
+        ):
+            if key in window and window[key] < least * first.get(key, 0.0):
+                signs.append(
+                    f"{what} has fallen from {first[key]:.2f} to {window[key]:.2f}"
+                )
+        seen = sum(at is not None for at in self._last_seen)
+        lost = [
+            n
+            for n, at in zip(silent, self._when(silent), strict=True)
+            if at is not None
+        ]
+        if seen and len(lost) > self.max_silent * seen:
+            signs.append(f"{len(lost)} of {seen} classes have no pseudo label any more")
+        return signs
+
+    def _silent(self, now: int, names: list[str]) -> list[str]:
+        self._names = names
+        return [
+            name
+            for name, at in zip(names, self._last_seen, strict=True)
+            if now - (at or 0) >= self.silent_for
+        ]
+
+    def _when(self, names: list[str]) -> list[int | None]:
+        return [self._last_seen[self._names.index(name)] for name in names]
+
+    def _say_silent(
+        self, runner: Runner, now: int, names: list[str], silent: list[str]
+    ) -> None:
+        """One sentence a class, again only after it came back."""
+        for name, at in zip(silent, self._when(silent), strict=True):
+            if name in self._warned:
+                continue
+            self._warned.add(name)
+            since = "since the start" if at is None else f"for {now - at} iterations"
+            self._event(runner, f"class {name} has had no pseudo label {since}")
+
+    def _collapse(self, runner: Runner, signs: list[str]) -> None:
+        what = f"self-training has collapsed: {'; '.join(signs)}"
+        if self.action == "warn":
+            self._event(runner, f"{what}. Only a warning was asked for; it goes on")
+            return
+        good = self._good["iter"]
+        self._restore(runner)
+        self._alarms = 0
+        if self.action == "rollback" and self._rollbacks < self.max_rollbacks:
+            self._rollbacks += 1
+            for group in runner.optim_wrapper.optimizer.param_groups:
+                group["lr"] *= self.lr_factor
+            self._event(
+                runner,
+                f"{what}. Back to the weights of iteration {good}, learning rate times "
+                f"{self.lr_factor:g} ({self._rollbacks} of {self.max_rollbacks})",
+            )
+            return
+        self.stopped = True
+        runner.train_loop.stop_training = True
+        self._event(
+            runner,
+            f"{what}. Back to the weights of iteration {good}, and stopped. Lower the "
+            "learning rate or raise the threshold of the pseudo labels",
+        )
+
+    def _remember(self, runner: Runner) -> None:
+        """Hold the present state as the last good one."""
+        self._good = dict(
+            iter=runner.iter + 1 if self.windows else runner.iter,
+            model=_on_host(_unwrap(runner.model).state_dict()),
+            optimizer=_on_host(runner.optim_wrapper.state_dict()),
+        )
+
+    def _restore(self, runner: Runner) -> None:
+        groups = runner.optim_wrapper.optimizer.param_groups
+        rates = [group["lr"] for group in groups]
+        _unwrap(runner.model).load_state_dict(self._good["model"])
+        runner.optim_wrapper.load_state_dict(copy.deepcopy(self._good["optimizer"]))
+        groups = runner.optim_wrapper.optimizer.param_groups
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = min(group["lr"], rate)  # keep earlier reductions
+
+    def after_val_epoch(self, runner: Runner, metrics=None) -> None:
+        """Note which weights have been evaluated."""
+        self._evaluated_at = runner.iter
+
+    def after_train(self, runner: Runner) -> None:
+        """After a stop: save and evaluate the good weights."""
+        if not self.stopped:
+            return
+        step = dict(epoch=runner.epoch, iter=runner.iter)
+        for hook in runner.hooks:
+            if isinstance(hook, CheckpointHook):
+                number = runner.epoch if hook.by_epoch else runner.iter
+                hook._save_checkpoint_with_step(runner, number, meta=step)
+        if runner.val_loop is not None and self._evaluated_at != runner.iter:
+            runner.val_loop.run()
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Store what the next windows are compared with."""
+        checkpoint[STATE_KEY] = copy.deepcopy(
+            dict(
+                first=self._first,
+                last_seen=self._last_seen,
+                warned=sorted(self._warned),
+                alarms=self._alarms,
+                rollbacks=self._rollbacks,
+                windows=self.windows,
+                events=self.events,
+            )
+        )
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Go on judging where a resumed run was."""
+        if runner._resume and STATE_KEY in checkpoint:
+            state = checkpoint[STATE_KEY]
+            self._first = state["first"]
+            self._last_seen = state["last_seen"]
+            self._warned = set(state["warned"])
+            self._alarms, self._rollbacks = state["alarms"], state["rollbacks"]
+            self.windows, self.events = state["windows"], state["events"]
+
+    def _event(self, runner: Runner, sentence: str) -> None:
+        self.events.append(dict(iter=runner.iter + 1, what=sentence))
+        runner.logger.warning(
+            f"Collapse guard, iteration {runner.iter + 1}: {sentence}."
+        )
+
+    def _write(self, runner: Runner) -> None:
+        if not is_main_process():
+            return
+        state = "stopped" if self.stopped else "alarm" if self._alarms else "sound"
+        content = dict(
+            state=state,
+            action=self.action,
+            rollbacks=self._rollbacks,
+            classes=self._names,
+            windows=self.windows,
+            events=self.events,
+        )
+        text = json.dumps(content, indent=1) + "\n"
+        path = Path(runner.work_dir) / FILE
+        write_atomic(path, lambda file: file.write(text.encode()))
+
+
+def _unwrap(model: nn.Module) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model
+
+
+def _class_names(runner: Runner, count: int) -> list[str]:
+    meta = getattr(runner.train_dataloader.dataset, "metainfo", None) or {}
+    names = list(meta.get("classes", ()))
+    return names if len(names) == count else [str(n) for n in range(count)]
+
+
+def _distance(teacher: nn.Module, source: list[Tensor]) -> float:
+    """Length of the way from the source weights, as a share of their length."""
+    moved = length = 0.0
+    for ours, theirs in zip(teacher.parameters(), source, strict=True):
+        moved += (ours.detach().cpu() - theirs).double().square().sum().item()
+        length += theirs.double().square().sum().item()
+    return math.sqrt(moved / max(length, 1e-12))
+
+
+def _on_host(tree):
+    """A copy of nested states in host memory."""
+    if isinstance(tree, Tensor):
+        return tree.detach().to("cpu", copy=True)
+    if isinstance(tree, dict):
+        return type(tree)((k, _on_host(v)) for k, v in tree.items())
+    if isinstance(tree, list | tuple):
+        return type(tree)(_on_host(v) for v in tree)
+    return copy.deepcopy(tree)
