@@ -20,6 +20,11 @@ from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD
 from pld_mmdet.detection.metrics import AP50Metric
 from pld_mmdet.detection.ps_ttl import PSTTL
 from pld_mmdet.detection.pseudo_truth import PseudoTruthHook
+from pld_mmdet.detection.scores import (
+    BoxStability,
+    DetectionAdaptationScore,
+    ViewAgreement,
+)
 from pld_mmdet.detection.soft_teacher import BoxJitterSoftTeacher
 from pld_mmdet.detection.text_classifier import TextEmbeddingClassifier
 from pld_mmdet.detection.transforms import (
@@ -36,9 +41,11 @@ __all__ = [
     "VGG16",
     "AP50Metric",
     "BoxJitterSoftTeacher",
+    "BoxStability",
     "CandidateCocoDataset",
     "DecoupledRPNHead",
     "DecoupledRoIExtractor",
+    "DetectionAdaptationScore",
     "DropoutLinear",
     "DualPolishTeacher",
     "FrozenResLayer",
@@ -54,4 +61,5 @@ __all__ = [
     "RandomGaussianBlur",
     "RandomGrayscale",
     "TextEmbeddingClassifier",
+    "ViewAgreement",
 ]

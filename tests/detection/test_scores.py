@@ -1,0 +1,194 @@
+"""Label-free scores: numbers worked out by hand, limits, and the empty cases."""
+
+import math
+
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
+
+from pld_mmdet.detection.matching import count_agreeing, match
+from pld_mmdet.detection.mean_teacher import build_detector
+from pld_mmdet.detection.scores.agreement import ViewAgreement
+from pld_mmdet.detection.scores.box_stability import BoxStability, stable_overlaps
+from pld_mmdet.detection.scores.das import (
+    DetectionAdaptationScore,
+    das_of_run,
+    flatness,
+    perturbed,
+    prototype_ratio,
+)
+from pld_mmdet.detection.scores.views import kl_matrix, predict, score_distribution
+from pld_mmdet.engine.loops.scored_val import score_detector
+from tests.adaptation.tiny import spread_scores
+from tests.detection.helpers import batch_of
+from tests.helpers import tiny_faster_rcnn
+
+
+def instances(boxes, scores=None, labels=None, probs=None) -> InstanceData:
+    boxes = torch.tensor(boxes, dtype=torch.float).reshape(-1, 4)
+    found = InstanceData(
+        bboxes=boxes,
+        scores=torch.tensor(scores or [1.0] * len(boxes)),
+        labels=torch.tensor(labels or [0] * len(boxes), dtype=torch.long),
+    )
+    if probs is not None:
+        found.probs = torch.tensor(probs).reshape(len(boxes), -1)
+    return found
+
+
+def detector(seed=0):
+    torch.manual_seed(seed)
+    network = build_detector(ConfigDict(tiny_faster_rcnn(3)))
+    network.init_weights()
+    spread_scores(network)
+    return network.eval()
+
+
+def test_match_takes_the_cheapest_whole_not_the_cheapest_pair():
+    rows, columns = match(torch.tensor([[0.0, 1.0], [0.5, 10.0]]))
+    # 0 + 10 is more than 1 + 0.5, although 0 is the cheapest pair
+    assert rows.tolist() == [0, 1]
+    assert columns.tolist() == [1, 0]
+
+
+def test_agreement_counts_by_hand():
+    ours = torch.tensor([[0.0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]])
+    theirs = torch.tensor([[0.0, 0, 10, 5], [20, 0, 30, 4], [40, 0, 50, 10]])
+    labels, other = torch.tensor([0, 0, 1]), torch.tensor([0, 0, 2])
+    # IoU 0.5: a pair; 0.4: none; third: same box, other class
+    assert count_agreeing(ours, labels, theirs, other).tolist() == [2.0, 6.0]
+    assert count_agreeing(ours, labels, ours, labels).tolist() == [6.0, 6.0]
+    nothing = ours[:0], labels[:0]
+    assert count_agreeing(*nothing, theirs, other).tolist() == [0.0, 3.0]
+    assert count_agreeing(*nothing, *nothing).tolist() == [0.0, 0.0]
+
+
+def test_one_box_has_one_partner():
+    twice = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10]])
+    once, zero = twice[:1], torch.zeros(2, dtype=torch.long)
+    assert count_agreeing(twice, zero, once, zero[:1]).tolist() == [2.0, 3.0]
+
+
+def test_stability_is_the_mean_overlap_of_the_best_pairs():
+    plain = instances([[0, 0, 10, 10], [20, 0, 30, 10]])
+    moved = instances([[20, 0, 30, 5], [0, 0, 10, 8], [90, 90, 99, 99]])
+    assert sorted(stable_overlaps(plain, moved).tolist()) == pytest.approx([0.5, 0.8])
+    assert len(stable_overlaps(plain, instances([]))) == 0
+
+
+def test_kl_by_hand():
+    p, q = torch.tensor([[0.75, 0.25]]), torch.tensor([[0.5, 0.5], [0.75, 0.25]])
+    expected = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    assert kl_matrix(p, q)[0].tolist() == pytest.approx([expected, 0.0], abs=1e-5)
+    sure = torch.tensor([[1.0, 0.0]])
+    assert torch.isfinite(kl_matrix(sure, 1 - sure)).all()
+
+
+def test_flatness_by_hand():
+    plain = instances([[0, 0, 10, 10]], probs=[0.5, 0.5])
+    moved = instances([[0, 0, 10, 8], [50, 50, 60, 60]], probs=[0.75, 0.25] * 2)
+    kl = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    assert flatness(plain, moved) == pytest.approx(0.8 - kl, abs=1e-4)
+    assert flatness(plain, plain) == pytest.approx(1.0, abs=1e-6)
+    assert flatness(plain, instances([])) is None
+
+
+def test_prototype_ratio_by_hand():
+    source = torch.tensor([[0.0, 0.0], [3.0, 0.0]])
+    target = torch.tensor([[0.0, 4.0], [3.0, 4.0]])
+    # across classes and domains 5 (3-4-5 triangle), in a domain 3 and 3, same class 4
+    assert prototype_ratio(source, target) == pytest.approx(5 * 3 * 3 / 4)
+    nearer = torch.tensor([[0.0, 1.0], [3.0, 1.0]])
+    assert prototype_ratio(source, nearer) > prototype_ratio(source, target)
+
+
+def test_published_score_of_a_run():
+    assert das_of_run([0.2, 0.4, 0.3], [10.0, 20.0, 30.0]) == [0.0, 1.5, 1.5]
+    assert das_of_run([0.2, 0.4], []) == [0.0, 1.0]
+    assert das_of_run([0.3, 0.3], [1.0, 2.0]) == [0.0, 1.0]
+    assert math.isnan(das_of_run([math.nan, 0.4, 0.2], [])[0])
+
+
+def test_a_score_stands_at_its_class_and_the_rest_at_background():
+    probs = score_distribution(instances([[0, 0, 1, 1]], [0.7], [1]), classes=3)
+    assert probs[0].tolist() == pytest.approx([0.0, 0.7, 0.0, 0.3])
+
+
+def test_perturbing_moves_a_copy_by_the_step_and_always_the_same_way():
+    network = torch.nn.Linear(3, 2)
+    before = [p.clone() for p in network.parameters()]
+    moved = perturbed(network, step=0.5)
+    way = torch.cat(
+        [(a - b).flatten() for a, b in zip(moved.parameters(), before, strict=True)]
+    )
+    assert way.norm().item() == pytest.approx(0.5, abs=1e-5)
+    pairs = zip(network.parameters(), before, strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    again = perturbed(network, step=0.5)
+    assert torch.equal(again.weight, moved.weight)
+
+
+def test_predictions_carry_the_softmax_of_their_own_box_and_the_proposals():
+    network = detector()
+    data = network.data_preprocessor(
+        dict(
+            inputs=batch_of(2)["inputs"]["weak"],
+            data_samples=batch_of(2)["data_samples"]["weak"],
+        ),
+        False,
+    )
+    with torch.no_grad():
+        found = predict(network, data["inputs"], data["data_samples"])
+    assert all(len(f) > 0 for f in found)
+    for image in found:
+        assert image.probs.shape == (len(image), 4)
+        assert torch.allclose(image.probs.sum(1), torch.ones(len(image)), atol=1e-5)
+        features, softmax = image.metainfo["proposals"]
+        assert features.shape == (len(softmax), 16)
+
+
+def scores():
+    return [ViewAgreement(0.05), BoxStability(0.1, 0.05), DetectionAdaptationScore()]
+
+
+def test_all_scores_on_a_real_detector_in_one_pass():
+    network, loader = detector(), [batch_of(2), batch_of(2, seed=1)]
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    torch.manual_seed(0)
+    values = score_detector(network, loader, scores())
+    assert set(values) == {
+        "agreement", "box_stability", "das", "das_fis", "das_pdr"
+    }  # fmt: skip
+    assert 0 <= values["agreement"] <= 1
+    assert 0 < values["box_stability"] < 1
+    assert values["das_fis"] <= 1
+    assert values["das"] == pytest.approx(
+        values["das_fis"] + math.log(values["das_pdr"])
+    )
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+    torch.manual_seed(0)
+    assert score_detector(network, loader, scores()) == values
+
+
+def test_equal_views_no_dropout_and_no_step_are_perfect():
+    network, batch = detector(), batch_of(2)
+    batch["inputs"]["strong"] = batch["inputs"]["weak"]
+    perfect = [
+        ViewAgreement(0.05), BoxStability(0.0, 0.05), DetectionAdaptationScore(0.0)
+    ]  # fmt: skip
+    values = score_detector(network, [batch], perfect)
+    assert values["agreement"] == 1.0
+    assert values["box_stability"] == pytest.approx(1.0, abs=1e-5)
+    assert values["das_fis"] == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_detector_that_sees_nothing_is_never_the_best():
+    network = detector()
+    with torch.no_grad():
+        network.roi_head.bbox_head.fc_cls.weight.zero_()
+        network.roi_head.bbox_head.fc_cls.bias.copy_(torch.tensor([0.0, 0, 0, 50]))
+    values = score_detector(network, [batch_of(2)], scores())
+    assert values["agreement"] == values["box_stability"] == 0.0
+    assert math.isnan(values["das"])
+    assert not values["das"] > -1e9
