@@ -2,6 +2,18 @@
 
 Importing this package imports neither torch nor any mm* library: mmengine finds
 ``pld_mmdet.registry`` by itself when a config says ``type='pld_mmdet.<Name>'``.
+
+``pld_mmdet.adapt(config, checkpoint, images)`` adapts a detector, as
+``tools/adapt.py`` does.
 """
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str):
+    """Import ``adapt`` when it is asked for, and not before."""
+    if name == "adapt":
+        from pld_mmdet.adaptation import adapt
+
+        return adapt
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -47,6 +47,11 @@ def parse_args() -> argparse.Namespace:
         choices=["fp16", "bf16"],
         help="mixed precision (fp16 needs a GPU)",
     )
+    parser.add_argument(
+        "--auto-scale-lr",
+        action="store_true",
+        help="fit learning rate, EMA, warm-up and length to batch and processes",
+    )
     add_config_arguments(parser)
     return parser.parse_args()
 
@@ -61,6 +66,19 @@ def main(args: argparse.Namespace) -> None:
         use_amp(cfg, args.amp)
     from pld_mmdet.engine.preflight import check_config
     from pld_mmdet.engine.runner import find_latest
+    from pld_mmdet.engine.scaling import scale_config, world_size
+
+    if args.auto_scale_lr:
+        if "base_batch_size" not in (cfg.get("auto_scale_lr") or {}):
+            raise UserError(
+                "--auto-scale-lr: the config does not say which batch its numbers were "
+                "chosen for.",
+                "Add auto_scale_lr=dict(base_batch_size=N), images over all processes.",
+            )
+        cfg.auto_scale_lr.enable = True
+    scaled = scale_config(cfg, world_size(args.launcher))
+    if scaled is not None:
+        print(scaled)
 
     if args.resume is not None:
         latest = find_latest(cfg.work_dir) if args.resume == "auto" else args.resume

@@ -20,6 +20,9 @@ class ImageFolder(BaseDataset):
             an image suffix count.
         metainfo: Give ``classes`` so that logs name them; they say nothing about the
             images.
+        files: Text file with one image path a line, relative to ``data_root``; only
+            these are taken, in that order, and ``pattern`` is not used. So a run
+            repeats with the same images although the folder has grown.
         pipeline: Transforms.
         **kwargs: See mmengine's ``BaseDataset``.
 
@@ -33,9 +36,11 @@ class ImageFolder(BaseDataset):
         pattern: str = "**/*",
         metainfo: dict | None = None,
         pipeline: list = (),
+        files: str | None = None,
         **kwargs,
     ) -> None:
         self.pattern = pattern
+        self.files = files
         super().__init__(
             ann_file="",
             data_root=str(data_root),
@@ -45,8 +50,13 @@ class ImageFolder(BaseDataset):
         )
 
     def load_data_list(self) -> list[dict]:
-        """One entry an image, sorted by path."""
+        """One entry an image, sorted by path (or as ``files`` lists them)."""
         root = Path(self.data_root)
+        if self.files is not None:
+            return [
+                dict(img_path=str(root / name), img_id=i)
+                for i, name in enumerate(_listed(Path(self.files)))
+            ]
         paths = sorted(
             p for p in root.glob(self.pattern) if p.suffix.lower() in IMAGE_SUFFIXES
         )
@@ -57,3 +67,17 @@ class ImageFolder(BaseDataset):
                 + ("." if root.is_dir() else f"; the folder {root} does not exist."),
             )
         return [dict(img_path=str(p), img_id=i) for i, p in enumerate(paths)]
+
+
+def _listed(path: Path) -> list[str]:
+    """Lines of a list of images."""
+    if not path.is_file():
+        raise UserError(
+            f"The list of images {path} does not exist.",
+            "Correct `files` of the unlabelled data set, or leave it out to take the "
+            "whole folder.",
+        )
+    names = path.read_text(encoding="utf-8").splitlines()
+    if not any(names):
+        raise UserError(f"The list of images {path} is empty.", "Write it again.")
+    return [name for name in names if name]

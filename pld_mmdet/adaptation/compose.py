@@ -1,0 +1,399 @@
+"""The adaptation config, composed from a stock config: the whole recipe in one file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+
+from pld_mmdet.adaptation.detector import Detector
+from pld_mmdet.adaptation.recipe import Recipe
+from pld_mmdet.errors import UserError
+
+META_KEYS = (
+    "img_id",
+    "img_path",
+    "ori_shape",
+    "img_shape",
+    "scale_factor",
+    "flip",
+    "flip_direction",
+    "homography_matrix",
+)
+# Transforms of a test pipeline that say nothing about how an image becomes an input.
+_NOT_GEOMETRY = ("LoadAnnotations", "LoadPanopticAnnotations", "PackDetInputs")
+_LOADING = ("LoadImageFromFile", "LoadImageFromNDArray")
+
+
+@dataclass
+class Job:
+    """All that a composed config depends on.
+
+    Attributes:
+        method: ``lpld``, ``mean_teacher`` or ``adabn``.
+        out: Work dir.
+        checkpoint: Source weights.
+        root: Folder of the images.
+        files: Text file that lists them, relative to ``root``.
+        seed: Seed of the run.
+        stage: Box head of a cascade that mines (LPLD).
+        guard: ``warn``, ``stop``, ``rollback`` or ``off``.
+        scores: Names of label-free scores.
+        select: The score whose best checkpoint is kept, or ``last``.
+        evaluations: Evaluations over the run, without the one at its start.
+        score_images: Images that label-free scores look at.
+        val: COCO json for measuring, or None.
+        val_root: Folder of its images.
+        workers: Loader processes.
+        amp: None, ``fp16`` or ``bf16``.
+    """
+
+    method: str
+    out: Path
+    checkpoint: Path
+    root: Path
+    files: Path
+    seed: int = 0
+    stage: int = -1
+    guard: str = "stop"
+    scores: Sequence[str] = ("agreement", "box_stability", "das")
+    select: str = "last"
+    evaluations: int = 4
+    score_images: int = 32
+    val: Path | None = None
+    val_root: Path | None = None
+    workers: int = 2
+    amp: str | None = None
+
+
+def compose(cfg: Config, detector: Detector, recipe: Recipe, job: Job) -> Config:
+    """Compose the config of one adaptation.
+
+    Args:
+        cfg: Stock config; its test pipeline says how images become inputs.
+        detector: From :func:`pld_mmdet.adaptation.detector.read_detector`.
+        recipe: From :func:`pld_mmdet.adaptation.recipe.choose_recipe`.
+        job: What the user asked for.
+
+    Returns:
+        A config that ``tools/train.py`` runs as it is.
+    """
+    loading, geometry = split_pipeline(cfg)
+    metainfo = dict(classes=detector.classes)
+    adabn = job.method == "adabn"
+    made = dict(
+        default_scope=cfg.get("default_scope") or "mmdet",
+        runner_type="pld_mmdet.SafeRunner",
+        experiment_name=job.out.name,
+        work_dir=str(job.out),
+        load_from=str(job.checkpoint),
+        resume=False,
+        randomness=dict(seed=job.seed),
+        env_cfg=dict(
+            cudnn_benchmark=False,
+            mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
+            dist_cfg=dict(backend="nccl"),
+        ),
+        log_level="INFO",
+        log_processor=dict(type="LogProcessor", window_size=50, by_epoch=False),
+        vis_backends=[dict(type="LocalVisBackend")],
+        visualizer=dict(
+            type="DetLocalVisualizer", vis_backends=[dict(type="LocalVisBackend")]
+        ),
+        model=_model(detector, recipe, job),
+        train_dataloader=_train_loader(loading, geometry, metainfo, recipe, job),
+        default_hooks=_default_hooks(recipe, job),
+        custom_hooks=_custom_hooks(detector, recipe, job),
+    )
+    if cfg.get("custom_imports"):
+        made["custom_imports"] = cfg.custom_imports
+    if adabn:
+        made["train_cfg"] = dict(
+            type="pld_mmdet.AdaBNLoop", num_images=recipe.adabn_images
+        )
+    else:
+        made["train_cfg"] = dict(
+            type="IterBasedTrainLoop",
+            max_iters=recipe.iterations,
+            val_interval=interval(recipe, job),
+        )
+        made["param_scheduler"] = _scheduler(recipe)
+        made["auto_scale_lr"] = dict(
+            enable=False, base_batch_size=recipe.batch * recipe.processes
+        )
+    # AdaBN saves through an optimizer-less runner, but mmengine wants one built.
+    made["optim_wrapper"] = _optimizer(cfg, recipe, job)
+    made.update(_evaluation(loading, geometry, metainfo, job))
+    return Config(made)
+
+
+def interval(recipe: Recipe, job: Job) -> int:
+    """Steps between two evaluations (and checkpoints)."""
+    return max(1, recipe.iterations // job.evaluations)
+
+
+def split_pipeline(cfg: Config) -> tuple[list, list]:
+    """Loading and geometric transforms of the config's test pipeline.
+
+    Raises:
+        UserError: There is none, or it does not load files.
+    """
+    for loader in ("test_dataloader", "val_dataloader"):
+        dataset = (cfg.get(loader) or {}).get("dataset")
+        while isinstance(dataset, dict) and "pipeline" not in dataset:
+            dataset = dataset.get("dataset")
+        if isinstance(dataset, dict):
+            pipeline = [dict(step) for step in dataset["pipeline"]]
+            break
+    else:
+        raise UserError(
+            "The config has no test_dataloader with a pipeline, so it does not say how "
+            "an image becomes an input.",
+            "Add the test_dataloader that the detector was tested with.",
+        )
+    for step in pipeline:
+        step.pop("backend_args", None)
+    loading = [s for s in pipeline if _name(s) in _LOADING]
+    geometry = [s for s in pipeline if _name(s) not in (*_LOADING, *_NOT_GEOMETRY)]
+    if not loading or _name(loading[0]) != "LoadImageFromFile":
+        raise UserError(
+            "The test pipeline of the config does not begin with LoadImageFromFile.",
+            "Give it one: images are read from files.",
+        )
+    return loading, geometry
+
+
+def _name(step: dict) -> str:
+    return str(step["type"]).rpartition(".")[2]
+
+
+def _pack() -> dict:
+    return dict(type="PackDetInputs", meta_keys=META_KEYS)
+
+
+def strong_view() -> list[dict]:
+    """LPLD's strong augmentations: photometric only, so that boxes stay in place."""
+    return [
+        dict(
+            type="pld_mmdet.RandomColorJitter",
+            brightness=0.4,
+            contrast=0.4,
+            saturation=0.4,
+            hue=0.1,
+            prob=0.8,
+        ),
+        dict(type="pld_mmdet.RandomGrayscale", prob=0.2),
+        dict(type="pld_mmdet.RandomGaussianBlur", sigma=(0.1, 2.0), prob=0.5),
+        *(
+            dict(type="pld_mmdet.RandomEraseNoise", area=area, ratio=ratio, prob=prob)
+            for area, ratio, prob in (
+                ((0.05, 0.2), (0.3, 3.3), 0.7),
+                ((0.02, 0.2), (0.1, 6.0), 0.5),
+                ((0.02, 0.2), (0.05, 8.0), 0.3),
+            )
+        ),
+    ]
+
+
+def _views(loading: list, geometry: list) -> list:
+    return [
+        *loading,
+        *geometry,
+        dict(
+            type="MultiBranch",
+            branch_field=["weak", "strong"],
+            weak=[_pack()],
+            strong=[*strong_view(), _pack()],
+        ),
+    ]
+
+
+def _model(detector: Detector, recipe: Recipe, job: Job) -> dict:
+    if job.method == "adabn":
+        return detector.config
+    model = dict(
+        type="pld_mmdet.LPLD" if job.method == "lpld" else "pld_mmdet.MeanTeacherSFOD",
+        detector=detector.config,
+        hpl_threshold=recipe.threshold,
+        predict_on="teacher",
+    )
+    if job.method == "lpld" and detector.stages > 1:
+        if not -detector.stages <= job.stage < detector.stages:
+            raise UserError(
+                f"Stage {job.stage} does not exist: {detector.name} has "
+                f"{detector.stages} box heads.",
+                f"Choose --stage 0 to {detector.stages - 1}, or -1 for the last.",
+            )
+        model["stage"] = job.stage
+    return model
+
+
+def _images(pipeline: list, metainfo: dict, job: Job, **more) -> dict:
+    return dict(
+        type="pld_mmdet.SeededDataset",
+        dataset=dict(
+            type="pld_mmdet.ImageFolder",
+            data_root=str(job.root),
+            files=str(job.files),
+            metainfo=metainfo,
+            pipeline=pipeline,
+            **more,
+        ),
+    )
+
+
+def _loader(dataset: dict, batch: int, workers: int, sampler: dict) -> dict:
+    return dict(
+        batch_size=batch,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        sampler=sampler,
+        dataset=dataset,
+    )
+
+
+def _train_loader(loading, geometry, metainfo: dict, recipe: Recipe, job: Job) -> dict:
+    pipeline = (
+        [*loading, *geometry, _pack()]
+        if job.method == "adabn"
+        else _views(loading, geometry)
+    )
+    return _loader(
+        _images(pipeline, metainfo, job),
+        recipe.batch,
+        job.workers,
+        dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
+    )
+
+
+def _optimizer(cfg: Config, recipe: Recipe, job: Job) -> dict:
+    theirs = cfg.get("optim_wrapper") or {}
+    if recipe.optimizer == "AdamW":
+        decay = (theirs.get("optimizer") or {}).get("weight_decay", 1e-4)
+        optimizer = dict(type="AdamW", lr=recipe.lr, weight_decay=decay)
+    else:
+        optimizer = dict(type="SGD", lr=recipe.lr, momentum=0.9, weight_decay=1e-4)
+    wrapper = dict(type="pld_mmdet.FiniteOptimWrapper", optimizer=optimizer)
+    if job.amp is not None:
+        wrapper.update(
+            type="pld_mmdet.FiniteAmpOptimWrapper",
+            dtype={"fp16": "float16", "bf16": "bfloat16"}[job.amp],
+        )
+    for key in ("clip_grad", "paramwise_cfg"):
+        if recipe.optimizer == "AdamW" and theirs.get(key):
+            wrapper[key] = theirs[key]
+    return wrapper
+
+
+def _scheduler(recipe: Recipe) -> list:
+    if not recipe.warm_up:
+        return []
+    return [
+        dict(
+            type="LinearLR",
+            start_factor=0.1,
+            by_epoch=False,
+            begin=0,
+            end=recipe.warm_up,
+        )
+    ]
+
+
+def _default_hooks(recipe: Recipe, job: Job) -> dict:
+    checkpoint = dict(
+        type="pld_mmdet.SafeCheckpointHook",
+        by_epoch=False,
+        interval=interval(recipe, job),
+        max_keep_ckpts=2,
+    )
+    if job.select != "last" and job.method != "adabn":
+        checkpoint.update(save_best=f"label_free/{job.select}", rule="greater")
+    return dict(
+        timer=dict(type="IterTimerHook"),
+        logger=dict(
+            type="LoggerHook", interval=max(1, min(50, recipe.iterations // 8))
+        ),
+        param_scheduler=dict(type="ParamSchedulerHook"),
+        checkpoint=checkpoint,
+        sampler_seed=dict(type="DistSamplerSeedHook"),
+        visualization=dict(type="DetVisualizationHook"),
+    )
+
+
+def _custom_hooks(detector: Detector, recipe: Recipe, job: Job) -> list:
+    hooks = [
+        dict(type="pld_mmdet.IterationSeedHook"),
+        dict(type="pld_mmdet.RunRecordHook"),
+        dict(type="pld_mmdet.ScoreAtStartHook"),
+    ]
+    if job.method == "adabn":
+        return hooks
+    hooks.append(dict(type="pld_mmdet.TeacherEMAHook", keep=recipe.keep, unit="iter"))
+    if recipe.adabn_images:
+        hooks.append(dict(type="pld_mmdet.AdaBNHook", num_images=recipe.adabn_images))
+    every = max(1, min(50, recipe.iterations // 10))
+    hooks.append(dict(type="pld_mmdet.PseudoBoxHook", interval=every))
+    if job.guard != "off":
+        hooks.append(
+            dict(
+                type="pld_mmdet.CollapseGuardHook",
+                interval=every,
+                action=job.guard,
+                silent_for=max(1, min(600, recipe.iterations // 3)),
+            )
+        )
+    return hooks
+
+
+def _evaluation(loading, geometry, metainfo: dict, job: Job) -> dict:
+    """A val loop with label-free scores, and with AP50 where labels exist."""
+    count = sum(1 for line in job.files.read_text().splitlines() if line)
+    chosen = min(job.score_images, count)
+    dataset = _images(
+        _views(loading, geometry),
+        metainfo,
+        job,
+        indices=[i * count // chosen for i in range(chosen)],
+    )
+    workers = min(job.workers, 1)
+    sampler = dict(type="DefaultSampler", shuffle=False)
+    scored = _loader(dataset, 1, workers, sampler)
+    scores = [dict(type=f"pld_mmdet.{SCORE_TYPES[name]}") for name in job.scores]
+    loop = dict(type="pld_mmdet.ScoredValLoop", scores=scores)
+    if job.val is None:
+        return dict(val_cfg=loop, val_dataloader=scored, val_evaluator=[])
+    labelled = dict(
+        type="CocoDataset",
+        data_root=str(job.val_root),
+        ann_file=str(job.val),
+        data_prefix=dict(img=""),
+        metainfo=metainfo,
+        test_mode=True,
+        pipeline=[
+            *loading,
+            *geometry,
+            dict(type="LoadAnnotations", with_bbox=True),
+            dict(type="PackDetInputs", meta_keys=META_KEYS),
+        ],
+    )
+    metric = dict(type="pld_mmdet.AP50Metric", ann_file=str(job.val))
+    return dict(
+        val_cfg=dict(**loop, score_dataloader=scored),
+        val_dataloader=_loader(labelled, 1, workers, sampler),
+        val_evaluator=metric,
+        test_cfg=dict(type="TestLoop"),
+        test_dataloader=_loader(labelled, 1, workers, sampler),
+        test_evaluator=metric,
+    )
+
+
+SCORE_TYPES = {
+    "agreement": "ViewAgreement",
+    "box_stability": "BoxStability",
+    "das": "DetectionAdaptationScore",
+}
+
+
+def model_of(cfg: Config) -> ConfigDict:
+    """The plain detector inside a composed config."""
+    return cfg.model.get("detector", cfg.model)

@@ -1,0 +1,243 @@
+"""What a stock config and checkpoint say about their detector."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+from torch import nn
+
+from pld_mmdet.detection.mean_teacher import build_detector, num_classes
+from pld_mmdet.detection.two_stage import require_softmax_head
+from pld_mmdet.distill.adabn import batch_norms
+from pld_mmdet.engine.checkpoint import load_checkpoint_file
+from pld_mmdet.engine.weights import compare_classes, report_mismatch
+from pld_mmdet.errors import UserError
+
+METHODS = ("lpld", "mean_teacher", "adabn")
+
+
+@dataclass
+class Detector:
+    """A detector that can be adapted.
+
+    Attributes:
+        config: Its model config, without initial weights to download.
+        name: Class name.
+        kind: ``two-stage``, ``cascade``, ``one-stage`` or ``transformer``.
+        head: ``softmax`` or ``sigmoid`` class scores.
+        classes: Class names in the order of its outputs.
+        batch_norms: Layers with running statistics.
+        layer_norm: Whether it has layer norm, as transformers do.
+        masks: Whether it predicts masks.
+        stages: Box heads in a row.
+    """
+
+    config: ConfigDict
+    name: str
+    kind: str
+    head: str
+    classes: tuple[str, ...]
+    batch_norms: int
+    layer_norm: bool
+    masks: bool
+    stages: int = 1
+
+    def sentence(self) -> str:
+        """Kind, classes and norm in one line."""
+        some = ", ".join(self.classes[:8]) + (", ..." if len(self.classes) > 8 else "")
+        text = (
+            f"{self.name} ({self.kind}), {len(self.classes)} classes ({some}), "
+            f"{self.batch_norms or 'no'} batch-norm layers"
+        )
+        return text
+
+
+def read_config(path: str | Path) -> Config:
+    """Read a stock config.
+
+    Raises:
+        UserError: It does not exist or has no detector.
+    """
+    if not Path(path).is_file():
+        raise UserError(
+            f"The config {path} does not exist.",
+            "Name the config that trained the checkpoint (a .py file).",
+        )
+    cfg = Config.fromfile(str(path))
+    if "model" not in cfg:
+        raise UserError(
+            f"{path} has no `model`.", "Name a whole config, not a _base_ part of one."
+        )
+    return cfg
+
+
+def read_detector(
+    cfg: Config, checkpoint: str | Path, classes: list[str] | None = None
+) -> Detector:
+    """Build the detector, load the checkpoint strictly, find the class names.
+
+    Args:
+        cfg: Stock config.
+        checkpoint: Weights of that detector, plain.
+        classes: Names to use when neither checkpoint nor config has them.
+
+    Raises:
+        UserError: The checkpoint does not fit, or class names are missing or differ.
+    """
+    model = ConfigDict(copy.deepcopy(cfg.model))
+    model = model.get("detector", model)  # the config of an earlier adaptation
+    prepare_model(model)
+    content = load_checkpoint_file(checkpoint)
+    state = content.get("state_dict", content)
+    if any(key.startswith("teacher.") for key in state):
+        raise UserError(
+            f"{checkpoint} holds a teacher and a student.",
+            f"python tools/export.py {checkpoint} detector.pth   then adapt "
+            "detector.pth.",
+        )
+    network = build_detector(model)
+    report_mismatch(network, state, str(checkpoint))
+    names = _class_names(cfg, content, network, str(checkpoint), classes)
+    return Detector(
+        config=model,
+        name=type(network).__name__,
+        classes=names,
+        batch_norms=len(batch_norms(network)),
+        layer_norm=any(isinstance(m, nn.LayerNorm) for m in network.modules()),
+        masks=bool(getattr(network, "with_mask", False)),
+        **_kind(network),
+    )
+
+
+def prepare_model(model: ConfigDict) -> None:
+    """Make a model config ready for adapting, in place.
+
+    The weights come from the checkpoint, so nothing is downloaded. Batch norm keeps its
+    statistics in training (AdaBN sets them), and SyncBN, which needs a GPU and is the
+    same thing in evaluation mode, becomes BN.
+    """
+
+    def visit(node) -> None:
+        if isinstance(node, dict):
+            init = node.get("init_cfg")
+            if isinstance(init, dict) and init.get("type") == "Pretrained":
+                node["init_cfg"] = None
+            if "norm_eval" in node:
+                node["norm_eval"] = True
+            if node.get("type") == "SyncBN":
+                node["type"] = "BN"
+            for value in node.values():
+                visit(value)
+        elif isinstance(node, list | tuple):
+            for value in node:
+                visit(value)
+
+    visit(model)
+    if model.get("init_cfg") and model.init_cfg.get("type") == "Pretrained":
+        model.init_cfg = None
+
+
+def _kind(network: nn.Module) -> dict:
+    if getattr(network, "with_rpn", False) and hasattr(network, "roi_head"):
+        heads = network.roi_head.bbox_head
+        cascade = isinstance(heads, nn.ModuleList)
+        last = heads[-1] if cascade else heads
+        sigmoid = getattr(last.loss_cls, "use_sigmoid", False)
+        return dict(
+            kind="cascade" if cascade else "two-stage",
+            head="sigmoid" if sigmoid else "softmax",
+            stages=len(heads) if cascade else 1,
+        )
+    transformer = hasattr(network, "encoder") and hasattr(network, "decoder")
+    loss = getattr(getattr(network, "bbox_head", None), "loss_cls", None)
+    sigmoid = getattr(loss, "use_sigmoid", True)
+    return dict(
+        kind="transformer" if transformer else "one-stage",
+        head="sigmoid" if sigmoid else "softmax",
+    )
+
+
+def _class_names(
+    cfg: Config,
+    content: dict,
+    network: nn.Module,
+    source: str,
+    given: list[str] | None,
+) -> tuple[str, ...]:
+    meta = content.get("meta") or {}
+    info = meta.get("dataset_meta") or {}
+    theirs = info.get("classes", info.get("CLASSES", meta.get("CLASSES")))
+    theirs = (theirs,) if isinstance(theirs, str) else tuple(theirs or ())
+    ours, explicit = _config_classes(cfg)
+    if explicit:
+        compare_classes(ours, theirs, source)
+    names = tuple(given or ()) or theirs or ours
+    outputs = num_classes(network)
+    if len(names) != outputs:
+        where = (
+            "--classes names"
+            if given
+            else f"{source} names"
+            if theirs
+            else "the config's data set names"
+            if ours
+            else "no class name is known: neither the checkpoint nor the config has"
+        )
+        count = f" {len(names)}" if names else " any"
+        raise UserError(
+            f"The detector has {outputs} classes, but {where}{count}.",
+            "Give the names in the order of its outputs: --classes NAME NAME ...",
+        )
+    return names
+
+
+def _config_classes(cfg: Config) -> tuple[tuple[str, ...], bool]:
+    """Class names of the config's data set, and whether the config itself says them."""
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        dataset = (cfg.get(loader) or {}).get("dataset")
+        while isinstance(dataset, dict) and "dataset" in dataset:
+            dataset = dataset["dataset"]
+        if not isinstance(dataset, dict):
+            continue
+        names = (dataset.get("metainfo") or {}).get("classes")
+        if names:
+            return ((names,) if isinstance(names, str) else tuple(names)), True
+        if "type" in dataset:
+            from mmdet.registry import DATASETS
+
+            with DATASETS.switch_scope_and_registry("mmdet") as registry:
+                kind = registry.get(dataset["type"])
+            names = getattr(kind, "METAINFO", {}).get("classes", ())
+            if names:
+                return tuple(names), False
+    return (), False
+
+
+def require_method(detector: Detector, method: str) -> None:
+    """Refuse a method that this detector has nothing for, and say why.
+
+    Raises:
+        UserError: With the method that works instead.
+    """
+    if method not in METHODS:
+        raise UserError(
+            f"The method {method!r} is not known.", f"Choose one of {METHODS}."
+        )
+    if method == "adabn" and not detector.batch_norms:
+        raise UserError(
+            f"{detector.name} has no batch norm to adapt: its normalisation keeps no "
+            "statistics of the source's images, so AdaBN would change nothing.",
+            "Use --method mean_teacher"
+            + (" or lpld." if detector.kind in ("two-stage", "cascade") else "."),
+        )
+    if method == "lpld":
+        if detector.kind not in ("two-stage", "cascade"):
+            raise UserError(
+                "LPLD mines low-confidence region proposals: class-free candidate "
+                "boxes, each with a feature vector and a softmax over classes and "
+                f"background. {detector.name} is a {detector.kind} detector and has no "
+                "proposals.",
+                "Use --method mean_teacher, which adapts any detector.",
+            )
+        require_softmax_head(build_detector(detector.config), "LPLD", cascade=True)

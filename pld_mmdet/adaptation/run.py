@@ -1,0 +1,319 @@
+"""Adapt a stock detector to a folder of images: check, compose, run, export, report."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+
+from pld_mmdet.adaptation import compose as composing
+from pld_mmdet.adaptation.detector import (
+    Detector,
+    read_config,
+    read_detector,
+    require_method,
+)
+from pld_mmdet.adaptation.folder import Images, check_images, find_images
+from pld_mmdet.adaptation.outcome import Outcome, read_outcome
+from pld_mmdet.adaptation.outfolder import claimed
+from pld_mmdet.adaptation.page import write_page
+from pld_mmdet.adaptation.recipe import Recipe, choose_recipe
+from pld_mmdet.cli import build_runner
+from pld_mmdet.engine.checkpoint import write_atomic
+from pld_mmdet.engine.export import export_detector
+from pld_mmdet.engine.jobs import write_json
+from pld_mmdet.engine.preflight import check_config
+from pld_mmdet.engine.runner import find_latest
+from pld_mmdet.engine.stack import import_mmdet
+from pld_mmdet.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Adapted:
+    """What an adaptation left.
+
+    Attributes:
+        checkpoint: Plain checkpoint; loads strictly in the stock detector.
+        config: The composed config; ``tools/train.py`` repeats the run with it.
+        report: The page.
+        outcome: Its numbers.
+        recipe: What the rule chose.
+        skipped: (file, what is wrong) of unreadable images.
+    """
+
+    checkpoint: Path
+    config: Path
+    report: Path
+    outcome: Outcome
+    recipe: Recipe
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+
+def adapt(
+    config: str | Path,
+    checkpoint: str | Path,
+    images: str | Path,
+    method: str = "lpld",
+    val: str | Path | None = None,
+    out: str | Path | None = None,
+    *,
+    val_images: str | Path | None = None,
+    classes: Sequence[str] | None = None,
+    batch: int | None = None,
+    gpus: int = 1,
+    iterations: int | None = None,
+    lr: float | None = None,
+    keep: float | None = None,
+    threshold: float | None = None,
+    stage: int = -1,
+    seed: int = 0,
+    guard: str = "stop",
+    select: str = "last",
+    scores: Sequence[str] = ("agreement", "box_stability", "das"),
+    score_images: int = 32,
+    evaluations: int = 4,
+    workers: int = 2,
+    amp: str | None = None,
+    resume: bool = False,
+    say: Callable[[str], None] = print,
+) -> Adapted:
+    """Adapt a detector to unlabelled images.
+
+    Args:
+        config: Stock mmdet config of the detector.
+        checkpoint: Its weights.
+        images: Folder (searched recursively) or pattern.
+        method: ``'lpld'``, ``'mean_teacher'`` or ``'adabn'``.
+        val: COCO json with labels, for measuring only; nothing is chosen by it.
+        out: Folder for everything [``work_dirs/adapt/<config>_<method>``].
+        val_images: Folder that the json's file names are relative to [searched].
+        classes: Class names, when neither checkpoint nor config has them.
+        batch: Images a step and process [the config's, at most 4].
+        gpus: Training processes.
+        iterations: Instead of the rule's; likewise the next three.
+        lr: Learning rate.
+        keep: Teacher's share that stays at each step.
+        threshold: Score above which a detection is a pseudo label.
+        stage: Box head of a cascade whose proposals LPLD mines; -1 is the last.
+        seed: Seed of the run.
+        guard: Collapse guard: ``'stop'``, ``'rollback'``, ``'warn'`` or ``'off'``.
+        select: ``'last'``, or the label-free score whose best checkpoint is exported.
+        scores: Label-free scores to compute.
+        score_images: Images they look at, spread evenly.
+        evaluations: Evaluations during the run.
+        workers: Loader processes.
+        amp: ``'fp16'`` or ``'bf16'``.
+        resume: Go on with the run in ``out``.
+        say: Receives the lines for the user.
+
+    Returns:
+        Paths and numbers.
+
+    Raises:
+        UserError: Whatever the user can mend, before anything long begins.
+    """
+    out = Path(out or Path("work_dirs/adapt") / f"{Path(config).stem}_{method}")
+    _check_choices(guard, select, scores, gpus)
+    import_mmdet()
+    cfg = read_config(config)
+    with claimed(out, resume) as going_on:
+        detector = read_detector(cfg, checkpoint, classes)
+        say(f"Detector: {detector.sentence()}")
+        require_method(detector, method)
+        root, files = find_images(images)
+        found = check_images(root, files)
+        say(f"Images:   {found.sentence()}")
+        recipe = _recipe(
+            cfg,
+            detector,
+            len(found.files),
+            batch,
+            gpus,
+            dict(iterations=iterations, lr=lr, keep=keep, threshold=threshold),
+        )
+        say(f"Method:   {explain(detector, method, stage)}")
+        say(recipe.sentence())
+        listed = out / "images.txt"
+        if not going_on:
+            text = "\n".join(found.files) + "\n"
+            write_atomic(listed, lambda file: file.write(text.encode()))
+        job = composing.Job(
+            method=method,
+            out=out.resolve(),
+            checkpoint=Path(checkpoint).resolve(),
+            root=root.resolve(),
+            files=listed.resolve(),
+            seed=seed,
+            stage=stage,
+            guard=guard,
+            scores=tuple(scores),
+            select=select,
+            evaluations=evaluations,
+            score_images=score_images,
+            workers=workers,
+            amp=amp,
+            **_labels(val, val_images, root),
+        )
+        run_config = out / "config.py"
+        made = (
+            Config.fromfile(str(run_config))
+            if going_on
+            else composing.compose(cfg, detector, recipe, job)
+        )
+        if not going_on:
+            # Before training: what cannot be built must not leave a config behind.
+            check_config(made, ("train", "val"))
+            text = made.pretty_text
+            write_atomic(run_config, lambda file: file.write(text.encode()))
+        _train(made, run_config, gpus, going_on)
+        return _finish(out, made, job, recipe, found, say)
+
+
+def explain(detector: Detector, method: str, stage: int = -1) -> str:
+    """What the method will do with this detector, in one or two sentences."""
+    if method == "adabn":
+        return (
+            f"AdaBN: the statistics of {detector.batch_norms} batch-norm layers are "
+            "measured again on the images; no weight is trained."
+        )
+    text = "Mean Teacher: the teacher's confident boxes train the student"
+    if method == "lpld":
+        text = (
+            "LPLD: the teacher's confident boxes train the student, and its "
+            "low-confidence proposals are distilled"
+        )
+        if detector.stages > 1:
+            number = range(detector.stages)[stage] + 1
+            text += (
+                f"; box head {number} of {detector.stages} mines them (--stage "
+                f"{number - 1})"
+            )
+    text += "."
+    if detector.masks:
+        text += " The masks come along as pseudo masks of the teacher."
+    return text
+
+
+def _check_choices(guard: str, select: str, scores: Sequence[str], gpus: int) -> None:
+    for name, value, allowed in (
+        ("guard", guard, ("stop", "rollback", "warn", "off")),
+        ("select", select, ("last", *scores)),
+        *(("scores", score, tuple(composing.SCORE_TYPES)) for score in scores),
+    ):
+        if value not in allowed:
+            raise UserError(
+                f"{name}={value!r} is not known.",
+                f"Choose one of {', '.join(map(repr, allowed))}.",
+            )
+    if gpus > 1 and torch.cuda.is_available() and torch.cuda.device_count() < gpus:
+        raise UserError(
+            f"--gpus {gpus} asks for more than the {torch.cuda.device_count()} GPUs "
+            "that are visible.",
+            f"Use --gpus {torch.cuda.device_count()}.",
+        )
+
+
+def _recipe(
+    cfg: Config,
+    detector: Detector,
+    images: int,
+    batch: int | None,
+    gpus: int,
+    chosen: dict,
+) -> Recipe:
+    theirs = (cfg.get("train_dataloader") or {}).get("batch_size", 2)
+    batch = batch or min(theirs, 4)
+    wrapper = cfg.get("optim_wrapper") or {}
+    optimizer = wrapper.get("optimizer") or {}
+    adam = detector.layer_norm and str(optimizer.get("type", "")).startswith("Adam")
+    base = (cfg.get("auto_scale_lr") or {}).get("base_batch_size", 16)
+    return choose_recipe(
+        images,
+        min(batch, images),
+        gpus,
+        detector.head,
+        "AdamW" if adam else "SGD",
+        (optimizer["lr"], base) if adam and "lr" in optimizer else None,
+        detector.batch_norms,
+        **chosen,
+    )
+
+
+def _labels(val: str | Path | None, val_images: str | Path | None, root: Path) -> dict:
+    """Annotation file and the folder in which its first image lies."""
+    if val is None:
+        return {}
+    path = Path(val)
+    if not path.is_file():
+        raise UserError(
+            f"The annotation file {path} does not exist.",
+            "Name a COCO json, or leave --val out: labels are only used to measure.",
+        )
+    from pld_mmdet.engine.preflight import _first_image
+
+    first = _first_image(str(path))
+    places = [Path(val_images)] if val_images else [root, path.parent, path.parents[1]]
+    for place in places:
+        if first is None or (place / first).is_file():
+            return dict(val=path.resolve(), val_root=place.resolve())
+    raise UserError(
+        f"The images of {path} (for example {first}) were not found in "
+        f"{', '.join(map(str, places))}.",
+        "Name their folder with --val-images.",
+    )
+
+
+def _train(made: Config, path: Path, processes: int, resume: bool) -> None:
+    """Run the composed config, here or in several processes."""
+    latest = find_latest(made.work_dir) if resume else None
+    if processes == 1:
+        if latest is not None:
+            made.resume, made.load_from = True, latest
+        made.launcher = "none"
+        build_runner(made).train()
+        return
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc_per_node={processes}", str(ROOT / "tools" / "train.py")]
+    command += [str(path), "--launcher", "pytorch", "--work-dir", made.work_dir]
+    command += ["--resume"] if resume else []
+    done = subprocess.run(command, check=False)
+    if done.returncode != 0:
+        raise UserError(
+            f"Training on {processes} processes ended with code {done.returncode}; its "
+            "reason stands above.",
+            "Mend it and run the same command with --resume.",
+        )
+
+
+def _finish(
+    out: Path,
+    made: Config,
+    job: composing.Job,
+    recipe: Recipe,
+    found: Images,
+    say: Callable[[str], None],
+) -> Adapted:
+    outcome = read_outcome(out, job.select, recipe.iterations)
+    chosen = out / "adapted.pth"
+    network = export_detector(outcome.chosen, chosen, None, made.model)
+    page = write_page(out, outcome, found, recipe, job.method)
+    write_json(
+        out / "report.json",
+        dict(
+            outcome=outcome.as_dict(),
+            recipe=asdict(recipe),
+            method=job.method,
+            skipped=found.broken,
+        ),
+    )
+    for sentence in outcome.sentences():
+        say(sentence)
+    if found.broken:
+        say(found.broken_sentence())
+    say(f"Detector: {chosen} ({network}), loads in the stock config. Report: {page}")
+    return Adapted(chosen, out / "config.py", page, outcome, recipe, found.broken)

@@ -1,0 +1,318 @@
+"""One command: adapt, guard, score, export, report; and what a user can get wrong."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+
+import pld_mmdet
+from pld_mmdet.adaptation.outfolder import claimed
+from pld_mmdet.engine.loops.scored_val import read_history
+from pld_mmdet.errors import UserError
+from tests.adaptation.test_folder import strange_images
+from tests.adaptation.tiny import (
+    CLASSES,
+    load_strictly,
+    write_detector,
+    write_images,
+)
+from tests.detection.helpers import tiny_cascade
+
+ROOT = Path(__file__).resolve().parents[2]
+SHORT = dict(workers=0, iterations=4, score_images=2, evaluations=2)
+
+
+@pytest.fixture(scope="module")
+def user(tmp_path_factory):
+    """A user's folder: detector, images, labels of a few of them."""
+    root = tmp_path_factory.mktemp("user")
+    config, checkpoint = write_detector(root / "detector")
+    images = write_images(root / "images", 10)
+    labels = dict(
+        categories=[dict(id=n + 1, name=c) for n, c in enumerate(CLASSES)],
+        images=[
+            dict(id=n, file_name=f"00{2 * n}.png", width=96, height=64)
+            for n in range(3)
+        ],
+        annotations=[
+            dict(
+                id=n,
+                image_id=n,
+                category_id=1 + n,
+                bbox=[10 * n, 5, 30, 30],
+                area=900,
+                iscrowd=0,
+            )
+            for n in range(3)
+        ],
+    )
+    (root / "labels.json").write_text(json.dumps(labels))
+    return config, checkpoint, images, root / "labels.json"
+
+
+@pytest.fixture(scope="module")
+def adapted(user, tmp_path_factory):
+    """LPLD with labels to measure with, once for several tests."""
+    config, checkpoint, images, labels = user
+    said = []
+    out = tmp_path_factory.mktemp("out") / "lpld"
+    result = pld_mmdet.adapt(
+        config,
+        checkpoint,
+        images,
+        val=labels,
+        out=out,
+        say=said.append,
+        threshold=0.2,
+        **SHORT,
+    )
+    return result, "\n".join(said), out
+
+
+def test_result_loads_strictly_in_the_stock_detector_with_class_names(adapted, user):
+    result, _, _ = adapted
+    network, content = load_strictly(user[0], result.checkpoint)
+    assert tuple(content["meta"]["dataset_meta"]["classes"]) == CLASSES
+    source = torch.load(user[1], weights_only=True)["state_dict"]
+    moved = [
+        k for k, v in network.state_dict().items() if not torch.equal(v, source[k])
+    ]
+    assert "roi_head.bbox_head.fc_cls.weight" in moved
+
+
+def test_every_step_is_said_in_words(adapted):
+    _, said, out = adapted
+    assert "FasterRCNN (two-stage), 3 classes (cat, dog, hen), 20 batch-norm" in said
+    assert "10 images in" in said
+    assert (
+        "Rule: 10 images, batch 2 x 1 process -> 4 iterations (0.8 passes), SGD lr "
+        "0.0005, teacher keeps 0.9000 an iteration (66 % of the source at the end), "
+        "boxes above 0.2, AdaBN on 10 images first." in said
+    )
+    assert "AP50:" in said
+    assert "agreement of weak and strong view" in said
+    assert str(out / "adapted.pth") in said
+
+
+def test_evaluations_begin_with_the_source_and_never_choose_by_labels(adapted):
+    result, _, out = adapted
+    history = read_history(out)
+    assert [row["iter"] for row in history] == [0, 2, 4]
+    for row in history:
+        assert "coco/AP50" in row
+        assert "label_free/agreement" in row
+        assert "label_free/das" in row
+    assert result.outcome.chosen_iter == 4
+    assert result.outcome.select == "last"
+
+
+def test_report_is_one_file_with_the_numbers(adapted):
+    result, _, out = adapted
+    page = result.report.read_text()
+    assert "AP50 on your labelled images" in page
+    assert "Pseudo labels of each class" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    written = json.loads((out / "report.json").read_text())
+    assert written["outcome"]["history"][0]["iter"] == 0
+    assert written["recipe"]["iterations"] == 4
+
+
+def test_train_tool_repeats_the_run_bit_for_bit(adapted, tmp_path):
+    result, _, out = adapted
+    command = [sys.executable, str(ROOT / "tools/train.py"), str(result.config)]
+    command += ["--work-dir", str(tmp_path / "again")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    first = torch.load(out / "iter_4.pth", weights_only=True)["state_dict"]
+    again = torch.load(tmp_path / "again" / "iter_4.pth", weights_only=True)
+    assert all(torch.equal(v, again["state_dict"][k]) for k, v in first.items())
+
+
+def test_second_run_into_the_same_folder_is_refused_and_resume_goes_on(adapted, user):
+    result, _, out = adapted
+    config, checkpoint, images, labels = user
+    before = result.checkpoint.read_bytes()
+    with pytest.raises(UserError, match=r"already holds a run \(finished\)"):
+        pld_mmdet.adapt(config, checkpoint, images, out=out, **SHORT)
+    assert result.checkpoint.read_bytes() == before
+    again = pld_mmdet.adapt(
+        config, checkpoint, images, val=labels, out=out, resume=True, **SHORT
+    )
+    assert again.outcome.chosen_iter == 4  # nothing was left to do
+
+
+def test_two_processes_never_share_a_folder(tmp_path):
+    with claimed(tmp_path / "out", resume=False):
+        code = (
+            "from pathlib import Path; from pld_mmdet.adaptation.outfolder import "
+            f"claimed; claimed(Path({str(tmp_path / 'out')!r}), False).__enter__()"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+        )
+    assert done.returncode == 1
+    assert "Another adaptation is running in" in done.stderr
+
+
+def test_adabn_is_done_in_a_moment_and_trains_nothing(user, tmp_path):
+    config, checkpoint, images, _ = user
+    said = []
+    result = pld_mmdet.adapt(
+        config,
+        checkpoint,
+        images,
+        "adabn",
+        out=tmp_path / "o",
+        say=said.append,
+        **SHORT,
+    )
+    network, _ = load_strictly(config, result.checkpoint)
+    source = torch.load(checkpoint, weights_only=True)["state_dict"]
+    moved = {
+        k for k, v in network.state_dict().items() if not torch.equal(v, source[k])
+    }
+    assert moved
+    assert {k.rpartition(".")[2] for k in moved} <= {
+        "running_mean", "running_var", "num_batches_tracked"
+    }  # fmt: skip
+    assert "none given" in "\n".join(said)
+
+
+def test_any_folder_of_photos_of_all_kinds(user, tmp_path):
+    folder = strange_images(write_images(tmp_path / "photos", 12))
+    (folder / "sub" / "broken.png").write_bytes(b"broken")
+    said = []
+    result = pld_mmdet.adapt(
+        *user[:2],
+        folder,
+        "mean_teacher",
+        out=tmp_path / "out",
+        say=said.append,
+        **SHORT,
+    )
+    assert result.skipped == [("sub/broken.png", "not decodable")]
+    assert said[-2].startswith("Skipped 1 unreadable images: sub/broken.png")
+    assert "sub/broken.png" in result.report.read_text()
+    assert "22 images" in said[1]
+
+
+def test_folder_of_one_image(user, tmp_path):
+    folder = write_images(tmp_path / "one", 1)
+    said = []
+    kwargs = {**SHORT, "iterations": None}
+    result = pld_mmdet.adapt(
+        *user[:2], folder, out=tmp_path / "out", say=said.append, **kwargs
+    )
+    # one image at most 50 times, and no statistics of one image
+    assert result.recipe.iterations == 50
+    assert result.recipe.adabn_images == 0
+    assert "no AdaBN" in "\n".join(said)
+
+
+def test_forced_collapse_keeps_the_good_weights(user, tmp_path):
+    config, checkpoint, images, _ = user
+    kwargs = {**SHORT, "iterations": 20}
+    said = []
+    result = pld_mmdet.adapt(
+        config,
+        checkpoint,
+        images,
+        "mean_teacher",
+        out=tmp_path / "out",
+        lr=50.0,
+        keep=0.3,
+        threshold=0.2,
+        say=said.append,
+        **kwargs,
+    )
+    assert result.outcome.guard["state"] == "stopped"
+    assert result.outcome.chosen_iter < 20
+    network, _ = load_strictly(config, result.checkpoint)
+    weights = torch.cat([p.flatten() for p in network.parameters()])
+    assert torch.isfinite(weights).all()
+    source, _ = load_strictly(config, checkpoint)
+    first = torch.cat([p.flatten() for p in source.parameters()])
+    assert (weights - first).norm() < 0.5 * first.norm()
+    assert "Self-training collapsed" in result.report.read_text()
+    assert "collapsed" in "\n".join(said)
+
+
+def test_best_by_a_label_free_score(user, tmp_path):
+    config, checkpoint, images, _ = user
+    result = pld_mmdet.adapt(
+        config, checkpoint, images, out=tmp_path / "o", select="agreement", **SHORT
+    )
+    series = dict(result.outcome.series("label_free/agreement"))
+    later = {i: v for i, v in series.items() if i > 0}
+    assert result.outcome.chosen_iter == max(later, key=later.get)
+
+
+def test_cascade_says_which_stage_mines(tmp_path):
+    config, checkpoint = write_detector(tmp_path / "d", tiny_cascade(3))
+    images = write_images(tmp_path / "images", 8)
+    said = []
+    result = pld_mmdet.adapt(
+        config,
+        checkpoint,
+        images,
+        out=tmp_path / "out",
+        stage=0,
+        say=said.append,
+        **{**SHORT, "iterations": 2},
+    )
+    assert "box head 1 of 3 mines them (--stage 0)" in "\n".join(said)
+    assert Config.fromfile(str(result.config)).model.stage == 0
+    load_strictly(config, result.checkpoint)
+    with pytest.raises(UserError, match="Stage 3 does not exist"):
+        pld_mmdet.adapt(
+            config, checkpoint, images, out=tmp_path / "x", stage=3, **SHORT
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (dict(config="none.py"), "config none.py does not exist"),
+        (dict(checkpoint="none.pth"), "checkpoint none.pth does not exist"),
+        (dict(images="none"), "image folder none does not exist"),
+        (dict(val="none.json"), "annotation file none.json does not exist"),
+        (dict(method="magic"), "'magic' is not known"),
+        (dict(guard="pray"), "guard='pray' is not known"),
+        (dict(select="best"), "select='best' is not known"),
+        (dict(batch=-1), "batch=-1"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_written(
+    user, tmp_path, change, sentence
+):
+    arguments = dict(config=user[0], checkpoint=user[1], images=user[2]) | change
+    with pytest.raises(UserError, match=sentence):
+        pld_mmdet.adapt(**arguments, out=tmp_path / "out", **SHORT)
+    assert not (tmp_path / "out" / "config.py").exists()
+
+
+def test_labels_never_reach_the_weights(user, adapted, tmp_path):
+    config, checkpoint, images, labels = user
+    content = json.loads(labels.read_text())
+    rng = np.random.default_rng(0)
+    for box in content["annotations"]:
+        box["bbox"] = [float(v) for v in rng.integers(1, 30, 4)]
+    noisy = images.parent / "noisy.json"
+    noisy.write_text(json.dumps(content))
+    result = pld_mmdet.adapt(
+        config,
+        checkpoint,
+        images,
+        val=noisy,
+        out=tmp_path / "out",
+        threshold=0.2,
+        **SHORT,
+    )
+    ours = torch.load(result.checkpoint, weights_only=True)["state_dict"]
+    theirs = torch.load(adapted[0].checkpoint, weights_only=True)["state_dict"]
+    assert all(torch.equal(v, theirs[k]) for k, v in ours.items())

@@ -1,0 +1,81 @@
+#!/usr/bin/env python
+"""Adapt your own detector to a folder of images, without labels.
+
+Examples:
+    python tools/adapt.py CONFIG CHECKPOINT IMAGES
+    python tools/adapt.py CONFIG CHECKPOINT 'shots/**/*.png' --method mean_teacher
+    python tools/adapt.py CONFIG CHECKPOINT IMAGES --method adabn      # seconds
+    python tools/adapt.py CONFIG CHECKPOINT IMAGES --val labels.json   # also measure
+
+CONFIG is any stock mmdet config. OUT/adapted.pth loads in it again; OUT/report.html
+says whether the detector got better; tools/train.py OUT/config.py repeats the run.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package
+
+from pld_mmdet.cli import run_tool
+
+METHODS = ("lpld", "mean_teacher", "adabn")
+SCORES = ("agreement", "box_stability", "das")
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("config", help="stock mmdet config of the detector")
+    add("checkpoint", help="its weights")
+    add("images", help="folder (searched recursively), or a pattern in quotes")
+    add("--method", choices=METHODS, default="lpld", help="[lpld]")
+    add("--val", metavar="ANN", help="COCO json; only measures, chooses nothing")
+    add("--val-images", metavar="DIR", help="folder of its images [searched]")
+    add("--out", help="folder for everything [work_dirs/adapt/CONFIG_METHOD]")
+    add("--resume", action="store_true", help="go on with the run in --out")
+    add("--classes", nargs="+", metavar="NAME", help="if the checkpoint names none")
+    add("--batch", type=int, help="images a step and process [config's, at most 4]")
+    add("--gpus", type=int, default=1, help="training processes [1]")
+    add("--iterations", type=int, help="instead of the rule's")
+    add("--lr", type=float, help="instead of the rule's")
+    add("--keep", type=float, help="teacher's share that stays, instead of the rule's")
+    add("--threshold", type=float, help="score of a pseudo label [0.7; sigmoid 0.4]")
+    add("--stage", type=int, default=-1, help="box head that mines in a cascade [-1]")
+    add("--seed", type=int, default=0, help="[0]")
+    add(
+        "--guard",
+        choices=["stop", "rollback", "warn", "off"],
+        default="stop",
+        help="what happens at a collapse [stop: keep the last good weights]",
+    )
+    add(
+        "--select",
+        choices=["last", *SCORES],
+        default="last",
+        help="checkpoint that is exported: the last, or the best by a score [last]",
+    )
+    add("--scores", nargs="*", choices=SCORES, default=list(SCORES), metavar="NAME")
+    add("--score-images", type=int, default=32, help="images they look at [32]")
+    add("--evaluations", type=int, default=4, help="during the run [4]")
+    add("--workers", type=int, default=2, help="loader processes [2]")
+    add("--amp", nargs="?", const="fp16", choices=["fp16", "bf16"])
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    """Hand everything to :func:`pld_mmdet.adapt`."""
+    import pld_mmdet
+
+    pld_mmdet.adapt(**vars(args))
+
+
+if __name__ == "__main__":
+    arguments = parse_args()
+    run_tool(
+        lambda: main(arguments),
+        lambda: "Nothing before the last checkpoint is lost: add --resume.",
+    )
