@@ -86,6 +86,8 @@ default_hooks = dict(checkpoint=dict(interval=900), logger=dict(interval=100))
 experiment = dict(
     name="dmd2",
     metric="energy_distance",
+    percent=False,
+    lower_is_better=True,
     reported="generator, one step",
     columns={
         "test": ("test", "energy_distance"),
