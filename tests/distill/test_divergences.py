@@ -99,6 +99,19 @@ def test_masked_classes_of_the_teacher_cost_nothing():
     torch.testing.assert_close(student.grad, torch.tensor([[-1 / 6, -1 / 6, 1 / 3]]))
 
 
+def test_mass_where_the_student_has_none_costs_infinitely_much():
+    teacher, student = torch.zeros(2, 1, 3)
+    student[0, 0] = -torch.inf
+    assert kl(teacher, student).item() == math.inf
+    assert kl(student, teacher).item() == pytest.approx(math.log(1.5), abs=1e-6)
+
+
+def test_nan_stays_nan():
+    student = torch.tensor([[torch.nan, 0.0], [0.0, 0.0]])
+    found = kl(torch.zeros(2, 2), student, reduction="none")
+    assert found.isnan().tolist() == [True, False]
+
+
 def test_no_sample_is_zero():
     student = torch.zeros(0, 3, requires_grad=True)
     value = kl(torch.zeros(0, 3), student)
@@ -148,7 +161,7 @@ def test_large_vocabulary_needs_less_than_two_temporaries(monkeypatch):
     student.requires_grad_()
     peak = _peak_bytes(lambda: kl(teacher, student).backward())
     size = student.numel() * student.element_size()
-    assert peak < 2.4 * size  # saved gradient, its product with the upstream one
+    assert peak < 2.4 * size  # the saved gradient, and its product with upstream's
 
 
 def _peak_bytes(function) -> int:
