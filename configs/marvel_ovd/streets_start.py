@@ -18,7 +18,7 @@ train_dataloader = dict(
         )
     ),
 )
-train_cfg = dict(max_iters=350, val_interval=350)
+train_cfg = dict(max_iters=450, val_interval=450)
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
@@ -26,8 +26,8 @@ param_scheduler = [
         type="CosineAnnealingLR",
         by_epoch=False,
         begin=100,
-        end=350,
-        T_max=250,
+        end=450,
+        T_max=350,
         eta_min=0,
     ),
 ]
