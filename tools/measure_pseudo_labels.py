@@ -1,12 +1,17 @@
 #!/usr/bin/env python
 """Compare a teacher's pseudo labels with the hidden truth of its training images.
 
-Evidence only: adapting never reads these labels.
+Evidence only: learning never reads these labels. With several checkpoints (seeds) the
+numbers are means, with the spread. `--polish` adds what dual polishing changes.
 
-Example:
+Examples:
     python tools/measure_pseudo_labels.py configs/lpld/foggy_streets.py \
         work_dirs/lpld/foggy_streets/iter_400.pth \
         --ann annotations/train_foggy_beta_0.02.json
+    python tools/measure_pseudo_labels.py configs/dual_polish/streets_5pct.py \
+        work_dirs/reproduce/streets_semi/seed_*/dual_polish/last.pth \
+        --ann semi_anns/train.1@5-unlabeled.json --truth annotations/train.json \
+        --polish docs/images/polishing.png --out docs/results/streets_semi_polish.json
 """
 
 import argparse
@@ -16,6 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package
 
 from pld_mmdet.cli import add_config_arguments, load_config, run_tool
+from pld_mmdet.errors import UserError
 
 
 def parse_args() -> argparse.Namespace:
@@ -23,26 +29,30 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="config of Mean Teacher or LPLD")
-    parser.add_argument("checkpoint", help="its checkpoint, or a plain detector's")
+    parser.add_argument("config", help="config of a method with pseudo boxes")
+    parser.add_argument(
+        "checkpoint", nargs="+", help="its checkpoints, or a plain detector's"
+    )
     parser.add_argument("--ann", help="COCO json below data_root [that of val]")
+    parser.add_argument("--truth", help="the same images with all boxes [--ann]")
     parser.add_argument("--images", type=int, default=200, help="how many images [200]")
     parser.add_argument("--out", help="write the numbers to this json")
+    parser.add_argument(
+        "--polish", metavar="PNG", help="dual polishing: by IoU band, and a picture"
+    )
     add_config_arguments(parser)
     return parser.parse_args()
 
 
 def main(args: argparse.Namespace) -> None:
     """Label the images, compare, print a table."""
-    import torch
     from mmengine.registry import init_default_scope
     from mmengine.runner import Runner
     from rich.console import Console
-    from rich.progress import track
     from rich.table import Table
 
-    from pld_mmdet.detection.pseudo_quality import PseudoLabelQuality
-    from pld_mmdet.engine.checkpoint import load_checkpoint_file
+    from pld_mmdet.detection.pseudo_quality import measure, over_checkpoints
+    from pld_mmdet.engine.checkpoint import load_checkpoint_file, write_atomic
     from pld_mmdet.engine.jobs import write_json
     from pld_mmdet.engine.provenance import command_line, commit
     from pld_mmdet.engine.stack import import_mmdet
@@ -53,30 +63,43 @@ def main(args: argparse.Namespace) -> None:
     import_mmdet()
     init_default_scope("mmdet")
     model = MODELS.build(cfg.model).eval()
-    checkpoint = load_checkpoint_file(args.checkpoint)
-    report_mismatch(model, checkpoint.get("state_dict", checkpoint), args.checkpoint)
+    if args.polish and not hasattr(model, "judge"):
+        raise UserError(
+            f"--polish needs a model with polishers; {type(model).__name__} has none.",
+            "Leave it out, or give a config of configs/dual_polish.",
+        )
     loader_cfg = cfg.val_dataloader
     if args.ann:
         loader_cfg.dataset.ann_file = args.ann
     loader_cfg.dataset.indices = args.images
     loader = Runner.build_dataloader(loader_cfg, seed=0)
-    quality = PseudoLabelQuality(
-        Path(cfg.val_dataloader.dataset.data_root, loader_cfg.dataset.ann_file),
-        cfg.val_evaluator.get("area_bounds", (32**2, 96**2)),
+    truth = Path(
+        loader_cfg.dataset.data_root, args.truth or loader_cfg.dataset.ann_file
     )
-    with torch.no_grad():
-        for batch in track(loader, "labelling"):
-            data = model.data_preprocessor(batch, training=False)
-            pseudo = model.pseudo_labels(data["inputs"], data["data_samples"])
-            quality.add(pseudo, data["data_samples"])
-    numbers = quality.summary()
-    table = Table("what", "value", title=f"{quality.images} images")
-    for name, value in numbers.items():
-        whole = name.endswith("per_image") or "count" in name
-        table.add_row(name, f"{value:.1f}" if whole else f"{100 * value:.1f} %")
+    bounds = cfg.val_evaluator.get("area_bounds", (32**2, 96**2))
+    numbers, shown = {}, []
+    for path in args.checkpoint:
+        checkpoint = load_checkpoint_file(path)
+        report_mismatch(model, checkpoint.get("state_dict", checkpoint), path)
+        numbers[path], images = measure(model, loader, truth, bounds, args.polish)
+        shown = shown or images
+    mean, spread = over_checkpoints(list(numbers.values()))
+    table = Table("what", "value", "spread", title=f"{len(loader.dataset)} images")
+    for name, value in mean.items():
+        whole = name.endswith(("per_image", "boxes")) or "count" in name
+        scale, unit = (1, "") if whole else (100, " %")
+        shown_spread = f"{scale * spread[name]:.1f}" if len(numbers) > 1 else ""
+        table.add_row(name, f"{scale * value:.1f}{unit}", shown_spread)
     Console().print(table)
+    if args.polish:
+        from pld_mmdet.report.polishing import draw
+
+        png = draw(shown, mean, spread)
+        write_atomic(args.polish, lambda file: file.write(png))
     if args.out:
-        result = dict(numbers=numbers, images=quality.images, command=command_line())
+        result = dict(numbers=mean, images=len(loader.dataset), command=command_line())
+        if len(numbers) > 1:
+            result |= dict(spread=spread, checkpoints=numbers)
         write_json(Path(args.out), {**result, "commit": commit()[0]})
 
 

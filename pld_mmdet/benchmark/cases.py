@@ -51,9 +51,23 @@ CASES = {
     ),
     "step_breakdown": Case("steps", "where the time of an LPLD step goes", 15, 8),
     "ema": Case("ema", "EMA update / mmdet's MeanTeacherHook on R50-FPN", 10, 5),
+    "soft_teacher_step": Case(
+        "semi", "Soft Teacher iteration / mmdet's SoftTeacher; small detector", 30, 8
+    ),
+    "soft_teacher_step_r50": Case(
+        "semi", "the same with R50-FPN at 256 x 512, 1 + 2 images", 120, 0
+    ),
+    "soft_teacher_stages": Case("semi", "both sides' time, stage by stage", 120, 8),
+    "soft_teacher_memory": Case(
+        "semi", "peak memory of both sides, in processes of their own", 120, 0
+    ),
     "memory": Case("memory", "resident memory over 200 LPLD steps", 60, 15),
     "loader": Case("data", "training loader / stock mmdet's, same images", 30, 5),
     "evaluation": Case("data", "AP50Metric / CocoMetric, same detections", 25, 5),
+    "bd_kd_step": Case("methods", "BD-KD step / the shortest plain loop", 40, 8),
+    "taid_step": Case("methods", "TAID step / the shortest plain loop", 40, 8),
+    "runner_cost": Case("methods", "what the Runner adds to a step", 60, 10),
+    "divergence": Case("methods", "KL over 50,000 words: time and memory", 40, 6),
 }
 
 

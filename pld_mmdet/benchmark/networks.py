@@ -125,7 +125,7 @@ def make_realistic(
     estimate_batch_norm(model.teacher, inputs.values(), forward)
     with FeatureTap(layer=layer) as tap:
         forward(inputs["weak"])
-    _spread_logits(layer, tap.inputs("layer")[0], model.hpl_threshold)
+    spread_logits(layer, tap.inputs("layer")[0], model.hpl_threshold)
     model.student.load_state_dict(model.teacher.state_dict())
 
     model.lpl_min_certainty = 0.0
@@ -145,7 +145,8 @@ def make_realistic(
     )
 
 
-def _spread_logits(layer: nn.Linear, features: Tensor, threshold: float) -> None:
+def spread_logits(layer: nn.Linear, features: Tensor, threshold: float) -> None:
+    """Make a class layer confident (> ``threshold``) on 4 % of features [N, D]."""
     weight = torch.randn(layer.weight.shape, device=features.device)
     logits = features @ weight.T
     scale = 2.0 / logits.std(0).clamp(min=1e-6)

@@ -7,6 +7,7 @@ import torch
 from mmdet.models.detectors.two_stage import TwoStageDetector
 from mmdet.models.losses import CrossEntropyLoss
 from mmdet.structures import DetDataSample
+from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
@@ -56,6 +57,18 @@ def larger_than(instances: InstanceData, size: float) -> InstanceData:
 def proposal_cfg(detector: nn.Module) -> dict:
     """How many proposals training takes (more than testing)."""
     return detector.train_cfg.get("rpn_proposal", detector.test_cfg.rpn)
+
+
+def from_score(cfg: ConfigDict, score: float) -> ConfigDict:
+    """The test setting that finds those of its boxes that lie above ``score``.
+
+    In greedy suppression a box is never removed by one of a lower score, so
+    the low ones need not take part. Other kinds (soft) keep their setting.
+    """
+    greedy = "nms" in cfg and cfg.nms.get("type", "nms") == "nms"
+    if not greedy or cfg.score_thr >= score:
+        return cfg
+    return ConfigDict({**cfg, "score_thr": score})
 
 
 def mixes_samples(module: nn.Module) -> bool:

@@ -1,16 +1,20 @@
 """Pseudo labels against the hidden truth: evidence, never an input of training."""
 
 import json
+import statistics
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 from pld_mmdet.detection.mean_teacher import PseudoLabels
+from pld_mmdet.detection.polish_quality import FilterQuality, PolishGain
 
 SIZES = ("small", "medium", "large")
 
@@ -132,6 +136,118 @@ class PseudoLabelQuality:
                     part = c[f"objects_in_{group}{suffix}"]
                     out[f"objects/{word}{suffix}"] = _ratio(part, total)
         return out
+
+
+@dataclass
+class PolishedImage:
+    """One image for the picture: boxes in pixels of the file.
+
+    Attributes:
+        path: The image file.
+        truth: Objects [G, 4].
+        before: Pseudo boxes [N, 4] as the teacher found them.
+        after: The same, polished.
+    """
+
+    path: str
+    truth: Tensor
+    before: Tensor
+    after: Tensor
+
+
+@torch.no_grad()
+def measure(
+    model: nn.Module,
+    loader: Iterable,
+    truth: Path,
+    area_bounds: tuple[float, float],
+    polish: bool = False,
+    jitters: tuple[int, float] = (10, 0.2),
+) -> tuple[dict[str, float], list[PolishedImage]]:
+    """All numbers of one network over the images of a loader.
+
+    Args:
+        model: A wrapper with ``pseudo_labels``; with ``pseudo_sets`` each filter is
+            measured, without the sizes and mined boxes of LPLD.
+        loader: Batches of a test pipeline.
+        truth: COCO json with all boxes.
+        area_bounds: See :class:`PseudoLabelQuality`.
+        polish: Also what polishing changes: ``polish/...`` for the teacher's boxes,
+            ``jittered/...`` for the objects themselves after Gaussian jitter.
+        jitters: Draws per object and share of its size, for the latter.
+
+    Returns:
+        The numbers, and with ``polish`` the images that have pseudo boxes.
+    """
+    quality = PseudoLabelQuality(truth, area_bounds)
+    if not hasattr(model, "pseudo_sets"):
+        for batch in loader:
+            data = model.data_preprocessor(batch, training=False)
+            pseudo = model.pseudo_labels(data["inputs"], data["data_samples"])
+            quality.add(pseudo, data["data_samples"])
+        return quality.summary(), []
+    filters, gain, jittered = FilterQuality(), PolishGain(), PolishGain()
+    nothing = torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)
+    generator, images = torch.Generator().manual_seed(0), []
+    for batch in loader:
+        data = model.data_preprocessor(batch, training=False)
+        samples = data["data_samples"]
+        objects = [quality.truth.get(s.img_id, nothing) for s in samples]
+        scales = [torch.tensor(s.scale_factor).repeat(2) for s in samples]
+        scaled = [(b * k, c) for (b, c), k in zip(objects, scales, strict=True)]
+        sets = model.pseudo_sets(data["inputs"], samples)
+        for n, (boxes, labels) in enumerate(scaled):
+            filters.add({k: v[n].cpu() for k, v in sets.items()}, boxes, labels)
+        if not polish:
+            continue
+        features = model.teacher.extract_feat(data["inputs"])
+        device = features[0].device
+        starts = [_jittered(b, c, jitters, generator).to(device) for b, c in scaled]
+        judged = model.judge(features, sets["found"], samples)
+        for found, (boxes, labels) in zip(judged, scaled, strict=True):
+            gain.add(found.cpu(), boxes, labels)
+        for found, (boxes, labels) in zip(
+            model.judge(features, starts, samples), scaled, strict=True
+        ):
+            jittered.add(found.cpu(), boxes, labels)
+        images += [
+            PolishedImage(s.img_path, b, i.bboxes.cpu() / k, i.polished.cpu() / k)
+            for s, (b, _), i, k in zip(samples, objects, judged, scales, strict=True)
+            if len(i) and "polished" in i
+        ]
+    numbers = filters.summary()
+    if polish:
+        numbers |= {f"polish/{k}": v for k, v in gain.summary().items()}
+        numbers |= {f"jittered/{k}": v for k, v in jittered.summary().items()}
+    return numbers, images
+
+
+def _jittered(
+    boxes: Tensor,
+    labels: Tensor,
+    jitters: tuple[int, float],
+    generator: torch.Generator,
+) -> InstanceData:
+    """Gaussian jitters of objects, as the box polisher learns from, of score 1."""
+    times, fraction = jitters
+    size = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1.0).repeat(1, 2)
+    noise = torch.randn(times, *boxes.shape, generator=generator)
+    moved = (boxes + fraction * noise * size).flatten(0, 1)
+    real = ((moved[:, 2:] - moved[:, :2]) > 0).all(1)
+    return InstanceData(
+        bboxes=moved[real], labels=labels.repeat(times)[real], scores=real[real].float()
+    )
+
+
+def over_checkpoints(
+    numbers: Sequence[dict[str, float]],
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Mean and sample standard deviation of each number that all of them have."""
+    names = [n for n in numbers[0] if all(n in one for one in numbers)]
+    mean = {n: statistics.fmean(one[n] for one in numbers) for n in names}
+    if len(numbers) < 2:
+        return mean, dict.fromkeys(names, 0.0)
+    return mean, {n: statistics.stdev(one[n] for one in numbers) for n in names}
 
 
 def _ratio(part: float, whole: float) -> float:

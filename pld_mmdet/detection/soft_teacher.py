@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from pld_mmdet.detection.box_head import (
     check_faster_rcnn,
     clip_to_images,
+    from_score,
     larger_than,
     mixes_samples,
     own_class,
@@ -258,9 +259,17 @@ class BoxJitterSoftTeacher(MeanTeacherSFOD):
         self, weak_inputs: Tensor, weak_samples: list[DetDataSample]
     ) -> PseudoLabels:
         """The boxes that teach classification, in pixels of the weak view."""
+        return PseudoLabels(self.pseudo_sets(weak_inputs, weak_samples)["cls"])
+
+    @torch.no_grad()
+    def pseudo_sets(
+        self, weak_inputs: Tensor, weak_samples: list[DetDataSample]
+    ) -> dict[str, list[InstanceData]]:
+        """All that ``pseudo_boxes`` holds, for any weak images."""
         features = self.teacher.extract_feat(weak_inputs)
         found = self._detect(features, weak_samples)
-        return PseudoLabels(self._select(features, found, weak_samples).cls)
+        truth = self._select(features, found, weak_samples)
+        return dict(found=found, cls=truth.cls, box=truth.reg)
 
     # What the teacher says.
 
@@ -277,9 +286,10 @@ class BoxJitterSoftTeacher(MeanTeacherSFOD):
             batch_img_metas=metas,
             cfg=proposal_cfg(teacher),
         )
+        cfg = from_score(teacher.test_cfg.rcnn, self.hpl_threshold)
         # not predict(): pseudo masks are not used
         detections = teacher.roi_head.predict_bbox(
-            features, metas, proposals, teacher.test_cfg.rcnn, rescale=False
+            features, metas, proposals, cfg, rescale=False
         )
         return [
             larger_than(high_confidence(d, self.hpl_threshold), self.min_box_size)
@@ -321,13 +331,10 @@ class BoxJitterSoftTeacher(MeanTeacherSFOD):
         labels = torch.cat([i.labels for i in found])
         times = self.jitter_times
         noise = torch.randn(times, *boxes.shape, device=boxes.device)
-        image = torch.cat(
-            [i.scores.new_full((len(i),), n) for n, i in enumerate(found)]
-        )
+        image = [i.scores.new_full((len(i),), n) for n, i in enumerate(found)]
+        image = torch.cat(image).expand(times, -1)[..., None]
         jittered = jitter_boxes(boxes, noise, self.jitter_fraction)
-        rois = torch.cat([image.expand(times, -1)[..., None], jittered], 2).flatten(
-            0, 1
-        )
+        rois = torch.cat([image, jittered], 2).flatten(0, 1)
         head = self.teacher.roi_head.bbox_head
         deltas = run_box_head(self.teacher.roi_head, features, rois, "reg")
         deltas = own_class(head, deltas, labels.repeat(times))
@@ -435,18 +442,13 @@ class BoxJitterSoftTeacher(MeanTeacherSFOD):
         head = self.student.roi_head.bbox_head
         rois = bbox2roi([s.priors for s in sampled])  # positives first in each image
         logits = run_box_head(self.student.roi_head, features, rois, "cls")
-        labels = [
-            torch.cat(
-                [
-                    s.pos_gt_labels.long(),
-                    s.pos_gt_labels.new_full(
-                        (len(s.neg_priors),), self.num_classes, dtype=torch.long
-                    ),
-                ]
-            )
-            for s in sampled
-        ]
-        labels = torch.cat(labels)
+        background = self.num_classes
+        labels = torch.cat(
+            [
+                F.pad(s.pos_gt_labels.long(), (0, len(s.neg_priors)), value=background)
+                for s in sampled
+            ]
+        )
         probs = torch.ones_like(logits, requires_grad=False)
         if self.weigh_background and len(rois):
             with torch.no_grad():  # only background rows are ever read
@@ -457,7 +459,7 @@ class BoxJitterSoftTeacher(MeanTeacherSFOD):
                 seen = run_box_head(
                     self.teacher.roi_head, weak_features, bbox2roi(back), "cls"
                 )
-                probs[labels == self.num_classes] = seen.softmax(1).to(probs.dtype)
+                probs[labels == background] = seen.softmax(1).to(probs.dtype)
         return weighted_cls_loss(logits, labels, probs) * head.loss_cls.loss_weight
 
     def _reg_loss(

@@ -8,7 +8,7 @@ from mmdet.models.detectors import SoftTeacher as PortedSoftTeacher
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
-from pld_mmdet.detection.box_head import run_box_head
+from pld_mmdet.detection.box_head import from_score, run_box_head
 from pld_mmdet.detection.boxes import project_boxes
 from pld_mmdet.detection.soft_teacher import (
     BoxJitterSoftTeacher,
@@ -166,6 +166,8 @@ def test_step_on_faster_rcnns(kind):
     assert head.fc_reg.weight.grad.abs().sum() > 0
     for kind in ("found", "high", "box"):
         assert model.pseudo_counts[kind].sum() > 0
+    boxes = sum(len(i) for i in model.pseudo_boxes["cls"])
+    assert boxes == 2 * model.pseudo_counts["high"].sum()  # two images
     assert head.with_cls
     assert head.with_reg
 
@@ -274,6 +276,24 @@ def test_nothing_is_computed_twice():
         ("teacher", True, False),
         ("student", False, True),
     ]
+
+
+def test_low_detections_need_not_take_part_in_suppression():
+    model = build(min_score=0.75)
+    data = model.data_preprocessor(semi_batch(unlabelled=3), training=True)
+    features = model.teacher.extract_feat(data["inputs"]["weak"])
+    weak, cfg = data["data_samples"]["weak"], model.teacher.test_cfg.rcnn
+    assert cfg.score_thr < 0.75
+    found = model._detect(features, weak)
+    cfg.nms.type = "soft_nms"  # a low box may matter there: its setting is kept
+    assert from_score(cfg, 0.75) is cfg
+    cfg.nms.type, model.hpl_threshold = "nms", 0.0
+    every = model._detect(features, weak)
+    for few, all_ in zip(found, every, strict=True):
+        assert 0 < len(few) < len(all_)
+        above = all_[all_.scores > 0.75]
+        assert torch.equal(few.bboxes, above.bboxes)
+        assert torch.equal(few.labels, above.labels)
 
 
 def select(model, found):

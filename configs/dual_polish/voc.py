@@ -1,0 +1,120 @@
+# Dual polishing on VOC: 2007's trainval labelled, 2012's unlabelled, test on 2007 (8
+# GPUs of 2 images, 1 : 1), numbers as in the authors' released configs. They train in
+# fp16: add --amp fp16. COCO's AP counts VOC's difficult objects like any other.
+_base_ = "./coco_10pct.py"
+
+how_to_get = dict(
+    data=(
+        "unpack VOCtrainval and VOCtest of 2007 and VOCtrainval of 2012 into "
+        "data/VOCdevkit, then: python tools/prepare.py voc"
+    )
+)
+data_root = "data/VOCdevkit/"
+classes = (
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+detector = _base_.detector
+detector.roi_head.bbox_head.num_classes = 20
+model = dict(detector=detector, unsup_weight=1.0)
+
+load = dict(type="LoadImageFromFile")
+resize = dict(type="Resize", scale=(1000, 600), keep_ratio=True)
+labelled_pipeline = [
+    load,
+    dict(type="LoadAnnotations", with_bbox=True),
+    resize,
+    _base_.flip,
+    _base_.color,
+    dict(type="FilterAnnotations", min_gt_bbox_wh=(1e-2, 1e-2)),
+    dict(type="MultiBranch", branch_field=_base_.branches, sup=[_base_.pack]),
+]
+unlabelled_pipeline = [
+    load,
+    dict(
+        type="MultiBranch",
+        branch_field=_base_.branches,
+        weak=[resize, _base_.flip, _base_.pack],
+        strong=[
+            resize,
+            _base_.flip,
+            dict(type="RandomOrder", transforms=[_base_.color, _base_.geometry]),
+            dict(type="RandomErasing", n_patches=(1, 5), ratio=(0, 0.2)),
+            _base_.pack,
+        ],
+    ),
+]
+labelled = dict(
+    type="VOCDataset",
+    data_root=data_root,
+    ann_file="VOC2007/ImageSets/Main/trainval.txt",
+    data_prefix=dict(sub_data_root="VOC2007/"),
+    filter_cfg=dict(filter_empty_gt=True, min_size=32),
+    pipeline=labelled_pipeline,
+)
+unlabelled = dict(
+    type="VOCDataset",
+    data_root=data_root,
+    ann_file="VOC2012/ImageSets/Main/trainval.txt",
+    data_prefix=dict(sub_data_root="VOC2012/"),
+    filter_cfg=dict(filter_empty_gt=False),
+    pipeline=unlabelled_pipeline,
+)
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=2,
+    sampler=dict(batch_size=2, source_ratio=[1, 1]),
+    dataset=dict(dataset=dict(datasets=[labelled, unlabelled])),
+)
+test_pipeline = [
+    load,
+    resize,
+    dict(type="LoadAnnotations", with_bbox=True),
+    dict(type="PackDetInputs"),
+]
+val_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type="CocoDataset",
+        data_root=data_root,
+        ann_file="annotations/test.json",
+        data_prefix=dict(img=""),
+        metainfo=dict(classes=classes),
+        test_mode=True,
+        pipeline=test_pipeline,
+    )
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file=data_root + "annotations/test.json")
+test_evaluator = val_evaluator
+
+max_iters = 45000
+first_drop = 30000
+train_cfg = dict(max_iters=max_iters)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=500),
+    dict(type="MultiStepLR", by_epoch=False, milestones=[first_drop, 40000], gamma=0.1),
+]
+auto_scale_lr = dict(enable=False, base_batch_size=16)
+custom_hooks = [
+    *[h for h in _base_.custom_hooks if h.get("stop_after") is None],
+    dict(type="pld_mmdet.RampedEMAHook", keep=0.999, warm_up=0, stop_after=first_drop),
+]
