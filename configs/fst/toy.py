@@ -60,12 +60,18 @@ experiment = dict(
         ),
     ],
 )
-# For a quick look: two iterations on a tree of a few scenes.
+# For a quick look: two iterations on a tree of a few scenes, which `walk_data` makes.
 walk_data = (
-    "python tools/prepare.py foggy_streets --size 128x64 --train 12 --val 2 --test 2"
+    "python tools/prepare.py foggy_streets --root data/street_maps_walk --size 128x64 "
+    "--train 12 --val 2 --test 2"
 )
+_walk_root = "data/street_maps_walk/"
 walk = [
     "train_cfg.max_iters=2",
+    f"train_dataloader.dataset.dataset.datasets.0.data_root={_walk_root}",
+    f"train_dataloader.dataset.dataset.datasets.1.data_root={_walk_root}",
     "train_dataloader.dataset.dataset.datasets.0.indices=[0,6]",
     "train_dataloader.dataset.dataset.datasets.1.indices=[1,2,3,4]",
+    f"val_dataloader.dataset.data_root={_walk_root}",
+    f"test_dataloader.dataset.data_root={_walk_root}",
 ]

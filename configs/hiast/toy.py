@@ -97,12 +97,25 @@ experiment = dict(
         ),
     ],
 )
-# For a quick look: an iteration a stage on a tree of a few scenes.
+# For a quick look: one iteration a stage on a tree of a few scenes, which `walk_data`
+# makes.
 walk_data = (
-    "python tools/prepare.py foggy_streets --size 128x64 --train 12 --val 2 --test 2"
+    "python tools/prepare.py foggy_streets --root data/street_maps_walk --size 128x64 "
+    "--train 12 --val 2 --test 2"
 )
+_walk_root = "data/street_maps_walk/"
 walk = [
     "train_cfg.stages.0.max_iters=1",
-    "train_cfg.stages.1.max_iters=1",
-    "train_cfg.stages.2.max_iters=1",
+    f"train_dataloader.dataset.dataset.data_root={_walk_root}",
+    f"val_dataloader.dataset.data_root={_walk_root}",
+    f"test_dataloader.dataset.data_root={_walk_root}",
+    *(
+        f"train_cfg.stages.{number}.{option}"
+        for number in (1, 2)
+        for option in (
+            "max_iters=1",
+            f"dataloader.dataset.dataset.data_root={_walk_root}",
+            f"work_dataloader.dataset.data_root={_walk_root}",
+        )
+    ),
 ]

@@ -29,26 +29,26 @@ class LoadInstanceIds:
     ``mmseg.LoadAnnotations`` would cut them to 8. What is no class becomes 255.
 
     Args:
-        classes: Names of the classes in the order of their numbers, or groups: name of
-            a group -> names of its classes.
+        classes: Names of the classes, in the order of their numbers.
+        groups: Which of Cityscapes' classes make up each of them [the one of the same
+            name]. The order is that of ``classes``: a dumped config sorts a dict.
 
     Raises:
         UserError: A name that Cityscapes does not have, or a file that is missing.
     """
 
-    def __init__(self, classes: list[str] | dict[str, list[str]]) -> None:
-        if isinstance(classes, dict):
-            groups = list(classes.values())
-        else:
-            groups = [[name] for name in classes]
-        unknown = [n for group in groups for n in group if n not in LABEL_IDS]
+    def __init__(
+        self, classes: list[str], groups: dict[str, list[str]] | None = None
+    ) -> None:
+        members = [[name] if groups is None else groups[name] for name in classes]
+        unknown = [n for group in members for n in group if n not in LABEL_IDS]
         if unknown:
             raise UserError(
                 f"Cityscapes has no class {unknown[0]!r}.",
                 f"Choose from {', '.join(LABEL_IDS)}.",
             )
         self.table = np.full(256, IGNORE, np.uint8)
-        for number, group in enumerate(groups):
+        for number, group in enumerate(members):
             self.table[[LABEL_IDS[name] for name in group]] = number
 
     def __call__(self, results: dict) -> dict:

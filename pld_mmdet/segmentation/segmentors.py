@@ -49,10 +49,11 @@ def normalise(segmentor: nn.Module, images: Tensor) -> Tensor:
 def head_logits(
     segmentor: nn.Module, features: Any, size: tuple[int, int], head: str = "decode"
 ) -> Tensor:
-    """Logits N x C x H x W of a head, resized bilinearly to ``size``."""
+    """Logits N x C x H x W of a head, float32, resized bilinearly to ``size``."""
     head = getattr(segmentor, f"{head}_head")
+    logits = head(features).float()  # half precision would round probabilities near 1
     return F.interpolate(
-        head(features), size=size, mode="bilinear", align_corners=head.align_corners
+        logits, size=size, mode="bilinear", align_corners=head.align_corners
     )
 
 

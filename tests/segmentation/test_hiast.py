@@ -294,7 +294,7 @@ def hiast_config(streets, work_dir):
         stage.max_iters = 2
         if "dataloader" in stage:
             stage.dataloader.batch_size = 2
-    cfg.model.theta = 0.2
+    cfg.model.theta = 0.1
     cfg.default_hooks.checkpoint.interval = 1
     cfg.default_hooks.checkpoint.max_keep_ckpts = -1
     return cfg

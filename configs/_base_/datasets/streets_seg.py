@@ -18,7 +18,7 @@ categories = dict(
 classes = ("flat", "construction", "object", "nature", "sky", "human", "vehicle")
 collate = dict(type="default_collate")
 load = dict(type="LoadImageFromFile")
-label = dict(type="pld_mmdet.LoadInstanceIds", classes=categories)
+label = dict(type="pld_mmdet.LoadInstanceIds", classes=classes, groups=categories)
 pack = dict(type="pld_mmdet.PackMaps")
 weak = [
     dict(type="pld_mmdet.RandomSizedCrop", heights=(40, 64), size=(64, 128)),
