@@ -7,7 +7,7 @@ student = dict(
     num_classes=6,
     config=dict(
         model_type="bert",
-        vocab_size=388,
+        vocab_size=196,
         max_position_embeddings=16,
         hidden_size=32,
         num_hidden_layers=2,
@@ -16,12 +16,12 @@ student = dict(
     ),
 )
 model = dict(type="pld_mmdet.TextClassifier", network=student)
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=800, val_interval=800)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=400, val_interval=400)
 optim_wrapper = dict(
     type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.01),
+    optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.01),
     clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = dict(
-    type="PolyLR", power=1.0, eta_min=0.0, begin=0, end=800, by_epoch=False
+    type="PolyLR", power=1.0, eta_min=0.0, begin=0, end=400, by_epoch=False
 )

@@ -11,7 +11,7 @@ train_cfg = dict(
         {{_base_.teacher}},
         dict(
             name="TSD",
-            max_iters=800,
+            max_iters=400,
             dataloader={{_base_.task}},
             param_scheduler={{_base_.linear}},
         ),

@@ -42,9 +42,9 @@ class TopicGrammar(Dataset):
         size: int,
         topics: int = 6,
         senses: int = 24,
-        synonyms: int = 16,
+        synonyms: int = 8,
         words: int = 12,
-        focus: float = 1.0,
+        focus: float = 0.5,
         language_seed: int = 11,
     ) -> None:
         if part not in _PARTS:

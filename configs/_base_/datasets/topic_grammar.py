@@ -3,14 +3,14 @@
 collate = dict(type="default_collate")
 shuffled = dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True)
 general_dataloader = dict(
-    batch_size=32,
+    batch_size=16,
     num_workers=0,
     sampler=shuffled,
     collate_fn=collate,
     dataset=dict(type="pld_mmdet.TopicGrammar", part="general", size=4000),
 )
 train_dataloader = dict(
-    batch_size=32,
+    batch_size=16,
     num_workers=0,
     sampler=shuffled,
     collate_fn=collate,
