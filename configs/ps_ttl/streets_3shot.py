@@ -1,6 +1,9 @@
 # PS-TTL on FoggyStreets' clear test scenes, 3 shots, with the support loss. The stream
 # has 200 images instead of 4952, so keep is 0.99 and the rate 2e-3; labels are made in
-# evaluation mode (this detector has no dropout).
+# evaluation mode (this detector has no dropout). The paper's thresholds of 0.9 and 0.5
+# pass one box in 200 images of this small detector: 0.5 and 0.2 were chosen on val (not
+# test) with the frozen detector of seed 0: 0.27 boxes an image with precision 0.57, and
+# 1.8 more of which half lie on objects.
 _base_ = ["../defrcn/streets_3shot.py", "../_base_/experiments/streets_fewshot.py"]
 
 load_from = "work_dirs/defrcn/streets_3shot/last.pth"
@@ -58,8 +61,8 @@ model = dict(
     _delete_=True,
     type="pld_mmdet.PSTTL",
     detector=_base_.model,
-    known_threshold=0.9,
-    unknown_threshold=0.5,
+    known_threshold=0.5,
+    unknown_threshold=0.2,
     sup_weight=1.0,
     teacher_train_mode=False,
     predict_on="teacher",

@@ -74,7 +74,7 @@ experiment = dict(
         ),
         _frozen(3, "3 shots: frozen"),
         _online(3, "3 shots: support set only", "support_only", "_support_only"),
-        _online(3, "3 shots: known boxes only", "known_only", "_known_only", True),
+        _online(3, "3 shots: known boxes only", "known_only", "_known_only"),
         _online(3, "3 shots: PS-TTL, no support loss", "no_support", "_no_support"),
         _online(3, "3 shots: PS-TTL", second_pass=True),
         _frozen(1, "1 shot: frozen"),

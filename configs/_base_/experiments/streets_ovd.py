@@ -3,7 +3,9 @@
 _file = "annotations/ov/train_candidates_seed{seed}.json"
 _options = [
     f"train_dataloader.dataset.dataset.ann_file={_file}",
-    "train_cfg.val_interval=100000",
+    "val_dataloader=None",
+    "val_cfg=None",
+    "val_evaluator=None",
 ]
 _quick = ["train_cfg.max_iters=12"]
 
