@@ -40,7 +40,6 @@ experiment = dict(
         "accuracy": ("test", "accuracy"),
         "ECE": ("test", "ece"),
         "searched mix": ("searched", "accuracy"),
-        "ce head": ("ce_head", "accuracy"),
         "kd head": ("kd_head", "accuracy"),
         "teacher": ("teacher", "accuracy"),
     },
@@ -65,17 +64,10 @@ experiment = dict(
             seconds=20,
             evaluate=dict(
                 teacher="configs/dho/teacher.py",
-                ce_head="configs/dho/ce_head.py",
                 kd_head="configs/dho/kd_head.py",
                 searched="configs/dho/searched.py",
                 test=None,
             ),
-        ),
-        dict(
-            name="teacher_only",
-            title="One head, teacher only (w1 = 0)",
-            config="configs/dho/teacher_only.py",
-            seconds=20,
         ),
     ],
 )

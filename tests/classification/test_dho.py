@@ -326,7 +326,7 @@ def test_toy_config(tmp_path):
 
 
 def test_rivals_and_readings(tmp_path):
-    for name in ("plain", "single_head", "teacher_only"):
+    for name in ("plain", "single_head"):
         assert train(load(f"dho/{name}.py", tmp_path / name)).iter == 2
     runner = train(load("dho/searched.py", tmp_path / "searched"))
     model = runner.model

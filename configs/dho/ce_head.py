@@ -1,3 +1,0 @@
-# DHO, answered by the ce_head alone; for tools/test.py on a checkpoint of toy.py.
-_base_ = "./toy.py"
-model = dict(predict_on="ce")
