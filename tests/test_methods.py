@@ -3,8 +3,13 @@
 A method that lacks something fails here by its own name.
 """
 
+import fcntl
+import shlex
 import shutil
 import socket
+import subprocess
+import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -49,9 +54,21 @@ def teachers(model):
     return [m for m in model.modules() if isinstance(m, Frozen)]
 
 
+@cache
+def make(command: str) -> None:
+    """Make the files of a walk, once; what is there already is kept."""
+    (ROOT / "data").mkdir(exist_ok=True)
+    with open(ROOT / "data/.walk.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # test processes may ask at the same time
+        words = [sys.executable, *shlex.split(command)[1:]]
+        subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
+
+
 def config_of(entry) -> Config:
     cfg = Config.fromfile(ROOT / entry.files["toy config"])
     assert "walk" in cfg, f"{entry.files['toy config']} has no `walk` options"
+    if "walk_data" in cfg:
+        make(cfg.walk_data)
     cfg.merge_from_dict(parse_options(cfg.walk))
     cfg.default_hooks.checkpoint.update(interval=1, max_keep_ckpts=-1, by_epoch=False)
     cfg.log_level = "ERROR"

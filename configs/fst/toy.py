@@ -1,6 +1,7 @@
 # FST-D with K = 3 around CutMix self-training: 16 labelled, 304 unlabelled clear street
-# scenes, 64 x 128. Length, batch and rate are those of a small run; mu, K, cutmix and
-# drop_percent are the authors' semi-supervised ones.
+# scenes, 64 x 128. First the labelled scenes alone, as nothing is pretrained here, then
+# all. Length, batch and rate are those of a small run; mu, K, cutmix and drop_percent
+# are the authors' semi-supervised ones.
 _base_ = [
     "../_base_/toy_runtime.py",
     "../_base_/datasets/streets_seg_semi.py",
@@ -19,55 +20,83 @@ model = dict(
     mu=0.99,
     buffers="keep",
 )
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=150, val_interval=150)
+labelled_first = dict(
+    name="labelled",
+    max_iters=150,
+    optim_wrapper=dict(
+        type="pld_mmdet.FiniteOptimWrapper",
+        optimizer=dict(type="AdamW", lr=5e-3, weight_decay=0.01),
+    ),
+)
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[labelled_first, dict(name="self_training", max_iters=100)],
+)
 optim_wrapper = dict(
     type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="AdamW", lr=5e-3, weight_decay=0.01),
+    optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.01),
 )
-param_scheduler = [dict(type="PolyLR", power=0.9, eta_min=0.0, by_epoch=False, end=150)]
+# the learning rate falls to 0 within each stage
+param_scheduler = [dict(type="PolyLR", power=0.9, eta_min=0.0, by_epoch=False)]
 model_wrapper_cfg = dict(type="VirtualStepDDP")
+# The rows share the labelled stage of each seed: `start` is it, the others go on.
+_shared = ["train_cfg.stages.0.max_iters=0"]
 experiment = dict(
     name="fst",
     metric="mIoU",
     data=_base_.how_to_get["data"],
     data_seconds=60,
-    reported="teacher of the last iteration (supervised: the network)",
+    reported="teacher of the last iteration (labelled only: student)",
     rows=[
         dict(
             name="supervised",
-            title="16 labelled scenes only",
+            title="Labelled scenes only",
             config="configs/fst/supervised.py",
+            init="start",
+            options=_shared,
             seconds=20,
         ),
         dict(
             name="mean_teacher",
             title="Mean teacher with CutMix, decay 0.99^4",
             config="configs/fst/mean_teacher.py",
+            init="start",
+            options=_shared,
             seconds=25,
         ),
-        dict(name="fst", title="FST-D, K = 3", config="configs/fst/toy.py", seconds=60),
         dict(
-            name="mean_teacher_slow",
-            title="Mean teacher with CutMix, decay 0.99",
-            config="configs/fst/mean_teacher_slow.py",
-            seconds=25,
+            name="fst",
+            title="FST-D, K = 3",
+            config="configs/fst/toy.py",
+            init="start",
+            options=_shared,
+            seconds=50,
         ),
         dict(
             name="fst_w",
             title="FST-W, N = 3",
             config="configs/fst/width.py",
-            seconds=60,
+            init="start",
+            options=_shared,
+            seconds=50,
+        ),
+        dict(
+            name="start",
+            title="Where all start: 150 iterations on labelled scenes",
+            config="configs/fst/start.py",
+            seconds=20,
         ),
     ],
 )
-# For a quick look: two iterations on a tree of a few scenes, which `walk_data` makes.
+# For a quick look: three iterations on a tree of a few scenes, which `walk_data` makes.
 walk_data = (
     "python tools/prepare.py foggy_streets --root data/street_maps_walk --size 128x64 "
     "--train 12 --val 2 --test 2"
 )
 _walk_root = "data/street_maps_walk/"
 walk = [
-    "train_cfg.max_iters=2",
+    "train_cfg.stages.0.max_iters=1",
+    "train_cfg.stages.1.max_iters=2",
     f"train_dataloader.dataset.dataset.datasets.0.data_root={_walk_root}",
     f"train_dataloader.dataset.dataset.datasets.1.data_root={_walk_root}",
     "train_dataloader.dataset.dataset.datasets.0.indices=[0,6]",

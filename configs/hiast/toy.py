@@ -50,6 +50,8 @@ rounds = [
     for number in (1, 2)
 ]
 train_cfg = dict(type="pld_mmdet.StagedLoop", stages=[warm_up, *rounds])
+# Under several processes: the rounds freeze what the warm-up trains.
+find_unused_parameters = True
 # The rows share one warm-up of each seed: `source` is it, the others start from it.
 _shared = ["train_cfg.stages.0.max_iters=0"]
 experiment = dict(

@@ -33,8 +33,11 @@ class FST(Method):
 
     Depth 0 and width 0 are plain self-training. The teacher is never taken back, so it
     moves K + 1 times an iteration: plain self-training with ``mu ** (K + 1)`` is the
-    fair rival. Iteration 0 is a plain step from phi = theta. Nothing is differentiated
-    through a virtual step.
+    fair rival. The first iteration is a plain step from phi = theta. Nothing is
+    differentiated through a virtual step.
+
+    Under ``StagedLoop``, stages whose name begins with ``labelled`` are plain steps on
+    the labelled images: a network that knows nothing has no labels to give.
 
     Deviations from the authors' code (usr922/FST, 5b44c01): a virtual step leaves the
     optimizer's state and batch-norm statistics as they were, which the equations ask
@@ -99,6 +102,10 @@ class FST(Method):
         """phi."""
         return self.learner.teacher
 
+    def enter_stage(self, name: str) -> None:
+        """Learn from labelled images alone, or from all, by the stage's name."""
+        self.learner.labelled_only = name.startswith("labelled")
+
     def train_step(
         self, data: dict, optim_wrapper: OptimWrapper, network: nn.Module | None = None
     ) -> dict[str, Tensor]:
@@ -120,6 +127,8 @@ class FST(Method):
             )
         step = _Step(self, optim_wrapper, self if network is None else network)
         main, *others = self._batches(self.data_preprocessor(data, True))
+        if self.learner.labelled_only:
+            return step(main)
         if self.t == 0:
             ema_update(self.teacher, self.student, keep=0.0, buffers="copy")
             log = step(main)
@@ -208,8 +217,9 @@ class _Step:
             losses = self.network(mode="loss", **batch)
         loss, log = self.method.parse_losses(losses)
         self.optim_wrapper.update_params(loss)
-        if self.method.count == "evaluations":
-            self.method.t += 1
+        method = self.method
+        if method.count == "evaluations" and not method.learner.labelled_only:
+            method.t += 1
         return log
 
 

@@ -89,7 +89,8 @@ class SegmentationMethod(Method):
 class TeacherStudent(SegmentationMethod):
     """A student that learns and a teacher of the same architecture that does not.
 
-    Who moves the teacher is not said here: FST or ``TeacherEMAHook`` does.
+    Who moves the teacher is not said here: FST or ``TeacherEMAHook`` does. While
+    ``labelled_only`` is set, a learner leaves unlabelled images alone.
 
     Args:
         segmentor: Config of both.
@@ -98,6 +99,8 @@ class TeacherStudent(SegmentationMethod):
     Raises:
         UserError: An unknown ``predict_on``.
     """
+
+    labelled_only = False
 
     def __init__(
         self, segmentor: dict, predict_on: str, init_cfg: dict | None = None

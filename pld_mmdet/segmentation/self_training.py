@@ -78,6 +78,10 @@ class CutMixSelfTraining(TeacherStudent):
             labelled: N, bool.
         """
         known, images = inputs[labelled], inputs[~labelled]
+        if self.labelled_only:
+            features = self.student.extract_feat(normalise(self.student, known))
+            truth = targets[labelled]
+            return supervised_losses(self.student, features, truth, self.aux_weight)
         size, first = tuple(inputs.shape[-2:]), len(known)
         with torch.no_grad():
             _, labels = confident_labels(full_logits(self.teacher, images))
@@ -175,6 +179,8 @@ class ClassMixSelfTraining(TeacherStudent):
         losses = supervised_losses(self.student, features, truth, 0.0)
         if self.feature_weight:
             losses["loss_features"] = self._feature_distance(images, features, truth)
+        if self.labelled_only:
+            return losses
         with torch.no_grad():
             self._batch_statistics()
             confidence, labels = confident_labels(full_logits(self.teacher, target))

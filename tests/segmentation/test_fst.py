@@ -31,6 +31,8 @@ from tests.segmentation.helpers import (
 class OneWeight(Method):
     """Loss theta^2 / 2, or of each batch: slope * theta. The teacher is not asked."""
 
+    labelled_only = False
+
     def __init__(self, theta=1.0, phi=2.0):
         super().__init__()
         self.student = nn.Linear(1, 1, bias=False)
@@ -207,6 +209,21 @@ def test_virtual_loop_leaves_student_optimizer_and_teacher_gradients(kind):
     assert not teacher & set(optimizer.optimizer.state)
 
 
+def test_a_labelled_stage_is_one_plain_step_and_does_not_count():
+    method, optimizer = one_weight(depth=3)
+    method.t.zero_()
+    method.enter_stage("labelled")
+    method.train_step(batch_of(), optimizer)
+    assert weights(method) == pytest.approx((0.9, 2))
+    assert method.t == 0
+    method.enter_stage("self_training")
+    method.train_step(batch_of(), optimizer)  # plain, from a copy of 0.9
+    assert weights(method) == pytest.approx((0.81, 0.9))
+    learner = CutMixSelfTraining(tiny_segmentor())
+    learner.labelled_only = True
+    assert learner.loss(**semi_batch()).keys() == {"loss_ce"}
+
+
 def test_depth_and_width_exclude_each_other():
     with pytest.raises(UserError, match="depth=3, width=2"):
         FST(dict(type="OneWeight"), depth=3, width=2)
@@ -279,11 +296,12 @@ def streets(tmp_path_factory):
     return make_streets(tmp_path_factory.mktemp("fst") / "data")
 
 
-def fst_config(streets, work_dir, iterations=4):
+def fst_config(streets, work_dir):
     cfg = toy_config("fst/toy.py", streets, work_dir)
     labelled, unlabelled = cfg.train_dataloader.dataset.dataset.datasets
     labelled.indices, unlabelled.indices = [0, 6], [1, 2, 3, 4, 5]
-    cfg.train_cfg.update(max_iters=iterations, val_interval=100)
+    for stage, length in zip(cfg.train_cfg.stages, (1, 3), strict=True):
+        stage.max_iters = length
     cfg.default_hooks.checkpoint.interval = 2
     cfg.default_hooks.checkpoint.max_keep_ckpts = -1
     return cfg

@@ -1,4 +1,0 @@
-# Plain self-training with the authors' decay.
-_base_ = "./toy.py"
-
-model = dict(depth=0)
