@@ -1,0 +1,121 @@
+# HuBERTopic on synthetic speech: 12 units, 4 topics, 320 utterances of 1.2 s at 4 kHz.
+# 24 clusters of MFCC frames, 4 topics by LDA, then a probe of the frozen encoder.
+_base_ = "../_base_/toy_runtime.py"
+
+collate = dict(type="default_collate")
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=0,
+    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
+    collate_fn=collate,
+    dataset=dict(type="pld_mmdet.TopicSpeech", part="train", size=320),
+)
+in_order = dict(
+    batch_size=32,
+    num_workers=0,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    collate_fn=collate,
+)
+work_dataloader = dict(
+    **in_order, dataset=dict(type="pld_mmdet.TopicSpeech", part="train", size=320)
+)
+val_dataloader = dict(
+    **in_order, dataset=dict(type="pld_mmdet.TopicSpeech", part="val", size=160)
+)
+test_dataloader = dict(
+    **in_order, dataset=dict(type="pld_mmdet.TopicSpeech", part="test", size=480)
+)
+val_evaluator = dict(type="pld_mmdet.SpeechProbeMetric")
+test_evaluator = val_evaluator
+val_cfg = dict()
+test_cfg = dict()
+
+model = dict(
+    type="pld_mmdet.HuBERTopic",
+    config=dict(
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=128,
+        conv_dim=(32, 32),
+        conv_kernel=(20, 10),  # 110 samples every 80: 50 frames a second
+        conv_stride=(10, 8),
+        num_feat_extract_layers=2,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=4,
+        layerdrop=0.0,
+    ),
+    sample_rate=4000,
+    clusters=24,
+    num_topics=4,
+    topic_weight=0.1,
+    projection=32,
+    # the published 10 presses the features to 0 within a run this short
+    feature_penalty=0.1,
+    feature_grad_scale=1.0,
+    probe=(12, 4),
+)
+adam = dict(
+    type="pld_mmdet.FiniteOptimWrapper",
+    optimizer=dict(type="Adam", lr=2e-3, betas=(0.9, 0.98)),
+    clip_grad=dict(max_norm=10.0),
+)
+schedule = dict(type="PolyLR", power=1.0, eta_min=0.0, begin=0, by_epoch=False)
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(name="labels", max_iters=0, work_dataloader=work_dataloader),
+        dict(name="pretrain", max_iters=300, param_scheduler=schedule),
+        dict(
+            name="probe",
+            max_iters=100,
+            optim_wrapper=dict(
+                type="pld_mmdet.FiniteOptimWrapper",
+                optimizer=dict(type="Adam", lr=1e-2),
+            ),
+            param_scheduler=schedule,
+        ),
+    ],
+)
+optim_wrapper = adam
+param_scheduler = schedule
+find_unused_parameters = True  # on several processes: the readers rest, then learn
+
+experiment = dict(
+    name="hubertopic",
+    metric="accuracy",
+    reported="encoder of the last iteration, read by a linear probe",
+    columns={
+        "topic of utterances": ("test", "accuracy"),
+        "unit of frames": ("test", "unit_accuracy"),
+    },
+    rows=[
+        dict(
+            name="plain",
+            title="HuBERT",
+            config="configs/hubertopic/plain.py",
+            seconds=40,
+        ),
+        dict(
+            name="topic_only",
+            title="Topics only",
+            config="configs/hubertopic/topic_only.py",
+            seconds=40,
+        ),
+        dict(
+            name="hubertopic",
+            title="HuBERTopic",
+            config="configs/hubertopic/toy.py",
+            seconds=40,
+        ),
+    ],
+)
+walk = [
+    "train_cfg.stages.1.max_iters=2",
+    "train_cfg.stages.2.max_iters=1",
+    "train_cfg.stages.0.work_dataloader.dataset.size=32",
+    "train_dataloader.dataset.size=32",
+    "train_dataloader.batch_size=4",
+    "val_dataloader.dataset.size=4",
+    "test_dataloader.dataset.size=4",
+]

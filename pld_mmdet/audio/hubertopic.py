@@ -1,0 +1,368 @@
+"""HuBERTopic: masked units and utterance topics (Maekaku et al., 2023)."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from pld_mmdet.audio.features import frame_geometry, mfcc
+from pld_mmdet.audio.labels import cluster_frames, topic_model
+from pld_mmdet.engine.method import Method
+from pld_mmdet.engine.optional import require
+from pld_mmdet.errors import UserError
+from pld_mmdet.registry import MODELS
+
+LABELS = ("units", "starts", "topics")
+
+
+@MODELS.register_module()
+class HuBERTopic(Method):
+    """HuBERT with one more task: the topic of the utterance.
+
+        units   = k-means of frame features, once, offline
+        topics  = argmax of LDA's mixture of each utterance's bag of units, offline
+        L       = L_hubert + lambda L_topic (+ feature penalty)
+        L_hubert = CE(softmax(cos(W h_t, e_c) / temperature), unit_t), mean over
+                   masked frames
+        L_topic  = CE(V mean_t h_t, topic), mean over utterances
+
+    Stages of ``StagedLoop``: ``labels`` (no iterations; its ``work_dataloader`` gives
+    all training utterances whole, in order), ``pretrain``, and optionally ``probe``,
+    which trains linear readers of the frozen encoder on true labels, to measure it.
+    Labels are buffers of the checkpoint, so resuming needs no other file.
+
+    No code was found. Open points, here arguments or stated: the utterance's vector is
+    the mean over frames of the last layer, from the masked pass; units are counted
+    frame by frame (no collapsing); lambda and K are not given in any source.
+
+    Args:
+        config: Fields of transformers' ``HubertConfig``.
+        clusters: Units C (HuBERT: 100 from MFCC, then 500).
+        num_topics: K of LDA.
+        topic_weight: lambda; 0 is HuBERT.
+        unit_weight: Of L_hubert; 0 learns topics alone.
+        feature_penalty: Of the mean squared output of the convolutions (HuBERT: 10).
+        feature_grad_scale: Their gradient's factor (HuBERT: 0.1).
+        temperature: Of the unit logits (HuBERT: 0.1).
+        projection: Channels in which frames and units meet (HuBERT: 256).
+        mask_prob: Share of frames under masks, before overlaps (HuBERT: 0.8).
+        mask_length: Frames of a mask (HuBERT: 10).
+        sample_rate: In Hz, for the MFCC.
+        labeller: Folder or hub name of a HuBERT whose layer gives the features to
+            cluster [none: MFCC, the first iteration].
+        labeller_layer: Its layer (HuBERT: 6).
+        labels_seed: Of k-means and LDA.
+        probe: ``(units, topics)``: sizes of the two readers [none].
+    """
+
+    units: Tensor
+    starts: Tensor
+    topics: Tensor
+
+    def __init__(
+        self,
+        config: dict,
+        clusters: int = 100,
+        num_topics: int = 10,
+        topic_weight: float = 0.1,
+        unit_weight: float = 1.0,
+        feature_penalty: float = 10.0,
+        feature_grad_scale: float = 0.1,
+        temperature: float = 0.1,
+        projection: int = 256,
+        mask_prob: float = 0.8,
+        mask_length: int = 10,
+        sample_rate: int = 16000,
+        labeller: str | None = None,
+        labeller_layer: int = 6,
+        labels_seed: int = 0,
+        probe: tuple[int, int] | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        transformers = require("transformers", "audio")
+        self.encoder = transformers.HubertModel(transformers.HubertConfig(**config))
+        settings = self.encoder.config
+        width = settings.hidden_size
+        self.window, self.hop = frame_geometry(
+            settings.conv_kernel, settings.conv_stride
+        )
+        self.to_units = nn.Linear(width, projection)
+        self.codes = nn.Parameter(torch.empty(clusters, projection).uniform_())
+        self.to_topics = nn.Linear(width, num_topics)
+        self.clusters, self.num_topics = clusters, num_topics
+        self.topic_weight, self.unit_weight = topic_weight, unit_weight
+        self.feature_penalty = feature_penalty
+        self.feature_grad_scale = feature_grad_scale
+        self.temperature = temperature
+        self.mask_prob, self.mask_length = mask_prob, mask_length
+        self.sample_rate = sample_rate
+        self.labeller, self.labeller_layer = labeller, labeller_layer
+        self.labels_seed = labels_seed
+        # units of all frames of all utterances, one after the other
+        self.register_buffer("units", torch.zeros(0, dtype=torch.int16))
+        self.register_buffer("starts", torch.zeros(1, dtype=torch.long))
+        self.register_buffer("topics", torch.zeros(0, dtype=torch.long))
+        # every process makes the same labels: nothing to send around
+        self._ddp_params_and_buffers_to_ignore = set(LABELS)
+        sizes = () if probe is None else probe
+        self.readers = nn.ModuleList(
+            nn.Sequential(nn.BatchNorm1d(width, affine=False), nn.Linear(width, size))
+            for size in sizes
+        )
+        self.stage = "pretrain"
+
+    def enter_stage(self, name: str) -> None:
+        """Choose what learns: all but the readers, or the readers alone."""
+        if name not in ("labels", "pretrain", "probe"):
+            raise UserError(
+                f"HuBERTopic has no stage {name!r}.", "Choose labels, pretrain, probe."
+            )
+        if name == "probe" and not self.readers:
+            raise UserError(
+                "There is nothing to train in stage probe.",
+                "Set model.probe=(number of units, number of topics).",
+            )
+        self.stage = name
+        self.requires_grad_(name != "probe")
+        self.readers.requires_grad_(name == "probe")
+        self.zero_grad(set_to_none=True)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "HuBERTopic":
+        """While the readers learn, the encoder stays as it is evaluated."""
+        super().train(mode)
+        if self.stage == "probe":
+            self.encoder.train(False)
+        return self
+
+    @torch.no_grad()
+    def start_stage(self, name: str, loader: DataLoader | None, folder: Path) -> None:
+        """Stage ``labels``: features, k-means, LDA; all of it into buffers."""
+        if name != "labels":
+            return
+        if loader is None:
+            raise UserError(
+                "Stage labels has no utterances to label.",
+                "Give it a work_dataloader: the training set, unshuffled, uncropped.",
+            )
+        extract = self._features()
+        features = []
+        # A sampler would share the utterances out over the processes; labels are made
+        # of all of them, in the data set's own order, by every process alike.
+        whole = DataLoader(
+            loader.dataset,
+            loader.batch_size,
+            num_workers=loader.num_workers,
+            collate_fn=loader.collate_fn,
+        )
+        for batch in whole:
+            batch = self.data_preprocessor(batch)
+            found = extract(batch["inputs"]).float().cpu().numpy()
+            lengths = batch.get("lengths")
+            if lengths is None:
+                features += list(found)
+            else:
+                frames = self.frames(lengths).tolist()
+                features += [f[:n] for f, n in zip(found, frames, strict=True)]
+        units = cluster_frames(features, self.clusters, self.labels_seed)
+        topics, mixtures = topic_model(
+            units, self.clusters, self.num_topics, self.labels_seed
+        )
+        where = self.starts.device
+        counts = torch.tensor([len(u) for u in units])
+        self.units = torch.from_numpy(np.concatenate(units)).to(where)
+        self.starts = F.pad(counts.cumsum(0), (1, 0)).to(where)
+        self.topics = torch.from_numpy(topics).to(where)
+        # near-uniform mixtures make the argmax noise
+        spread = -(mixtures * np.log(mixtures)).sum(1).mean() / np.log(self.num_topics)
+        print_log(
+            f"{len(units)} utterances, {len(self.units)} frames, {self.clusters} units;"
+            f" topics {np.bincount(topics, minlength=self.num_topics).tolist()}, "
+            f"mean entropy of the mixtures {spread:.2f} of 1",
+            logger="current",
+            level=logging.INFO,
+        )
+
+    def _features(self):
+        """Waves [B, S] -> features [B, T, D] that k-means sees."""
+        if self.labeller is None:
+            return lambda waves: mfcc(waves, self.sample_rate, self.window, self.hop)
+        transformers = require("transformers", "audio")
+        try:
+            network = transformers.HubertModel.from_pretrained(
+                self.labeller, weights_only=True, trust_remote_code=False
+            )
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"The labeller {self.labeller!r} cannot be loaded: "
+                f"{str(error).strip().splitlines()[0]}",
+                "Name a folder with config.json and model.safetensors, or a hub name.",
+            ) from error
+        network = network.eval().to(self.starts.device)
+
+        def layer(waves: Tensor) -> Tensor:
+            answer = network(waves, output_hidden_states=True)
+            return answer.hidden_states[self.labeller_layer]
+
+        return layer
+
+    def frames(self, samples):
+        """How many frames that many samples have."""
+        return (samples - self.window) // self.hop + 1
+
+    def encode(self, waves: Tensor, mask: Tensor | None = None, real=None):
+        """Waves [B, S] -> frames [B, T, D] and the penalty on the convolutions.
+
+        Args:
+            waves: [B, S].
+            mask: [B, T], True where the frame is hidden from the transformer.
+            real: [B, T], True where a frame is no padding.
+        """
+        net, scale = self.encoder, self.feature_grad_scale
+        features = net.feature_extractor(waves).transpose(1, 2)
+        features = scale * features + (1 - scale) * features.detach()
+        penalty = features.float().square().mean()
+        hidden = net.feature_projection(features)
+        if mask is not None:
+            hidden = torch.where(
+                mask[..., None], net.masked_spec_embed.to(hidden.dtype), hidden
+            )
+        return net.encoder(hidden, attention_mask=real).last_hidden_state, penalty
+
+    def loss(
+        self,
+        inputs: Tensor,
+        index: Tensor,
+        offset: Tensor | None = None,
+        lengths: Tensor | None = None,
+        topics: Tensor | None = None,
+        units: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """The losses of a batch.
+
+        Args:
+            inputs: Waves [B, S].
+            index: [B] numbers of the utterances.
+            offset: [B] samples that were cut away before, multiples of the hop [0].
+            lengths: [B] samples that are no padding [S].
+            topics: [B] true topics; only the probe looks at them.
+            units: [B, T] true units; likewise.
+        """
+        frames = self.frames(inputs.shape[1])
+        real = self._real(lengths, frames)
+        if self.stage == "probe":
+            return self._loss_probe(inputs, real, topics, units)
+        if len(self.starts) == 1:
+            raise UserError(
+                "There are no labels to learn from yet.",
+                "Begin train_cfg.stages with a stage `labels`.",
+            )
+        mask = span_mask(inputs, frames, self.mask_prob, self.mask_length, real)
+        hidden, penalty = self.encode(inputs, mask, real)
+        losses = {"loss_penalty": self.feature_penalty * penalty}
+        if self.unit_weight:
+            wanted = self._units_of(index, offset, frames)
+            logits = self.unit_logits(hidden[mask])
+            # no masked frame, no loss
+            ce = F.cross_entropy(logits, wanted[mask], reduction="sum")
+            losses["loss_hubert"] = self.unit_weight * ce / mask.sum().clamp(min=1)
+        if self.topic_weight:
+            z = self.to_topics(pooled(hidden, real)).float()
+            ce = F.cross_entropy(z, self.topics[index])
+            losses["loss_topic"] = self.topic_weight * ce
+        return losses
+
+    def _real(self, lengths: Tensor | None, frames: int) -> Tensor | None:
+        if lengths is None:
+            return None
+        place = torch.arange(frames, device=lengths.device)
+        return place < self.frames(lengths)[:, None]
+
+    def _units_of(self, index: Tensor, offset: Tensor | None, frames: int) -> Tensor:
+        """Labels [B, T]; those behind an utterance's end are never asked for."""
+        begin = self.starts[index]
+        if offset is not None:
+            begin = begin + offset // self.hop
+        place = begin[:, None] + torch.arange(frames, device=begin.device)
+        return self.units[place.clamp(max=len(self.units) - 1)].long()
+
+    def unit_logits(self, hidden: Tensor) -> Tensor:
+        """Cosine of frames [n, D] with every code over the temperature, [n, C]."""
+        ours = F.normalize(self.to_units(hidden).float(), dim=-1)
+        return ours @ F.normalize(self.codes.float(), dim=-1).T / self.temperature
+
+    def _loss_probe(self, waves, real, topics, units) -> dict[str, Tensor]:
+        of_units, of_topics = self._read(waves, real)
+        return {
+            "loss_unit_probe": F.cross_entropy(of_units, units.flatten()),
+            "loss_topic_probe": F.cross_entropy(of_topics, topics),
+        }
+
+    def _read(self, waves: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Logits of the readers: [B T, units] and [B, topics]."""
+        with torch.no_grad():
+            hidden, _ = self.encode(waves, None, real)
+        units, topics = self.readers
+        return units(hidden.flatten(0, 1)), topics(pooled(hidden, real))
+
+    def predict(
+        self, inputs: Tensor, topics: Tensor, units: Tensor, **batch
+    ) -> list[dict]:
+        """What the readers find: logits and truth of topics and of units."""
+        real = self._real(batch.get("lengths"), self.frames(inputs.shape[1]))
+        of_units, of_topics = self._read(inputs, real)
+        correct = (of_units.argmax(-1) == units.flatten()).float()
+        return [{"logits": of_topics, "targets": topics, "unit_correct": correct}]
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        for name in LABELS:  # their size is the data's, known to the checkpoint
+            found = state_dict.get(prefix + name)
+            if found is not None:
+                setattr(self, name, found.to(getattr(self, name).device, copy=True))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def pooled(hidden: Tensor, real: Tensor | None = None) -> Tensor:
+    """Mean over the real frames: [B, T, D] -> [B, D]."""
+    if real is None:
+        return hidden.mean(1)
+    weight = real[..., None].to(hidden.dtype)
+    return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+
+def span_mask(
+    waves: Tensor, frames: int, share: float, length: int, real: Tensor | None = None
+) -> Tensor:
+    """Random spans of frames, as HuBERT masks them; spans may overlap.
+
+    An utterance of T frames gets floor(share T / length + u) spans, u uniform, at
+    different starts.
+
+    Args:
+        waves: Tells batch size and device.
+        frames: T.
+        share: Frames under spans before overlaps.
+        length: Frames of a span.
+        real: [B, T] frames that are no padding [all].
+
+    Returns:
+        [B, T], True where masked.
+    """
+    batch, where = len(waves), waves.device
+    total = torch.full((batch,), frames, device=where) if real is None else real.sum(1)
+    spans = (share * total / length + torch.rand(batch, device=where)).floor()
+    score = torch.rand(batch, frames, device=where)
+    place = torch.arange(frames, device=where)
+    score = score.masked_fill(place > (total - length)[:, None], 2.0)
+    rank = score.argsort(1).argsort(1)
+    begins = (rank < spans[:, None]) & (score < 2.0)
+    count = begins.cumsum(1)
+    # a frame is masked if a span began within the last `length` frames
+    before = F.pad(count, (length, 0))[:, :frames]
+    return count > before

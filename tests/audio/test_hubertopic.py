@@ -1,0 +1,326 @@
+"""HuBERTopic: front end, labels, masks, losses, gradients, the runs."""
+
+import math
+import wave
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from pld_mmdet.audio.features import frame_geometry, log_mel, mel_filters, mfcc
+from pld_mmdet.audio.hubertopic import HuBERTopic, pooled, span_mask
+from pld_mmdet.audio.labels import cluster_frames, topic_model
+from pld_mmdet.audio.speech import TopicSpeech, WaveFiles, read_wave
+from pld_mmdet.errors import UserError
+from tests.language.toy_run import assert_resume_is_exact, toy_config, train
+
+SMALL = dict(
+    hidden_size=8,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    intermediate_size=8,
+    conv_dim=(4, 4),
+    conv_kernel=(20, 10),
+    conv_stride=(10, 8),
+    num_feat_extract_layers=2,
+    num_conv_pos_embeddings=4,
+    num_conv_pos_embedding_groups=2,
+    layerdrop=0.0,
+    hidden_dropout=0.0,
+    attention_dropout=0.0,
+    activation_dropout=0.0,
+    feat_proj_dropout=0.0,
+)
+
+
+@pytest.fixture(scope="module")
+def speech():
+    return TopicSpeech("train", 12)
+
+
+def model(speech=None, seed: int = 0, **options) -> HuBERTopic:
+    torch.manual_seed(seed)
+    settings = dict(clusters=6, num_topics=3, projection=4, sample_rate=4000)
+    net = HuBERTopic(SMALL, **{**settings, **options})
+    if speech is not None:
+        net.start_stage("labels", DataLoader(speech, 5), None)
+    return net
+
+
+def batch_of(speech, *places: int) -> dict:
+    whole = next(iter(DataLoader([speech[i] for i in places], len(places))))
+    return {key: whole[key] for key in ("inputs", "index")}
+
+
+def seeded_loss(net, batch) -> dict:
+    torch.manual_seed(1)
+    return net.loss(**batch)
+
+
+# The front end
+
+
+def test_a_tone_lights_its_filter():
+    filters = mel_filters(20, 512, 8000)
+    assert filters.shape == (20, 257)
+    assert filters.max() <= 1.0
+    peak = int(filters[9].argmax())
+    frequency = peak * 4000 / 256
+    tone = torch.sin(2 * math.pi * frequency * torch.arange(2000) / 8000)[None]
+    mel = log_mel(tone, 8000, window=400, hop=200, bins=20)
+    assert mel.shape == (1, (2000 - 400) // 200 + 1, 20)
+    assert (mel.argmax(-1) == 9).all()
+
+
+def test_mfcc_of_silence_and_of_a_louder_sound():
+    torch.manual_seed(0)
+    sound = torch.randn(2, 4000)
+    one, two = mfcc(sound, 4000), mfcc(3 * sound, 4000)
+    assert one.shape == (2, (4000 - 400) // 320 + 1, 39)
+    # loudness is in the first coefficient alone: log 9 times the root of 40 bins
+    shift = torch.zeros(39)
+    shift[0] = math.log(9) * math.sqrt(40)
+    torch.testing.assert_close(two - one, shift.expand_as(one), atol=2e-3, rtol=0)
+    assert mfcc(torch.zeros(1, 4000), 4000)[..., 13:].abs().max() == 0
+
+
+def test_frames_are_those_of_the_convolutions(speech):
+    assert frame_geometry((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)) == (400, 320)
+    net = model()
+    waves = torch.zeros(1, 4800)
+    frames = net.encode(waves)[0].shape[1]
+    assert frames == net.frames(4800) == 59
+    assert mfcc(waves, 4000, net.window, net.hop).shape[1] == frames
+    assert speech[0]["units"].shape == (frames,)
+
+
+# Labels
+
+
+def test_topics_are_of_bags_of_units():
+    rng = np.random.default_rng(0)
+    kinds = np.array([[0.8, 0.1, 0.05, 0.05], [0.05, 0.05, 0.1, 0.8]])
+    truth = np.arange(30) % 2
+    units = [rng.choice(4, 50, p=kinds[t]).astype(np.int16) for t in truth]
+    topics, mixtures = topic_model(units, 4, 2, seed=0)
+    np.testing.assert_allclose(mixtures.sum(1), 1)
+    assert (topics == truth).all() or (topics == 1 - truth).all()
+    shuffled = [rng.permutation(u) for u in units]
+    again, same = topic_model(shuffled, 4, 2, seed=0)
+    assert (again == topics).all()
+    np.testing.assert_array_equal(same, mixtures)
+
+
+def test_units_are_nearest_centres_and_repeatable():
+    rng = np.random.default_rng(0)
+    centres = np.array([[0, 0], [10, 0], [0, 10]])
+    truth = [rng.integers(3, size=20) for _ in range(4)]
+    features = [centres[t] + rng.normal(0, 0.1, (20, 2)) for t in truth]
+    units = cluster_frames(features, 3, seed=0)
+    assert [len(u) for u in units] == [20] * 4
+    pairs = set(zip(np.concatenate(truth), np.concatenate(units), strict=True))
+    assert len(pairs) == 3
+    for one, two in zip(units, cluster_frames(features, 3, seed=0), strict=True):
+        np.testing.assert_array_equal(one, two)
+    with pytest.raises(UserError, match="2 frames cannot make 3 clusters"):
+        cluster_frames([np.zeros((2, 2))], 3, seed=0)
+
+
+def test_labels_lie_where_the_utterances_are(speech):
+    net = model(speech)
+    assert net.starts.tolist() == [59 * i for i in range(13)]
+    assert net.topics.shape == (12,)
+    found = net._units_of(torch.tensor([3]), torch.tensor([160]), 10)
+    assert found[0].tolist() == net.units[3 * 59 + 2 : 3 * 59 + 12].tolist()
+
+
+# Masks
+
+
+def test_spans():
+    torch.manual_seed(0)
+    mask = span_mask(torch.zeros(200, 1), 100, share=0.8, length=10)
+    # eight spans, overlaps allowed: 1 - (1 - 10/91)^8 of the inner frames
+    assert mask.float().mean().item() == pytest.approx(0.57, abs=0.04)
+    runs = F.pad(mask.int(), (1, 1)).diff(dim=1)
+    for row in runs:
+        length = (row == -1).nonzero() - (row == 1).nonzero()
+        assert length.min() >= 10
+    real = torch.arange(100) < torch.tensor([[40], [9]])
+    short = span_mask(torch.zeros(2, 1), 100, 0.8, 10, real)
+    assert not short[0, 40:].any()
+    assert short[0].any()
+    assert not short[1].any()  # too short for one span
+
+
+# Losses
+
+
+def test_unit_logits_are_cosines_over_the_temperature():
+    net = model()
+    hidden = torch.randn(50, 8)
+    logits = net.unit_logits(hidden)
+    assert logits.shape == (50, 6)
+    assert logits.abs().max() <= 10 + 1e-4
+    expected = F.cosine_similarity(net.to_units(hidden[0]), net.codes[2], dim=0) / 0.1
+    torch.testing.assert_close(logits[0, 2], expected)
+
+
+def test_losses_are_what_the_docstring_says(speech):
+    net, batch = model(speech, topic_weight=0.3), batch_of(speech, 2, 7)
+    found = seeded_loss(net, batch)
+    torch.manual_seed(1)
+    mask = span_mask(batch["inputs"], 59, 0.8, 10)
+    hidden, _ = net.encode(batch["inputs"], mask)
+    units = torch.stack([net.units[59 * i : 59 * i + 59] for i in (2, 7)]).long()
+    unit = F.cross_entropy(net.unit_logits(hidden[mask]), units[mask])
+    torch.testing.assert_close(found["loss_hubert"], unit)
+    topic = F.cross_entropy(net.to_topics(hidden.mean(1)), net.topics[[2, 7]])
+    torch.testing.assert_close(found["loss_topic"], 0.3 * topic)
+
+
+def test_lambda_zero_is_hubert(speech):
+    with_topics, plain = model(speech), model(speech, topic_weight=0.0)
+    batch = batch_of(speech, 0, 5)
+    one, two = seeded_loss(with_topics, batch), seeded_loss(plain, batch)
+    assert two.keys() == {"loss_penalty", "loss_hubert"}
+    assert one["loss_hubert"].item() == pytest.approx(two["loss_hubert"].item())
+
+
+def test_labels_of_unmasked_frames_do_not_matter(speech):
+    net, batch = model(speech), batch_of(speech, 4)
+    before = seeded_loss(net, batch)["loss_hubert"]
+    torch.manual_seed(1)
+    open_frames = ~span_mask(batch["inputs"], 59, 0.8, 10)[0]
+    assert open_frames.any()
+    own = net.units[4 * 59 : 5 * 59]
+    own[open_frames] = (own[open_frames] + 1) % 6
+    assert seeded_loss(net, batch)["loss_hubert"] == before
+    own[~open_frames] = (own[~open_frames] + 1) % 6
+    assert seeded_loss(net, batch)["loss_hubert"] != before
+
+
+def test_without_masks_there_is_no_loss_and_no_nan(speech):
+    net = model(speech, mask_prob=0.0, topic_weight=0.0, mask_length=100)
+    loss = seeded_loss(net, batch_of(speech, 1))["loss_hubert"]
+    loss.backward()
+    assert loss.item() == 0
+    grads = [p.grad for p in net.parameters() if p.grad is not None]
+    assert all(g.isfinite().all() for g in grads)
+
+
+def test_padding_changes_neither_the_pooled_vector_nor_the_losses_labels(speech):
+    real = torch.tensor([[True, True, False]])
+    hidden = torch.tensor([[[1.0], [3.0], [100.0]]])
+    assert pooled(hidden, real).item() == 2.0
+    net, batch = model(speech), batch_of(speech, 11)
+    batch["lengths"] = torch.tensor([2000])
+    losses = seeded_loss(net, batch)
+    assert all(value.isfinite() for value in losses.values())
+
+
+def test_the_probe_trains_its_readers_alone(speech):
+    net = model(speech, probe=(12, 4))
+    net.enter_stage("probe")
+    net.train()
+    assert not net.encoder.training
+    whole = next(iter(DataLoader(speech, 4)))
+    sum(net.loss(**whole).values()).backward()
+    learns = {
+        n.partition(".")[0] for n, p in net.named_parameters() if p.grad is not None
+    }
+    assert learns == {"readers"}
+    net.enter_stage("pretrain")
+    assert net.to_topics.weight.requires_grad
+    assert not net.readers[0][1].weight.requires_grad
+
+
+def test_what_is_missing_is_said(speech):
+    net = model()
+    with pytest.raises(UserError, match="no labels to learn from"):
+        net.loss(**batch_of(speech, 0))
+    with pytest.raises(UserError, match="no utterances to label"):
+        net.start_stage("labels", None, None)
+    with pytest.raises(UserError, match="nothing to train in stage probe"):
+        net.enter_stage("probe")
+    with pytest.raises(UserError, match="no stage 'lda'"):
+        net.enter_stage("lda")
+    with pytest.raises(UserError, match="no part 'dev'"):
+        TopicSpeech("dev", 1)
+
+
+# Data
+
+
+def write_wave(path, samples, rate=16000):
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((samples * 32768).astype("<i2").tobytes())
+
+
+def test_wave_files(tmp_path):
+    ramp = np.arange(-1000, 1000) / 4000
+    write_wave(tmp_path / "a.wav", ramp)
+    np.testing.assert_allclose(read_wave(tmp_path / "a.wav", 16000), ramp, atol=1e-4)
+    (tmp_path / "list.txt").write_text("a.wav\n")
+    long = WaveFiles("list.txt", str(tmp_path), size=3000)[0]
+    assert (long["lengths"], long["offset"], len(long["inputs"])) == (2000, 0, 3000)
+    assert long["inputs"][:2000].mean().abs() < 1e-5
+    assert long["inputs"][2000:].abs().max() == 0
+    crop = WaveFiles("list.txt", str(tmp_path), size=500)[0]
+    assert crop["offset"] % 320 == 0
+    with pytest.raises(UserError, match="1 channels of 16 bits at 16000 Hz"):
+        read_wave(tmp_path / "a.wav", 8000)
+    with pytest.raises(UserError, match="cannot be read"):
+        read_wave(tmp_path / "b.wav", 16000)
+
+
+# Runs
+
+
+def test_toy_run_resumes_exactly(tmp_path):
+    runner, last = assert_resume_is_exact("configs/hubertopic/toy.py", tmp_path, 1)
+    net = runner.model
+    assert runner.max_iters == 3
+    assert len(net.units) == 32 * 59
+    torch.manual_seed(3)
+    settings = {k: v for k, v in runner.cfg.model.items() if k != "type"}
+    fresh = HuBERTopic(**settings)
+    fresh.load_state_dict(last["state_dict"], strict=True)
+    assert torch.equal(fresh.topics, net.topics)
+
+
+@pytest.mark.parametrize("row", ["plain", "topic_only"])
+def test_rows_of_the_table_train(row, tmp_path):
+    metrics = train(toy_config(f"configs/hubertopic/{row}.py", tmp_path)).val_loop.run()
+    assert metrics.keys() == {"accuracy", "unit_accuracy"}
+
+
+def test_paper_config_trains_on_files(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        write_wave(tmp_path / f"{i}.wav", rng.normal(0, 0.1, 5000 + 700 * i))
+    (tmp_path / "train_960.txt").write_text("\n".join(f"{i}.wav" for i in range(4)))
+    labeller = model().encoder
+    labeller.save_pretrained(tmp_path / "iteration1")
+    cfg = toy_config("configs/hubertopic/paper.py", tmp_path)
+    cfg.model.update(config=SMALL, clusters=8, num_topics=2, labeller_layer=1)
+    cfg.model.labeller = str(tmp_path / "iteration1")
+    labels, pretrain = cfg.train_cfg.stages
+    labels.work_dataloader.dataset.data_root = str(tmp_path)
+    inner = cfg.train_dataloader.dataset.dataset
+    inner.update(data_root=str(tmp_path), size=4000, hop=80)
+    for loader in (labels.work_dataloader, cfg.train_dataloader):
+        loader.num_workers = 0
+    cfg.train_dataloader.batch_size = 2
+    pretrain.max_iters = 2
+    cfg.param_scheduler = None
+    net = train(cfg).model
+    assert net.starts.tolist()[-1] == len(net.units)
+    assert net.starts.diff().tolist() == [net.frames(5000 + 700 * i) for i in range(4)]
+    with pytest.raises(UserError, match="labeller 'nowhere' cannot be loaded"):
+        model(labeller="nowhere")._features()
