@@ -3,17 +3,26 @@
 Importing registers the family's classes.
 """
 
+from pld_mmdet.weak_supervision.cifar import Cifar
+from pld_mmdet.weak_supervision.clustering import ClusterMetric, LongTailDigits
 from pld_mmdet.weak_supervision.cotta import CoTTA
 from pld_mmdet.weak_supervision.networks import DigitNet, WideResNet
+from pld_mmdet.weak_supervision.sp2ot import SP2OT
 from pld_mmdet.weak_supervision.streams import CifarC, CorruptedDigits, StreamMetric
 from pld_mmdet.weak_supervision.test_time import Tent
+from pld_mmdet.weak_supervision.vit import ViTBackbone
 
 __all__ = [
+    "SP2OT",
+    "Cifar",
     "CifarC",
+    "ClusterMetric",
     "CoTTA",
     "CorruptedDigits",
     "DigitNet",
+    "LongTailDigits",
     "StreamMetric",
     "Tent",
+    "ViTBackbone",
     "WideResNet",
 ]

@@ -1,0 +1,80 @@
+# SP2OT on CIFAR100-LT as published: DINO ViT-B/16 whose last block learns, 512 images a
+# batch, a bank of ten batches, Adam 5e-4 with a cosine per epoch, 50 epochs.
+_base_ = ["../_base_/toy_runtime.py"]
+
+how_to_get = dict(
+    data="download CIFAR-100's binary version from www.cs.toronto.edu/~kriz/cifar.html "
+    "and unpack it as data/cifar-100-binary",
+    checkpoint="huggingface-cli download facebook/dino-vitb16",
+)
+num_samples = 10847  # 500 to 5 images of 100 classes
+batch_size = 512
+epoch = 22  # iterations
+max_iters = 50 * epoch
+model = dict(
+    type="pld_mmdet.SP2OT",
+    backbone=dict(
+        type="pld_mmdet.ViTBackbone",
+        weights="facebook/dino-vitb16",
+        trainable_blocks=1,
+    ),
+    num_clusters=100,
+    feat_dim=768,
+    num_samples=num_samples,
+    max_iters=max_iters,
+    rho_start=0.1,
+    rho_end=1.0,
+    lambda0=1000.0,
+    epsilon=0.1,
+    gamma=1.0,
+    top_k=20,
+    bank=10 * batch_size,
+)
+collate = dict(type="default_collate")
+dataset = dict(
+    type="pld_mmdet.Cifar",
+    data_root="data/cifar-100-binary",
+    files=["train.bin"],
+    classes=100,
+    imbalance=100.0,
+    size=224,
+    resize=256,
+    views=2,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+)
+train_dataloader = dict(
+    batch_size=batch_size,
+    num_workers=8,
+    persistent_workers=True,
+    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
+    collate_fn=collate,
+    dataset=dict(type="pld_mmdet.SeededDataset", dataset=dataset),
+)
+still = dict(dataset, augment=False)
+test_dataloader = dict(
+    batch_size=batch_size,
+    num_workers=8,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    collate_fn=collate,
+    dataset=still,
+)
+test_evaluator = dict(type="pld_mmdet.ClusterMetric")
+test_cfg = dict()
+
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[dict(name="cluster", max_iters=max_iters, work_dataloader=test_dataloader)],
+)
+optim_wrapper = dict(
+    type="pld_mmdet.FiniteOptimWrapper",
+    optimizer=dict(type="Adam", lr=5e-4, weight_decay=0.0),
+)
+param_scheduler = [
+    dict(
+        type="CosineAnnealingLR",
+        T_max=max_iters,
+        eta_min_ratio=1e-3,
+        by_epoch=False,
+    )
+]

@@ -1,0 +1,295 @@
+"""SP2OT: the specification's numbers, POT, the curriculum, the bank, the run."""
+
+import math
+import warnings
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+
+from pld_mmdet.engine.sampler import DrawIndex
+from pld_mmdet.errors import UserError
+from pld_mmdet.registry import MODELS
+from pld_mmdet.weak_supervision.cifar import Cifar
+from pld_mmdet.weak_supervision.clustering import LongTailDigits, cluster_scores
+from pld_mmdet.weak_supervision.sp2ot import SP2OT, sigmoid_ramp
+from pld_mmdet.weak_supervision.transport import (
+    objective,
+    partial_ot,
+    semantic_partial_ot,
+)
+from tests.weak_supervision.helpers import small_run, step
+
+P = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.55, 0.45], [0.2, 0.8]])
+INF = float("inf")
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """Costs of 40 samples and 5 clusters, and similarities in blocks."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(40, 5, generator=generator, dtype=torch.double)
+    features = torch.randn(40, 3, generator=generator, dtype=torch.double)
+    return -logits.log_softmax(1), (-(torch.cdist(features, features) ** 2)).exp()
+
+
+class TestPartialTransport:
+    def test_numbers_of_the_specification(self):
+        plan, _ = partial_ot(-P.log(), rho=0.5)
+        expected = [[0.889515, 0], [0.121565, 0.007729], [0.053789, 0.026511]]
+        expected = torch.tensor([*expected, [0, 0.900891]], dtype=torch.double)
+        assert torch.allclose(4 * plan, expected, atol=2e-6)
+        assert plan.sum(0).tolist() == pytest.approx([0.266217, 0.233783], abs=1e-6)
+        uniform, _ = partial_ot(-P.log(), rho=0.5, gamma=INF)
+        assert uniform.sum(0).tolist() == pytest.approx([0.25, 0.25])
+
+    @pytest.mark.parametrize("rho", [0.1, 0.5, 1.0])
+    def test_masses(self, problem, rho):
+        plan, _ = partial_ot(problem[0], rho, max_iterations=5000)
+        assert plan.sum().item() == pytest.approx(rho, abs=1e-5)
+        assert plan.min() >= 0
+        assert plan.sum(1).max() <= 1 / 40 + 1e-12
+
+    def test_balanced_case_is_pots_sinkhorn(self, problem):
+        ot = pytest.importorskip("ot", reason="in the extra weak_supervision")
+        rows, columns = np.full(40, 1 / 40), np.full(5, 1 / 5)
+        cost, exact = problem[0].numpy(), dict(stopThr=1e-12, numItermax=20000)
+        reference = ot.sinkhorn(rows, columns, cost, 0.1, **exact)
+        plan, _ = partial_ot(problem[0], 1.0, gamma=INF, tolerance=1e-10)
+        assert np.abs(plan.numpy() - reference).max() < 1e-8
+        # A virtual column of cost 0 makes the partial problem a balanced one.
+        wide = np.hstack([cost, np.zeros((40, 1))])
+        targets = np.array([0.06] * 5 + [0.7])
+        reference = ot.sinkhorn(rows, targets, wide, 0.1, **exact)[:, :5]
+        plan, _ = partial_ot(
+            problem[0], 0.3, gamma=INF, tolerance=1e-10, max_iterations=20000
+        )
+        assert np.abs(plan.numpy() - reference).max() < 1e-7
+
+    def test_relaxed_columns_are_pots_semi_relaxed_transport(self, problem):
+        ot = pytest.importorskip("ot", reason="in the extra weak_supervision")
+        rows, columns = np.full(40, 1 / 40), np.full(5, 1 / 5)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it says that `entropy` sets c to one
+            reference = ot.unbalanced.sinkhorn_unbalanced(
+                rows,
+                columns,
+                problem[0].numpy(),
+                0.1,
+                (INF, 0.7),
+                reg_type="entropy",
+                stopThr=1e-12,
+            )
+        plan, _ = partial_ot(problem[0], 1.0, gamma=0.7, tolerance=1e-10)
+        assert np.abs(plan.numpy() - reference).max() < 1e-8
+
+    def test_huge_costs_of_either_sign_do_not_overflow(self, problem):
+        plan, _ = partial_ot(100 * problem[0] - 500, 0.5, max_iterations=5000)
+        assert torch.isfinite(plan).all()
+        far = problem[0].clone()
+        far[:, 4] += 1e4  # a whole column underflows
+        plan, potentials = partial_ot(far, 1.0, gamma=INF, max_iterations=5000)
+        assert torch.isfinite(potentials).all()
+        assert plan.sum(0).tolist() == pytest.approx([0.2] * 5, abs=1e-4)
+
+    def test_a_warm_start_changes_nothing_but_the_time(self, problem):
+        cold, potentials = partial_ot(problem[0], 0.4, max_iterations=9000)
+        warm, _ = partial_ot(problem[0], 0.4, potentials=potentials, max_iterations=5)
+        assert torch.allclose(cold, warm, atol=1e-7)
+
+    def test_confident_rows_get_more_mass(self):
+        mass = partial_ot(-P.log(), rho=0.5)[0].sum(1)
+        assert mass.argsort(descending=True).tolist() == [3, 0, 1, 2]
+
+
+class TestSimilarity:
+    def test_weight_0_is_p2ot(self, problem):
+        cost, similarity = problem
+        plain, _ = partial_ot(cost, 0.4)
+        for s, lam in ((similarity, 0.0), (None, 5.0)):
+            assert torch.equal(semantic_partial_ot(cost, s, 0.4, lam)[0], plain)
+
+    def test_similar_samples_agree_more(self, problem):
+        cost, similarity = problem
+        plans = [
+            semantic_partial_ot(cost, similarity, 0.5, lam)[0] for lam in (0.0, 20.0)
+        ]
+        weak, strong = ((q @ q.T * similarity).sum() for q in plans)
+        assert strong > 1.05 * weak
+
+    def test_the_objective_never_rises(self, problem):
+        """For a positive semi-definite S each round majorises."""
+        cost, similarity = problem
+        values = []
+        for rounds in range(1, 6):
+            plan, _ = semantic_partial_ot(
+                cost, similarity, 0.5, 10.0, rounds=rounds, tolerance=1e-9
+            )
+            values.append(objective(plan, cost, 0.5, 0.1, 1.0, similarity, 10.0))
+        assert all(b <= a + 1e-7 for a, b in pairwise(values))
+        assert values[-1] < values[0] - 1e-4
+
+
+def test_ramp():
+    found = [sigmoid_ramp(0.1, 1.0, t) for t in (0.0, 0.25, 0.5, 1.0)]
+    assert found == pytest.approx([0.106064, 0.154049, 0.357854, 1.0], abs=1e-6)
+
+
+def tiny(**changes) -> SP2OT:
+    torch.manual_seed(0)
+    model = dict(num_clusters=3, feat_dim=4, num_samples=12, max_iters=10, top_k=2)
+    return SP2OT(**{**model, "lambda0": 1.0, **changes})
+
+
+def batch(start: int = 0, size: int = 6) -> dict:
+    generator = torch.Generator().manual_seed(start)
+    views = torch.randn(2, size, 4, generator=generator)
+    index = torch.arange(start, start + size)
+    return {"view1": views[0], "view2": views[1], "index": index}
+
+
+class TestModel:
+    def test_views_swap_labels_whose_mass_is_the_ramp(self):
+        model, data = tiny(lambda0=0.0), batch()
+        losses = model.loss(**data)
+        cost = [
+            -model.head(data[v]).double().log_softmax(1) for v in ("view1", "view2")
+        ]
+        q1, q2 = (6 * partial_ot(c, sigmoid_ramp(0.1, 1, 0))[0] for c in cost)
+        expected = (q2 * cost[0] + q1 * cost[1]).sum(1).mean()
+        assert losses["loss_ot"].item() == pytest.approx(expected.item(), rel=1e-4)
+        assert losses["mass"].item() == pytest.approx(0.106064, abs=1e-4)
+        assert not losses["mass"].requires_grad
+
+    def test_the_curriculum_counts_training_steps_only(self):
+        model = tiny(lambda0=0.0)
+        for _ in range(3):
+            step(model, batch(), lr=0.1)
+        model.eval().loss(**batch())
+        assert model.iteration.item() == 3
+        model.iteration.fill_(10)
+        assert model.loss(**batch())["mass"].item() == pytest.approx(1.0, abs=1e-5)
+
+    def test_the_bank_is_first_in_first_out_of_view_1(self):
+        model = tiny(lambda0=0.0, bank=8)
+        first, second = batch(0), batch(6)
+        model.loss(**first)
+        assert model.banked.item() == 6
+        before = model.head(second["view1"])
+        model.loss(**second)
+        assert model.bank_index.tolist() == [4, 5, 6, 7, 8, 9, 10, 11]
+        assert torch.equal(model.bank_logits[2:], before)
+
+    def test_similarities_of_the_initial_features(self, tmp_path):
+        model = tiny()
+        x = torch.tensor([0.0, 1.0, 3.0, 7.0] * 3)[:, None].expand(-1, 4) * 0.5
+        x = x + torch.arange(12)[:, None] * 100.0 // 400 * 100
+        loader = [
+            dict(view1=x[rows], index=rows)
+            for rows in (torch.arange(6, 12), torch.arange(6))
+        ]
+        model.start_stage("cluster", loader, tmp_path)
+        assert model.neighbours[0].tolist() == [1, 2]
+        # d^2 = 4 * 0.5^2, width 2 * 2^2 * 4
+        assert model.similarity[0, 0].item() == pytest.approx(math.exp(-1 / 32))
+        some = model.similarities(torch.tensor([0, 1, 5, 0]))
+        assert some.shape == (4, 4)
+        assert some[0, 1] == some[3, 1] == model.similarity[0, 0]
+        assert some[0, 2] == some[0, 0] == 0
+
+    def test_labels_get_no_gradient(self):
+        model = tiny()
+        logits = torch.randn(2, 6, 3, requires_grad=True)
+        labels = model.pseudo_labels((logits[0], logits[1]), torch.arange(6))
+        assert not any(q.requires_grad for q in labels)
+
+
+class TestData:
+    def test_long_tail(self):
+        data = LongTailDigits()
+        counts = data.targets.bincount().tolist()
+        assert len(data) == 532
+        assert counts == sorted(counts, reverse=True)
+        assert counts[0] == 10 * counts[9]
+        one, two = data[DrawIndex(3, 7, 5)], data[DrawIndex(3, 7, 5)]
+        assert torch.equal(one["view1"], two["view1"])
+        assert not torch.equal(one["view1"], one["view2"])
+        assert not torch.equal(one["view1"], data[DrawIndex(3, 8, 5)]["view1"])
+        assert not torch.equal(one["view1"], data[DrawIndex(3, 7, 6)]["view1"])
+
+    def test_scores(self):
+        perfect = cluster_scores(np.array([[0, 3], [5, 0]]))
+        assert perfect == pytest.approx(
+            dict(accuracy=1, balanced=1, macro_f1=1, nmi=1), abs=1e-9
+        )
+        found = cluster_scores(np.array([[3, 1], [2, 2]]))
+        assert found["accuracy"] == 5 / 8
+        assert found["balanced"] == pytest.approx((3 / 4 + 2 / 4) / 2)
+        assert found["macro_f1"] == pytest.approx((6 / 9 + 4 / 7) / 2)
+        blind = cluster_scores(np.array([[2, 2], [2, 2]]))
+        assert blind["nmi"] == pytest.approx(0, abs=1e-9)
+
+    def test_cifar_binary(self, tmp_path):
+        record = np.zeros((6, 3074), np.uint8)
+        record[:, 1] = [0, 1, 0, 0, 0, 1]
+        record[2, 2] = 255  # red, top left
+        record.tofile(tmp_path / "train.bin")
+        changes = dict(data_root=str(tmp_path), files=["train.bin"], classes=100)
+        data = Cifar(**changes, augment=False)
+        assert len(data) == 6
+        assert data[2]["inputs"][:, 0, 0].tolist() == [1.0, 0.0, 0.0]
+        tail = Cifar(**changes, imbalance=0.6**-99, views=2, size=40, resize=48)
+        assert tail.targets.bincount().tolist() == [4, 2]
+        assert tail[0]["view2"].shape == (3, 40, 40)
+        with pytest.raises(UserError, match=r"3073 bytes a record"):
+            Cifar(str(tmp_path), ["train.bin"])
+
+
+def test_toy_config_runs_saves_and_resumes(tmp_path):
+    changes = {
+        "train_cfg.stages.0.max_iters": 4,
+        "train_dataloader.batch_size": 32,
+        "model.bank": 40,
+        "model.rounds": 3,
+    }
+    checkpoint, runner = small_run(
+        "configs/sp2ot/toy.py", tmp_path, changes, last="iter_4.pth", stop=2
+    )
+    assert checkpoint["state_dict"]["banked"] == 40
+    assert checkpoint["state_dict"]["similarity"].min() > 0
+    metrics = runner.test()
+    assert 0.1 < metrics["accuracy"] <= 1
+
+
+@pytest.mark.parametrize("name", ["uniform", "relaxed", "p2ot"])
+def test_rows_are_special_cases(name):
+    cfg = Config.fromfile(f"configs/sp2ot/{name}.py").model
+    model = MODELS.build(cfg)
+    assert model.lambda0 == 0
+    assert model.solver["gamma"] == (INF if name == "uniform" else 1.0)
+    assert model.rho_start == (0.1 if name == "p2ot" else 1.0)
+
+
+def test_paper_config_steps():
+    cfg = Config.fromfile("configs/sp2ot/paper.py")
+    assert cfg.num_samples == sum(int(500 * 0.01 ** (c / 99)) for c in range(100))
+    assert cfg.model.bank == 5120
+    cfg.model.backbone.weights = None
+    cfg.model.backbone.config = dict(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=32,
+        patch_size=8,
+    )
+    cfg.model.update(num_samples=8, feat_dim=16, num_clusters=4, bank=8, top_k=2)
+    model = MODELS.build(cfg.model)
+    learns = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert "head.prototypes" in learns
+    assert all("layers.1." in n or n == "head.prototypes" for n in learns)
+    data = {f"view{i}": torch.rand(4, 3, 32, 32) for i in (1, 2)}
+    values = step(model, {**data, "index": torch.arange(4)}, lr=5e-4)
+    assert torch.isfinite(values["loss"])
