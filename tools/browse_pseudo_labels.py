@@ -1,0 +1,98 @@
+#!/usr/bin/env python
+"""Draw the pseudo labels of a checkpoint into the images of a folder.
+
+Green boxes are kept as labels, orange ones are mined (LPLD), grey ones are dropped
+proposals. The images are evenly spaced in the folder, so that nobody picks the ones
+that flatter; index.html shows them with their counts.
+
+Example:
+    python tools/browse_pseudo_labels.py configs/lpld/foggy_streets.py \
+        work_dirs/lpld/foggy_streets/iter_400.pth \
+        data/foggy_streets/leftImg8bit_foggy/val --out pictures
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package
+
+from pld_mmdet.cli import add_config_arguments, load_config, run_tool
+from pld_mmdet.errors import UserError
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="config of a source-free method")
+    parser.add_argument("checkpoint", help="its checkpoint, or a plain detector's")
+    parser.add_argument("images", help="folder, searched with its sub-folders")
+    parser.add_argument("--out", type=Path, default=Path("pseudo_labels"))
+    parser.add_argument("--limit", type=int, default=20, help="how many images [20]")
+    parser.add_argument(
+        "--hide", nargs="+", default=[], choices=["kept", "mined", "dropped"]
+    )
+    add_config_arguments(parser)
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    """Label, draw, write the page."""
+    from mmengine.dataset import pseudo_collate
+    from mmengine.registry import init_default_scope
+
+    from pld_mmdet.detection.data.files import write_png
+    from pld_mmdet.engine.checkpoint import load_checkpoint_file
+    from pld_mmdet.engine.stack import import_mmdet
+    from pld_mmdet.engine.weights import report_mismatch
+    from pld_mmdet.registry import DATASETS, MODELS
+    from pld_mmdet.report.browse import draw, label_images, write_page
+    from pld_mmdet.report.pictures import spaced
+
+    cfg = load_config(args)
+    import_mmdet()
+    init_default_scope("mmdet")
+    model = MODELS.build(cfg.model).eval()
+    if not hasattr(model, "pseudo_labels"):
+        raise UserError(
+            f"{type(model).__name__} makes no pseudo labels.",
+            "Give the config of a method, e.g. configs/lpld/foggy_streets.py.",
+        )
+    checkpoint = load_checkpoint_file(args.checkpoint)
+    state = checkpoint.get("state_dict", checkpoint)
+    report_mismatch(model, state, args.checkpoint)
+    dataset = DATASETS.build(_dataset(cfg, args.images))
+    shown = spaced(args.limit, len(dataset))
+    loader = (pseudo_collate([dataset[index]]) for index in shown)
+    classes = tuple(dataset.metainfo["classes"])
+    found = []
+    for number, labelled in enumerate(label_images(model, loader, classes), start=1):
+        name = f"{number:03d}_{labelled.path.stem}.png"
+        write_png(args.out / name, draw(labelled, tuple(args.hide)))
+        found.append((name, labelled.counts))
+        counts = ", ".join(f"{n} {kind}" for kind, n in labelled.counts.items())
+        print(f"{name}: {counts}", flush=True)
+    title = f"Pseudo labels of {Path(args.checkpoint).name}"
+    print(f"Open {write_page(args.out, found, title).resolve()}")
+
+
+def _dataset(cfg, images: str) -> dict:
+    """The images of a folder in the config's test pipeline, without annotations."""
+    dataset = (cfg.get("val_dataloader") or cfg.get("test_dataloader")).dataset
+    while "dataset" in dataset:
+        dataset = dataset.dataset
+    steps = [step for step in dataset.pipeline if step.type != "LoadAnnotations"]
+    return dict(
+        type="pld_mmdet.ImageFolder",
+        data_root=images,
+        metainfo=dataset.get("metainfo"),
+        pipeline=steps,
+        test_mode=True,
+    )
+
+
+if __name__ == "__main__":
+    arguments = parse_args()
+    run_tool(lambda: main(arguments))
