@@ -5,7 +5,13 @@ _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/digits.py"]
 pool_size = 3
 model = dict(
     type="pld_mmdet.KRRST",
-    target=dict(type="pld_mmdet.SmallConvNet", widths=(32, 64)),
+    target=dict(
+        type="pld_mmdet.DistillConvNet",
+        image_shape=(1, 8, 8),
+        widths=(32, 64, 64),
+        outputs=1,
+        standardise=True,  # else regression of its small features teaches little
+    ),
     network=dict(type="pld_mmdet.DistillConvNet", widths=(16, 32)),
     image_shape=(1, 8, 8),
     target_dim=64,
@@ -14,7 +20,7 @@ model = dict(
     inner_steps=100,
 )
 
-train_dataloader = dict(batch_size=256)
+train_dataloader = dict(batch_size=128)
 real_images = dict(
     batch_size=256,
     num_workers=0,

@@ -15,6 +15,8 @@ class DistillConvNet(nn.Module):
         image_shape: C, H, W.
         widths: Channels of the blocks [128, 256, 512; KRR-ST on CIFAR-100].
         outputs: Of the head.
+        standardise: Features with mean 0 and variance 1 over the data, for networks
+            whose features are regression targets [False].
     """
 
     def __init__(
@@ -22,6 +24,7 @@ class DistillConvNet(nn.Module):
         image_shape: tuple[int, int, int] = (3, 32, 32),
         widths: Sequence[int] = (128, 256, 512),
         outputs: int = 512,
+        standardise: bool = False,
     ) -> None:
         super().__init__()
         channels, height, width = image_shape
@@ -34,8 +37,11 @@ class DistillConvNet(nn.Module):
                 nn.AvgPool2d(2),
             ]
             channels, height, width = number, height // 2, width // 2
-        self.backbone = nn.Sequential(*layers, nn.Flatten())
         self.feat_dim = channels * height * width
+        layers.append(nn.Flatten())
+        if standardise:
+            layers.append(nn.BatchNorm1d(self.feat_dim, affine=False))
+        self.backbone = nn.Sequential(*layers)
         self.fc = nn.Linear(self.feat_dim, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
