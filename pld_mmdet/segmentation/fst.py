@@ -86,6 +86,7 @@ class FST(Method):
                 "Choose 'evaluations' or 'iterations'.",
             )
         self.learner = MODELS.build(learner)
+        self.learner.labelled_only = False
         self.depth, self.width, self.mu = depth, width, mu
         self.count, self.buffers_policy = count, buffers
         self.restore_optimizer = restore_optimizer
@@ -151,7 +152,8 @@ class FST(Method):
         return step(batch)
 
     def _wide(self, step: "_Step", main: dict, others: list[dict]) -> dict[str, Tensor]:
-        theta, mean = self._stand_point(step), RunningMean(self.student)
+        theta = self._stand_point(step)
+        mean = RunningMean(self.student, self.restore_buffers)
         for batch in others:
             step(batch)
             mean.add()

@@ -77,7 +77,8 @@ class DeepLabV2Head(BaseModule):
         self, features: tuple[Tensor, ...], metas: list[dict], test_cfg: dict
     ) -> Tensor:
         """Logits at the size of the network's input, as mmsegmentation wants them."""
-        size = metas[0].get("pad_shape", metas[0]["img_shape"])[:2]
+        meta = metas[0]
+        size = meta["pad_shape" if "pad_shape" in meta else "img_shape"][:2]
         return F.interpolate(
             self(features), size, mode="bilinear", align_corners=self.align_corners
         )

@@ -69,12 +69,14 @@ class RunningMean:
     """The mean of a network's states, gathered one by one.
 
     Args:
-        network: Whose parameters and floating-point buffers are averaged.
+        network: Whose parameters are averaged.
+        buffers: Also average its floating-point buffers.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        every = [*(p.data for p in network.parameters()), *network.buffers()]
-        self.tensors = [tensor for tensor in every if tensor.is_floating_point()]
+    def __init__(self, network: nn.Module, buffers: bool = True) -> None:
+        self.tensors = [p.data for p in network.parameters()]
+        if buffers:
+            self.tensors += [b for b in network.buffers() if b.is_floating_point()]
         self.sums = [torch.zeros_like(tensor) for tensor in self.tensors]
         self.count = 0
 

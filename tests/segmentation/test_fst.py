@@ -31,8 +31,6 @@ from tests.segmentation.helpers import (
 class OneWeight(Method):
     """Loss theta^2 / 2, or of each batch: slope * theta. The teacher is not asked."""
 
-    labelled_only = False
-
     def __init__(self, theta=1.0, phi=2.0):
         super().__init__()
         self.student = nn.Linear(1, 1, bias=False)
