@@ -76,12 +76,6 @@ experiment = dict(
             seconds=25,
         ),
         dict(name="dmae", title="DMAE", config="configs/dmae/toy.py", seconds=30),
-        dict(
-            name="lengths",
-            title="DMAE, features with their lengths (paper's equation)",
-            config="configs/dmae/lengths.py",
-            seconds=30,
-        ),
     ],
 )
 walk = [

@@ -120,12 +120,6 @@ experiment = dict(
             config="configs/krr_st/toy.py",
             seconds=20,
         ),
-        dict(
-            name="all_pairs",
-            title="Pre-trained on all 1077 real images and their targets",
-            config="configs/krr_st/all_pairs.py",
-            seconds=20,
-        ),
     ],
 )
 walk = [

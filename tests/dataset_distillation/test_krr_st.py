@@ -101,8 +101,9 @@ def test_nothing_to_learn_when_real_and_synthetic_agree():
     assert torch.allclose(
         model.synthetic.targets, model.target.network.backbone(images), atol=1e-6
     )
-    assert model.outer_loss(model.pool[0], images).item() < 1e-6
-    assert model.outer_loss(model.pool[0], real()).item() > 1e-5
+    same = model.outer_loss(model.pool[0], images).item()
+    assert same < 1e-6
+    assert model.outer_loss(model.pool[0], real()).item() > 10 * same
 
 
 def test_outer_gradient_reaches_the_pairs_only():
@@ -263,7 +264,7 @@ def test_killed_inside_distillation(tmp_path):
     assert differences(a["optimizer"], b["optimizer"]) == []
 
 
-@pytest.mark.parametrize("name", ["plain", "random_pairs", "all_pairs"])
+@pytest.mark.parametrize("name", ["plain", "random_pairs"])
 def test_rivals_train(tmp_path, name):
     number = 1 if name == "plain" else 3
     stages = [f"train_cfg.stages.{i}.max_iters=1" for i in range(number)]
