@@ -163,7 +163,9 @@ class HuBERTopic(Method):
         )
         for batch in whole:
             batch = self.data_preprocessor(batch)
-            found = extract(batch["inputs"]).float().cpu().numpy()
+            waves = batch["inputs"]
+            with torch.autocast(waves.device.type, enabled=False):
+                found = extract(waves).float().cpu().numpy()
             lengths = batch.get("lengths")
             if lengths is None:
                 features += list(found)

@@ -85,6 +85,11 @@ class ERNIETiny(Method):
         self.student = MODELS.build(student)
         _check_shapes(self.student, self.pretrained, self.finetuned)
         self.w = nn.Linear(self.student.width, self.finetuned.width, bias=False)
+        if predict_on not in ("student", "finetuned"):
+            raise UserError(
+                f"ERNIETiny cannot predict on {predict_on!r}.",
+                "Choose student or finetuned.",
+            )
         self.mask_id, self.first_word = mask_id, first_word
         self.predict_on = predict_on
         self.stage: str | None = None

@@ -27,7 +27,7 @@ def build_transformer(
         config: ``model_type`` and the fields of that model's config; random weights.
         pretrained: Folder or hub name of weights instead. Read from safetensors, or
             from a pickle with ``weights_only=True``.
-        fresh: Beginnings of names of weights that ``pretrained`` may lack (a new head).
+        fresh: Parts of names of weights that ``pretrained`` may lack (a new head).
         **options: For both ways, e.g. ``attn_implementation='eager'``.
 
     Raises:
@@ -66,7 +66,7 @@ def build_transformer(
             "Name a folder with config.json and model.safetensors, or a hub name that "
             "this machine can reach (or has in its cache).",
         ) from error
-    lacking = [k for k in info["missing_keys"] if not k.startswith(tuple(fresh))]
+    lacking = [k for k in info["missing_keys"] if not any(f in k for f in fresh)]
     if lacking or info.get("mismatched_keys"):
         raise UserError(
             f"The weights {pretrained!r} do not fit {type(model).__name__}: "
@@ -144,7 +144,7 @@ class EncoderTransformer(nn.Module):
             f"AutoModelFor{task}",
             config,
             pretrained,
-            fresh=("classifier", "bert.pooler"),
+            fresh=("classifier", "pooler"),
             attn_implementation="eager",
             **labels,
         )

@@ -176,6 +176,16 @@ def test_networks_that_do_not_fit_are_refused():
         ERNIETiny(encoder("MaskedLM", width=16), encoder(), encoder(layers=2, width=4))
 
 
+def test_predicts_with_the_network_that_is_asked_for():
+    for name in ("student", "finetuned"):
+        net = model(predict_on=name).eval()
+        found = net.predict(**TASK)[0]
+        assert torch.equal(found["logits"], getattr(net, name)(**GENERAL))
+        assert torch.equal(found["targets"], TASK["targets"])
+    with pytest.raises(UserError, match="cannot predict on 'pretrained'"):
+        model(predict_on="pretrained")
+
+
 def test_the_finetuned_teacher_begins_as_the_pretrained_one():
     net = model()
     net.start_stage("GD", None, None)
