@@ -6,7 +6,13 @@ Importing registers the family's classes.
 from pld_mmdet.weak_supervision.cifar import Cifar
 from pld_mmdet.weak_supervision.clustering import ClusterMetric, LongTailDigits
 from pld_mmdet.weak_supervision.cotta import CoTTA
-from pld_mmdet.weak_supervision.networks import DigitNet, WideResNet
+from pld_mmdet.weak_supervision.federation import Federation, NoisyDigits
+from pld_mmdet.weak_supervision.fedlabel import FedLabel
+from pld_mmdet.weak_supervision.networks import (
+    DigitNet,
+    GroupNormResNet,
+    WideResNet,
+)
 from pld_mmdet.weak_supervision.sp2ot import SP2OT
 from pld_mmdet.weak_supervision.streams import CifarC, CorruptedDigits, StreamMetric
 from pld_mmdet.weak_supervision.test_time import Tent
@@ -20,7 +26,11 @@ __all__ = [
     "CoTTA",
     "CorruptedDigits",
     "DigitNet",
+    "FedLabel",
+    "Federation",
+    "GroupNormResNet",
     "LongTailDigits",
+    "NoisyDigits",
     "StreamMetric",
     "Tent",
     "ViTBackbone",

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import DATASETS
+from pld_mmdet.weak_supervision.augment import CoTTAViews
 
 
 @DATASETS.register_module()
@@ -30,6 +31,8 @@ class Cifar(Dataset):
         pad: Border of zeros before the crop [0].
         augment: Random crop and flip, or the centre.
         views: Views of a sample.
+        strong: Arguments of :class:`CoTTAViews`; such a view of ``inputs`` comes
+            beside it as ``strong`` [None: no such view].
         mean: Of the channels, in [0, 1].
         std: Of the channels.
 
@@ -48,6 +51,7 @@ class Cifar(Dataset):
         pad: int = 0,
         augment: bool = True,
         views: int = 1,
+        strong: dict | None = None,
         mean: Sequence[float] = (0.0, 0.0, 0.0),
         std: Sequence[float] = (1.0, 1.0, 1.0),
     ) -> None:
@@ -64,6 +68,7 @@ class Cifar(Dataset):
         self.images = table[keep, labels:].reshape(-1, 3, 32, 32)
         self.size, self.resize, self.pad = size, resize or size, pad
         self.augment, self.views = augment, views
+        self.strong = None if strong is None else CoTTAViews(**strong)
         self.mean = torch.tensor(mean).view(3, 1, 1)
         self.std = torch.tensor(std).view(3, 1, 1)
         self.metainfo = {"classes": tuple(map(str, range(classes)))}
@@ -78,10 +83,17 @@ class Cifar(Dataset):
             image = F.interpolate(image[None], shape, mode="bicubic", antialias=True)
             image = image[0].clamp(0, 1)
         sample = {"targets": self.targets[index], "index": int(index)}
-        if self.views == 1:
-            return {"inputs": self._view(image), **sample}
-        views = {f"view{i + 1}": self._view(image) for i in range(self.views)}
-        return {**views, **sample}
+        if self.views > 1:
+            views = [self._normalised(self._view(image)) for _ in range(self.views)]
+            return {**{f"view{i}": v for i, v in enumerate(views, 1)}, **sample}
+        view = self._view(image)
+        sample["inputs"] = self._normalised(view)
+        if self.strong is not None:
+            sample["strong"] = self._normalised(self.strong(view[None])[0])
+        return sample
+
+    def _normalised(self, image: Tensor) -> Tensor:
+        return (image - self.mean) / self.std
 
     def _view(self, image: Tensor) -> Tensor:
         image = F.pad(image, (self.pad,) * 4)
@@ -91,8 +103,7 @@ class Cifar(Dataset):
             top, left = torch.randint(free + 1, (2,)).tolist()
             if torch.rand(()) < 0.5:
                 image = image.flip(-1)
-        image = image[:, top : top + self.size, left : left + self.size]
-        return (image - self.mean) / self.std
+        return image[:, top : top + self.size, left : left + self.size]
 
 
 def _records(path: Path, labels: int) -> np.ndarray:

@@ -97,3 +97,62 @@ class DigitNet(nn.Sequential):
         side = size >> len(widths)
         outputs = nn.Linear(widths[-1] * side * side, num_classes)
         super().__init__(*layers, nn.Flatten(), outputs)
+
+
+class _GroupNormBlock(nn.Module):
+    """3x3, norm, ReLU, 3x3, norm, sum, ReLU; a 1x1 shortcut where the shape changes."""
+
+    def __init__(self, before: int, after: int, stride: int, groups: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(before, after, 3, stride, 1, bias=False),
+            nn.GroupNorm(groups, after),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(after, after, 3, 1, 1, bias=False),
+            nn.GroupNorm(groups, after),
+        )
+        self.shortcut = nn.Identity()
+        if before != after or stride > 1:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(before, after, 1, stride, bias=False),
+                nn.GroupNorm(groups, after),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.body(x) + self.shortcut(x))
+
+
+@MODELS.register_module()
+class GroupNormResNet(nn.Sequential):
+    """Residual network for 32 x 32 images with group norm (Hsieh et al. 2020).
+
+    Batch statistics of clients with few classes do not average; group norm has none.
+
+    Args:
+        blocks: Basic blocks a stage; (3, 4, 6, 3) is ResNet-34.
+        width: Channels of the first stage; each further one doubles them.
+        groups: Groups of a norm.
+        num_classes: Outputs.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[int] = (3, 4, 6, 3),
+        width: int = 64,
+        groups: int = 2,
+        num_classes: int = 10,
+    ) -> None:
+        layers: list[nn.Module] = [
+            nn.Conv2d(3, width, 3, padding=1, bias=False),
+            nn.GroupNorm(groups, width),
+            nn.ReLU(inplace=True),
+        ]
+        before = width
+        for stage, count in enumerate(blocks):
+            after = width << stage
+            for number in range(count):
+                stride = 2 if stage and not number else 1
+                layers.append(_GroupNormBlock(before, after, stride, groups))
+                before = after
+        pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        super().__init__(*layers, *pool, nn.Linear(before, num_classes))

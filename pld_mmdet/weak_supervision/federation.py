@@ -1,0 +1,143 @@
+"""Clients as views of one data set: who has which images, and which with a label."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmengine.registry import DATASETS as ROOT_DATASETS
+from torch.utils.data import Dataset
+
+from pld_mmdet.engine.sampler import DrawIndex
+from pld_mmdet.registry import DATASETS
+from pld_mmdet.toys import Digits
+
+
+def dirichlet_partition(
+    targets: np.ndarray, clients: int, alpha: float, seed: int
+) -> list[np.ndarray]:
+    """Give each class to the clients in shares drawn from a Dirichlet distribution.
+
+    Hsu et al. 2019: the smaller ``alpha``, the fewer classes a client has. The draw is
+    repeated until each client has at least one image.
+
+    Args:
+        targets: [N] classes.
+        clients: How many.
+        alpha: Concentration.
+        seed: Of the draw.
+
+    Returns:
+        For each client the sorted places of its images; together all of them.
+    """
+    generator = np.random.default_rng((seed, 1))
+    classes = np.unique(targets)
+    while True:
+        places: list[list[np.ndarray]] = [[] for _ in range(clients)]
+        for label in classes:
+            own = generator.permutation(np.flatnonzero(targets == label))
+            shares = generator.dirichlet([alpha] * clients)
+            cuts = np.round(np.cumsum(shares)[:-1] * len(own)).astype(int)
+            for client, piece in enumerate(np.split(own, cuts)):
+                places[client].append(piece)
+        found = [np.sort(np.concatenate(pieces)) for pieces in places]
+        if min(map(len, found)) > 0:
+            return found
+
+
+class View(Dataset):
+    """Some samples of a data set; the draw numbers of the indices go through.
+
+    Args:
+        dataset: The whole.
+        indices: Places in it.
+    """
+
+    def __init__(self, dataset: Dataset, indices: Sequence[int]) -> None:
+        self.dataset = dataset
+        self.indices = [int(i) for i in indices]
+        self.metainfo = dataset.metainfo
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> dict:
+        place = self.indices[index]
+        if isinstance(index, DrawIndex):
+            place = DrawIndex(place, index.draw, index.seed)
+        return self.dataset[place]
+
+
+@DATASETS.register_module()
+class Federation(Dataset):
+    """A data set whose images belong to clients, few of them with a label.
+
+    ``clients[k]`` is ``dict(labelled=view, unlabelled=view)``; ``sizes[k]`` the number
+    of images of both. Unlabelled views have ``targets`` too, to log how good
+    pseudo-labels are. As a data set it is the whole.
+
+    Args:
+        dataset: Config of a data set with ``targets``.
+        num_clients: How many clients.
+        alpha: Of the Dirichlet distribution of classes over clients.
+        labelled: Share of a client's images that have a label; at least one has, and
+            at least one has none unless the share is 1 (then both views are all).
+        seed: Of the partition.
+    """
+
+    def __init__(
+        self,
+        dataset: dict,
+        num_clients: int = 100,
+        alpha: float = 0.1,
+        labelled: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        self.dataset = ROOT_DATASETS.build(dataset)
+        self.metainfo = self.dataset.metainfo
+        targets = self.dataset.targets.numpy()
+        generator = np.random.default_rng((seed, 2))
+        self.clients, self.sizes = [], []
+        for places in dirichlet_partition(targets, num_clients, alpha, seed):
+            order = generator.permutation(places)
+            count = max(1, round(labelled * len(order)))
+            rest = order[count:] if count < len(order) else order
+            self.clients.append(
+                {
+                    "labelled": View(self.dataset, order[:count]),
+                    "unlabelled": View(self.dataset, rest),
+                }
+            )
+            self.sizes.append(len(order))
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> dict:
+        return self.dataset[index]
+
+
+@DATASETS.register_module()
+class NoisyDigits(Digits):
+    """Digits with a weak view ``inputs`` and a ``strong`` one: less and more noise.
+
+    The noise is a function of the run's seed, the image and the number of the draw.
+
+    Args:
+        weak: Standard deviation of the weak view's noise; pixels lie in [0, 1].
+        strong: Of the strong view's.
+        kwargs: Of :class:`pld_mmdet.toys.Digits`.
+    """
+
+    def __init__(self, *, weak: float = 0.02, strong: float = 0.15, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.deviations = np.array([weak, strong], np.float32).reshape(2, 1, 1, 1)
+
+    def __getitem__(self, index: int) -> dict:
+        sample = super().__getitem__(int(index))
+        seed, draw = getattr(index, "seed", 0), getattr(index, "draw", index)
+        key = seed << 32 | int(index), int(draw)
+        generator = np.random.Generator(np.random.Philox(key=key))
+        image = sample["inputs"]
+        noise = generator.standard_normal((2, *image.shape), dtype=np.float32)
+        weak, strong = image + torch.from_numpy(self.deviations * noise)
+        return {**sample, "inputs": weak, "strong": strong}
