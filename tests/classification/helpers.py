@@ -47,34 +47,31 @@ def state(path: Path) -> dict:
     return torch.load(path, weights_only=True)["state_dict"]
 
 
-def check_toy(config: str, folder: Path, options=()) -> dict:
-    """Train a toy config, load its checkpoint strictly, resume it bit for bit.
+def check_toy(config: str, folder: Path, stop: int = 2) -> dict:
+    """Train a toy config, go on from its middle bit for bit, load it strictly.
+
+    Args:
+        config: Path below ``configs``.
+        folder: Where the runs write.
+        stop: Iterations of the checkpoint that is resumed.
 
     Returns:
         The state after four iterations without interruption.
     """
     every = [
-        "default_hooks.checkpoint.interval=2",
-        "default_hooks.checkpoint.max_keep_ckpts=-1",
+        f"default_hooks.checkpoint.{k}" for k in ("interval=1", "max_keep_ckpts=-1")
     ]
-    options = [*options, *every]
-    whole = train(load(config, folder / "whole", options, iters=4))
+    whole = train(load(config, folder / "whole", every, iters=4))
     expected = state(folder / "whole/iter_4.pth")
-    train(load(config, folder / "part", options, iters=2))
-    cfg = load(config, folder / "part", options, iters=4)
-    train(cfg, resume=folder / "part/iter_2.pth")
-    found = state(folder / "part/iter_4.pth")
+    cfg = load(config, folder / "again", every, iters=4)
+    again = train(cfg, resume=folder / f"whole/iter_{stop}.pth")
+    assert again.iter == whole.iter == 4
+    found = state(folder / "again/iter_4.pth")
     assert found.keys() == expected.keys()
-    different = [k for k in expected if not torch.equal(found[k], expected[k])]
-    assert different == []
-    fresh = build_runner(load(config, folder / "fresh", options))
-    assert fresh.model.load_state_dict(expected, strict=True)
-    moved = [
-        name
-        for name, value in fresh.model.state_dict().items()
-        if not torch.equal(value, whole.model.state_dict()[name])
-    ]
-    assert moved == []
+    assert [k for k in expected if not torch.equal(found[k], expected[k])] == []
+    fresh = build_runner(load(config, folder / "fresh")).model
+    fresh.load_state_dict(expected, strict=True)
+    assert all(torch.equal(v, expected[k]) for k, v in fresh.state_dict().items())
     return expected
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pld_mmdet.classification import PSKD
+from pld_mmdet.classification import PSKD, sample_bank
 from pld_mmdet.classification.sample_bank import SampleBank
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
@@ -95,6 +95,16 @@ def test_bank_stays_in_float32_and_forgets_what_is_not_finite():
     assert bank.state_dict().keys() == {"rows"}
 
 
+def test_bank_stores_the_rows_of_all_processes(monkeypatch):
+    """As on two processes: this one has image 0, the other one image 2."""
+    theirs = iter([torch.tensor([2]), torch.tensor([[0.1, 0.9]])])
+    monkeypatch.setattr(sample_bank, "all_gather", lambda mine: [mine, next(theirs)])
+    bank = SampleBank(3, 2)
+    bank.write(torch.tensor([0]), torch.tensor([[0.25, 0.75]]))
+    expected = torch.tensor([[0.25, 0.75], [0, 0], [0.1, 0.9]])
+    assert torch.equal(bank.rows, expected)
+
+
 def test_refuses_what_would_go_wrong_silently():
     model, data = build(), batch()
     model.epoch = None
@@ -124,8 +134,8 @@ def test_bfloat16():
 
 
 def test_toy_config_resumes_with_its_past(tmp_path):
-    """Stopped between the two epochs: the second one's targets come from the file."""
-    expected = check_toy("ps_kd/toy.py", tmp_path)
+    """Stopped inside the second epoch: the next targets come from the file."""
+    expected = check_toy("ps_kd/toy.py", tmp_path, stop=3)
     rows = expected["bank.rows"]
     assert rows.shape == (400, 10)
     # 20 images in two epochs of two batches: all of them, and no others, have a past
