@@ -55,7 +55,7 @@ CASES = {
         "semi", "Soft Teacher iteration / mmdet's SoftTeacher; small detector", 30, 8
     ),
     "soft_teacher_step_r50": Case(
-        "semi", "the same with R50-FPN at 256 x 512, 1 + 2 images", 120, 0
+        "semi", "the same with R50-FPN at 256 x 512, 1 + 1 images", 90, 0
     ),
     "soft_teacher_stages": Case("semi", "both sides' time, stage by stage", 120, 8),
     "soft_teacher_memory": Case(

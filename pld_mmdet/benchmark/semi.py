@@ -66,7 +66,7 @@ class Setting:
 
 SETTINGS = {
     "small": Setting("streets_5pct.py", "R18-FPN small", (384, 192), (2, 2), 0.9),
-    "r50": Setting("coco_10pct.py", "R50-FPN", (512, 256), (1, 2), 0.95),
+    "r50": Setting("coco_10pct.py", "R50-FPN", (512, 256), (1, 1), 0.95),
 }
 
 
@@ -283,7 +283,7 @@ def _compare(name: str, plan: Plan, rounds: int) -> list[Comparison]:
 def soft_teacher_stages(plan: Plan) -> list[Measurement]:
     """Where the time of both sides goes, stage by stage."""
     results = []
-    rounds = {"small": plan.choose(7, 2), "r50": 0 if plan.quick else plan.choose(3, 1)}
+    rounds = {"small": plan.choose(7, 2), "r50": 0 if plan.quick else plan.choose(2, 1)}
     tick = plan.counter(sum(2 * (n + 1) for n in rounds.values() if n))
     for name, number in rounds.items():
         if not number:
@@ -438,7 +438,7 @@ def soft_teacher_memory(plan: Plan) -> list[Measurement]:
                 limited="ours / mmdet's, iteration alone",
                 target=100.0,
                 notes=[
-                    "ru_maxrss of a process of its own, three iterations, less what "
+                    "ru_maxrss of a process of its own, two iterations, less what "
                     "was resident before the first: ours "
                     f"{before[OURS]:.0f} to {peaks[OURS]:.0f} MB, mmdet's "
                     f"{before[PORT]:.0f} to {peaks[PORT]:.0f} MB."
@@ -449,7 +449,7 @@ def soft_teacher_memory(plan: Plan) -> list[Measurement]:
 
 
 def peak(name: str, side: str) -> None:
-    """Print resident memory before and at the peak of three iterations (child)."""
+    """Print resident memory before and at the peak of two iterations (child)."""
     from mmengine.registry import init_default_scope
 
     from pld_mmdet.engine.stack import import_mmdet
@@ -460,7 +460,7 @@ def peak(name: str, side: str) -> None:
     pair = build_pair(SETTINGS[name], count=False)
     step = pair.step(side)
     before = resident_mb()
-    for _ in range(3):
+    for _ in range(2):
         step()
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{before:.1f}|{most:.1f}|{pair.setting}")

@@ -202,7 +202,10 @@ def measure(
             continue
         features = model.teacher.extract_feat(data["inputs"])
         device = features[0].device
-        starts = [_jittered(b, c, jitters, generator).to(device) for b, c in scaled]
+        starts = [
+            _jittered(b, c, s.img_shape, jitters, generator).to(device)
+            for (b, c), s in zip(scaled, samples, strict=True)
+        ]
         judged = model.judge(features, sets["found"], samples)
         for found, (boxes, labels) in zip(judged, scaled, strict=True):
             gain.add(found.cpu(), boxes, labels)
@@ -225,14 +228,19 @@ def measure(
 def _jittered(
     boxes: Tensor,
     labels: Tensor,
+    shape: tuple[int, int],
     jitters: tuple[int, float],
     generator: torch.Generator,
 ) -> InstanceData:
-    """Gaussian jitters of objects, as the box polisher learns from, of score 1."""
+    """Gaussian jitters of objects, as the box polisher learns from, of score 1.
+
+    Clipped to the image: else clipping alone would look like polishing.
+    """
     times, fraction = jitters
     size = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1.0).repeat(1, 2)
     noise = torch.randn(times, *boxes.shape, generator=generator)
-    moved = (boxes + fraction * noise * size).flatten(0, 1)
+    moved = (boxes + fraction * noise * size).flatten(0, 1).clamp(min=0)
+    moved = torch.minimum(moved, torch.tensor([*shape[1::-1], *shape[1::-1]]))
     real = ((moved[:, 2:] - moved[:, :2]) > 0).all(1)
     return InstanceData(
         bboxes=moved[real], labels=labels.repeat(times)[real], scores=real[real].float()

@@ -1,10 +1,20 @@
-"""Filters and polishing against a truth that is counted by hand."""
+"""Filters and polishing against a truth that is counted by hand, and their picture."""
 
+import json
+
+import cv2
+import numpy as np
 import pytest
 import torch
+from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
+from pld_mmdet.detection.dual_polish import DualPolishTeacher
 from pld_mmdet.detection.polish_quality import FilterQuality, PolishGain
+from pld_mmdet.detection.pseudo_quality import measure, over_checkpoints
+from pld_mmdet.report.polishing import draw
+from tests.detection.helpers import give_confidence
+from tests.helpers import tiny_faster_rcnn
 
 
 def boxes(rows, labels, **extra):
@@ -65,3 +75,68 @@ def test_what_has_no_polisher_has_no_number():
     assert summary["0.9-1.0/iou_before"] == pytest.approx(0.9)
     assert summary["nowhere/boxes"] == 1
     assert not any(name.endswith("_after") for name in summary)
+
+
+@pytest.fixture
+def scene(tmp_path):
+    """Three images in batches of two and one, with the file of all their boxes."""
+    generator = np.random.default_rng(0)
+    samples, images, annotations = [], [], []
+    for n in range(3):
+        path = tmp_path / f"{n}.png"
+        cv2.imwrite(str(path), generator.integers(0, 255, (64, 64, 3), np.uint8))
+        images.append(dict(id=n, file_name=path.name))
+        annotations.append(dict(image_id=n, category_id=1, bbox=[8, 8, 40, 30]))
+        meta = dict(img_id=n, img_path=str(path), scale_factor=(1.0, 1.0))
+        meta |= dict(img_shape=(64, 64), ori_shape=(64, 64))
+        samples.append(DetDataSample(metainfo=meta))
+    classes = [dict(id=n, name=str(n)) for n in range(3)]
+    truth = dict(images=images, annotations=annotations, categories=classes)
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    pixels = [
+        torch.from_numpy(cv2.imread(s.img_path)).permute(2, 0, 1) for s in samples
+    ]
+    loader = [
+        dict(inputs=pixels[:2], data_samples=samples[:2]),
+        dict(inputs=pixels[2:], data_samples=samples[2:]),
+    ]
+    return loader, tmp_path / "truth.json"
+
+
+@pytest.mark.parametrize("off", [None, "polish_boxes", "polish_categories"])
+def test_all_numbers_of_a_network_and_the_picture(scene, off):
+    torch.manual_seed(0)
+    switched = {off: False} if off else {}
+    model = DualPolishTeacher(
+        tiny_faster_rcnn(norm="frozen"), hidden_channels=32, **switched
+    )
+    model.init_weights()
+    give_confidence(model)
+    if off != "polish_boxes":  # a polisher that changes no box
+        last = model.polish_teacher.box.layers[-1]
+        torch.nn.init.zeros_(last.weight)
+        torch.nn.init.zeros_(last.bias)
+    loader, truth = scene
+    numbers, images = measure(model.eval(), loader, truth, (32**2, 96**2), polish=True)
+    assert numbers["found/per_image"] > 0
+    assert numbers["jittered/all/boxes"] > 20
+    assert numbers["jittered/all/class_before"] == 1.0
+    polished = off != "polish_boxes"
+    assert ("polish/all/iou_after" in numbers) == polished
+    assert ("jittered/all/class_after" in numbers) == (off != "polish_categories")
+    assert len(images) == (3 if polished else 0)
+    if polished:
+        before, after = (numbers[f"jittered/all/iou_{m}"] for m in ("before", "after"))
+        assert before == pytest.approx(after, abs=1e-4)
+        assert torch.allclose(images[0].before, images[0].after, atol=1e-3)
+        again, _ = measure(model, loader, truth, (32**2, 96**2), polish=True)
+        assert again == numbers
+        png = draw(images, *over_checkpoints([numbers, again]))
+        assert cv2.imdecode(np.frombuffer(png, np.uint8), 1).shape[1] == 1320
+
+
+def test_spread_over_checkpoints():
+    mean, spread = over_checkpoints([{"a": 0.1, "b": 1.0}, {"a": 0.3}])
+    assert mean == {"a": pytest.approx(0.2)}
+    assert spread == {"a": pytest.approx(0.141421, abs=1e-6)}
+    assert over_checkpoints([{"a": 0.1}])[1] == {"a": 0.0}

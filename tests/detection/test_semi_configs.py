@@ -1,6 +1,7 @@
 """Configs of the semi-supervised methods: they build, step, save and resume."""
 
 import copy
+import json
 import shutil
 from pathlib import Path
 
@@ -156,6 +157,20 @@ def test_dual_polishing_resumes_bit_exactly(few_labels, tmp_path):
     for part in ("polish_teacher.box.fuse.weight", "teacher.backbone.conv1.weight"):
         other = part.replace("teacher", "student", 1)
         assert not torch.equal(a[part], a[other])
+
+
+@pytest.mark.parametrize("name", ["soft_teacher", "dual_polish"])
+def test_an_epoch_without_any_pseudo_box(name, few_labels, tmp_path):
+    """Three batches see all six unlabelled images; a fresh network is sure of none."""
+    done = runner(f"{name}/streets_5pct.py", few_labels, tmp_path, 3)
+    done.train()
+    truth = json.loads((tmp_path / "pseudo_truth.json").read_text())
+    assert truth["images"] == 6
+    assert truth["metrics"]["cls/per_image"] == 0
+    assert truth["metrics"]["cls/recall"] == 0
+    assert "cls/precision" not in truth["metrics"]  # a share of nothing
+    assert torch.stack([i.isfinite().all() for i in done.model.parameters()]).all()
+    assert (tmp_path / "iter_3.pth").is_file()
 
 
 @pytest.mark.parametrize("name", ["streets_5pct", "streets_5pct_supervised_strong"])
