@@ -64,7 +64,7 @@ def score_run(
         with own_randomness(0, 3, 0):
             values = score_detector(detector, loader, scores)
         row = dict(checkpoint=str(path), iter=iteration, **values)
-        if split is not None and cfg.get(f"{split}_dataloader"):
+        if split is not None and cfg.get(f"{split}_evaluator"):
             row[AP] = _measure(cfg, model, split)
         rows.append(row)
     add_published_das(rows)

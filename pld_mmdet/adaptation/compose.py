@@ -152,7 +152,8 @@ def split_pipeline(cfg: Config) -> tuple[list, list]:
             "Add the test_dataloader that the detector was tested with.",
         )
     for step in pipeline:
-        step.pop("backend_args", None)
+        for key in ("backend_args", "file_client_args"):
+            step.pop(key, None)  # remote storage of the config's own data set
     loading = [s for s in pipeline if _name(s) in _LOADING]
     geometry = [s for s in pipeline if _name(s) not in (*_LOADING, *_NOT_GEOMETRY)]
     if not loading or _name(loading[0]) != "LoadImageFromFile":
@@ -218,12 +219,6 @@ def _model(detector: Detector, recipe: Recipe, job: Job) -> dict:
         predict_on="teacher",
     )
     if job.method == "lpld" and detector.stages > 1:
-        if not -detector.stages <= job.stage < detector.stages:
-            raise UserError(
-                f"Stage {job.stage} does not exist: {detector.name} has "
-                f"{detector.stages} box heads.",
-                f"Choose --stage 0 to {detector.stages - 1}, or -1 for the last.",
-            )
         model["stage"] = job.stage
     return model
 

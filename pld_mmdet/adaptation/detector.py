@@ -115,7 +115,8 @@ def prepare_model(model: ConfigDict) -> None:
 
     The weights come from the checkpoint, so nothing is downloaded. Batch norm keeps its
     statistics in training (AdaBN sets them), and SyncBN, which needs a GPU and is the
-    same thing in evaluation mode, becomes BN.
+    same thing in evaluation mode, becomes BN. A random resize of the whole batch goes
+    (YOLOX): it would give the two views different sizes.
     """
 
     def visit(node) -> None:
@@ -127,6 +128,10 @@ def prepare_model(model: ConfigDict) -> None:
                 node["norm_eval"] = True
             if node.get("type") == "SyncBN":
                 node["type"] = "BN"
+            if node.get("batch_augments"):
+                node["batch_augments"] = [
+                    a for a in node["batch_augments"] if "RandomResize" not in a["type"]
+                ]
             for value in node.values():
                 visit(value)
         elif isinstance(node, list | tuple):
@@ -214,7 +219,7 @@ def _config_classes(cfg: Config) -> tuple[tuple[str, ...], bool]:
     return (), False
 
 
-def require_method(detector: Detector, method: str) -> None:
+def require_method(detector: Detector, method: str, stage: int = -1) -> None:
     """Refuse a method that this detector has nothing for, and say why.
 
     Raises:
@@ -239,5 +244,11 @@ def require_method(detector: Detector, method: str) -> None:
                 f"background. {detector.name} is a {detector.kind} detector and has no "
                 "proposals.",
                 "Use --method mean_teacher, which adapts any detector.",
+            )
+        if not -detector.stages <= stage < detector.stages:
+            raise UserError(
+                f"Stage {stage} does not exist: {detector.name} has "
+                f"{detector.stages} box heads.",
+                f"Choose --stage 0 to {detector.stages - 1}, or -1 for the last.",
             )
         require_softmax_head(build_detector(detector.config), "LPLD", cascade=True)

@@ -12,6 +12,7 @@ from pld_mmdet.detection.datasets import IMAGE_SUFFIXES
 from pld_mmdet.errors import UserError
 
 MAX_BROKEN = 0.05
+MAX_RATIO = 50  # a thinner image has no pixel left after resizing
 
 
 @dataclass
@@ -127,6 +128,8 @@ def check_images(
     # Decoding releases the lock of the interpreter, so threads are enough.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for n, (fault, size) in enumerate(pool.map(image_fault, paths)):
+            if fault is None and max(size) > MAX_RATIO * min(size):
+                fault = f"too thin, {size[0]} x {size[1]} px"
             if fault is None:
                 good.append(files[n])
                 sizes.append(size)

@@ -124,8 +124,10 @@ def adapt(
     with claimed(out, resume) as going_on:
         detector = read_detector(cfg, checkpoint, classes)
         say(f"Detector: {detector.sentence()}")
-        require_method(detector, method)
+        require_method(detector, method, stage)
         root, files = find_images(images)
+        if len(files) > 1000:
+            say(f"Checking {len(files)} images ...")
         found = check_images(root, files)
         say(f"Images:   {found.sentence()}")
         recipe = _recipe(
@@ -248,10 +250,10 @@ def _labels(val: str | Path | None, val_images: str | Path | None, root: Path) -
     """Annotation file and the folder in which its first image lies."""
     if val is None:
         return {}
-    path = Path(val)
+    path = Path(val).resolve()
     if not path.is_file():
         raise UserError(
-            f"The annotation file {path} does not exist.",
+            f"The annotation file {val} does not exist.",
             "Name a COCO json, or leave --val out: labels are only used to measure.",
         )
     from pld_mmdet.engine.preflight import _first_image
@@ -260,7 +262,7 @@ def _labels(val: str | Path | None, val_images: str | Path | None, root: Path) -
     places = [Path(val_images)] if val_images else [root, path.parent, path.parents[1]]
     for place in places:
         if first is None or (place / first).is_file():
-            return dict(val=path.resolve(), val_root=place.resolve())
+            return dict(val=path, val_root=place.resolve())
     raise UserError(
         f"The images of {path} (for example {first}) were not found in "
         f"{', '.join(map(str, places))}.",

@@ -195,7 +195,7 @@ def test_any_folder_of_photos_of_all_kinds(user, tmp_path):
         say=said.append,
         **SHORT,
     )
-    assert result.skipped == [("sub/broken.png", "not decodable")]
+    assert result.skipped == [("sub/broken.png", "truncated")]
     assert said[-2].startswith("Skipped 1 unreadable images: sub/broken.png")
     assert "sub/broken.png" in result.report.read_text()
     assert "22 images" in said[1]
@@ -204,13 +204,11 @@ def test_any_folder_of_photos_of_all_kinds(user, tmp_path):
 def test_folder_of_one_image(user, tmp_path):
     folder = write_images(tmp_path / "one", 1)
     said = []
-    kwargs = {**SHORT, "iterations": None}
     result = pld_mmdet.adapt(
-        *user[:2], folder, out=tmp_path / "out", say=said.append, **kwargs
+        *user[:2], folder, out=tmp_path / "out", say=said.append, **SHORT
     )
-    # one image at most 50 times, and no statistics of one image
-    assert result.recipe.iterations == 50
-    assert result.recipe.adabn_images == 0
+    assert result.recipe.batch == 1
+    assert result.recipe.adabn_images == 0  # no statistics of one image
     assert "no AdaBN" in "\n".join(said)
 
 
@@ -237,7 +235,7 @@ def test_forced_collapse_keeps_the_good_weights(user, tmp_path):
     assert torch.isfinite(weights).all()
     source, _ = load_strictly(config, checkpoint)
     first = torch.cat([p.flatten() for p in source.parameters()])
-    assert (weights - first).norm() < 0.5 * first.norm()
+    assert torch.equal(weights, first)  # it was wrecked before the first window ended
     assert "Self-training collapsed" in result.report.read_text()
     assert "collapsed" in "\n".join(said)
 

@@ -74,6 +74,12 @@ def test_more_than_five_percent_broken_stops(tmp_path):
         look(tmp_path)
 
 
+def test_an_image_that_resizing_would_make_empty_counts_as_broken(tmp_path):
+    write_images(tmp_path, 30)
+    cv2.imwrite(str(tmp_path / "line.png"), np.zeros((3, 4000, 3), np.uint8))
+    assert look(tmp_path).broken == [("line.png", "too thin, 4000 x 3 px")]
+
+
 def test_one_image_and_one_broken_image(tmp_path):
     write_images(tmp_path, 1)
     assert look(tmp_path).files == ["000.png"]
@@ -97,7 +103,7 @@ def strange_images(folder):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned
     Image.fromarray(colour).save(folder / "turned.jpg", exif=exif)
-    Image.fromarray(np.zeros((3, 4000, 3), np.uint8)).save(folder / "thin.PNG")
+    Image.fromarray(np.zeros((100, 4000, 3), np.uint8)).save(folder / "thin.PNG")
     return folder
 
 
@@ -105,7 +111,7 @@ def test_every_kind_of_image_arrives_as_three_bytes_a_pixel(tmp_path):
     found = look(strange_images(tmp_path))
     assert found.broken == []
     assert len(found.files) == 10
-    assert found.sizes == ((40, 3), (4000, 60))
+    assert found.sizes == ((40, 40), (4000, 100))
     listed = tmp_path / "images.txt"
     listed.write_text("\n".join(found.files) + "\n")
     data = ImageFolder(str(tmp_path), files=str(listed), pipeline=PIPELINE)
@@ -114,7 +120,7 @@ def test_every_kind_of_image_arrives_as_three_bytes_a_pixel(tmp_path):
         assert item["img"].dtype == np.uint8
         shapes[item["img_path"].rpartition("/")[2]] = item["img"].shape
     assert shapes.pop("turned.jpg") == (60, 40, 3)  # as the photographer saw it
-    assert shapes.pop("thin.PNG") == (3, 4000, 3)
+    assert shapes.pop("thin.PNG") == (100, 4000, 3)
     assert set(shapes.values()) == {(40, 60, 3)}
 
 

@@ -141,10 +141,13 @@ def test_sync_batch_norm_and_initial_weights_need_no_gpu_and_no_download(tmp_pat
     cfg.model.backbone.init_cfg = dict(
         type="Pretrained", checkpoint="torchvision://resnet18"
     )
+    resize = dict(type="BatchSyncRandomResize", random_size_range=(32, 64))
+    cfg.model.data_preprocessor.batch_augments = [resize]
     detector = read_detector(cfg, checkpoint)
     assert detector.config.backbone.init_cfg is None
     assert detector.config.backbone.norm_cfg.type == "BN"
     assert detector.config.backbone.norm_eval is True
+    assert detector.config.data_preprocessor.batch_augments == []
     assert cfg.model.backbone.norm_cfg.type == "SyncBN"  # the user's stays
 
 

@@ -19,7 +19,8 @@ from pld_mmdet.detection.scores.das import (
     prototype_ratio,
 )
 from pld_mmdet.detection.scores.views import kl_matrix, predict, score_distribution
-from pld_mmdet.engine.loops.scored_val import score_detector
+from pld_mmdet.engine.loops import scored_val
+from pld_mmdet.engine.loops.scored_val import mean_over_processes, score_detector
 from tests.adaptation.tiny import spread_scores
 from tests.detection.helpers import batch_of
 from tests.helpers import tiny_faster_rcnn
@@ -192,3 +193,10 @@ def test_a_detector_that_sees_nothing_is_never_the_best():
     assert values["agreement"] == values["box_stability"] == 0.0
     assert math.isnan(values["das"])
     assert not values["das"] > -1e9
+
+
+def test_processes_agree_on_the_mean_of_their_shares(monkeypatch):
+    assert mean_over_processes(dict(a=0.5)) == dict(a=0.5)
+    parts = [dict(a=0.2, b=3.0), dict(a=0.4)]
+    monkeypatch.setattr(scored_val, "all_gather_object", lambda values: parts)
+    assert mean_over_processes(parts[1]) == dict(a=pytest.approx(0.3), b=3.0)

@@ -1,5 +1,9 @@
 """The scaling rule: hand numbers, and a config in which everything moves together."""
 
+import runpy
+import sys
+from pathlib import Path
+
 import pytest
 from mmengine.config import Config
 
@@ -11,6 +15,9 @@ from pld_mmdet.engine.scaling import (
     world_size,
 )
 from pld_mmdet.errors import UserError
+from tests.engine.toy import write_config
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_hand_numbers_for_a_quarter_of_the_batch():
@@ -141,3 +148,21 @@ def test_world_size_is_what_the_launcher_says(monkeypatch):
 def test_sentence_leaves_out_what_is_not_there():
     old = Schedule(4, 0.1)
     assert describe(old, rescale(old, 2)) == "batch 4 -> 2: lr 0.1 -> 0.05"
+
+
+def test_train_tool_scales_once_and_says_so(tmp_path, monkeypatch, capsys):
+    path = write_config(tmp_path, more="auto_scale_lr = dict(base_batch_size=8)")
+    command = ["train.py", str(path), "--auto-scale-lr", "--work-dir", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", command)
+    tool = runpy.run_path(str(ROOT / "tools" / "train.py"))
+    tool["main"](tool["parse_args"]())
+    assert "batch 8 -> 4: lr 0.05 -> 0.025, 12 -> 24 iterations, warm-up 8 -> 16" in (
+        capsys.readouterr().out
+    )
+    assert (tmp_path / "iter_24.pth").is_file()
+    written = Config.fromfile(str(tmp_path / "config.py"))
+    assert written.optim_wrapper.optimizer.lr == 0.025
+    assert written.auto_scale_lr.enable is False
+    path.write_text(path.read_text().replace("auto_scale_lr", "nothing"))
+    with pytest.raises(UserError, match="does not say which batch"):
+        tool["main"](tool["parse_args"]())

@@ -8,6 +8,7 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from pld_mmdet.detection.mean_teacher import num_classes
 from pld_mmdet.detection.two_stage import run_box_head
 from pld_mmdet.distill.feature_tap import FeatureTap
 
@@ -56,14 +57,14 @@ def predict(
     if heads is None:
         found = _stock(detector, inputs, samples)
         for instances in found:
-            instances.probs = score_distribution(instances, _classes(detector))
+            instances.probs = score_distribution(instances, num_classes(detector))
         return found
     extractor, fc_cls = heads
     with FeatureTap(extractor=extractor, cls=fc_cls) as tap:
         found = _stock(detector, inputs, samples)
     if not tap.called("cls"):  # not one proposal
         for instances in found:
-            instances.probs = instances.scores.new_zeros(0, _classes(detector) + 1)
+            instances.probs = instances.scores.new_zeros(0, num_classes(detector) + 1)
         return found
     features, rois = tap.inputs("extractor")[:2]
     pooled = tap.output("extractor").mean((2, 3))  # P x D
@@ -102,12 +103,6 @@ def score_distribution(instances: InstanceData, classes: int) -> Tensor:
     probs.scatter_(1, instances.labels[:, None], instances.scores[:, None])
     probs[:, -1] = 1.0 - instances.scores
     return probs
-
-
-def _classes(detector: nn.Module) -> int:
-    from pld_mmdet.detection.mean_teacher import num_classes
-
-    return num_classes(detector)
 
 
 def _softmax_head(detector: nn.Module) -> tuple[nn.Module, nn.Module] | None:

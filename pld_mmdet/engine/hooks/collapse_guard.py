@@ -33,7 +33,8 @@ class CollapseGuardHook(Hook):
 
     A window is an *alarm* when, against the first window of the run, there are far
     fewer or far more boxes, the agreement or the mean score has fallen too far, most
-    classes have gone silent, or when there is not a single pseudo box. ``patience``
+    classes have gone silent; or, without a comparison, when there is not a single
+    pseudo box or the teacher is far from the source weights. ``patience``
     alarms in a row are a collapse. The weights at the end of the last window without
     alarm are the last good state; it is held in (host) memory.
 
@@ -51,7 +52,8 @@ class CollapseGuardHook(Hook):
         min_agreement: Alarm below this share of the first window's agreement.
         min_score: Alarm below this share of the first window's mean score.
         max_silent: Alarm when more than this share of the seen classes is silent.
-        max_distance: Warning (no alarm) above this relative distance.
+        max_distance: Alarm above this relative distance. It is the sign that also
+            works in the first window, which the others are compared with.
         patience: Alarms in a row that are a collapse.
         lr_factor: Factor of the learning rate after a roll-back.
         max_rollbacks: Roll-backs before it stops.
@@ -185,15 +187,6 @@ class CollapseGuardHook(Hook):
         window["signs"] = signs
         self.windows.append(window)
         self._say_silent(runner, now, names, silent)
-        if window.get("distance", 0.0) > self.max_distance and (
-            "distance" not in self._warned
-        ):
-            self._warned.add("distance")
-            self._event(
-                runner,
-                f"the teacher has moved {window['distance']:.2f} of the length of the "
-                "source weights: it is hardly the same detector any more",
-            )
         self._alarms = self._alarms + 1 if signs else 0
         if not signs:
             self._remember(runner)
@@ -240,6 +233,11 @@ class CollapseGuardHook(Hook):
                 signs.append(
                     f"{what} has fallen from {first[key]:.2f} to {window[key]:.2f}"
                 )
+        if window.get("distance", 0.0) > self.max_distance:
+            signs.append(
+                f"the teacher has moved by {window['distance']:.2f} of the length of "
+                "the source weights: it is hardly the same detector any more"
+            )
         seen = sum(at is not None for at in self._last_seen)
         lost = [
             n

@@ -1,11 +1,12 @@
 """Evaluation that also works without labels: scores of the detector on its own."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from mmengine.dist import is_main_process
+from mmengine.dist import all_gather_object, is_main_process
 from mmengine.model import is_model_wrapper
 from mmengine.registry import METRICS
 from mmengine.runner import ValLoop
@@ -96,13 +97,15 @@ class ScoredValLoop(ValLoop):
         values = score_detector(
             getattr(model, "result", model), self.score_dataloader, self.scores
         )
+        values = mean_over_processes(values)
         return {f"label_free/{name}": value for name, value in values.items()}
 
     def _write(self, metrics: dict) -> None:
         if not is_main_process():
             return
         row = {"iter": self.runner.iter}
-        row |= {k: float(v) for k, v in metrics.items() if _is_number(v)}
+        numbers = {k: float(v) for k, v in metrics.items() if _is_number(v)}
+        row |= {k: v for k, v in numbers.items() if math.isfinite(v)}
         path = Path(self.runner.work_dir) / HISTORY
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
@@ -132,6 +135,21 @@ def score_detector(detector, loader, scores: Sequence) -> dict[str, float]:
     for score in scores:
         values |= score.compute()
     return values
+
+
+def mean_over_processes(values: dict[str, float]) -> dict[str, float]:
+    """Mean of the processes' values, each of which scored its share of the images.
+
+    All processes get the same numbers, so that they choose the same checkpoint. A score
+    that only some of them could compute is the mean over those.
+    """
+    parts = all_gather_object(values)
+    names = dict.fromkeys(name for part in parts for name in part)
+    means = {}
+    for name in names:
+        known = [part[name] for part in parts if name in part]
+        means[name] = sum(known) / len(known)
+    return means
 
 
 def read_history(work_dir: str | Path) -> list[dict]:

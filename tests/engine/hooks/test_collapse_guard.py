@@ -188,6 +188,16 @@ def test_explosion_of_boxes(tmp_path):
     assert "have risen from 3.00 to 41.00" in written["events"][0]["what"]
 
 
+def test_wrecked_before_the_first_window_ended(tmp_path):
+    # the first window is what others are compared with, so it cannot look bad to them
+    runner, hook, written = run(
+        tmp_path, [(40, *SOUND)], action="stop", max_distance=1e-4
+    )
+    assert runner.iter == 8
+    assert hook._good["iter"] == 0
+    assert "hardly the same detector" in written["events"][0]["what"]
+
+
 def test_resumed_run_judges_by_the_first_window_of_its_beginning(tmp_path):
     run(tmp_path, [(24, *SOUND)], iters=12)
     saved = tmp_path / "run" / "iter_12.pth"
