@@ -26,9 +26,12 @@ class Entry:
         paper: What the paper is called (shortened).
         toy: Config that runs here, below ``configs/`` [``<stem>/toy``].
         published: Config of the published setting [``<stem>/paper``].
-        result: Record in ``docs/results/`` [``<stem>``]; its row is named as the stem.
+        result: Record in ``docs/results/`` [``<stem>``].
+        row: The method's row in it [``<stem>``].
         baseline: Row that the gain is measured against [the record's first].
         docs: Page in ``docs/`` [``<family>``].
+        state: ``in work`` while something is known to be missing; a test sees that the
+            mark is there as long as it is true, and no longer.
     """
 
     stem: str
@@ -39,8 +42,10 @@ class Entry:
     toy: str = ""
     published: str = ""
     result: str = ""
+    row: str = ""
     baseline: str = ""
     docs: str = ""
+    state: str = ""
 
     @property
     def files(self) -> dict[str, str]:
@@ -80,8 +85,9 @@ class Entry:
             lacks.append(f"{path} has fewer than three seeds")
         if record.get("dirty") or not record.get("commit"):
             lacks.append(f"{path} does not come from one clean commit")
-        if self.stem not in [row["name"] for row in rows]:
-            lacks.append(f"{path} has no row {self.stem}")
+        name = self.row or self.stem
+        if name not in [row["name"] for row in rows]:
+            lacks.append(f"{path} has no row {name}")
         return lacks
 
     def record(self, root: Path = ROOT) -> dict:
@@ -98,10 +104,11 @@ class Entry:
             return None
         record = self.record(root)
         rows = {row["name"]: row for row in record["rows"]}
-        if self.stem not in rows:
+        name = self.row or self.stem
+        if name not in rows:
             return None
         before = rows[self.baseline or record["rows"][0]["name"]]["evaluate"]
-        after = rows[self.stem]["evaluate"]
+        after = rows[name]["evaluate"]
         label = [name for name in after if name in before][-1]
         metric = record["metric"]
         pairs = [

@@ -120,7 +120,10 @@ def test_the_catalogue_is_the_mission():
 
 @pytest.mark.parametrize("entry", BEGUN, ids=lambda entry: entry.stem)
 def test_a_method_has_all_its_files(entry):
-    assert entry.missing() == []
+    if entry.state == "in work":  # said in methods.csv, and shown by list_methods
+        assert entry.missing() != [], "complete: take the mark out of methods.csv"
+    else:
+        assert entry.missing() == []
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ sys.path.insert(0, str(ROOT))
 from pld_mmdet.catalogue import entries  # noqa: E402
 from pld_mmdet.errors import UserError  # noqa: E402
 
+STATE = "in work"  # until there is a result row
+
 METHOD = '''"""{title} ({year})."""
 
 import torch
@@ -249,7 +251,7 @@ def write(family: str, stem: str, title: str, year: str, root: Path) -> list[Pat
         table = root / "pld_mmdet/methods.csv"
         with open(table, "a", encoding="utf-8", newline="") as file:
             line = [stem, family, words["title"], words["year"], words["title"]]
-            csv.writer(file, lineterminator="\n").writerow(line + [""] * 5)
+            csv.writer(file, lineterminator="\n").writerow(line + [""] * 6 + [STATE])
         changed.append(table)
     _tidy(changed)
     return changed
