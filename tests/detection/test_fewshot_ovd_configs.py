@@ -13,6 +13,8 @@ from mmengine.structures import InstanceData
 
 from pld_mmdet.detection.data import fewshot, fewshot_files, ov_coco, ov_files
 from pld_mmdet.detection.ps_ttl import PSTTL
+from pld_mmdet.engine.experiment import Experiment
+from pld_mmdet.engine.jobs import JobGraph
 from pld_mmdet.engine.runner import SafeRunner
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -156,6 +158,33 @@ def prepared(name: str, streets: Path, work_dir: Path) -> Config:
         loader.update(num_workers=0, persistent_workers=False)
     cfg.update(work_dir=str(work_dir), load_from=None, log_level="WARNING")
     return Config(cfg)
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "count"),
+    [
+        ("ps_ttl/streets_3shot.py", "base", 10),
+        ("marvel_ovd/streets.py", "start", 7),
+    ],
+)
+def test_every_row_of_a_table_starts_from_the_same_detector(
+    name, first, count, monkeypatch
+):
+    monkeypatch.chdir(CONFIGS.parent)
+    experiment = Experiment.load(f"configs/{name}")
+    rows = {row.name: row for row in experiment.rows}
+    assert len(rows) == count
+    for row in experiment.rows:
+        while row.init:
+            row = rows[row.init]
+        assert row.name == first
+    jobs = experiment.jobs([0, 1], Path("out"))
+    assert set(JobGraph(jobs, Path("out")).jobs) >= {"data", "seed_1/data"}
+    # the seed reaches the shots, or the simulated errors, of every training but base's
+    for job in jobs:
+        if job.name.startswith("seed_1/") and job.name.endswith("/train"):
+            assert "seed1.json" in " ".join(job.command) or first == "base"
+            assert "{seed}" not in job.key
 
 
 def test_ps_ttl_on_the_embedded_data(streets, tmp_path):
