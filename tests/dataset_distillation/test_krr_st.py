@@ -123,7 +123,7 @@ def test_outer_gradient_reaches_the_pairs_only():
 
 def test_outer_steps_lower_the_outer_loss():
     model = build()
-    optimizer = torch.optim.Adam(model.synthetic.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(model.synthetic.parameters(), lr=1e-3)
     losses = []
     for _ in range(15):
         loss = model.outer_loss(model.pool[0], real(64))
