@@ -49,6 +49,7 @@ def main(args: argparse.Namespace) -> None:
     from mmengine.registry import init_default_scope
     from mmengine.runner import Runner
     from rich.console import Console
+    from rich.progress import track
     from rich.table import Table
 
     from pld_mmdet.detection.pseudo_quality import measure, over_checkpoints
@@ -81,7 +82,8 @@ def main(args: argparse.Namespace) -> None:
     for path in args.checkpoint:
         checkpoint = load_checkpoint_file(path)
         report_mismatch(model, checkpoint.get("state_dict", checkpoint), path)
-        numbers[path], images = measure(model, loader, truth, bounds, args.polish)
+        batches = track(loader, Path(path).parent.name)
+        numbers[path], images = measure(model, batches, truth, bounds, args.polish)
         shown = shown or images
     mean, spread = over_checkpoints(list(numbers.values()))
     table = Table("what", "value", "spread", title=f"{len(loader.dataset)} images")
