@@ -3,5 +3,5 @@
 _base_ = ["plain.py"]
 
 train_cfg = dict(
-    stages=[dict(name="distill", max_iters=60 * _base_.epoch), _base_.probe]
+    stages=[dict(name="distill", max_iters=30 * _base_.epoch), _base_.probe]
 )

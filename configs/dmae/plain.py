@@ -3,5 +3,5 @@ _base_ = ["toy.py"]
 
 model = dict(alpha=0.0, teacher=None, teacher_decoder=None)
 train_cfg = dict(
-    stages=[dict(name="distill", max_iters=20 * _base_.epoch), _base_.probe]
+    stages=[dict(name="distill", max_iters=10 * _base_.epoch), _base_.probe]
 )

@@ -2,7 +2,8 @@
 # teacher, both trained here without labels; then a linear probe on 200 labels.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/digits.py"]
 
-epoch = 17  # 1077 images in batches of 64
+train_dataloader = dict(batch_size=32)
+epoch = 34  # 1077 images in batches of 32
 
 vit = dict(type="pld_mmdet.MaskedViT", image_size=8, patch_size=2, in_channels=1)
 decoder = dict(type="pld_mmdet.MAEDecoder", dim=32, depth=1, heads=4)
@@ -48,8 +49,8 @@ probe = dict(
 train_cfg = dict(
     type="pld_mmdet.StagedLoop",
     stages=[
-        dict(name="teacher", max_iters=40 * epoch),
-        dict(name="distill", max_iters=20 * epoch),
+        dict(name="teacher", max_iters=20 * epoch),
+        dict(name="distill", max_iters=10 * epoch),
         probe,
     ],
 )
