@@ -101,9 +101,10 @@ class FedLabel(Method):
         data = self.data_preprocessor(data, True)
         with optim_wrapper.optim_context(self):
             losses = self.loss(**data)
+        if not any("loss" in name for name in losses):
+            return losses
         total, values = self.parse_losses(losses)
-        if total.requires_grad:
-            optim_wrapper.update_params(total)
+        optim_wrapper.update_params(total)
         return values
 
     def loss(self, branch: str, **batch) -> dict[str, Tensor]:

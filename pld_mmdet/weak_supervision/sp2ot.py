@@ -5,10 +5,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from mmengine.dist import all_gather
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pld_mmdet.engine.method import Method
+from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 from pld_mmdet.weak_supervision.transport import semantic_partial_ot
 
@@ -135,8 +137,11 @@ class SP2OT(Method):
 
         Args:
             name: Of the stage.
-            loader: All images once, with ``view1`` and ``index``.
+            loader: All images, with ``view1`` and ``index``.
             folder: Not used; the result lives in buffers.
+
+        Raises:
+            UserError: Other images than ``num_samples`` says.
         """
         if not self.lambda0:
             return
@@ -148,8 +153,19 @@ class SP2OT(Method):
             features.append(self.backbone(batch["view1"].to(device)).float())
             index.append(batch["index"].to(device))
         self.train(mode)
-        index = torch.cat(index)
-        features = torch.cat(features)[index.argsort()]
+        # Each process reads its share; the sampler may repeat some images.
+        index = torch.cat(all_gather(torch.cat(index)))
+        found = torch.cat(all_gather(torch.cat(features)))
+        count = len(self.similarity)
+        if not torch.equal(index.unique(), torch.arange(count, device=device)):
+            raise UserError(
+                f"SP2OT was given {index.unique().numel()} images for num_samples="
+                f"{count}.",
+                "Set model.num_samples to the size of the training set, and a "
+                "work_dataloader that goes through all of it.",
+            )
+        features = torch.empty_like(found[:count])
+        features[index] = found
         for rows in torch.arange(len(features), device=device).split(1024):
             distance = torch.cdist(features[rows], features).square()
             width = 2 * self.kernel**2 * features.shape[1]

@@ -198,6 +198,8 @@ class TestModel:
         assert some.shape == (4, 4)
         assert some[0, 1] == some[3, 1] == model.similarity[0, 0]
         assert some[0, 2] == some[0, 0] == 0
+        with pytest.raises(UserError, match="6 images for num_samples=12"):
+            model.start_stage("cluster", loader[:1], tmp_path)
 
     def test_labels_get_no_gradient(self):
         model = tiny()

@@ -202,7 +202,7 @@ class FederatedLoop(BaseLoop):
                 batch = {**next(batches), "branch": branch}
                 output = runner.model.train_step(batch, optim_wrapper=wrapper)
                 for name, value in output.items():
-                    values[name].append(float(value))
+                    values[name].append(float(torch.as_tensor(value).detach()))
         wrapper.optimizer.state.clear()  # nor does a checkpoint hold any
 
     def _loader(self, client: int, branch: str):
