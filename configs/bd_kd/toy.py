@@ -19,7 +19,7 @@ experiment = dict(
         "ECE": ("test", "ece"),
         "100 x NLL": ("test", "nll"),
     },
-    reported="student of the last iteration",
+    reported="student",
     rows=[
         dict(
             name="plain",

@@ -43,7 +43,7 @@ experiment = dict(
         "kd head": ("kd_head", "accuracy"),
         "teacher": ("teacher", "accuracy"),
     },
-    reported="student of the last iteration",
+    reported="student",
     rows=[
         dict(
             name="plain",

@@ -21,7 +21,7 @@ experiment = dict(
         "ECE": ("test", "ece"),
         "100 x NLL": ("test", "nll"),
     },
-    reported="network of the last iteration",
+    reported="network",
     rows=[
         dict(
             name="plain",
