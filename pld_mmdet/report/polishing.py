@@ -40,7 +40,7 @@ def draw(
     figure = Figure(figsize=(12, 6.2), layout="constrained", dpi=110)
     FigureCanvasAgg(figure)
     left, right = figure.subfigures(1, 2, width_ratios=(2.1, 1))
-    axes = left.subplots((shown + 1) // 2, 2, squeeze=False).flat
+    axes = list(left.subplots((shown + 1) // 2, 2, squeeze=False).flat)
     for axis in axes:
         axis.set_axis_off()
     chosen = [images[n] for n in spaced(shown, len(images))]
