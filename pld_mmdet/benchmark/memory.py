@@ -93,3 +93,17 @@ def resident_mb() -> float:
         )
     pages = int(path.read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def peak_resident_mb() -> float:
+    """Largest resident memory of this program so far, in megabytes (2**20 bytes).
+
+    Not ``ru_maxrss``: a child process starts with the one of its parent.
+
+    Raises:
+        UserError: Not on Linux.
+    """
+    resident_mb()  # says so where there is no /proc
+    lines = Path("/proc/self/status").read_text().splitlines()
+    line = next(line for line in lines if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024

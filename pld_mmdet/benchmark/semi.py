@@ -9,7 +9,6 @@ evaluation mode.
 import copy
 import logging
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -29,7 +28,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from pld_mmdet.benchmark.images import ROOT, image_files
-from pld_mmdet.benchmark.memory import resident_mb
+from pld_mmdet.benchmark.memory import peak_resident_mb, resident_mb
 from pld_mmdet.benchmark.networks import sgd, spread_logits, total
 from pld_mmdet.benchmark.plan import Plan
 from pld_mmdet.benchmark.timing import Comparison, Measurement, run_in_turn
@@ -438,7 +437,7 @@ def soft_teacher_memory(plan: Plan) -> list[Measurement]:
                 limited="ours / mmdet's, iteration alone",
                 target=100.0,
                 notes=[
-                    "ru_maxrss of a process of its own, two iterations, less what "
+                    "Peak resident memory (VmHWM) of a process of its own, two iterations, less what "
                     "was resident before the first: ours "
                     f"{before[OURS]:.0f} to {peaks[OURS]:.0f} MB, mmdet's "
                     f"{before[PORT]:.0f} to {peaks[PORT]:.0f} MB."
@@ -462,5 +461,5 @@ def peak(name: str, side: str) -> None:
     before = resident_mb()
     for _ in range(2):
         step()
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    most = peak_resident_mb()
     print(f"{before:.1f}|{most:.1f}|{pair.setting}")

@@ -1,11 +1,14 @@
 """Both sides of the Soft Teacher benchmark do the same work."""
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 import torch
 from mmengine.registry import DefaultScope
 
+from pld_mmdet.benchmark.memory import peak_resident_mb
 from pld_mmdet.benchmark.networks import total
 from pld_mmdet.benchmark.semi import OURS, PORT, SETTINGS, Stages, _stages, build_pair
 
@@ -44,6 +47,21 @@ def test_every_stage_of_both_sides_is_timed(pair):
     assert len(ours) == 7
     assert all(seconds > 0 for seconds in [*ours.values(), *port.values()])
     assert "extract_feat" not in vars(pair.ours.teacher)  # the method is back
+
+
+def test_peak_memory_is_this_programs_own():
+    """A child does not start with the peak of its parent, as ru_maxrss would."""
+    block = torch.ones(400 * 2**18)  # 400 MB
+    assert peak_resident_mb() > 400
+    code = (
+        "from pld_mmdet.benchmark.memory import peak_resident_mb\n"
+        "print(peak_resident_mb())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    own = float(done.stdout.splitlines()[-1])
+    assert own < peak_resident_mb() - block.nbytes / 2**20 / 2
 
 
 def test_stages_are_exclusive(monkeypatch):
