@@ -437,7 +437,8 @@ def soft_teacher_memory(plan: Plan) -> list[Measurement]:
                 limited="ours / mmdet's, iteration alone",
                 target=100.0,
                 notes=[
-                    "Peak resident memory (VmHWM) of a process of its own, two iterations, less what "
+                    "Peak resident memory (VmHWM) of a process of its own, two "
+                    "iterations, less what "
                     "was resident before the first: ours "
                     f"{before[OURS]:.0f} to {peaks[OURS]:.0f} MB, mmdet's "
                     f"{before[PORT]:.0f} to {peaks[PORT]:.0f} MB."
