@@ -278,7 +278,8 @@ def test_cutmix_learner_scales_up_what_it_keeps():
     batch = semi_batch()
     whole, half = loss(batch), loss(batch, drop_percent=50.0)
     assert half != whole
-    assert loss(batch, drop_percent=50.0, weight=3.0) == pytest.approx(3 * half.item())
+    threefold = loss(batch, drop_percent=50.0, weight=3.0)
+    assert threefold.item() == pytest.approx(3 * half.item())
     batch["targets"][2:] = 1
     assert loss(batch).equal(whole)
 
