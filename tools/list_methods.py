@@ -2,8 +2,9 @@
 """Print the project's methods: paper, files, status and measured gain.
 
 `works` means: code, both configs, tests, a docs section and a result row over three
-seeds of one clean commit that lies above its baseline. `no gain` means: all of that,
-but the row does not. Everything is read from the files, nothing is typed in.
+seeds of one clean commit that beats its baseline by more than the spread of the paired
+differences. `no gain` means: all of that, but the row does not. Everything is read from
+the files, nothing is typed in.
 
 Examples:
     python tools/list_methods.py                       # all 64, for the terminal
@@ -51,7 +52,8 @@ def status(entry: Entry) -> str:
     if entry.missing():
         return "in work"
     found = entry.gain()
-    return "works" if found is not None and found[0] > 0 else "no gain"
+    # A mean that lies within the spread of three seeds is no evidence.
+    return "works" if found is not None and found[0] > found[1] else "no gain"
 
 
 def gain(entry: Entry) -> str:

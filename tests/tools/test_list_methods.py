@@ -69,3 +69,16 @@ def test_readme_table_is_the_tools_table():
     """The README claims what the files say, not more."""
     made = tool("list_methods").markdown(entries())
     assert made in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("after", "expected"),
+    [([0.6, 0.7, 0.8], "works"), ([0.5, 0.6, 0.71], "no gain"), ([0.4] * 3, "no gain")],
+)
+def test_a_gain_within_the_spread_does_not_work(tmp_path, monkeypatch, after, expected):
+    record(tmp_path, [0.5, 0.6, 0.7], after)
+    found = MINE.gain(tmp_path)
+    monkeypatch.setattr(Entry, "is_begun", lambda self: True)
+    monkeypatch.setattr(Entry, "missing", lambda self: [])
+    monkeypatch.setattr(Entry, "gain", lambda self: found)
+    assert tool("list_methods").status(MINE) == expected
