@@ -113,6 +113,7 @@ class TeacherStudent(SegmentationMethod):
             )
         self.student = build_segmentor(copy.deepcopy(segmentor))
         self.teacher = build_segmentor(copy.deepcopy(segmentor)).requires_grad_(False)
+        self.teacher.eval()  # offline work asks it before the first train()
         self.predict_on = predict_on
 
     def train(self, mode: bool = True) -> "TeacherStudent":

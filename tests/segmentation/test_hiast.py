@@ -207,10 +207,14 @@ def work_loader(paths):
     return DataLoader(samples, batch_size=2)
 
 
+def test_the_labelling_network_is_in_evaluation_mode_from_the_start():
+    """A resumed run labels before anybody has called train()."""
+    assert not HIAST(tiny_segmentor(), adversarial=0.0).teacher.backbone.training
+
+
 def test_labelling_writes_whole_maps_once(tmp_path):
     method, paths = hiast(theta=0.3), images_of(tmp_path)
     method.enter_stage("round_1")
-    method.eval()
     folder = LabelFolder(tmp_path / "labels")
     folder.folder.mkdir()
     method.start_stage("round_1", work_loader(paths), folder.folder)
