@@ -50,7 +50,9 @@ def commit() -> tuple[str | None, bool | None]:
     """
     try:
         head = _git("rev-parse", "HEAD")
-        dirty = _git("status", "--porcelain", "--untracked-files=no")
+        # work_dirs holds what runs write, not what decides their numbers
+        paths = ("--", ":/", ":(exclude,top)work_dirs")
+        dirty = _git("status", "--porcelain", "--untracked-files=no", *paths)
     except (OSError, subprocess.SubprocessError):
         return None, None
     return head, bool(dirty)
