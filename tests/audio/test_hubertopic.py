@@ -15,7 +15,7 @@ from pld_mmdet.audio.labels import cluster_frames, topic_model
 from pld_mmdet.audio.masks import pooled, span_mask
 from pld_mmdet.audio.speech import TopicSpeech, WaveFiles, read_wave
 from pld_mmdet.errors import UserError
-from tests.language.toy_run import assert_resume_is_exact, toy_config, train
+from tests.toy_run import assert_resume_is_exact, toy_config, train
 
 SMALL = dict(
     hidden_size=8,

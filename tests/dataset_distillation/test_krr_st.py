@@ -19,7 +19,7 @@ from pld_mmdet.engine.experiment import parse_options
 from pld_mmdet.errors import UserError
 from tests.engine.processes import Tool
 from tests.engine.test_resume import differences
-from tests.language.toy_run import ROOT, assert_resume_is_exact, toy_config, train
+from tests.toy_run import ROOT, assert_resume_is_exact, toy_config, train
 
 POINTS = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])
 TARGETS = torch.tensor([[1.0], [3.0]])

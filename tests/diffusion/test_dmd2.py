@@ -17,7 +17,7 @@ from pld_mmdet.diffusion.processes import EDMProcess, EpsProcess
 from pld_mmdet.diffusion.ring import GaussianRing, energy_distance
 from pld_mmdet.engine.experiment import parse_options
 from pld_mmdet.errors import UserError
-from tests.language.toy_run import ROOT, assert_resume_is_exact, toy_config, train
+from tests.toy_run import ROOT, assert_resume_is_exact, toy_config, train
 
 X = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
 REAL = torch.tensor([[0.0, 2.0, 2.0, 4.0]])

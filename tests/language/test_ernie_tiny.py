@@ -18,7 +18,7 @@ from pld_mmdet.language.ernie_tiny import (
     matched,
 )
 from pld_mmdet.language.grammar import MASK, TopicGrammar, mask_words
-from tests.language.toy_run import assert_resume_is_exact, toy_config, train
+from tests.toy_run import assert_resume_is_exact, toy_config, train
 
 
 def body(layers=4, width=8, **more) -> dict:

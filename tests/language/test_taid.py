@@ -16,7 +16,7 @@ from pld_mmdet.errors import UserError
 from pld_mmdet.language.causal import CausalDistillation
 from pld_mmdet.language.taid import TAID, AdaptiveTime, entropy
 from pld_mmdet.registry import DATASETS, MODELS
-from tests.language.toy_run import assert_resume_is_exact, toy_config, train
+from tests.toy_run import assert_resume_is_exact, toy_config, train
 
 Z_S = torch.tensor([2.0, 0.0, -1.0])
 Z_T = torch.tensor([0.0, 1.0, 3.0])

@@ -16,7 +16,7 @@ from pld_mmdet.masked_image_modeling.vit import (
     random_visible,
     sine_cosine_positions,
 )
-from tests.language.toy_run import ROOT, assert_resume_is_exact, toy_config, train
+from tests.toy_run import ROOT, assert_resume_is_exact, toy_config, train
 
 
 def build(**changes):
