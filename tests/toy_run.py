@@ -10,7 +10,7 @@ from mmengine.registry import RUNNERS
 from pld_mmdet.engine.checkpoint import load_checkpoint_file
 from pld_mmdet.engine.experiment import parse_options
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def toy_config(path: str, folder: Path, *options: str, walk: bool = True) -> Config:
