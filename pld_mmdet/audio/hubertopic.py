@@ -106,7 +106,7 @@ class HuBERTopic(Method):
         self.labeller, self.labeller_layer = labeller, labeller_layer
         self.labels_seed = labels_seed
         # units of all frames of all utterances, one after the other
-        self.register_buffer("units", torch.zeros(0, dtype=torch.int16))
+        self.register_buffer("units", torch.zeros(0, dtype=torch.int32))
         self.register_buffer("starts", torch.zeros(1, dtype=torch.long))
         self.register_buffer("topics", torch.zeros(0, dtype=torch.long))
         # every process makes the same labels: nothing to send around

@@ -7,6 +7,7 @@ from PIL import Image
 
 from pld_mmdet.adaptation.folder import check_images, find_images
 from pld_mmdet.detection.datasets import ImageFolder
+from pld_mmdet.engine.stack import import_mmdet
 from pld_mmdet.errors import UserError
 from tests.adaptation.tiny import write_images
 
@@ -114,6 +115,7 @@ def test_every_kind_of_image_arrives_as_three_bytes_a_pixel(tmp_path):
     assert found.sizes == ((40, 40), (4000, 100))
     listed = tmp_path / "images.txt"
     listed.write_text("\n".join(found.files) + "\n")
+    import_mmdet()  # registers the pipeline's transforms
     data = ImageFolder(str(tmp_path), files=str(listed), pipeline=PIPELINE)
     shapes = {}
     for item in data:

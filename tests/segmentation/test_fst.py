@@ -52,7 +52,7 @@ class OneWeight(Method):
 
 def one_weight(optimizer="SGD", lr=0.1, **kwargs):
     kwargs.setdefault("mu", 0.9)
-    method = FST(dict(type="OneWeight"), **kwargs)
+    method = FST(dict(type="pld_mmdet.OneWeight"), **kwargs)
     method.t += 10_000  # past the warm-up of mu
     found = getattr(torch.optim, optimizer)(method.student.parameters(), lr=lr)
     return method, OptimWrapper(found)
@@ -226,9 +226,9 @@ def test_a_labelled_stage_is_one_plain_step_and_does_not_count():
 
 def test_depth_and_width_exclude_each_other():
     with pytest.raises(UserError, match="depth=3, width=2"):
-        FST(dict(type="OneWeight"), depth=3, width=2)
+        FST(dict(type="pld_mmdet.OneWeight"), depth=3, width=2)
     with pytest.raises(UserError, match="count='steps'"):
-        FST(dict(type="OneWeight"), count="steps")
+        FST(dict(type="pld_mmdet.OneWeight"), count="steps")
     method, optimizer = one_weight(depth=0, width=3)
     with pytest.raises(UserError, match="cannot part 2 labelled"):
         method.train_step(batch_of(1.0, 2.0), optimizer)
