@@ -18,7 +18,7 @@ def cluster_frames(
         fit_frames: So many frames, drawn evenly, are fitted on at most.
 
     Returns:
-        Units [T_i] of each utterance, int16.
+        Units [T_i] of each utterance, int32.
 
     Raises:
         UserError: Fewer frames than clusters.
@@ -37,7 +37,7 @@ def cluster_frames(
         clusters, random_state=seed, batch_size=2048, n_init=3, max_iter=50
     ).fit(frames[few])
     ends = np.cumsum([len(f) for f in features])[:-1]
-    return np.split(model.predict(frames).astype(np.int16), ends)
+    return np.split(model.predict(frames).astype(np.int32), ends)
 
 
 def topic_model(

@@ -104,7 +104,7 @@ def test_topics_are_of_bags_of_units():
     rng = np.random.default_rng(0)
     kinds = np.array([[0.8, 0.1, 0.05, 0.05], [0.05, 0.05, 0.1, 0.8]])
     truth = np.arange(30) % 2
-    units = [rng.choice(4, 50, p=kinds[t]).astype(np.int16) for t in truth]
+    units = [rng.choice(4, 50, p=kinds[t]).astype(np.int32) for t in truth]
     topics, mixtures = topic_model(units, 4, 2, seed=0)
     np.testing.assert_allclose(mixtures.sum(1), 1)
     assert (topics == truth).all() or (topics == 1 - truth).all()
