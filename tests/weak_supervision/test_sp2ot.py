@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from pld_mmdet.engine.optional import require
 from pld_mmdet.engine.sampler import DrawIndex
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
@@ -53,7 +54,7 @@ class TestPartialTransport:
         assert plan.sum(1).max() <= 1 / 40 + 1e-12
 
     def test_balanced_case_is_pots_sinkhorn(self, problem):
-        ot = pytest.importorskip("ot", reason="in the extra weak_supervision")
+        ot = require("ot", "weak_supervision")
         rows, columns = np.full(40, 1 / 40), np.full(5, 1 / 5)
         cost, exact = problem[0].numpy(), dict(stopThr=1e-12, numItermax=20000)
         reference = ot.sinkhorn(rows, columns, cost, 0.1, **exact)
@@ -71,7 +72,7 @@ class TestPartialTransport:
         assert np.abs(plan.numpy() - reference).max() < 1e-7
 
     def test_relaxed_columns_are_pots_semi_relaxed_transport(self, problem):
-        ot = pytest.importorskip("ot", reason="in the extra weak_supervision")
+        ot = require("ot", "weak_supervision")
         rows, columns = np.full(40, 1 / 40), np.full(5, 1 / 5)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it says that `entropy` sets c to one
