@@ -11,7 +11,7 @@ from pld_mmdet.engine.stack import import_mmdet
 from pld_mmdet.errors import UserError
 from tests.adaptation.tiny import write_images
 
-PIPELINE = [dict(type="mmdet.LoadImageFromFile")]
+PIPELINE = [dict(type="LoadImageFromFile")]  # mmcv's, in whatever scope
 
 
 def look(folder):

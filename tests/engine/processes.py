@@ -8,6 +8,10 @@ import sys
 import time
 from pathlib import Path
 
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
+
 import pld_mmdet.engine.hooks  # noqa: F401  (imported before the fork)
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -15,6 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def _child(tool: str, arguments: list[str], environment: dict, log: str) -> None:
     os.setsid()
+    # a run of the parent within the same second would share its name, and so its log
+    for instances in (MessageHub, MMLogger, DefaultScope, Visualizer):
+        instances._instance_dict.clear()
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)
