@@ -29,8 +29,6 @@ BEGUN = [entry for entry in ALL if entry.is_begun()]
 WALKED = [entry for entry in BEGUN if entry.family != "detection"]
 # Order, not batches, is what these learn from: several processes have no meaning.
 ONE_PROCESS = {"cotta", "fedlabel"}
-# Known not to run on several processes yet; both are marked "in work" for it.
-NOT_YET_ON_TWO = {"hiast"}
 
 # Packages that are no families.
 ROOMS = ("distill", "engine", "toys", "report", "benchmark", "adaptation")
@@ -198,7 +196,7 @@ def test_runs_under_bfloat16_autocast(entry, tmp_path):
 
 @pytest.mark.parametrize(
     "entry",
-    [entry for entry in WALKED if entry.stem not in ONE_PROCESS | NOT_YET_ON_TWO],
+    [entry for entry in WALKED if entry.stem not in ONE_PROCESS],
     ids=lambda entry: entry.stem,
 )
 def test_runs_on_two_processes(entry, tmp_path):

@@ -73,7 +73,9 @@ train_dataloader = dict(
 work_dataloader = dict(
     batch_size=2,
     num_workers=4,
-    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=False),
+    sampler=dict(
+        type="pld_mmdet.ResumableSampler", shuffle=True, infinite=False, everywhere=True
+    ),
     collate_fn=_base_.collate,
     dataset=dict(**_base_.cityscapes, pipeline=[_base_.load, _resize, _base_.pack]),
 )

@@ -48,6 +48,8 @@ class ResumableSampler(Sampler):
         seed: Seed of the permutations; mmengine passes the run's seed.
         infinite: True: an endless stream for loops that count iterations. False: one
             pass per epoch, filled up so that all processes get the same number.
+        everywhere: Each process draws all indices instead of its share: for offline
+            work that one process does alone.
     """
 
     def __init__(
@@ -56,8 +58,9 @@ class ResumableSampler(Sampler):
         shuffle: bool = True,
         seed: int | None = None,
         infinite: bool = True,
+        everywhere: bool = False,
     ) -> None:
-        self.rank, self.world_size = get_dist_info()
+        self.rank, self.world_size = (0, 1) if everywhere else get_dist_info()
         self.size = len(dataset)
         if self.size == 0:
             raise ValueError("ResumableSampler was given an empty data set")

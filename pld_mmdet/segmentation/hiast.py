@@ -169,6 +169,13 @@ class HIAST(TeacherStudent):
                 f"HIAST cannot label images before stage {name}.",
                 "Give the stage a work_dataloader that reads the target images.",
             )
+        if len(loader.sampler) < len(loader.dataset):
+            raise UserError(
+                f"Before stage {name} one process labels all {len(loader.dataset)} "
+                f"images, but its sampler gives it {len(loader.sampler)} of them.",
+                "Set sampler=dict(type='pld_mmdet.ResumableSampler', infinite=False, "
+                "everywhere=True) in the stage's work_dataloader.",
+            )
         if self.rounds == 0:  # the warm-up's weights label for the first round
             ema_update(self.teacher, self.student, keep=0.0, buffers="copy")
         if is_main_process():  # thresholds move from batch to batch: one process

@@ -70,6 +70,13 @@ def test_finite_sampler_fills_up_and_follows_the_epoch(monkeypatch):
         halves[0].skip(3)
 
 
+def test_everywhere_gives_each_process_all_of_it(monkeypatch):
+    alone = list(sampler(size=7, infinite=False))
+    second = sampler(1, 2, 7, monkeypatch, infinite=False, everywhere=True)
+    assert list(second) == alone
+    assert len(second) == 7
+
+
 def test_empty_dataset_is_refused():
     with pytest.raises(ValueError, match="empty data set"):
         ResumableSampler([])

@@ -237,6 +237,14 @@ def test_labelling_writes_whole_maps_once(tmp_path):
     assert not list(folder.folder.glob(".*"))
 
 
+def test_a_share_of_the_images_is_not_labelled_for_all(tmp_path):
+    method, loader = hiast(), work_loader(images_of(tmp_path))
+    method.enter_stage("round_1")
+    half = DataLoader(loader.dataset, sampler=[0])
+    with pytest.raises(UserError, match=r"all 3 images, but .* 1 of them"):
+        method.start_stage("round_1", half, tmp_path)
+
+
 def paste_fixture(tmp_path, **kwargs):
     paths, folder = images_of(tmp_path), LabelFolder(tmp_path)
     maps = np.full((3, 32, 64), 255, np.uint8)

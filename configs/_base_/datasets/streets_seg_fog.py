@@ -35,7 +35,9 @@ both_dataloader = dict(
 work_dataloader = dict(
     batch_size=2,
     num_workers=0,
-    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=False),
+    sampler=dict(
+        type="pld_mmdet.ResumableSampler", shuffle=True, infinite=False, everywhere=True
+    ),
     collate_fn=_base_.collate,
     dataset=dict(
         **_fog,
