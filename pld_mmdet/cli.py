@@ -57,6 +57,7 @@ def add_config_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--work-dir", help="folder for logs and checkpoints")
     parser.add_argument(
         "--cfg-options",
+        action="extend",  # given twice, both count
         nargs="+",
         metavar="KEY=VALUE",
         default=[],

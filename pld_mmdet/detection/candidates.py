@@ -1,6 +1,7 @@
 """Boxes that machines proposed, beside boxes that people drew, through the pipeline."""
 
 import math
+import os
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -96,7 +97,8 @@ class CandidateCocoDataset(CocoDataset):
         **kwargs: As in mmdet's ``CocoDataset``.
 
     Raises:
-        UserError: See :func:`check_candidates`.
+        UserError: See :func:`check_candidates`; or images on this machine's disks are
+            missing, all of them, not just the first.
     """
 
     COCOAPI = _CheckedCOCO
@@ -107,6 +109,19 @@ class CandidateCocoDataset(CocoDataset):
         self.min_confidence = min_confidence
         self.base_only = base_only
         super().__init__(*args, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """As mmdet's, after a look at every image's place."""
+        found = super().load_data_list()
+        paths = [] if self.backend_args else [info["img_path"] for info in found]
+        missing = [p for p in paths if "://" not in p and not os.path.isfile(p)]
+        if missing:
+            raise UserError(
+                f"{self.ann_file}: {len(missing)} of its {len(paths)} images are "
+                f"missing, for example {missing[0]}.",
+                "Correct data_root or data_prefix, or complete the images.",
+            )
+        return found
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """As mmdet's, with the extras in each instance."""

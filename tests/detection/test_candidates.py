@@ -51,6 +51,8 @@ def dataset(tmp_path, content=CONTENT, pipeline=(), **kwargs):
     init_default_scope("mmdet")
     path = tmp_path / "ann.json"
     path.write_text(json.dumps(content))
+    for image in content["images"]:
+        (tmp_path / image["file_name"]).touch()
     return CandidateCocoDataset(
         ann_file=str(path),
         metainfo=dict(classes=("cat", "bus")),
@@ -92,6 +94,15 @@ def test_extras_stay_beside_their_boxes(tmp_path):
         assert torch.allclose(
             truth.bboxes.tensor[0], torch.tensor([58.0, 4.0, 78.0, 24.0])
         )
+
+
+def test_a_missing_image_is_found_before_training(tmp_path):
+    second = dict(CONTENT["images"][0], id=2, file_name="b.png")
+    content = dict(CONTENT, images=[*CONTENT["images"], second])
+    data = dataset(tmp_path, content)
+    (tmp_path / "b.png").unlink()
+    with pytest.raises(UserError, match=r"1 of its 2 images are missing.*b\.png"):
+        data.load_data_list()
 
 
 def test_which_candidates_are_read(tmp_path):
