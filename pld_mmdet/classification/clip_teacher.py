@@ -7,13 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pld_mmdet.engine.optional import require
+from pld_mmdet.engine.clip import MEAN, STD, encode_names, load_clip
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 
-# Colours that CLIP models were trained with (OpenAI's, OpenCLIP's and DFN's alike).
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
 TEMPLATES = (
     "a photo of a {}.",
     "a photo of one small {}.",
@@ -56,7 +53,8 @@ class CLIPImageEncoder(nn.Module):
     ) -> None:
         super().__init__()
         model, tokenizer = load_clip(source)
-        self.text_embeddings = _encode(model, tokenizer, read_names(names), templates)
+        sentences = [[t.format(n) for t in templates] for n in read_names(names)]
+        self.text_embeddings = encode_names(model, tokenizer, sentences)
         self.vision, self.projection = model.vision_model, model.visual_projection
         self.side = model.config.vision_config.image_size
         self.feat_dim = model.config.projection_dim
@@ -104,25 +102,6 @@ class CLIPZeroShot(nn.Module):
         return self.scale * F.normalize(self.encoder.features(x), dim=1) @ self.text.T
 
 
-def load_clip(source: str) -> tuple[nn.Module, object]:
-    """CLIP in float32 and its tokenizer, from a folder or by the hub's name.
-
-    Raises:
-        UserError: transformers is not installed, or nothing can be loaded.
-    """
-    transformers = require("transformers", "language")
-    try:
-        model = transformers.CLIPModel.from_pretrained(source)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"No CLIP model can be loaded from {source}: {str(error)[:200]}",
-            "Give a folder with config.json, model.safetensors and the tokenizer's "
-            "files, or a hub name such as openai/clip-vit-base-patch16.",
-        ) from error
-    return model.float().eval(), tokenizer
-
-
 def read_names(names: Sequence[str] | str) -> list[str]:
     """Class names, from a list or from a text file with one a line.
 
@@ -140,19 +119,3 @@ def read_names(names: Sequence[str] | str) -> list[str]:
     if not names or not all(names):
         raise UserError("A class name is empty, or there is none.", "Name each class.")
     return names
-
-
-@torch.no_grad()
-def _encode(model, tokenizer, names: list[str], templates: Sequence[str]) -> Tensor:
-    vectors = []
-    for name in names:
-        sentences = [template.format(name) for template in templates]
-        tokens = tokenizer(
-            sentences, padding=True, truncation=True, return_tensors="pt"
-        )
-        pooled = model.text_model(
-            input_ids=tokens.input_ids, attention_mask=tokens.attention_mask
-        ).pooler_output
-        each = F.normalize(model.text_projection(pooled), dim=1)
-        vectors.append(F.normalize(each.mean(0), dim=0))
-    return torch.stack(vectors)

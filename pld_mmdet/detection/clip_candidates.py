@@ -7,7 +7,6 @@ corrects. CLIP comes from transformers, which is an optional library.
 """
 
 import hashlib
-import importlib
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -22,13 +21,11 @@ from torch import Tensor, nn
 
 from pld_mmdet.detection.text_classifier import check_names
 from pld_mmdet.detection.two_stage import run_box_head
+from pld_mmdet.engine.clip import MEAN, STD, encode_names, load_clip
 from pld_mmdet.errors import UserError
 
 TEMPERATURE = 0.01
 CROP_SCALES = (1.0, 1.5)
-# What CLIP was trained with, for folders without preprocessor_config.json.
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
 # 7 x 9 = 63 prompts, as many as VL-PLM takes; the sentences are ours.
 OPENINGS = (
     "a photo of {}.",
@@ -78,7 +75,7 @@ class ClipScorer:
     ) -> None:
         check_names(names)
         self.model, self.tokenizer = load_clip(source)
-        self.model.to(device).eval().requires_grad_(False)
+        self.model.to(device).requires_grad_(False)
         self.device, self.batch_size = device, batch_size
         self.side = self.model.config.vision_config.image_size
         mean, std = _normalisation(source)
@@ -87,19 +84,13 @@ class ClipScorer:
         self.names = list(names)
         self.text = self.encode_names(names, templates)
 
-    @torch.no_grad()
     def encode_names(self, names: Sequence[str], templates: Sequence[str]) -> Tensor:
         """Unit vectors [K, D]: each prompt normalised, mean, normalised again."""
-        vectors = []
+        prompts = []
         for name in names:
             article = "an" if name[0].lower() in "aeiou" else "a"
-            prompts = [t.format(article=article, name=name) for t in templates]
-            tokens = self.tokenizer(
-                prompts, padding=True, truncation=True, return_tensors="pt"
-            ).to(self.device)
-            each = _pooled(self.model.get_text_features(**tokens))
-            vectors.append(F.normalize(F.normalize(each, dim=1).mean(0), dim=0))
-        return torch.stack(vectors)
+            prompts.append([t.format(article=article, name=name) for t in templates])
+        return encode_names(self.model, self.tokenizer, prompts)
 
     @torch.no_grad()
     def encode_boxes(self, image: np.ndarray, boxes: Tensor) -> Tensor:
@@ -142,32 +133,8 @@ class ClipScorer:
         return name_probabilities(self.encode_boxes(image, boxes) @ self.text.T).cpu()
 
 
-def load_clip(source: str) -> tuple[nn.Module, object]:
-    """CLIP model and tokenizer from a folder or from the hub's name.
-
-    Raises:
-        UserError: transformers is not installed, or nothing can be loaded.
-    """
-    try:
-        transformers = importlib.import_module("transformers")
-    except ImportError as error:
-        raise UserError(
-            f"CLIP needs the library transformers ({error}).",
-            'pip install "pld-mmdet[language]"',
-        ) from error
-    try:
-        model = transformers.CLIPModel.from_pretrained(source)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"No CLIP model can be loaded from {source}: {str(error)[:200]}",
-            "Give a folder with config.json, model.safetensors and the tokenizer's "
-            "files, or a hub name such as openai/clip-vit-base-patch32.",
-        ) from error
-    return model, tokenizer
-
-
 def _normalisation(source: str) -> tuple:
+    """The folder's own colours; CLIP's for one without preprocessor_config.json."""
     path = Path(source) / "preprocessor_config.json"
     if not path.is_file():
         return MEAN, STD

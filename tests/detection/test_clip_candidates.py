@@ -15,7 +15,6 @@ from pld_mmdet.detection.clip_candidates import (
     TEMPLATES,
     PartFile,
     crop_windows,
-    load_clip,
     name_probabilities,
     propose,
     select_candidates,
@@ -30,6 +29,7 @@ from pld_mmdet.detection.data.ov_coco import (
     ov_coco_classes,
 )
 from pld_mmdet.detection.data.simulated_candidates import simulate_candidates
+from pld_mmdet.engine.clip import load_clip
 from pld_mmdet.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
