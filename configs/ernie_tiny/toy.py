@@ -1,5 +1,7 @@
 # ERNIE-Tiny on a synthetic language: BERT 4 x 64 -> 2 x 32. One recipe: the teachers
 # are made first, then the four stages; the student gets 400 steps, as in all rows.
+# The teacher's length is no part of the comparison. With 600 steps of masked words it
+# was worse than the student alone (41 % on val, seed 10), with 3000 better (92 %).
 _base_ = "plain.py"
 
 body = dict(
@@ -26,7 +28,7 @@ model = dict(
 general = {{_base_.general_dataloader}}
 task = {{_base_.train_dataloader}}
 linear = dict(type="PolyLR", power=1.0, eta_min=0.0, begin=0, by_epoch=False)
-mlm = dict(name="mlm", max_iters=600, dataloader=general, param_scheduler=linear)
+mlm = dict(name="mlm", max_iters=3000, dataloader=general, param_scheduler=linear)
 teacher = dict(name="teacher", max_iters=150, dataloader=task, param_scheduler=linear)
 train_cfg = dict(
     _delete_=True,
@@ -56,7 +58,7 @@ experiment = dict(
             name="tsd_only",
             title="Last stage only (TSD)",
             config="configs/ernie_tiny/tsd_only.py",
-            seconds=60,
+            seconds=90,
         ),
         dict(
             name="ernie_tiny",
