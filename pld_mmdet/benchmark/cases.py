@@ -36,6 +36,13 @@ class Case:
     quick_seconds: float
 
 
+# Methods outside detection, each against the shortest loop of the same mathematics.
+PLAIN = {
+    "vision": dict(bd_kd="BD-KD", ps_kd="PS-KD", dho="DHO", hiast="HIAST", fst="FST"),
+    "weak": dict(cotta="CoTTA", fedlabel="FedLabel", sp2ot="SP2OT"),
+    "generative": dict(krr_st="KRR-ST", dmae="DMAE", dmd2="DMD2"),
+    "sequences": dict(taid="TAID", ernie_tiny="ERNIE-Tiny", hubertopic="HuBERTopic"),
+}
 CASES = {
     "lpld_step": Case(
         "steps",
@@ -64,8 +71,13 @@ CASES = {
     "memory": Case("memory", "resident memory over 200 LPLD steps", 60, 15),
     "loader": Case("data", "training loader / stock mmdet's, same images", 30, 5),
     "evaluation": Case("data", "AP50Metric / CocoMetric, same detections", 25, 5),
-    "bd_kd_step": Case("methods", "BD-KD step / the shortest plain loop", 40, 8),
-    "taid_step": Case("methods", "TAID step / the shortest plain loop", 40, 8),
+    **{
+        f"{stem}_step": Case(
+            f"plain_{room}", f"{name} step / the shortest plain loop", 30, 6
+        )
+        for room, stems in PLAIN.items()
+        for stem, name in stems.items()
+    },
     "runner_cost": Case("methods", "what the Runner adds to a step", 60, 10),
     "divergence": Case("methods", "KL over 50,000 words: time and memory", 40, 6),
 }

@@ -1,108 +1,17 @@
-"""Methods outside detection: against the shortest loop of the same mathematics."""
+"""What methods outside detection share: the Runner's cost, and a divergence."""
 
 import tempfile
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, RUNNERS
-from torch import Tensor, nn
+from mmengine.registry import RUNNERS
 from torch.nn import functional as F
 
 from pld_mmdet.benchmark.images import ROOT
+from pld_mmdet.benchmark.pairs import compare
 from pld_mmdet.benchmark.plan import Plan
 from pld_mmdet.benchmark.timing import Comparison, Measurement, run_in_turn
 from pld_mmdet.distill.divergences import kl
-from pld_mmdet.engine.optim import FiniteOptimWrapper
-
-
-def _size(model: nn.Module) -> str:
-    return f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters"
-
-
-def _ours(model: nn.Module, batch: dict):
-    wrapper = FiniteOptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-3))
-    return lambda: model.train_step(batch, wrapper)
-
-
-def _plain(model: nn.Module, loss):
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-
-    def step() -> None:
-        value = loss()
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-
-    return step
-
-
-def _compare(plan: Plan, case: str, setting: str, sides: dict) -> Comparison:
-    rounds = plan.choose(15, 3)
-    ours, theirs = sides
-    tick = plan.counter((rounds + 2) * 2)
-    return Comparison(
-        case=case,
-        setting=setting,
-        timings=run_in_turn(sides, rounds, 2, tick),
-        subject=ours,
-        rivals=(theirs,),
-        target=1.15,
-    )
-
-
-def bd_kd_step(plan: Plan) -> list[Comparison]:
-    """BD-KD with two convolutional networks on 32 x 32 images."""
-    torch.manual_seed(0)
-    student, teacher = (
-        dict(type="pld_mmdet.SmallConvNet", in_channels=3, widths=widths)
-        for widths in ((64, 128, 256), (64, 128, 256, 512))
-    )
-    model = MODELS.build(dict(type="pld_mmdet.BDKD", student=student, teacher=teacher))
-    batch = {"inputs": torch.randn(64, 3, 32, 32), "targets": torch.arange(64) % 10}
-    x, y = batch["inputs"], batch["targets"]
-
-    def mathematics() -> Tensor:
-        z_s, z_t = model.student(x), model.teacher(x)
-        log_s, log_t = z_s.log_softmax(1), z_t.log_softmax(1)
-        p_s, p_t = log_s.exp(), log_t.exp()
-        sharper = (p_s * log_s).sum(1) > (p_t * log_t).sum(1)
-        forward = (p_t.detach() * (log_t.detach() - log_s)).sum(1)
-        reverse = (p_s * (log_s - log_t.detach())).sum(1)
-        apart = torch.where(sharper, 2 * forward + reverse, forward + 2 * reverse)
-        back = (p_s.detach() * (log_s.detach() - log_t)).sum(1)
-        ce = F.cross_entropy(z_s, y) + F.cross_entropy(z_t, y)
-        return ce + apart.mean() + back.mean()
-
-    sides = {"BDKD": _ours(model, batch), "plain loop": _plain(model, mathematics)}
-    setting = f"64 images of 32 x 32, {_size(model)}"
-    return [_compare(plan, "BD-KD step / plain torch", setting, sides)]
-
-
-def taid_step(plan: Plan) -> list[Comparison]:
-    """TAID with two GPT-2 of 5000 words."""
-    torch.manual_seed(0)
-    gpt2 = dict(
-        type="pld_mmdet.CausalTransformer",
-        config=dict(model_type="gpt2", n_layer=2, n_head=4, n_positions=64)
-        | dict(n_embd=128, vocab_size=5000),
-    )
-    teacher = {**gpt2, "config": {**gpt2["config"], "n_layer": 4}}
-    model = MODELS.build(
-        dict(type="pld_mmdet.TAID", student=gpt2, teacher=teacher, total_steps=1000)
-    )
-    ids = torch.randint(5000, (8, 64))
-    batch = {"input_ids": ids, "labels": ids}
-
-    def mathematics() -> Tensor:
-        z_s = model.student(ids, None)[:, :-1]
-        with torch.no_grad():
-            z_t = model.teacher(ids, None)[:, :-1]
-            target = (0.6 * z_s.detach() + 0.4 * z_t).softmax(-1)
-        return -(target * z_s.log_softmax(-1)).sum(-1).mean()
-
-    sides = {"TAID": _ours(model, batch), "plain loop": _plain(model, mathematics)}
-    setting = f"8 x 64 tokens, 5000 words, {_size(model)}"
-    return [_compare(plan, "TAID step / plain torch", setting, sides)]
 
 
 def runner_cost(plan: Plan) -> list[Measurement]:
@@ -167,7 +76,7 @@ def divergence(plan: Plan) -> list[Comparison | Measurement]:
         ).backward()
 
     sides = {"distill.kl": lambda: kl(teacher, student).backward(), "torch": torch_kl}
-    found = _compare(
+    found = compare(
         plan, "KL / F.kl_div", f"{rows} x {words}, forward and backward", sides
     )
     size = student.numel() * student.element_size()

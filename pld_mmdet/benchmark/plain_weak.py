@@ -1,0 +1,165 @@
+"""Weak supervision: a step of ours and the shortest loop of plain torch."""
+
+import copy
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pld_mmdet.benchmark.pairs import Pair, build, descend, ours, plain, sgd, step_case
+
+
+@step_case
+def cotta_step() -> Pair:
+    """CoTTA with eight views; how a view is made is the same code on both sides."""
+    network = dict(type="pld_mmdet.WideResNet", depth=10, widen=4)
+    model = build("CoTTA", network=network, views=8)
+    twin = copy.deepcopy(model)
+    x, y = torch.rand(4, 3, 32, 32), torch.arange(4)
+    student, teacher, anchor, view = (
+        twin.student,
+        twin.teacher.network,
+        twin.anchor.network,
+        twin.augment,
+    )
+    optimizer = sgd(student)
+
+    def step() -> None:
+        with torch.no_grad():
+            if anchor(x).softmax(1).amax(1).mean() < 0.92:
+                answer = sum(teacher(view(x)) for _ in range(8)) / 8
+            else:
+                answer = teacher(x)
+        descend(optimizer, F.cross_entropy(student(x), answer.softmax(1)))
+        networks = (student, teacher, anchor)
+        with torch.no_grad():
+            for s, t, a in zip(*(n.parameters() for n in networks), strict=True):
+                t.lerp_(s, 1 - 0.999)
+                s.copy_(torch.where(torch.rand_like(s) < 0.01, a, s))
+
+    batch = dict(inputs=x, targets=y)
+    sides = ours(model, batch), step
+    return Pair("CoTTA", "4 images of 32 x 32, 8 views", model, twin, *sides)
+
+
+@step_case
+def fedlabel_step() -> Pair:
+    """FedLabel on unlabelled images, most of which are kept."""
+    network = dict(
+        type="pld_mmdet.SmallConvNet", in_channels=3, widths=(64, 128, 256, 384)
+    )
+    beta = 0.5
+    model = build("FedLabel", network=network, beta=beta)
+    with torch.no_grad():  # sharper than random weights, so that labels pass
+        model.student.fc.weight.mul_(400)
+    model.start_client(0, 0)
+    with torch.no_grad():  # a client that has learned differs from the server
+        for weight in model.student.parameters():
+            weight.mul_(1 + 0.1 * torch.randn_like(weight))
+    twin = copy.deepcopy(model)
+    weak = torch.randn(16, 3, 32, 32)
+    strong, y = weak + 0.2 * torch.randn_like(weak), torch.arange(16) % 10
+    client, server = twin.student, twin._global[0].network
+
+    def mathematics() -> Tensor:
+        with torch.no_grad():
+            client.eval()
+            p_l, p_g = client(weak).softmax(1), server(weak).softmax(1)
+            client.train()
+            h_l, h_g = p_l.var(1, correction=0), p_g.var(1, correction=0)
+            local = (h_l >= h_g)[:, None]
+            chosen, other = torch.where(local, p_l, p_g), torch.where(local, p_g, p_l)
+            sure, label = chosen.max(1)
+            lam = torch.minimum(h_l, h_g) / torch.maximum(h_l, h_g)
+            lam = lam * (other.argmax(1) == label)
+            kept = sure >= beta
+        log_p = client(strong[kept]).log_softmax(1)
+        kl = F.kl_div(log_p, other[kept], reduction="none").sum(1)
+        return F.nll_loss(log_p, label[kept]) + (lam[kept] * kl).mean()
+
+    batch = dict(branch="unlabelled", inputs=weak, strong=strong, targets=y)
+    sides = ours(model, batch), plain(twin, mathematics)
+    return Pair("FedLabel", "16 images of 32 x 32", model, twin, *sides)
+
+
+@step_case
+def sp2ot_step() -> Pair:
+    """SP2OT with the toy's transport, in the first half of the run."""
+    images, rows, clusters, top = 532, 256, 10, 10
+    model = build(
+        "SP2OT",
+        backbone=dict(type="pld_mmdet.MLP", sizes=(64, 1024, 1024, 128)),
+        num_clusters=clusters,
+        feat_dim=128,
+        num_samples=images,
+        max_iters=1000,
+        lambda0=91.0,
+        top_k=top,
+        rounds=10,
+        max_iterations=200,
+    )
+    torch.nn.init.normal_(model.head.prototypes)
+    features = torch.randn(images, 8)
+    near = (-torch.cdist(features, features).square() / 16).exp().fill_diagonal_(0)
+    values, places = near.topk(top, 1)
+    model.similarity.copy_(values)
+    model.neighbours.copy_(places)
+    model.iteration.fill_(300)
+    twin = copy.deepcopy(model)
+    views = torch.randn(2, rows, 64)
+    index = torch.randperm(images)[:rows]
+    whole = torch.zeros_like(near).scatter_(1, places, values)
+    scalings: list[Tensor | None] = [None, None]
+    time = 300
+
+    def transport(cost: Tensor, rho: float, b: Tensor | None) -> tuple[Tensor, Tensor]:
+        """P2OT by scaling; a column of cost 0 takes the mass that is left."""
+        kernel = F.pad(-cost / 0.1, (0, 1)).exp()
+        target = torch.full((clusters + 1,), rho / clusters, dtype=torch.double)
+        power = torch.full_like(target, 1 / 1.1)
+        target[-1], power[-1] = 1 - rho, 1
+        b = torch.ones_like(target) if b is None else b
+        for _ in range(200):
+            before = b
+            a = 1 / rows / (kernel @ b)
+            b = (target / (a @ kernel)) ** power
+            if ((b - before).abs() <= 1e-6 * b).all():
+                break
+        a = 1 / rows / (kernel @ b)
+        return (a[:, None] * kernel * b)[:, :-1], b
+
+    def objective(q: Tensor, cost: Tensor, s: Tensor, rho: float, lam: float) -> Tensor:
+        rest = (1 / rows - q.sum(1)).clamp(min=0)
+        minus_h = torch.xlogy(q, q).sum() + torch.xlogy(rest, rest).sum()
+        mass, even = q.sum(0), rho / clusters
+        kl = (torch.xlogy(mass, mass / even) - mass + even).sum()
+        return (cost * q).sum() + 0.1 * minus_h + kl - lam * (q * (s @ q)).sum()
+
+    @torch.no_grad()
+    def label(logits: Tensor, s: Tensor, rho: float, view: int) -> Tensor:
+        cost, lam = -logits.double().log_softmax(1), (1 - rho) * 91
+        q, value = torch.full_like(cost, rho / cost.numel()), math.inf
+        both = lam * (s + s.T)
+        for _ in range(10):
+            q, scalings[view] = transport(cost - both @ q, rho, scalings[view])
+            before, value = value, objective(q, cost, s, rho, lam).item()
+            if abs(before - value) < 1e-6:
+                break
+        return rows * q.float()
+
+    def mathematics() -> Tensor:
+        nonlocal time
+        rho = 0.1 + 0.9 * math.exp(-5 * (1 - time / 1000) ** 2)
+        time += 1
+        s = whole[index][:, index].double()
+        one, two = (twin.head(twin.backbone(view)) for view in views)
+        q1, q2 = label(one, s, rho, 0), label(two, s, rho, 1)
+        return F.cross_entropy(one, q2) + F.cross_entropy(two, q1)
+
+    batch = dict(view1=views[0], view2=views[1], index=index)
+    sides = ours(model, batch), plain(twin, mathematics)
+    apart = ("potentials",)
+    return Pair(
+        "SP2OT", f"{rows} rows, {clusters} clusters", model, twin, *sides, apart
+    )
