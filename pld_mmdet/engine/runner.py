@@ -12,7 +12,7 @@ import torch
 from mmengine.dist import master_only
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import nn
 
 from pld_mmdet.engine.checkpoint import (
@@ -23,6 +23,7 @@ from pld_mmdet.engine.checkpoint import (
     to_plain,
 )
 from pld_mmdet.engine.processes import start_cpu_group
+from pld_mmdet.engine.steps import accumulation
 from pld_mmdet.engine.weights import compare_classes, report_mismatch
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import RUNNERS
@@ -40,11 +41,14 @@ class SafeRunner(Runner):
     - A checkpoint file is always whole, and plain ``torch.load(weights_only=True)``
       reads it everywhere.
     - Hooks with a method ``after_failure(runner, error)`` learn how training ended.
+    - Accumulated gradients are a larger batch for the schedules too, and a run goes on
+      with another number of processes where it stopped in the data.
     """
 
     def __init__(self, *args, **kwargs) -> None:
         refuse_unsafe_pickles()
         self._resuming = False
+        self._seen: dict | None = None  # how far the resumed run was in its data
         super().__init__(*args, **kwargs)
 
     def setup_env(self, env_cfg: dict) -> None:
@@ -52,6 +56,15 @@ class SafeRunner(Runner):
         if self.distributed and not torch.cuda.is_available():
             start_cpu_group(self.launcher, env_cfg.get("dist_cfg", {}).get("timeout"))
         super().setup_env(env_cfg)
+
+    def register_default_hooks(self, hooks: dict | None = None) -> None:
+        """Register mmengine's hooks, with schedules that follow optimizer steps."""
+        hooks = dict(hooks or {})
+        name = "param_scheduler"
+        schedule = hooks.setdefault(name, dict(type="ParamSchedulerHook"))
+        if isinstance(schedule, dict) and schedule.get("type") == "ParamSchedulerHook":
+            hooks[name] = {**schedule, "type": "pld_mmdet.StepScheduleHook"}
+        super().register_default_hooks(hooks)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap for several processes, with batch-norm statistics of process 0.
@@ -124,6 +137,7 @@ class SafeRunner(Runner):
         meta.pop("config", None)
         if self._resuming:
             _check_training_state(checkpoint, str(filename))
+            self._seen = meta.get("seen")
         fine_tune = bool(self.cfg.get("fine_tune", False)) and not strict
         if not fine_tune:
             info = meta.get("dataset_meta") or {}
@@ -159,7 +173,7 @@ class SafeRunner(Runner):
         resume_param_scheduler: bool = True,
         map_location="cpu",
     ) -> None:
-        """Continue a run from its checkpoint.
+        """Continue a run from its checkpoint, also on another number of processes.
 
         Args:
             filename: A checkpoint that this runner or mmengine's wrote while training.
@@ -182,6 +196,66 @@ class SafeRunner(Runner):
         sampler = getattr(self.train_dataloader, "sampler", None)
         if hasattr(sampler, "seed") and self.seed is not None:
             sampler.seed = self.seed
+        if self._seen is not None:
+            self._go_on_in_the_data(**self._seen)
+
+    def _go_on_in_the_data(self, images: int, per_step: int) -> None:
+        """Find the place in the data that a run of another layout had reached.
+
+        Where a step has as many images as before, the iterations are counted anew (a
+        step may be accumulated from another number of them). Otherwise their number
+        stays, and the images go on where they were.
+
+        Args:
+            images: That all processes had taken.
+            per_step: Of an optimizer step then.
+        """
+        loop, loader = self.train_loop, self.train_dataloader
+        batch, now = _batch_size(loader), self._images_per_step()
+        if now != per_step:
+            self.logger.warning(
+                f"This run had {per_step} images in a step and goes on with {now}. The "
+                "order of the data goes on; learning rate, EMA and length are those of "
+                "the config. To keep the run as it was, choose batch size and "
+                "accumulative_counts so that their product with the processes is "
+                f"{per_step}."
+            )
+        if isinstance(loop, EpochBasedTrainLoop):
+            loop._iter = loop._epoch * len(loader)
+            return
+        if not isinstance(loop, IterBasedTrainLoop):
+            return
+        iteration = images // (batch * self.world_size)
+        if now == per_step and iteration != loop._iter:
+            loop._iter = iteration
+            self._repeat_schedules(iteration)
+        sampler = getattr(loader, "sampler", None)
+        if hasattr(sampler, "go_on_at") and sampler.infinite:
+            sampler.go_on_at(images, loop._iter * batch)
+
+    def _repeat_schedules(self, iterations: int) -> None:
+        """Bring the config's schedules to an iteration by going through all before."""
+        if not isinstance(self.param_schedulers, list):
+            return
+        for group in self.optim_wrapper.param_groups:
+            for key in [k for k in group if k.startswith("initial_")]:
+                group[key.removeprefix("initial_")] = group[key]
+        self.param_schedulers = self.build_param_scheduler(self.cfg.param_scheduler)
+        for _ in range(iterations):
+            for scheduler in self.param_schedulers:
+                if not scheduler.by_epoch:
+                    scheduler.step()
+
+    def _images_per_step(self) -> int:
+        batch = _batch_size(self.train_dataloader)
+        return batch * self.world_size * accumulation(self)
+
+    def _images_after(self, iterations: int) -> int:
+        """Images that all processes have taken after so many iterations."""
+        loader = self.train_dataloader
+        own = iterations * _batch_size(loader)
+        taken = getattr(getattr(loader, "sampler", None), "taken", None)
+        return own * self.world_size if taken is None else taken(own)
 
     @cached_property
     def _config_text(self) -> str:
@@ -232,6 +306,11 @@ class SafeRunner(Runner):
             time=time.strftime("%Y%m%d_%H%M%S"),
             mmengine_version=mmengine.__version__,
         )
+        if isinstance(self.train_loop, IterBasedTrainLoop | EpochBasedTrainLoop):
+            meta["seen"] = dict(
+                images=self._images_after(meta["iter"]),
+                per_step=self._images_per_step(),
+            )
         metainfo = getattr(self.train_dataloader.dataset, "metainfo", None)
         if metainfo is not None:
             meta["dataset_meta"] = metainfo
@@ -277,6 +356,11 @@ class SafeRunner(Runner):
             except TypeError as error:
                 self.logger.warning(f"Not saved in the checkpoint: {error}")
         return plain
+
+
+def _batch_size(loader) -> int:
+    """Images of a batch of one process, also behind a batch sampler."""
+    return loader.batch_size or getattr(loader.batch_sampler, "batch_size", 1)
 
 
 def _check_training_state(checkpoint: dict, source: str) -> None:

@@ -69,6 +69,7 @@ class ResumableSampler(Sampler):
         self.infinite = infinite
         self.epoch = 0
         self._skipped = 0
+        self._first = 0
 
     @property
     def _per_pass(self) -> int:
@@ -96,7 +97,7 @@ class ResumableSampler(Sampler):
             yield DrawIndex(order[place % self.size], draw, self.seed)
 
     def _stream(self) -> Iterator[DrawIndex]:
-        draw = self.rank + self._skipped * self.world_size
+        draw = self._first + self.rank + self._skipped * self.world_size
         number = None
         while True:
             if draw // self.size != number:
@@ -127,6 +128,19 @@ class ResumableSampler(Sampler):
                 "Set train_dataloader.sampler.infinite=True.",
             )
         self._skipped = num_samples
+
+    def taken(self, skipped: int) -> int:
+        """Draws that all processes have taken when this one has taken ``skipped``."""
+        return self._first + skipped * self.world_size
+
+    def go_on_at(self, draw: int, skipped: int) -> None:
+        """Continue a stream that another number of processes began.
+
+        Args:
+            draw: Draws that they have taken.
+            skipped: What :meth:`skip` will be called with, or was.
+        """
+        self._first = draw - skipped * self.world_size
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the pass that the next iteration yields (finite sampler only)."""

@@ -3,7 +3,9 @@
 With k times the images in a step, one step stands for k of the old ones. So the
 learning rate grows k-fold, the run and its warm-up get k times fewer steps, and the
 teacher does k updates in one: ``m' = 1 - (1 - m)^k`` for the student's share m, which
-is ``keep' = keep^k``. All other changes of a run are left to its config.
+is ``keep' = keep^k``. Where a step is accumulated from a batches, all that counts
+iterations grows a-fold again (see :mod:`pld_mmdet.engine.steps`). All other changes of
+a run are left to its config.
 """
 
 import math
@@ -22,10 +24,11 @@ class Schedule:
     Attributes:
         batch: Images in one step over all processes, accumulation included.
         lr: Learning rate.
-        iterations: Length in steps; 0 where epochs are counted.
+        iterations: Length; 0 where epochs are counted.
         keep: Teacher's share that stays at an update; None without a teacher, or
             where the teacher moves once an epoch.
-        warm_up: Length of the warm-up in steps.
+        warm_up: Length of the warm-up in iterations.
+        accumulate: Iterations that make a step.
     """
 
     batch: int
@@ -33,9 +36,12 @@ class Schedule:
     iterations: int = 0
     keep: float | None = None
     warm_up: int = 0
+    accumulate: int = 1
 
 
-def rescale(old: Schedule, batch: int, lr_rule: str = "linear") -> Schedule:
+def rescale(
+    old: Schedule, batch: int, lr_rule: str = "linear", accumulate: int = 1
+) -> Schedule:
     """The same training with ``batch`` images in a step.
 
     Args:
@@ -43,13 +49,15 @@ def rescale(old: Schedule, batch: int, lr_rule: str = "linear") -> Schedule:
         batch: Images in one step from now on.
         lr_rule: ``'linear'`` (Goyal et al. 2017; SGD) or ``'sqrt'`` (Malladi et al.
             2022; Adam and its relatives).
+        accumulate: Iterations that make a step from now on.
 
     Raises:
         UserError: The rule is not known, or a batch is smaller than one image.
 
     Example:
-        >>> rescale(Schedule(2, 0.0025, 4000, 0.999, 400), 8)
-        Schedule(batch=8, lr=0.01, iterations=1000, keep=0.996005996001, warm_up=100)
+        >>> new = rescale(Schedule(2, 0.0025, 4000, 0.999, 400), 8)
+        >>> new.lr, new.iterations, new.warm_up, round(new.keep, 6)
+        (0.01, 1000, 100, 0.996006)
     """
     if lr_rule not in LR_RULES:
         raise UserError(
@@ -63,26 +71,35 @@ def rescale(old: Schedule, batch: int, lr_rule: str = "linear") -> Schedule:
             "least 1.",
         )
     k = batch / old.batch
+    # images of an iteration, new to old
+    k_iter = k * old.accumulate / accumulate
     return replace(
         old,
         batch=batch,
         lr=old.lr * LR_RULES[lr_rule](k),
-        iterations=_steps(old.iterations, k),
+        iterations=_count(old.iterations, k_iter, accumulate),
         keep=None if old.keep is None else old.keep**k,
-        warm_up=_steps(old.warm_up, k),
+        warm_up=_count(old.warm_up, k_iter, accumulate),
+        accumulate=accumulate,
     )
 
 
-def _steps(count: int, k: float) -> int:
-    """``count`` steps in steps of k times the size; never 0 unless it was."""
-    return max(1, round(count / k)) if count else 0
+def _count(count: int, k: float, whole: int = 1) -> int:
+    """``count`` things in things of k times the size; never 0 unless it was.
+
+    The result is a multiple of ``whole``.
+    """
+    return whole * max(1, round(count / (k * whole))) if count else 0
 
 
 def describe(old: Schedule, new: Schedule) -> str:
     """``batch 8 -> 2: lr 0.01 -> 0.0025, ...`` in one line."""
-    parts = [f"batch {old.batch} -> {new.batch}: lr {old.lr:g} -> {new.lr:g}"]
+    batch = f"batch {old.batch} -> {new.batch}"
+    if new.accumulate > 1:
+        batch += f" (accumulated from {new.accumulate} iterations)"
+    parts = [f"{batch}: lr {old.lr:g} -> {new.lr:g}"]
     if old.keep is not None:
-        parts.append(f"EMA keep {old.keep:g} -> {new.keep:g} an iteration")
+        parts.append(f"EMA keep {old.keep:g} -> {new.keep:g} a step")
     if old.iterations:
         parts.append(f"{old.iterations} -> {new.iterations} iterations")
     if old.warm_up:
@@ -103,16 +120,26 @@ def scale_config(cfg, processes: int) -> str | None:
         processes: Number of training processes.
 
     Returns:
-        The line to print, or None when nothing had to change.
+        The line to print, or None when nothing had to change. Accumulated gradients
+        without the switch change nothing, but there is a line that says what they do.
+
+    Raises:
+        UserError: A run of stages or with several optimizers: the rule knows neither.
     """
     auto = cfg.get("auto_scale_lr") or {}
     if not auto.get("enable") or "base_batch_size" not in auto:
-        return None
+        return _describe_accumulation(cfg, processes)
     wrapper = cfg.optim_wrapper
-    batch = cfg.train_dataloader.batch_size * processes
-    batch *= wrapper.get("accumulative_counts", 1)
+    if "stages" in cfg.train_cfg or "optimizer" not in wrapper:
+        raise UserError(
+            "The scaling rule is written for one optimizer and one stage; this config "
+            "has several.",
+            "Leave --auto-scale-lr out, and keep the batch the config was written for.",
+        )
+    accumulate = wrapper.get("accumulative_counts", 1)
+    batch = cfg.train_dataloader.batch_size * processes * accumulate
     auto.enable = False
-    if batch == auto.base_batch_size:
+    if batch == auto.base_batch_size and accumulate == 1:
         return None
     by_iter = "max_iters" in cfg.train_cfg
     emas = [h for h in cfg.get("custom_hooks", []) if _is_iteration_ema(h)]
@@ -128,32 +155,54 @@ def scale_config(cfg, processes: int) -> str | None:
         keep=emas[0].keep if emas else None,
         warm_up=warm_up,
     )
-    new = rescale(old, batch, auto.get("lr_rule", "linear"))
+    new = rescale(old, batch, auto.get("lr_rule", "linear"), accumulate)
     k = batch / old.batch
     wrapper.optimizer.lr = new.lr
     for hook in emas:
         hook.keep = hook.keep**k
         if hook.get("warm_up"):
-            hook.warm_up = _steps(hook.warm_up, k)
+            hook.warm_up = _count(hook.warm_up, k)
+
+    def stretch(node: dict, *keys: str) -> None:
+        """Entries that count iterations; whole steps, so that none is cut in two."""
+        for key in keys:
+            if isinstance(node.get(key), int):
+                node[key] = _count(node[key], k / accumulate, accumulate)
+
     for ramp in ramps:
-        for key in ("begin", "end", "T_max"):
-            if isinstance(ramp.get(key), int):
-                ramp[key] = _steps(ramp[key], k)
+        stretch(ramp, "begin", "end", "T_max")
         if "milestones" in ramp:
-            ramp.milestones = [_steps(m, k) for m in ramp.milestones]
+            counts = [_count(m, k / accumulate, accumulate) for m in ramp.milestones]
+            ramp.milestones = counts
+    for hook in cfg.get("custom_hooks", []):
+        if _name(hook) == "RampedEMAHook":
+            stretch(hook, "stop_after")
+    model = cfg.get("model") or {}
+    if isinstance(model.get("burn_in"), int):
+        # MarvelOVD: the last iteration, counted from 0
+        model.burn_in = _count(model.burn_in + 1, k / accumulate, accumulate) - 1
     if by_iter:
-        for key in ("max_iters", "val_interval", "val_begin"):
-            if key in cfg.train_cfg:
-                cfg.train_cfg[key] = _steps(cfg.train_cfg[key], k)
+        stretch(cfg.train_cfg, "max_iters", "val_interval", "val_begin")
         checkpoint = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
-        if not checkpoint.get("by_epoch", True) and "interval" in checkpoint:
-            checkpoint.interval = _steps(checkpoint.interval, k)
+        if not checkpoint.get("by_epoch", True):
+            stretch(checkpoint, "interval")
         for hook in cfg.get("custom_hooks", []):
             if _name(hook) == "CollapseGuardHook":
-                for key in ("interval", "silent_for"):
-                    if hook.get(key):
-                        hook[key] = _steps(hook[key], k)
+                stretch(hook, "interval", "silent_for")
     return describe(old, new)
+
+
+def _describe_accumulation(cfg, processes: int) -> str | None:
+    wrapper = cfg.get("optim_wrapper") or {}
+    accumulate = wrapper.get("accumulative_counts", 1)
+    if accumulate == 1:
+        return None
+    batch = cfg.train_dataloader.batch_size * processes * accumulate
+    line = f"{accumulate} iterations make a step of {batch} images"
+    if "max_iters" in cfg.train_cfg:
+        steps = -(-cfg.train_cfg.max_iters // accumulate)
+        line += f": {cfg.train_cfg.max_iters} iterations are {steps} steps"
+    return line
 
 
 def world_size(launcher: str) -> int:

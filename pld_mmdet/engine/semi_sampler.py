@@ -92,6 +92,7 @@ class SemiSampler(Sampler):
         self.size = sum(sizes)
         self.epoch = 0
         self._skipped = 0  # batches of this process
+        self._first = 0  # batches before the first one
         wide = _orientations(dataset, self.size) if by_aspect else np.zeros(self.size)
         self._group_shares = np.bincount(wide.astype(int), minlength=2) / self.size
         ends = np.cumsum(sizes)
@@ -183,10 +184,12 @@ class SemiSampler(Sampler):
         done = self._skipped
         if not self.infinite:
             done = self.epoch * self.batches_per_epoch
-        batches = self._batches(self.rank + done * self.world_size, self.world_size)
+        start = self._first + self.rank + done * self.world_size
+        batches = self._batches(start, self.world_size)
         last = None if self.infinite else done + self.batches_per_epoch
         for batch in batches:
-            number = (done * self.world_size + self.rank) * self.batch_size
+            number = start * self.batch_size
+            start += self.world_size
             for place, index in enumerate(batch):
                 yield DrawIndex(index, number + place, self.seed)
             done += 1
@@ -220,6 +223,24 @@ class SemiSampler(Sampler):
                 f"{self.batch_size}.",
                 "Give the sampler and the loader the same batch_size.",
             )
+
+    def taken(self, skipped: int) -> int:
+        """Images that all processes have taken when this one has taken ``skipped``."""
+        batches = skipped // self.batch_size * self.world_size
+        return (self._first + batches) * self.batch_size
+
+    def go_on_at(self, draw: int, skipped: int) -> None:
+        """Continue a stream that another number of processes began.
+
+        With another batch size the batches are others too; then the stream goes on at
+        the batch that as many images fill.
+
+        Args:
+            draw: Images that they have taken.
+            skipped: What :meth:`skip` will be called with, or was.
+        """
+        taken = -(-draw // self.batch_size)
+        self._first = taken - skipped // self.batch_size * self.world_size
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration yields (finite sampler only)."""

@@ -88,7 +88,7 @@ def test_config_of_eight_images_on_two_processes():
     cfg = config()
     line = scale_config(cfg, processes=2)
     assert line == (
-        "batch 8 -> 2: lr 0.01 -> 0.0025, EMA keep 0.6561 -> 0.9 an iteration, "
+        "batch 8 -> 2: lr 0.01 -> 0.0025, EMA keep 0.6561 -> 0.9 a step, "
         "1000 -> 4000 iterations, warm-up 100 -> 400"
     )
     assert cfg.optim_wrapper.optimizer.lr == pytest.approx(0.0025)
@@ -108,12 +108,75 @@ def test_config_of_eight_images_on_two_processes():
     assert cfg.train_cfg.max_iters == 4000
 
 
-def test_accumulated_gradients_count_as_images_of_the_step():
+def test_eight_iterations_that_make_one_step_of_the_base_batch():
+    """All that moves weights stays; all that counts iterations grows eightfold."""
     cfg = config()
     cfg.optim_wrapper.accumulative_counts = 8
-    assert scale_config(cfg, processes=1) is None
+    cfg.custom_hooks += [dict(type="pld_mmdet.RampedEMAHook", keep=0.9, stop_after=600)]
+    cfg.model = dict(type="pld_mmdet.MarvelOVD", burn_in=500)
+    assert scale_config(cfg, processes=1) == (
+        "batch 8 -> 8 (accumulated from 8 iterations): lr 0.01 -> 0.01, "
+        "EMA keep 0.6561 -> 0.6561 a step, 1000 -> 8000 iterations, warm-up 100 -> 800"
+    )
     assert cfg.optim_wrapper.optimizer.lr == 0.01
+    assert (cfg.train_cfg.max_iters, cfg.train_cfg.val_interval) == (8000, 4000)
+    assert cfg.param_scheduler[0].end == 800
+    assert cfg.param_scheduler[1].milestones == [4800, 6400]
+    assert cfg.default_hooks.checkpoint.interval == 2000
+    assert cfg.custom_hooks[0].keep == 0.9**4  # at an optimizer step
+    assert cfg.custom_hooks[2].interval == 400
+    assert (cfg.custom_hooks[3].keep, cfg.custom_hooks[3].stop_after) == (0.9, 4800)
+    # iterations 0..500 are the first 501 steps, hence 0..4007
+    assert cfg.model.burn_in == 4007
     assert cfg.auto_scale_lr.enable is False
+
+
+def test_accumulation_and_another_batch_together():
+    """Steps of 16 images from 4 batches of 2 on 2 processes; the base has 8."""
+    cfg = config()
+    cfg.train_dataloader.batch_size = 2
+    cfg.optim_wrapper.accumulative_counts = 4
+    assert scale_config(cfg, processes=2).startswith(
+        "batch 8 -> 16 (accumulated from 4 iterations): lr 0.01 -> 0.02"
+    )
+    assert cfg.custom_hooks[0].keep == pytest.approx(0.9**8)
+    assert cfg.train_cfg.max_iters * 4 == 1000 * 8  # images seen: as many as before
+    assert cfg.param_scheduler[0].end == 200
+
+
+def test_nothing_ends_in_the_middle_of_a_step():
+    cfg = config()
+    cfg.train_dataloader.batch_size = 3
+    cfg.optim_wrapper.accumulative_counts = 5
+    cfg.train_cfg.max_iters = 777
+    scale_config(cfg, processes=1)
+    counts = [cfg.train_cfg.max_iters, cfg.train_cfg.val_interval]
+    counts += [cfg.default_hooks.checkpoint.interval, cfg.param_scheduler[0].end]
+    assert [count % 5 for count in counts] == [0, 0, 0, 0]
+
+
+def test_accumulation_without_the_rule_is_said_not_changed():
+    cfg = config()
+    cfg.auto_scale_lr.enable = False
+    cfg.optim_wrapper.accumulative_counts = 4
+    assert scale_config(cfg, processes=2) == (
+        "4 iterations make a step of 8 images: 1000 iterations are 250 steps"
+    )
+    assert cfg.train_cfg.max_iters == 1000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(train_cfg=dict(_delete_=True, stages=[dict(name="a", max_iters=1)])),
+        dict(optim_wrapper=dict(_delete_=True, net=dict(optimizer=dict(lr=0.1)))),
+    ],
+)
+def test_stages_and_several_optimizers_are_not_guessed_at(change):
+    cfg = config()
+    cfg.merge_from_dict(change)
+    with pytest.raises(UserError, match="one optimizer and one stage"):
+        scale_config(cfg, processes=2)
 
 
 def test_epochs_stay_epochs():

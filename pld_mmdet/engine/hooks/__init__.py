@@ -8,6 +8,7 @@ from pld_mmdet.engine.hooks.run_record import RunRecordHook
 from pld_mmdet.engine.hooks.safe_checkpoint import SafeCheckpointHook
 from pld_mmdet.engine.hooks.seed import IterationSeedHook
 from pld_mmdet.engine.hooks.start_score import ScoreAtStartHook
+from pld_mmdet.engine.hooks.step_schedule import StepScheduleHook
 from pld_mmdet.engine.hooks.teacher_ema import TeacherEMAHook
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "RunRecordHook",
     "SafeCheckpointHook",
     "ScoreAtStartHook",
+    "StepScheduleHook",
     "TeacherEMAHook",
 ]

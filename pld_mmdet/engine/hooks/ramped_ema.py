@@ -6,25 +6,29 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from pld_mmdet.distill.ema import BUFFER_POLICIES, ema_update, ramped_keep
+from pld_mmdet.engine.processes import share_statistics
+from pld_mmdet.engine.steps import accumulation, begins_step
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import HOOKS
 
 
 @HOOKS.register_module()
 class RampedEMAHook(Hook):
-    """Average one network into another *before* every iteration, as Soft Teacher does.
+    """Average one network into another *before* every step, as Soft Teacher does.
 
-    Before iteration t: ``teacher = m_t teacher + (1 - m_t) student`` with
+    Before step t: ``teacher = m_t teacher + (1 - m_t) student`` with
     ``m_t = min(keep, 1 - (1 + warm_up) / (t + 1 + warm_up))``. m_0 = 0 is the first
     copy. The rate follows from the iteration alone, so nothing has to be stored to
-    resume, and several pairs of networks can each have a hook.
+    resume, and several pairs of networks can each have a hook. A step is an iteration,
+    or all iterations whose gradients are accumulated.
 
     Args:
         keep: Share of the teacher that stays once the ramp is over (0.999).
         warm_up: w of the ramp: 0 in Soft Teacher, 100 for dual polishing's polishers.
             None: ``keep`` from the start.
         stop_after: The last iteration (from 0) with an update; later the teacher is
-            frozen. Dual polishing: the first drop of the learning rate.
+            frozen. Dual polishing: the first drop of the learning rate, in the
+            schedule's unit.
         copy_at_start: Let the teacher begin as a copy of the student. With False and
             ``warm_up=None`` the teacher of the ``load_from`` checkpoint is kept.
         teacher: Attribute of the model that is averaged into.
@@ -70,11 +74,11 @@ class RampedEMAHook(Hook):
         self.names = teacher, student
         self.buffers = buffers
 
-    def keep_at(self, iteration: int) -> float:
-        """m_t of iteration t (from 0)."""
+    def keep_at(self, step: int) -> float:
+        """m_t of step t (from 0)."""
         if self.warm_up is None:
             return self.keep
-        return ramped_keep(iteration, self.keep, self.warm_up)
+        return ramped_keep(step, self.keep, self.warm_up)
 
     def before_train(self, runner: Runner) -> None:
         """Start the teacher as a copy of the student."""
@@ -86,12 +90,15 @@ class RampedEMAHook(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         """Average, unless the teacher is frozen by now."""
         first_copy = runner.iter == 0 and self.copy_at_start
-        if first_copy or (
-            self.stop_after is not None and runner.iter > self.stop_after
-        ):
+        if first_copy or not begins_step(runner):
+            return
+        if self.stop_after is not None and runner.iter > self.stop_after:
             return
         teacher, student = self._networks(runner)
-        ema_update(teacher, student, self.keep_at(runner.iter), self.buffers)
+        if self.buffers != "keep":
+            share_statistics(student)
+        keep = self.keep_at(runner.iter // accumulation(runner))
+        ema_update(teacher, student, keep, self.buffers)
 
     def _networks(self, runner: Runner) -> list[torch.nn.Module]:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -6,6 +6,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from pld_mmdet.distill.ema import BUFFER_POLICIES, ema_update, ramped_keep
+from pld_mmdet.engine.processes import share_statistics
+from pld_mmdet.engine.steps import accumulation, begins_step, ends_step
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import HOOKS
 
@@ -23,8 +25,9 @@ class TeacherEMAHook(Hook):
 
     Args:
         keep: Share of the teacher that stays. mmdet's ``momentum`` is ``1 - keep``.
-        unit: ``'iter'`` or ``'epoch'``: what one update counts. Under an
-            iteration-based loop an epoch is one pass over the data set.
+        unit: ``'iter'`` or ``'epoch'``: what one update counts. An ``'iter'`` is a
+            step of the optimizer, however many iterations its gradient is accumulated
+            from. Under an iteration-based loop an epoch is one pass over the data set.
         moment: ``'after'`` or ``'before'`` the student's step (or epoch).
         interval: Update every so many units.
         warm_up: None keeps ``keep`` constant; a number ramps it, see
@@ -85,20 +88,20 @@ class TeacherEMAHook(Hook):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         """Update before the student's step; iteration 0 is the copy itself."""
-        if self.moment == "before" and runner.iter > 0:
-            self._step(runner, done=runner.iter)
+        if self.moment == "before" and runner.iter > 0 and begins_step(runner):
+            self._step(runner, done=runner.iter // accumulation(runner))
 
     def after_train_iter(
         self, runner, batch_idx, data_batch=None, outputs=None
     ) -> None:
         """Update after the student's step."""
-        if self.moment == "after":
-            self._step(runner, done=runner.iter + 1)
+        if self.moment == "after" and ends_step(runner):
+            self._step(runner, done=runner.iter // accumulation(runner) + 1)
 
     def _step(self, runner: Runner, done: int) -> None:
         every = self.interval
         if self.unit == "epoch":
-            every *= len_epoch(runner)
+            every *= -(-len_epoch(runner) // accumulation(runner))
         if done % every == 0:
             self.update(_unwrap(runner.model))
 
@@ -108,6 +111,8 @@ class TeacherEMAHook(Hook):
         keep = self.keep
         if self.warm_up is not None:
             keep = ramped_keep(self.updates, self.keep, self.warm_up)
+        if self.buffers != "keep":
+            share_statistics(model.student)
         ema_update(model.teacher, model.student, keep, self.buffers)
         self.updates += 1
 
