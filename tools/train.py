@@ -52,6 +52,14 @@ def parse_args() -> argparse.Namespace:
         action="store_true",
         help="fit learning rate, EMA, warm-up and length to batch and processes",
     )
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=int,
+        const=0,
+        metavar="PORT",
+        help="show the growing run in the browser of this machine [a free port]",
+    )
     add_config_arguments(parser)
     return parser.parse_args()
 
@@ -62,12 +70,13 @@ def main(args: argparse.Namespace) -> None:
     args.work_dir = cfg.work_dir  # for the sentence after Ctrl-C
     if args.seed is not None:
         cfg.merge_from_dict({"randomness.seed": args.seed})
-    if args.amp is not None:
-        use_amp(cfg, args.amp)
+    from pld_mmdet.engine.precision import use_amp
     from pld_mmdet.engine.preflight import check_config
     from pld_mmdet.engine.runner import find_latest
     from pld_mmdet.engine.scaling import scale_config, world_size
 
+    if args.amp is not None:
+        use_amp(cfg, args.amp)
     if args.auto_scale_lr:
         if "base_batch_size" not in (cfg.get("auto_scale_lr") or {}):
             raise UserError(
@@ -89,24 +98,10 @@ def main(args: argparse.Namespace) -> None:
         if latest is not None:
             cfg.load_from = latest
     check_config(cfg, ("train", "val"))
-    build_runner(cfg).train()
+    from pld_mmdet.report.live import is_first_process, watched
 
-
-def use_amp(cfg, kind: str) -> None:
-    """Switch the config's optimizer wrapper to mixed precision."""
-    wrapper = cfg.optim_wrapper
-    known = ("OptimWrapper", "FiniteOptimWrapper", "pld_mmdet.FiniteOptimWrapper")
-    if wrapper.get("type", "OptimWrapper") not in (
-        *known,
-        "AmpOptimWrapper",
-        "pld_mmdet.FiniteAmpOptimWrapper",
-    ):
-        raise UserError(
-            f"--amp cannot change optim_wrapper.type='{wrapper.type}' of this config.",
-            "Set the mixed precision of that wrapper in the config itself.",
-        )
-    wrapper.type = "pld_mmdet.FiniteAmpOptimWrapper"
-    wrapper.dtype = {"fp16": "float16", "bf16": "bfloat16"}[kind]
+    with watched(cfg.work_dir, args.watch if is_first_process() else None):
+        build_runner(cfg).train()
 
 
 if __name__ == "__main__":

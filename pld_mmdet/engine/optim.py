@@ -158,7 +158,8 @@ class FiniteAmpOptimWrapper(_FiniteMixin, AmpOptimWrapper):
         kwargs: As in ``mmengine.optim.AmpOptimWrapper``.
 
     Raises:
-        UserError: For fp16 without a GPU.
+        UserError: For fp16 without a GPU, and for a loss that was computed outside of
+            :meth:`optim_context`, where mixed precision has no effect.
     """
 
     def __init__(
@@ -180,6 +181,25 @@ class FiniteAmpOptimWrapper(_FiniteMixin, AmpOptimWrapper):
         if dtype == "bfloat16":
             self.loss_scaler = torch.amp.GradScaler(get_device(), enabled=False)
         self._start_counting(max_skipped_in_a_row)
+        self._entered = False
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Autocast, and remember the batch-norm statistics."""
+        self._entered = True
+        with super().optim_context(model):
+            yield
+
+    def update_params(self, loss: torch.Tensor, *args, **kwargs) -> None:
+        """See the base class."""
+        if not self._entered:
+            raise UserError(
+                "A loss was computed outside of optim_wrapper.optim_context, so mixed "
+                "precision would have no effect on it.",
+                "Leave --amp out, or let the model's train_step enter that context.",
+            )
+        self._entered = False
+        super().update_params(loss, *args, **kwargs)
 
     def step(self, **kwargs) -> None:
         """Step through the loss scaler, or skip and count."""

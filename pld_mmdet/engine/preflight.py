@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from pld_mmdet.engine.precision import check_amp
 from pld_mmdet.errors import UserError
 
 _LOADERS = {
@@ -27,6 +28,9 @@ def check_config(cfg, stages: tuple[str, ...] = ("train", "val")) -> None:
     Raises:
         UserError: Says all that is missing in one line, and the commands in another.
     """
+    if "train" in stages:
+        check_amp(cfg)
+        _check_accumulation(cfg)
     how = cfg.get("how_to_get") or {}
     wrong: list[str] = []
     fixes: list[str] = []
@@ -41,6 +45,28 @@ def check_config(cfg, stages: tuple[str, ...] = ("train", "val")) -> None:
     if wrong:
         raise UserError(f"Missing: {'; '.join(wrong)}.", "  then  ".join(fixes))
     check_writable(cfg.work_dir)
+
+
+def _check_accumulation(cfg) -> None:
+    """Checkpoints and stages must not cut an optimizer step in two."""
+    default = (cfg.get("optim_wrapper") or {}).get("accumulative_counts", 1)
+    checkpoint = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
+    counted = []
+    if not checkpoint.get("by_epoch", True):
+        interval = checkpoint.get("interval", -1)
+        counted.append(("default_hooks.checkpoint.interval", interval, default))
+    for stage in (cfg.get("train_cfg") or {}).get("stages", []):
+        own = (stage.get("optim_wrapper") or {}).get("accumulative_counts", default)
+        where = f"max_iters of stage {stage.get('name')}"
+        counted.append((where, stage.get("max_iters", 0), own))
+    for where, iterations, size in counted:
+        if iterations > 0 and iterations % size:
+            raise UserError(
+                f"{where} is {iterations}: in the middle of an optimizer step, which "
+                f"is accumulated from {size} iterations.",
+                f"Set it to {iterations // size * size + size}, a multiple of "
+                "accumulative_counts.",
+            )
 
 
 def check_writable(folder: str | Path) -> None:
