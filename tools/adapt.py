@@ -6,6 +6,7 @@ Examples:
     python tools/adapt.py CONFIG CHECKPOINT 'shots/**/*.png' --method mean_teacher
     python tools/adapt.py CONFIG CHECKPOINT IMAGES --method adabn      # seconds
     python tools/adapt.py CONFIG CHECKPOINT IMAGES --val labels.json   # also measure
+    python tools/adapt.py CONFIG CHECKPOINT IMAGES --watch             # in the browser
 
 CONFIG is any stock mmdet config. OUT/adapted.pth loads in it again; OUT/report.html
 says whether the detector got better; tools/train.py OUT/config.py repeats the run.
@@ -63,6 +64,21 @@ def parse_args() -> argparse.Namespace:
     add("--evaluations", type=int, default=4, help="during the run [4]")
     add("--workers", type=int, default=2, help="loader processes [2]")
     add("--amp", nargs="?", const="fp16", choices=["fp16", "bf16"])
+    add(
+        "--watch",
+        nargs="?",
+        type=int,
+        const=0,
+        metavar="PORT",
+        help="show the growing run in the browser of this machine [a free port]",
+    )
+    add(
+        "--log",
+        nargs="+",
+        choices=["tensorboard", "wandb"],
+        default=[],
+        help="send the curves there too",
+    )
     return parser.parse_args()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
+from pld_mmdet.adaptation import examples
 from pld_mmdet.adaptation.detector import Detector
 from pld_mmdet.adaptation.recipe import Recipe
 from pld_mmdet.errors import UserError
@@ -46,6 +47,7 @@ class Job:
         val_root: Folder of its images.
         workers: Loader processes.
         amp: None, ``fp16`` or ``bf16``.
+        log: Names of :data:`BACKENDS` that get the curves too.
     """
 
     method: str
@@ -64,6 +66,7 @@ class Job:
     val_root: Path | None = None
     workers: int = 2
     amp: str | None = None
+    log: Sequence[str] = ()
 
 
 def compose(cfg: Config, detector: Detector, recipe: Recipe, job: Job) -> Config:
@@ -81,6 +84,8 @@ def compose(cfg: Config, detector: Detector, recipe: Recipe, job: Job) -> Config
     loading, geometry = split_pipeline(cfg)
     metainfo = dict(classes=detector.classes)
     adabn = job.method == "adabn"
+    # LocalVisBackend stays: the report and the live page read its scalars.json.
+    backends = ["LocalVisBackend", *(BACKENDS[name] for name in job.log)]
     made = dict(
         default_scope=cfg.get("default_scope") or "mmdet",
         runner_type="pld_mmdet.SafeRunner",
@@ -96,17 +101,19 @@ def compose(cfg: Config, detector: Detector, recipe: Recipe, job: Job) -> Config
         ),
         log_level="INFO",
         log_processor=dict(type="LogProcessor", window_size=50, by_epoch=False),
-        vis_backends=[dict(type="LocalVisBackend")],
         visualizer=dict(
-            type="DetLocalVisualizer", vis_backends=[dict(type="LocalVisBackend")]
+            type="DetLocalVisualizer",
+            vis_backends=[dict(type=name) for name in backends],
         ),
         model=_model(detector, recipe, job),
         train_dataloader=_train_loader(loading, geometry, metainfo, recipe, job),
         default_hooks=_default_hooks(recipe, job),
         custom_hooks=_custom_hooks(detector, recipe, job),
     )
-    if cfg.get("custom_imports"):
-        made["custom_imports"] = cfg.custom_imports
+    theirs = cfg.get("custom_imports") or {}
+    names = theirs.get("imports") or []
+    names = [names] if isinstance(names, str) else list(names)
+    made["custom_imports"] = {**theirs, "imports": [*names, examples.__name__]}
     if adabn:
         made["train_cfg"] = dict(
             type="pld_mmdet.AdaBNLoop", num_images=recipe.adabn_images
@@ -328,6 +335,7 @@ def _custom_hooks(detector: Detector, recipe: Recipe, job: Job) -> list:
         hooks.append(dict(type="pld_mmdet.AdaBNHook", num_images=recipe.adabn_images))
     every = max(1, min(50, recipe.iterations // 10))
     hooks.append(dict(type="pld_mmdet.PseudoBoxHook", interval=every))
+    hooks.append(dict(type="pld_mmdet.ExampleHook", interval=every))
     if job.guard != "off":
         hooks.append(
             dict(
@@ -381,6 +389,9 @@ def _evaluation(loading, geometry, metainfo: dict, job: Job) -> dict:
         test_evaluator=metric,
     )
 
+
+# Where curves can go beside the work dir: mmengine's backends.
+BACKENDS = {"tensorboard": "TensorboardVisBackend", "wandb": "WandbVisBackend"}
 
 SCORE_TYPES = {
     "agreement": "ViewAgreement",

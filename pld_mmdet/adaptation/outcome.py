@@ -56,6 +56,9 @@ class Outcome:
         lines = []
         if self.guard.get("state") == "stopped":
             lines.append("Guard:    stopped. " + self.guard["events"][-1]["what"] + ".")
+        elif self.guard.get("state") == "alarm":
+            signs = "; ".join(self.guard["windows"][-1]["signs"])
+            lines.append(f"Guard:    an alarm stood at the end: {signs}.")
         elif self.guard:
             count = len(self.guard["events"])
             what = f"{count} warnings, see the report" if count else "no warning"

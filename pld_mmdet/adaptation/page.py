@@ -74,7 +74,9 @@ def _charts(outcome: Outcome) -> str:
     for key, title in {AP: "AP50 (labels)", **SCORES}.items():
         points = outcome.series(key)
         if points:
-            charts.append(line_chart(title, [("mt", points, False)], floor=None))
+            charts.append(
+                line_chart(title, [("c-mean_teacher", points, False)], floor=None)
+            )
     windows = outcome.guard.get("windows", [])
     for key, title in (
         ("boxes", "Pseudo boxes an image"),
@@ -85,7 +87,7 @@ def _charts(outcome: Outcome) -> str:
     ):
         points = [(w["iter"], w[key]) for w in windows if _finite(w.get(key))]
         if points:
-            charts.append(line_chart(title, [("lpld", points, False)]))
+            charts.append(line_chart(title, [("c-lpld", points, False)]))
     if not charts:
         return ""
     return (

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -25,10 +26,12 @@ from pld_mmdet.cli import build_runner
 from pld_mmdet.engine.checkpoint import write_atomic
 from pld_mmdet.engine.export import export_detector
 from pld_mmdet.engine.jobs import write_json
+from pld_mmdet.engine.optional import require
 from pld_mmdet.engine.preflight import check_config
 from pld_mmdet.engine.runner import find_latest
 from pld_mmdet.engine.stack import import_mmdet
 from pld_mmdet.errors import UserError
+from pld_mmdet.report.live import watched
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -79,6 +82,8 @@ def adapt(
     evaluations: int = 4,
     workers: int = 2,
     amp: str | None = None,
+    log: Sequence[str] = (),
+    watch: int | None = None,
     resume: bool = False,
     say: Callable[[str], None] = print,
 ) -> Adapted:
@@ -108,6 +113,9 @@ def adapt(
         evaluations: Evaluations during the run.
         workers: Loader processes.
         amp: ``'fp16'`` or ``'bf16'``.
+        log: Where the curves go beside ``out``: ``'tensorboard'``, ``'wandb'``.
+        watch: Port on which a page of this machine shows the growing run; 0 takes a
+            free one, None shows nothing.
         resume: Go on with the run in ``out``.
         say: Receives the lines for the user.
 
@@ -118,10 +126,10 @@ def adapt(
         UserError: Whatever the user can mend, before anything long begins.
     """
     out = Path(out or Path("work_dirs/adapt") / f"{Path(config).stem}_{method}")
-    _check_choices(guard, select, scores, gpus)
+    _check_choices(guard, select, scores, gpus, log)
     import_mmdet()
     cfg = read_config(config)
-    with claimed(out, resume) as going_on:
+    with claimed(out, resume) as going_on, watched(out, watch, say):
         detector = read_detector(cfg, checkpoint, classes)
         say(f"Detector: {detector.sentence()}")
         require_method(detector, method, stage)
@@ -159,6 +167,7 @@ def adapt(
             score_images=score_images,
             workers=workers,
             amp=amp,
+            log=tuple(log),
             **_labels(val, val_images, root),
         )
         run_config = out / "config.py"
@@ -201,17 +210,24 @@ def explain(detector: Detector, method: str, stage: int = -1) -> str:
     return text
 
 
-def _check_choices(guard: str, select: str, scores: Sequence[str], gpus: int) -> None:
+def _check_choices(
+    guard: str, select: str, scores: Sequence[str], gpus: int, log: Sequence[str]
+) -> None:
     for name, value, allowed in (
         ("guard", guard, ("stop", "rollback", "warn", "off")),
         ("select", select, ("last", *scores)),
         *(("scores", score, tuple(composing.SCORE_TYPES)) for score in scores),
+        *(("log", name, tuple(composing.BACKENDS)) for name in log),
     ):
         if value not in allowed:
             raise UserError(
                 f"{name}={value!r} is not known.",
                 f"Choose one of {', '.join(map(repr, allowed))}.",
             )
+    if "tensorboard" in log:
+        require("tensorboard", "tensorboard")
+    if "wandb" in log and find_spec("wandb") is None:
+        raise UserError("--log wandb: wandb is not installed.", "pip install wandb")
     if gpus > 1 and torch.cuda.is_available() and torch.cuda.device_count() < gpus:
         raise UserError(
             f"--gpus {gpus} asks for more than the {torch.cuda.device_count()} GPUs "
