@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 _ABSORB = 1e8  # scalings beyond this go into the potentials (released code)
-_TINY = 1e-300
+_TINY = 1e-200  # keeps scalings finite between two looks
+_LOOK = 5  # steps between two looks at the scalings: each waits for the device
 
 
 def _partial_kernel(
@@ -56,7 +57,8 @@ def partial_ot(
         gamma: Weight of the divergence of the columns; inf: uniform exactly.
         potentials: Log scalings of the columns to start from, [K + 1]; see Returns.
         max_iterations: Most scaling steps.
-        tolerance: Stops when no column's scaling changes by a larger share.
+        tolerance: Stops when no column's scaling changes by a larger share; looked at
+            every fifth step.
 
     Returns:
         Q [N, K] without the virtual column, and the columns' log scalings [K + 1] to
@@ -70,22 +72,24 @@ def partial_ot(
     row = exponent.new_tensor(1.0 / len(cost))
     u = -(exponent + v).amax(1)
     kernel = (exponent + u[:, None] + v).exp()
-    a, b = torch.ones_like(u), torch.ones_like(v)
-    lift = (power - 1.0) * v  # the power of the scaling that is already in v
-    for _ in range(max_iterations):
+    b = torch.ones_like(v)
+    gain = ((power - 1.0) * v).exp()  # the power of the scaling that is already in v
+    for step in range(1, max_iterations + 1):
         before = b
-        a = row / (kernel @ b).clamp(min=_TINY)
+        a = row / (kernel @ b).clamp_(min=_TINY)
         # A column that underflows is lifted by the next absorption.
-        b = (power * (target / (a @ kernel).clamp(min=_TINY)).log() + lift).exp()
-        if max(a.max(), b.max(), 1 / b.min()) > _ABSORB:
+        b = (target / (a @ kernel).clamp_(min=_TINY)).pow_(power).mul_(gain)
+        if step % _LOOK and step < max_iterations:
+            continue
+        low, high = b.aminmax()  # rows of the kernel reach 1, so a <= 1 / low
+        if high > _ABSORB or low * _ABSORB < 1:
             # The clamp keeps an underflowing column within double's range.
-            u, v = u + a.log(), v + b.log().clamp(-500, 500)
+            v = v + b.log().clamp(-500, 500)
             u = -(exponent + v).amax(1)
             kernel = (exponent + u[:, None] + v).exp()
-            a, b = torch.ones_like(u), torch.ones_like(v)
-            lift = (power - 1.0) * v
-            continue
-        if ((b - before).abs() <= tolerance * b).all():
+            b = torch.ones_like(v)
+            gain = ((power - 1.0) * v).exp()
+        elif ((b - before).abs() <= tolerance * b).all():
             break
     a = row / (kernel @ b).clamp(min=_TINY)
     plan = a[:, None] * kernel * b
