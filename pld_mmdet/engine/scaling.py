@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from pld_mmdet.errors import UserError
 
+_REACH_THEIR_END = ("Linear", "Constant", "Poly")
 LR_RULES = {"linear": lambda k: k, "sqrt": math.sqrt}
 
 
@@ -145,7 +146,7 @@ def scale_config(cfg, processes: int) -> str | None:
     emas = [h for h in cfg.get("custom_hooks", []) if _is_iteration_ema(h)]
     ramps = [s for s in _schedulers(cfg) if _counts_iterations(s)]
     warm_up = max(
-        (s.get("end", 0) for s in ramps if s.type.startswith(("Linear", "Constant"))),
+        (s.get("end", 0) for s in ramps if _name(s).startswith(("Linear", "Constant"))),
         default=0,
     )
     old = Schedule(
@@ -171,6 +172,10 @@ def scale_config(cfg, processes: int) -> str | None:
 
     for ramp in ramps:
         stretch(ramp, "begin", "end", "T_max")
+        if "end" in ramp and _name(ramp).startswith(_REACH_THEIR_END):
+            # such a schedule arrives one iteration before its end, which has to be the
+            # first iteration of a step
+            ramp.end -= accumulate - 1
         if "milestones" in ramp:
             counts = [_count(m, k / accumulate, accumulate) for m in ramp.milestones]
             ramp.milestones = counts

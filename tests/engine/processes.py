@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import runpy
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -15,6 +16,13 @@ from mmengine.visualization import Visualizer
 import pld_mmdet.engine.hooks  # noqa: F401  (imported before the fork)
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def _child(tool: str, arguments: list[str], environment: dict, log: str) -> None:

@@ -120,7 +120,8 @@ def test_eight_iterations_that_make_one_step_of_the_base_batch():
     )
     assert cfg.optim_wrapper.optimizer.lr == 0.01
     assert (cfg.train_cfg.max_iters, cfg.train_cfg.val_interval) == (8000, 4000)
-    assert cfg.param_scheduler[0].end == 800
+    # full rate at iteration 792, the first one of step 99, as at iteration 99 before
+    assert cfg.param_scheduler[0].end == 793
     assert cfg.param_scheduler[1].milestones == [4800, 6400]
     assert cfg.default_hooks.checkpoint.interval == 2000
     assert cfg.custom_hooks[0].keep == 0.9**4  # at an optimizer step
@@ -141,7 +142,7 @@ def test_accumulation_and_another_batch_together():
     )
     assert cfg.custom_hooks[0].keep == pytest.approx(0.9**8)
     assert cfg.train_cfg.max_iters * 4 == 1000 * 8  # images seen: as many as before
-    assert cfg.param_scheduler[0].end == 200
+    assert cfg.param_scheduler[0].end == 200 - 3
 
 
 def test_nothing_ends_in_the_middle_of_a_step():
@@ -151,8 +152,9 @@ def test_nothing_ends_in_the_middle_of_a_step():
     cfg.train_cfg.max_iters = 777
     scale_config(cfg, processes=1)
     counts = [cfg.train_cfg.max_iters, cfg.train_cfg.val_interval]
-    counts += [cfg.default_hooks.checkpoint.interval, cfg.param_scheduler[0].end]
-    assert [count % 5 for count in counts] == [0, 0, 0, 0]
+    counts += [cfg.default_hooks.checkpoint.interval]
+    counts += cfg.param_scheduler[1].milestones
+    assert [count % 5 for count in counts] == [0] * 5
 
 
 def test_accumulation_without_the_rule_is_said_not_changed():
