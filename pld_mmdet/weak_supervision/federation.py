@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from mmengine.registry import DATASETS as ROOT_DATASETS
+from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from pld_mmdet.engine.sampler import DrawIndex
@@ -117,20 +119,35 @@ class Federation(Dataset):
 
 
 @DATASETS.register_module()
-class NoisyDigits(Digits):
-    """Digits with a weak view ``inputs`` and a ``strong`` one: less and more noise.
+class DigitViews(Digits):
+    """Digits with a weak view ``inputs`` and a ``strong`` one.
 
-    The noise is a function of the run's seed, the image and the number of the draw.
+    Weak: the digit moved by whole pixels. Strong: turned, scaled and moved, with a
+    square blanked and noise. Both are functions of the run's seed, the image and the
+    number of the draw.
 
     Args:
-        weak: Standard deviation of the weak view's noise; pixels lie in [0, 1].
-        strong: Of the strong view's.
+        shift: Largest move in pixels, of both views.
+        degrees: Largest turn of the strong view to either side.
+        scale: Largest change of its size, as a share.
+        cutout: Side of its blank square in pixels; part of it may lie outside.
+        noise: Standard deviation of its noise; pixels lie in [0, 1].
         kwargs: Of :class:`pld_mmdet.toys.Digits`.
     """
 
-    def __init__(self, *, weak: float = 0.02, strong: float = 0.15, **kwargs) -> None:
+    def __init__(
+        self,
+        *,
+        shift: int = 1,
+        degrees: float = 30.0,
+        scale: float = 0.2,
+        cutout: int = 3,
+        noise: float = 0.1,
+        **kwargs,
+    ) -> None:
         super().__init__(**kwargs)
-        self.deviations = np.array([weak, strong], np.float32).reshape(2, 1, 1, 1)
+        self.shift, self.degrees, self.scale = shift, degrees, scale
+        self.cutout, self.noise = cutout, noise
 
     def __getitem__(self, index: int) -> dict:
         sample = super().__getitem__(int(index))
@@ -138,6 +155,38 @@ class NoisyDigits(Digits):
         key = seed << 32 | int(index), int(draw)
         generator = np.random.Generator(np.random.Philox(key=key))
         image = sample["inputs"]
-        noise = generator.standard_normal((2, *image.shape), dtype=np.float32)
-        weak, strong = image + torch.from_numpy(self.deviations * noise)
-        return {**sample, "inputs": weak, "strong": strong}
+        return {
+            **sample,
+            "inputs": self._weak(image, generator),
+            "strong": self._strong(image, generator),
+        }
+
+    def _weak(self, image: Tensor, generator: np.random.Generator) -> Tensor:
+        most, (height, width) = self.shift, image.shape[-2:]
+        top, left = generator.integers(2 * most + 1, size=2)
+        padded = F.pad(image, (most,) * 4)
+        return padded[..., top : top + height, left : left + width]
+
+    def _strong(self, image: Tensor, generator: np.random.Generator) -> Tensor:
+        height, width = image.shape[-2:]
+        angle, size, dx, dy = generator.uniform(-1, 1, 4) * (
+            np.radians(self.degrees),
+            self.scale,
+            2 * self.shift / width,
+            2 * self.shift / height,
+        )
+        cos, sin = np.cos(angle) / (1 + size), np.sin(angle) / (1 + size)
+        theta = torch.tensor([[[cos, sin, dx], [-sin, cos, dy]]], dtype=image.dtype)
+        grid = F.affine_grid(theta, [1, *image.shape], align_corners=False)
+        view = F.grid_sample(image[None], grid, align_corners=False)[0]
+        noise = generator.standard_normal(image.shape, dtype=np.float32)
+        view = view + self.noise * torch.from_numpy(noise)
+        if self.cutout:
+            top = generator.integers(1 - self.cutout, height)
+            left = generator.integers(1 - self.cutout, width)
+            view[
+                ...,
+                max(top, 0) : top + self.cutout,
+                max(left, 0) : left + self.cutout,
+            ] = 0
+        return view

@@ -13,8 +13,8 @@ from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 from pld_mmdet.weak_supervision.cifar import Cifar
 from pld_mmdet.weak_supervision.federation import (
+    DigitViews,
     Federation,
-    NoisyDigits,
     dirichlet_partition,
 )
 from pld_mmdet.weak_supervision.fedlabel import FedLabel, expertise
@@ -157,7 +157,7 @@ class TestFederation:
 
     def test_views(self):
         data = Federation(
-            dict(type="pld_mmdet.NoisyDigits", part="val"), 4, alpha=0.5, labelled=0.1
+            dict(type="pld_mmdet.DigitViews", part="val"), 4, alpha=0.5, labelled=0.1
         )
         assert sum(data.sizes) == len(data) == 360
         seen = []
@@ -172,19 +172,53 @@ class TestFederation:
         whole = data[DrawIndex(marked.indices[0], 5, 1)]
         assert torch.equal(sample["strong"], whole["strong"])
         full = Federation(
-            dict(type="pld_mmdet.NoisyDigits", part="val"), 4, labelled=1.0
+            dict(type="pld_mmdet.DigitViews", part="val"), 4, labelled=1.0
         )
         assert [len(c["labelled"]) for c in full.clients] == full.sizes
 
-    def test_noise_is_counted(self):
-        data = NoisyDigits(part="val")
+    def test_views_are_counted(self):
+        data = DigitViews(part="val")
         one, two = data[DrawIndex(3, 7, 5)], data[DrawIndex(3, 7, 5)]
-        clean = data.images[3]
+        assert torch.equal(one["inputs"], two["inputs"])
         assert torch.equal(one["strong"], two["strong"])
-        assert (one["inputs"] - clean).std() < 0.05 < (one["strong"] - clean).std()
-        for other in (DrawIndex(3, 8, 5), DrawIndex(3, 7, 6), DrawIndex(4, 7, 5)):
-            noise = data[other]["strong"] - data.images[int(other)]
-            assert not torch.allclose(noise, one["strong"] - clean)
+        others = [DrawIndex(3, 8, 5), DrawIndex(3, 7, 6)]
+        assert not any(torch.equal(data[i]["strong"], one["strong"]) for i in others)
+
+    def test_a_weak_view_is_the_moved_digit(self):
+        data = DigitViews(part="val", shift=2)
+        digit, seen = data.images[3, 0].numpy(), set()
+        moves = [(y, x) for y in range(-2, 3) for x in range(-2, 3)]
+        for draw in range(100):
+            view = data[DrawIndex(3, draw, 0)]["inputs"][0].numpy()
+            seen |= {m for m in moves if np.array_equal(view, moved(digit, *m))}
+        assert seen == set(moves)
+
+    def test_a_strong_view_does_what_it_is_asked(self):
+        still = dict(part="val", shift=0, degrees=0.0, scale=0.0, cutout=0, noise=0.0)
+        digit = DigitViews(**still).images[3]
+
+        def strong(draw: int, **changes) -> torch.Tensor:
+            return DigitViews(**{**still, **changes})[DrawIndex(3, draw, 0)]["strong"]
+
+        assert torch.allclose(strong(0), digit, atol=1e-6)
+        noise = torch.stack([strong(d, noise=0.1) - digit for d in range(50)])
+        assert noise.std().item() == pytest.approx(0.1, rel=0.05)
+        blanked = torch.stack([strong(d, cutout=3) != digit for d in range(50)])
+        assert 0 < blanked.sum((1, 2, 3)).amax() <= 9
+        for change in (dict(degrees=30.0), dict(scale=0.2), dict(shift=1)):
+            views = torch.stack([strong(d, **change) for d in range(50)])
+            assert (views - digit).abs().amax((1, 2, 3)).median() > 0.1
+            # what is turned, scaled or moved is still the same amount of ink, nearly
+            assert views.sum((1, 2, 3)).mean() > 0.8 * digit.sum()
+
+
+def moved(digit: np.ndarray, down: int, right: int) -> np.ndarray:
+    """The digit moved by whole pixels over an empty ground."""
+    height, width = digit.shape
+    big = np.zeros((3 * height, 3 * width), digit.dtype)
+    big[height : 2 * height, width : 2 * width] = digit
+    top, left = height - down, width - right
+    return big[top : top + height, left : left + width]
 
 
 def test_toy_config_runs_saves_and_resumes(tmp_path):
