@@ -174,8 +174,9 @@ def scale_config(cfg, processes: int) -> str | None:
         stretch(ramp, "begin", "end", "T_max")
         if "end" in ramp and _name(ramp).startswith(_REACH_THEIR_END):
             # such a schedule arrives one iteration before its end, which has to be the
-            # first iteration of a step
-            ramp.end -= accumulate - 1
+            # first iteration of a step, and of a later one than it begins with
+            least = ramp.get("begin", 0) + 2 * accumulate
+            ramp.end = max(ramp.end, least) - (accumulate - 1)
         if "milestones" in ramp:
             counts = [_count(m, k / accumulate, accumulate) for m in ramp.milestones]
             ramp.milestones = counts

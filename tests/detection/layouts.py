@@ -4,7 +4,7 @@ A layout is (processes, images of a batch, accumulated batches); all layouts of 
 have the same images in an optimizer step. Everything that is drawn at random or divided
 by a number that depends on the images is switched off: no RoI and no anchor is sampled
 away or ignored, nothing is suppressed, and every image has the same number of boxes. So
-each loss is a mean of equal parts, and what is left is the order of floating-point sums.
+each loss is a mean of equal parts, and only the order of floating-point sums is left.
 """
 
 import hashlib
@@ -81,7 +81,8 @@ class TinyViews(Dataset):
 def _boxes(index: int) -> InstanceData:
     """Two base boxes and a candidate, in places that follow from the number."""
     corner = np.random.RandomState(index).rand(3, 2) * 30
-    boxes = torch.tensor(np.concatenate([corner, corner + (24, 30)], 1)).float()
+    size = np.array([24, 30])
+    boxes = torch.tensor(np.concatenate([corner, corner + size], 1)).float()
     return InstanceData(
         bboxes=boxes,
         labels=torch.tensor([0, 1, 2]),

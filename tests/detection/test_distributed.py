@@ -5,6 +5,7 @@ otherwise is tested here too, so that docs/cluster.md can say it.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -114,6 +115,18 @@ def assert_same_training(folder: Path, name: str, reference: Path, initial: Path
     assert ours.get("pld_teacher_ema") == theirs.get("pld_teacher_ema")
 
 
+def begin_with(checkpoint: Path, folder: Path) -> None:
+    """Make a folder look like that of a run that was stopped after a checkpoint."""
+    folder.mkdir(exist_ok=True)
+    copy = Path(shutil.copy(checkpoint, folder))
+    (folder / "last_checkpoint").write_text(str(copy))
+
+
+def assert_ranks_agree(folder: Path) -> None:
+    first, second = ((folder / f"rank{r}.txt").read_text() for r in (0, 1))
+    assert first == second
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_two_accumulated_halves_are_the_whole_batch(method, start, whole, tmp_path):
     train(tmp_path, layouts.config(method, batch=2, accumulate=2), start(method))
@@ -137,9 +150,25 @@ def test_two_processes_that_accumulate(start, whole, tmp_path):
     assert_same_training(tmp_path, name, reference, start("mean_teacher"))
 
 
-def assert_ranks_agree(folder: Path) -> None:
-    first, second = ((folder / f"rank{r}.txt").read_text() for r in (0, 1))
-    assert first == second
+def test_a_run_of_one_process_goes_on_with_two(start, whole, tmp_path):
+    """Momentum, schedule, teachers and the place in the data come along."""
+    method = "dual_polish"
+    begin_with(whole(method) / "iter_1.pth", tmp_path)
+    train_on_two(tmp_path, layouts.config(method, batch=2), start(method), "--resume")
+    assert_same_training(tmp_path, f"iter_{STEPS}.pth", whole(method), start(method))
+    assert_ranks_agree(tmp_path)
+
+
+def test_a_run_of_two_processes_goes_on_with_one(start, whole, tmp_path):
+    """The first two steps on two processes, the last one accumulated on one."""
+    method = "mean_teacher"
+    cfg, two = layouts.config(method, batch=2), tmp_path / "two"
+    only = "train_cfg.max_iters=2"
+    train_on_two(two, cfg, start(method), "--cfg-options", only)
+    cfg = layouts.config(method, batch=2, accumulate=2)
+    train(tmp_path / "one", cfg, two / "iter_2.pth", resume=True)
+    name = f"iter_{2 * STEPS}.pth"
+    assert_same_training(tmp_path / "one", name, whole(method), start(method))
 
 
 def test_ps_ttl_learns_on_one_process_only(tmp_path):

@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.registry import PARAM_SCHEDULERS
 
 from pld_mmdet.engine.scaling import (
     Schedule,
@@ -143,6 +145,26 @@ def test_accumulation_and_another_batch_together():
     assert cfg.custom_hooks[0].keep == pytest.approx(0.9**8)
     assert cfg.train_cfg.max_iters * 4 == 1000 * 8  # images seen: as many as before
     assert cfg.param_scheduler[0].end == 200 - 3
+
+
+@pytest.mark.parametrize(("batch", "accumulate"), [(1024, 1), (256, 4)])
+def test_a_warm_up_of_one_step_ends(batch, accumulate):
+    """512 times the images: 100 warm-up iterations are less than one step."""
+    cfg = config()
+    cfg.train_dataloader.batch_size = batch
+    cfg.optim_wrapper.accumulative_counts = accumulate
+    scale_config(cfg, processes=4)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.4)
+    ramp = dict(cfg.param_scheduler[0])
+    ramp.update(type="LinearLR", start_factor=0.1, optimizer=optimizer)
+    schedule = PARAM_SCHEDULERS.build(ramp)
+    rates = []
+    for _ in range(accumulate + 1):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates[0] == pytest.approx(0.04)
+    assert rates[accumulate] == pytest.approx(0.4)  # at the second step
 
 
 def test_nothing_ends_in_the_middle_of_a_step():
