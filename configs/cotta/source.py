@@ -11,7 +11,10 @@ train_dataloader = dict(
     num_workers=0,
     sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
     collate_fn=dict(type="default_collate"),
-    dataset=dict(type="pld_mmdet.CorruptedDigits", part="train"),
+    dataset=dict(
+        type="pld_mmdet.SeededDataset",
+        dataset=dict(type="pld_mmdet.CorruptedDigits", part="train", pad=2),
+    ),
 )
 test_dataloader = dict(
     batch_size=60,

@@ -16,7 +16,7 @@ model = dict(
 experiment = dict(
     name="cotta",
     metric="accuracy",
-    reported="the answers given on the stream",
+    reported="network, online: each batch is answered before it is learnt from",
     columns={
         "stream": ("test", "accuracy"),
         "first round": ("test", "accuracy_first"),

@@ -70,6 +70,9 @@ class CorruptedDigits(Dataset):
         images: The first this many images of the part [all].
         size: Pixels a side, bilinear from 8.
         seed: Of the corruptions, not the run's: all seeds see the same stream.
+        pad: Each time it is drawn, an image is moved by up to this many pixels each
+            way, as CIFAR networks are trained: a border of zeros and a random crop,
+            from torch's stream [0: as it is].
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class CorruptedDigits(Dataset):
         images: int | None = None,
         size: int = 16,
         seed: int = 0,
+        pad: int = 0,
     ) -> None:
         unknown = set(corruptions) - CORRUPTIONS.keys()
         if unknown:
@@ -96,6 +100,7 @@ class CorruptedDigits(Dataset):
             for number, name in enumerate(list(corruptions) * rounds, 1000 * seed)
         ]
         self.images = torch.cat(blocks)
+        self.size, self.pad = size, pad
         self.targets = digits.targets[:images].repeat(len(blocks))
         block = torch.arange(len(blocks)).repeat_interleave(len(clean))
         self.rounds = block // len(corruptions)
@@ -106,8 +111,13 @@ class CorruptedDigits(Dataset):
         return len(self.targets)
 
     def __getitem__(self, index: int) -> dict:
+        image = self.images[index]
+        if self.pad:
+            top, left = torch.randint(2 * self.pad + 1, (2,)).tolist()
+            padded = F.pad(image, (self.pad,) * 4)
+            image = padded[:, top : top + self.size, left : left + self.size]
         return {
-            "inputs": self.images[index],
+            "inputs": image,
             "targets": self.targets[index],
             "index": int(index),
             "round": self.rounds[index],

@@ -7,7 +7,10 @@ import pytest
 import torch
 from mmengine.config import Config
 from torch import nn
+from torch.nn import functional as F
 
+from pld_mmdet.engine.sampler import DrawIndex
+from pld_mmdet.engine.seeding import SeededDataset
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 from pld_mmdet.weak_supervision.augment import CoTTAViews, shift_hue
@@ -246,6 +249,23 @@ class TestStream:
         assert one[7]["index"] == 7
         with pytest.raises(UserError, match="no corruption 'fog'"):
             CorruptedDigits("val", ["fog"])
+
+    def test_training_images_are_moved_by_their_draw(self):
+        still = CorruptedDigits("train", images=5)
+        data = SeededDataset(CorruptedDigits("train", images=5, pad=2))
+        digit = F.pad(still.images[3], (2,) * 4)
+        places = [(y, x) for y in range(5) for x in range(5)]
+        seen = set()
+        for draw in range(150):
+            index = DrawIndex(3, draw, 0)
+            view = data[index]["inputs"]
+            assert torch.equal(data[index]["inputs"], view)
+            crops = {p: digit[:, p[0] :, p[1] :][:, :16, :16] for p in places}
+            found = {p for p, crop in crops.items() if torch.equal(crop, view)}
+            assert found
+            seen |= found
+        assert seen == set(places)
+        assert torch.equal(still[3]["inputs"], still.images[3])
 
     def test_cifar_c(self, tmp_path):
         np.save(tmp_path / "labels.npy", np.arange(10) % 5)
