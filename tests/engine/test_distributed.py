@@ -1,17 +1,13 @@
 """Two real processes over gloo: same weights, common decisions, no hang."""
 
-import socket
-
 import torch
 
-from tests.engine.processes import Tool
+from tests.engine.processes import Tool, free_port
 from tests.engine.toy import write_config
 
 
 def launch(tmp_path, config, *arguments):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     ranks = [
         Tool(
             "train",

@@ -167,6 +167,22 @@ def test_a_warm_up_of_one_step_ends(batch, accumulate):
     assert rates[accumulate] == pytest.approx(0.4)  # at the second step
 
 
+@pytest.mark.parametrize(
+    ("config", "processes", "batch", "accumulate"),
+    [
+        ("configs/sf_ut/foggy_cityscapes.py", 8, 1, 1),
+        ("configs/lpld/foggy_streets.py", 1, 1, 4),
+    ],
+)
+def test_the_lines_of_the_docs(config, processes, batch, accumulate):
+    cfg = Config.fromfile(ROOT / config)
+    cfg.auto_scale_lr.enable = True
+    cfg.train_dataloader.batch_size = batch
+    cfg.optim_wrapper.accumulative_counts = accumulate
+    text = (ROOT / "docs/cluster.md").read_text(encoding="utf-8")
+    assert f"    {scale_config(cfg, processes)}\n" in text
+
+
 def test_nothing_ends_in_the_middle_of_a_step():
     cfg = config()
     cfg.train_dataloader.batch_size = 3
