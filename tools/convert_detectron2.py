@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> None:
     cfg = load_config(args)
     from pld_mmdet.detection import detectron2_weights as d2
     from pld_mmdet.detection.detectron2_reference import largest_difference
-    from pld_mmdet.detection.mean_teacher import build_detector
+    from pld_mmdet.detection.stock import build_detector
     from pld_mmdet.engine.checkpoint import save_atomic
     from pld_mmdet.engine.provenance import file_sha256
     from pld_mmdet.engine.stack import import_mmdet

@@ -1,7 +1,11 @@
 """Boxes between the views of one image."""
 
+import numpy as np
 import torch
+from mmdet.structures import DetDataSample
 from torch import Tensor
+
+from pld_mmdet.errors import UserError
 
 
 def project_boxes(
@@ -48,3 +52,36 @@ def project_boxes(
     hull[:, 0::2] = hull[:, 0::2].clamp(0, width)
     hull[:, 1::2] = hull[:, 1::2].clamp(0, height)
     return torch.cat([hull, boxes[:, 4:]], dim=1)
+
+
+def map_to_strong(boxes: Tensor, weak: DetDataSample, strong: DetDataSample) -> Tensor:
+    """Carry [N, 4] boxes of the weak view to the strong view of the same image."""
+    ours, theirs = _matrix(weak), _matrix(strong)
+    if ours is None or theirs is None:
+        same = all(
+            weak.get(key) == strong.get(key)
+            for key in ("img_shape", "scale_factor", "flip", "flip_direction")
+        )
+        if same:
+            return boxes
+        raise UserError(
+            "The weak and the strong view differ in geometry, but their data samples "
+            "carry no homography_matrix.",
+            "Add 'homography_matrix' to meta_keys of both PackDetInputs.",
+        )
+    if np.array_equal(ours, theirs):
+        return boxes
+    return project_boxes(
+        boxes, torch.as_tensor(ours), torch.as_tensor(theirs), strong.img_shape[:2]
+    )
+
+
+def _matrix(sample: DetDataSample) -> np.ndarray | None:
+    """Homography original -> view. mmdet writes none until a transform moves pixels."""
+    matrix = sample.get("homography_matrix")
+    untouched = (
+        sample.get("img_shape") == sample.get("ori_shape")
+        and tuple(sample.get("scale_factor") or (1.0, 1.0)) == (1.0, 1.0)
+        and not sample.get("flip")
+    )
+    return np.eye(3, dtype=np.float32) if matrix is None and untouched else matrix

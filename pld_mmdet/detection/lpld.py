@@ -16,11 +16,11 @@ from mmdet.structures.bbox import bbox2roi, bbox_overlaps
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from pld_mmdet.detection.boxes import map_to_strong
 from pld_mmdet.detection.mean_teacher import (
     MeanTeacherSFOD,
     PseudoLabels,
     high_confidence,
-    map_to_strong,
 )
 from pld_mmdet.detection.two_stage import require_softmax_head
 from pld_mmdet.distill.feature_tap import FeatureTap
@@ -188,6 +188,8 @@ class LPLD(MeanTeacherSFOD):
     Raises:
         UserError: The detector has no proposals or no softmax box head.
     """
+
+    unread_options = ("teacher_scales",)  # it mines the proposals of one view
 
     def __init__(
         self,

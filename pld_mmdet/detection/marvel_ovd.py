@@ -18,7 +18,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from pld_mmdet.detection.mean_teacher import build_detector, full_precision_heads
+from pld_mmdet.detection.stock import build_detector, full_precision_heads
 from pld_mmdet.detection.two_stage import require_softmax_head, rpn_loss, run_box_head
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS

@@ -1,25 +1,34 @@
 """Mean Teacher for source-free adaptation (SFOD) of any mmdet detector."""
 
 import copy
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmdet.models.detectors.base import BaseDetector
-from mmdet.models.roi_heads.bbox_heads import BBoxHead
-from mmdet.models.roi_heads.roi_extractors.base_roi_extractor import BaseRoIExtractor
-from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import ConfigDict
-from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
-from pld_mmdet.detection.boxes import project_boxes
+from pld_mmdet.detection.boxes import map_to_strong
 from pld_mmdet.detection.matching import count_agreeing
+from pld_mmdet.detection.pseudo_labels import (
+    ClassThresholds,
+    batch_statistics,
+    detect_in_views,
+    mark_doubtful,
+    spare_doubtful,
+    weigh_losses,
+)
+from pld_mmdet.detection.stock import (
+    build_detector,
+    full_precision_heads,
+    num_classes,
+)
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 
@@ -39,8 +48,15 @@ class PseudoLabels:
     dropped: list[InstanceData] = field(default_factory=list)
 
 
-def high_confidence(instances: InstanceData, threshold: float) -> InstanceData:
-    """Detections whose score lies strictly above ``threshold`` (HPL)."""
+def high_confidence(instances: InstanceData, threshold: float | Tensor) -> InstanceData:
+    """Detections whose score lies strictly above ``threshold`` (HPL).
+
+    Args:
+        instances: Detections of one image.
+        threshold: One number, or [C] one a class.
+    """
+    if isinstance(threshold, Tensor):
+        threshold = threshold[instances.labels]
     return instances[instances.scores > threshold]
 
 
@@ -62,19 +78,42 @@ class MeanTeacherSFOD(BaseDetector):
         hpl_threshold: Detections with a score strictly above become pseudo ground
             truth. 0.7 as in LPLD's released code (IRG: 0.9).
         predict_on: ``'teacher'`` or ``'student'``: the network that is the result.
+        class_thresholds: Keys of :class:`ClassThresholds` (``dict()`` for its
+            defaults): each class has its own threshold, and ``hpl_threshold`` says how
+            many boxes pass in all. None: one threshold.
+        ignore_above: Detections with a score above, up to the threshold, are neither
+            objects nor background; see :class:`SparingAssigner`. None: background.
+        teacher_scales: Sizes at which the teacher looks at the weak view; see
+            :func:`detect_in_views`.
+        teacher_statistics: ``'running'``: the teacher's batch norm is in evaluation
+            mode. ``'batch'``: while it labels, the batch's statistics are used and the
+            running ones follow (SF-UT's code).
+        loss_weights: Factors of the detector's losses by name; see
+            :func:`weigh_losses`.
         data_preprocessor: Defaults to mmdet's ``MultiBranchDataPreprocessor`` around
             the detector's own.
         init_cfg: As in mmengine; usually the weights come from ``load_from``. A
             checkpoint of the plain detector fills both networks.
 
+    Attributes:
+        unread_options: Of the options about pseudo labels, those that a subclass does
+            not look at; it refuses them.
+
     Source: IRG-SFDA repository (82c84894) and LPLD repository (61192a05).
     """
+
+    unread_options: tuple[str, ...] = ()
 
     def __init__(
         self,
         detector: dict,
         hpl_threshold: float = 0.7,
         predict_on: str = "teacher",
+        class_thresholds: dict | None = None,
+        ignore_above: float | None = None,
+        teacher_scales: Sequence[float] = (1.0,),
+        teacher_statistics: str = "running",
+        loss_weights: dict[str, float] | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -93,13 +132,77 @@ class MeanTeacherSFOD(BaseDetector):
             )
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         self.student = full_precision_heads(build_detector(detector))
-        self.teacher = copy.deepcopy(self.student).requires_grad_(False).eval()
-        self.hpl_threshold = hpl_threshold
-        self.predict_on = predict_on
         self.num_classes = num_classes(self.student)
+        self.predict_on = predict_on
+        self.ignore_above = ignore_above
+        self.teacher_scales = tuple(teacher_scales)
+        self.teacher_statistics = teacher_statistics
+        self.loss_weights = loss_weights
+        self.class_thresholds = None
+        self.hpl_threshold = hpl_threshold
+        if class_thresholds is not None:
+            self.class_thresholds = ClassThresholds(
+                self.num_classes, hpl_threshold, **class_thresholds
+            )
+        self._check_options()
+        if ignore_above is not None:
+            spare_doubtful(self.student)
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False).eval()
         self.pseudo_counts: dict[str, Tensor] = {}
         self.pseudo_scores: Tensor | None = None
         self._register_load_state_dict_pre_hook(_fill_both_networks)
+
+    def _check_options(self) -> None:
+        """Refuse what a wrapper would not read, and values that mean nothing."""
+        given = {
+            "class_thresholds": self.class_thresholds is not None,
+            "ignore_above": self.ignore_above is not None,
+            "teacher_scales": self.teacher_scales != (1.0,),
+            "teacher_statistics": self.teacher_statistics != "running",
+            "loss_weights": self.loss_weights is not None,
+        }
+        unread = [name for name in self.unread_options if given[name]]
+        if unread:
+            raise UserError(
+                f"{type(self).__name__} does not read {', '.join(unread)}.",
+                "Leave it out, or use MeanTeacherSFOD.",
+            )
+        if self.teacher_statistics not in ("running", "batch"):
+            raise UserError(
+                f"teacher_statistics={self.teacher_statistics!r} is not known.",
+                "Write teacher_statistics='running' or 'batch'.",
+            )
+        if not self.teacher_scales or min(self.teacher_scales) <= 0:
+            raise UserError(
+                f"teacher_scales={self.teacher_scales} gives the teacher no view.",
+                "Write factors above 0, for example teacher_scales=(1.0, 2.0).",
+            )
+        if given["teacher_scales"] and getattr(self.student, "with_mask", False):
+            raise UserError(
+                "teacher_scales: pseudo masks are not carried between sizes.",
+                "Use teacher_scales=(1.0,) for a detector with masks.",
+            )
+        lowest = self.hpl_threshold
+        if self.class_thresholds is not None:
+            lowest = self.class_thresholds.lowest
+        if self.ignore_above is not None and not 0 <= self.ignore_above <= lowest:
+            raise UserError(
+                f"ignore_above={self.ignore_above} leaves no band below {lowest}.",
+                "Write a score between 0 and the (lowest) threshold.",
+            )
+
+    @property
+    def hpl_threshold(self) -> float | Tensor:
+        """Above it is confident: one number, or with ``class_thresholds`` [C]."""
+        if self.class_thresholds is None:
+            return self._hpl_threshold
+        return self.class_thresholds.values()
+
+    @hpl_threshold.setter
+    def hpl_threshold(self, value: float) -> None:
+        if self.class_thresholds is not None:
+            self.class_thresholds.base = value
+        self._hpl_threshold = value
 
     def init_weights(self) -> None:
         """Initialise the student and copy it to the teacher."""
@@ -162,22 +265,33 @@ class MeanTeacherSFOD(BaseDetector):
             )
         ]
         losses = self.student.loss(batch_inputs["strong"], samples)
+        weights = self.loss_weights or {}
         if hasattr(self.student, "roi_head") and "loss_cls" not in losses:
             # A RoI head without one single box returns nothing; a zero on its
             # parameters keeps logs and distributed gradient buckets complete.
+            weights = {k: w for k, w in weights.items() if k in losses}
             losses["loss_cls"] = sum(
                 p.sum() * 0.0 for p in self.student.roi_head.parameters()
             )
-        return losses
+        return weigh_losses(losses, weights) if weights else losses
 
     def _teacher_detections(
         self, weak_inputs: Tensor, weak_samples: list[DetDataSample]
     ) -> list[InstanceData]:
-        # Fresh samples: the teacher sees no ground truth and leaves no trace.
-        samples = [DetDataSample(metainfo=s.metainfo) for s in weak_samples]
-        samples = self.teacher.predict(weak_inputs, samples, rescale=False)
-        detections = [s.pred_instances for s in samples]
+        """What the teacher sees; only a training step changes any state."""
+        follow = self.training and self.teacher_statistics == "batch"
+        with batch_statistics(self.teacher, self.student) if follow else nullcontext():
+            detections = detect_in_views(
+                self.teacher, weak_inputs, weak_samples, self.teacher_scales
+            )
         self.pseudo_scores = _score_sums(detections)
+        if self.class_thresholds is not None and self.training:
+            self.class_thresholds.observe(
+                torch.cat([d.labels for d in detections]),
+                torch.cat([d.scores for d in detections]),
+            )
+        if self.ignore_above is not None:
+            mark_doubtful(detections, self.ignore_above, self.hpl_threshold)
         return detections
 
     @torch.no_grad()
@@ -254,39 +368,6 @@ def _score_sums(detections: list[InstanceData]) -> Tensor:
     return torch.stack([scores.sum(), entropy.sum(), scores.new_tensor(len(scores))])
 
 
-def map_to_strong(boxes: Tensor, weak: DetDataSample, strong: DetDataSample) -> Tensor:
-    """Carry [N, 4] boxes of the weak view to the strong view of the same image."""
-    ours, theirs = _matrix(weak), _matrix(strong)
-    if ours is None or theirs is None:
-        same = all(
-            weak.get(key) == strong.get(key)
-            for key in ("img_shape", "scale_factor", "flip", "flip_direction")
-        )
-        if same:
-            return boxes
-        raise UserError(
-            "The weak and the strong view differ in geometry, but their data samples "
-            "carry no homography_matrix.",
-            "Add 'homography_matrix' to meta_keys of both PackDetInputs.",
-        )
-    if np.array_equal(ours, theirs):
-        return boxes
-    return project_boxes(
-        boxes, torch.as_tensor(ours), torch.as_tensor(theirs), strong.img_shape[:2]
-    )
-
-
-def _matrix(sample: DetDataSample) -> np.ndarray | None:
-    """Homography original -> view. mmdet writes none until a transform moves pixels."""
-    matrix = sample.get("homography_matrix")
-    untouched = (
-        sample.get("img_shape") == sample.get("ori_shape")
-        and tuple(sample.get("scale_factor") or (1.0, 1.0)) == (1.0, 1.0)
-        and not sample.get("flip")
-    )
-    return np.eye(3, dtype=np.float32) if matrix is None and untouched else matrix
-
-
 def _supervised_sample(
     instances: InstanceData, weak: DetDataSample, strong: DetDataSample
 ) -> DetDataSample:
@@ -302,48 +383,13 @@ def _supervised_sample(
         truth.masks = BitmapMasks(
             instances.masks.cpu().numpy().astype(np.uint8), height, width
         )
-    return DetDataSample(metainfo=strong.metainfo, gt_instances=truth)
-
-
-def build_detector(detector: ConfigDict) -> nn.Module:
-    """Build a stock detector, also where no default scope says what its names mean."""
-    scope = DefaultScope.get_current_instance()
-    if scope is not None and scope.scope_name not in ("mmengine", "pld_mmdet"):
-        return MMDET_MODELS.build(detector)
-    with DefaultScope.overwrite_default_scope("mmdet"):
-        return MMDET_MODELS.build(detector)
-
-
-def full_precision_heads(detector: nn.Module) -> nn.Module:
-    """Pool and decode boxes in float32 under autocast.
-
-    mmcv's RoIAlign and NMS take no bfloat16 on a CPU, and half-precision coordinates
-    are whole pixels off in images wider than 2048.
-    """
-    for module in detector.modules():
-        if isinstance(module, (BaseDenseHead, BBoxHead)):
-            module.register_forward_hook(lambda m, inputs, output: _float(output))
-        elif isinstance(module, BaseRoIExtractor):
-            module.register_forward_pre_hook(lambda m, inputs: _float(inputs))
-    return detector
-
-
-def _float(tree):
-    """Cast all floating-point tensors of a nested structure to float32."""
-    return tree_map(
-        lambda x: x.float() if isinstance(x, Tensor) and x.is_floating_point() else x,
-        tree,
-    )
-
-
-def num_classes(detector: nn.Module) -> int:
-    """Number of classes that the last box head of a detector tells apart."""
-    head = detector.bbox_head if hasattr(detector, "bbox_head") else None
-    if head is None and detector.with_bbox:
-        head = detector.roi_head.bbox_head
-    if isinstance(head, nn.ModuleList):
-        head = head[-1]
-    return head.num_classes
+    sample = DetDataSample(metainfo=strong.metainfo, gt_instances=truth)
+    if "doubtful" in instances:
+        spared = instances.doubtful
+        sample.ignored_instances = InstanceData(
+            bboxes=map_to_strong(spared.bboxes, weak, strong), labels=spared.labels
+        )
+    return sample
 
 
 def _fill_both_networks(state_dict: dict, prefix: str, *args) -> None:

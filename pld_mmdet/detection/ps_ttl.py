@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from pld_mmdet.detection.defrcn import decouple
 from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD, PseudoLabels
+from pld_mmdet.detection.pseudo_labels import OPTIONS
 from pld_mmdet.detection.two_stage import (
     require_softmax_head,
     rpn_loss,
@@ -170,6 +171,8 @@ class PSTTL(MeanTeacherSFOD):
     Raises:
         UserError: The detector has no proposals or not one softmax box head.
     """
+
+    unread_options = OPTIONS
 
     def __init__(
         self,

@@ -1,9 +1,8 @@
 """Soft Teacher: detection from few labels (Xu et al., ICCV 2021).
 
 Numbers and order of work follow the authors' code (microsoft/SoftTeacher, 0423bb2).
-mmdet has a port named ``SoftTeacher`` that differs from it in a dozen points; ours
-therefore has another name, and ``docs/soft_teacher.md`` says point by point (a-l) which
-of the two it follows.
+mmdet's ``SoftTeacher`` differs from it in a dozen points; ours has another name, and
+``docs/soft_teacher.md`` says point by point (a-l) which of the two it follows.
 """
 
 from dataclasses import dataclass
@@ -26,12 +25,13 @@ from pld_mmdet.detection.box_head import (
     proposal_cfg,
     run_box_head,
 )
+from pld_mmdet.detection.boxes import map_to_strong
 from pld_mmdet.detection.mean_teacher import (
     MeanTeacherSFOD,
     PseudoLabels,
     high_confidence,
-    map_to_strong,
 )
+from pld_mmdet.detection.pseudo_labels import OPTIONS
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 
@@ -151,9 +151,8 @@ class BoxJitterSoftTeacher(MeanTeacherSFOD):
         unsup_weight: Weight of the unlabelled images' losses: 4 with 1 to 10 % of the
             labels, 2 with all of COCO and its unlabelled images.
         weigh_background: False counts background RoIs as 1 (ablation).
-        share_features: Let the student's backbone see labelled and unlabelled images
-            at once where their padded sizes agree and no live batch norm ties images
-            to each other; the same numbers in less time.
+        share_features: One backbone pass over labelled and unlabelled images where
+            padded sizes agree and no live batch norm ties them; the same numbers.
         predict_on: ``'student'`` as in the authors' configs, or ``'teacher'``.
         **kwargs: See :class:`MeanTeacherSFOD`.
 
@@ -165,6 +164,8 @@ class BoxJitterSoftTeacher(MeanTeacherSFOD):
     Raises:
         UserError: The detector is not of that kind, or an argument is out of range.
     """
+
+    unread_options = OPTIONS
 
     def __init__(
         self,

@@ -8,7 +8,6 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
 from pld_mmdet.detection.matching import count_agreeing, match
-from pld_mmdet.detection.mean_teacher import build_detector
 from pld_mmdet.detection.scores.agreement import ViewAgreement
 from pld_mmdet.detection.scores.box_stability import BoxStability, stable_overlaps
 from pld_mmdet.detection.scores.das import (
@@ -19,6 +18,7 @@ from pld_mmdet.detection.scores.das import (
     prototype_ratio,
 )
 from pld_mmdet.detection.scores.views import kl_matrix, predict, score_distribution
+from pld_mmdet.detection.stock import build_detector
 from pld_mmdet.engine.loops import scored_val
 from pld_mmdet.engine.loops.scored_val import mean_over_processes, score_detector
 from tests.adaptation.tiny import spread_scores

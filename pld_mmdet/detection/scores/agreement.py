@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
+from pld_mmdet.detection.boxes import map_to_strong
 from pld_mmdet.detection.matching import count_agreeing
-from pld_mmdet.detection.mean_teacher import map_to_strong
 from pld_mmdet.detection.scores.views import confident, detect
 from pld_mmdet.registry import METRICS
 

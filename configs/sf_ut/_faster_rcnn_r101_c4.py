@@ -1,0 +1,34 @@
+# The release's second detector (r101_c4_cs_*.yaml): ResNet-101 up to res4 with batch
+# norm alive from res3 on, RoIs of 7 x 7 into two layers of 2048; no res5.
+_base_ = "../_base_/models/faster_rcnn_r50_c4_caffe.py"
+
+detector = dict(
+    backbone=dict(
+        depth=101,
+        norm_cfg=dict(type="BN", requires_grad=True),
+        norm_eval=False,
+    ),
+    rpn_head=dict(anchor_generator=dict(scales=[4, 8, 16, 32])),  # 64 to 512 px
+    roi_head=dict(
+        shared_head=None,
+        bbox_roi_extractor=dict(roi_layer=dict(output_size=7)),
+        bbox_head=dict(
+            _delete_=True,
+            type="Shared2FCBBoxHead",
+            in_channels=1024,
+            fc_out_channels=2048,
+            roi_feat_size=7,
+            num_classes=8,
+            bbox_coder=dict(
+                type="DeltaXYWHBBoxCoder",
+                target_means=[0.0, 0.0, 0.0, 0.0],
+                target_stds=[0.1, 0.1, 0.2, 0.2],
+            ),
+            reg_class_agnostic=False,
+            loss_cls=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),
+            loss_bbox=dict(type="L1Loss", loss_weight=1.0),
+        ),
+    ),
+    train_cfg=dict(rcnn=dict(sampler=dict(num=256))),
+    test_cfg=dict(rpn=dict(max_per_img=1000)),
+)

@@ -1,0 +1,31 @@
+"""What Mean Teacher can do to its pseudo labels; every idea is off by default."""
+
+from pld_mmdet.detection.pseudo_labels.batch_statistics import batch_statistics
+from pld_mmdet.detection.pseudo_labels.class_thresholds import ClassThresholds
+from pld_mmdet.detection.pseudo_labels.ignore_band import (
+    SparingAssigner,
+    mark_doubtful,
+    spare_doubtful,
+)
+from pld_mmdet.detection.pseudo_labels.loss_weights import weigh_losses
+from pld_mmdet.detection.pseudo_labels.teacher_views import detect_in_views
+
+# arguments of the wrappers, all about pseudo labels
+OPTIONS = (
+    "class_thresholds",
+    "ignore_above",
+    "teacher_scales",
+    "teacher_statistics",
+    "loss_weights",
+)
+
+__all__ = [
+    "OPTIONS",
+    "ClassThresholds",
+    "SparingAssigner",
+    "batch_statistics",
+    "detect_in_views",
+    "mark_doubtful",
+    "spare_doubtful",
+    "weigh_losses",
+]
