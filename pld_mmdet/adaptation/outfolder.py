@@ -1,5 +1,6 @@
 """The output folder: one run in it, one process at a time."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,8 @@ def claimed(out: Path, resume: bool) -> Iterator[bool]:
         Whether there is a run to go on with.
 
     Raises:
-        UserError: Another process works in it, or it holds an earlier run.
+        UserError: Another process works in it, it holds an earlier run, or the disk
+            became full while the run worked in it.
     """
     check_writable(out)
     handle = os.open(out / LOCK, os.O_CREAT | os.O_RDWR, 0o644)
@@ -42,6 +44,13 @@ def claimed(out: Path, resume: bool) -> Iterator[bool]:
                 "Choose another folder with --out, or go on with it: add --resume.",
             )
         yield there
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"The disk is full ({error}); {out} keeps its newest whole checkpoint.",
+            "Free space, then the same command with --resume.",
+        ) from error
     finally:
         os.close(handle)  # this also gives the lock back
 

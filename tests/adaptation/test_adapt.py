@@ -20,6 +20,7 @@ from tests.adaptation.tiny import (
     load_strictly,
     write_detector,
     write_images,
+    write_labels,
 )
 from tests.detection.helpers import tiny_cascade
 
@@ -33,26 +34,7 @@ def user(tmp_path_factory):
     root = tmp_path_factory.mktemp("user")
     config, checkpoint = write_detector(root / "detector")
     images = write_images(root / "images", 10)
-    labels = dict(
-        categories=[dict(id=n + 1, name=c) for n, c in enumerate(CLASSES)],
-        images=[
-            dict(id=n, file_name=f"00{2 * n}.png", width=96, height=64)
-            for n in range(3)
-        ],
-        annotations=[
-            dict(
-                id=n,
-                image_id=n,
-                category_id=1 + n,
-                bbox=[10 * n, 5, 30, 30],
-                area=900,
-                iscrowd=0,
-            )
-            for n in range(3)
-        ],
-    )
-    (root / "labels.json").write_text(json.dumps(labels))
-    return config, checkpoint, images, root / "labels.json"
+    return config, checkpoint, images, write_labels(root / "labels.json")
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """A stock config, a checkpoint and a folder of images, as a user would bring them."""
 
+import json
 from pathlib import Path
 
 import cv2
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 from mmengine.config import Config, ConfigDict
 
-from pld_mmdet.detection.mean_teacher import build_detector
+from pld_mmdet.detection.stock import build_detector
 from tests.helpers import tiny_faster_rcnn
 
 CLASSES = ("cat", "dog", "hen")
@@ -28,6 +29,22 @@ def write_images(folder: Path, count: int = 10, size=(96, 64), seed: int = 0) ->
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), image)
     return folder
+
+
+def write_labels(path: Path) -> Path:
+    """COCO annotations of three of those images, one box of each class."""
+    sizes = dict(width=96, height=64)
+    places = [[10 * n, 5, 30, 30] for n in range(3)]
+    labels = dict(
+        categories=[dict(id=n + 1, name=c) for n, c in enumerate(CLASSES)],
+        images=[dict(id=n, file_name=f"00{2 * n}.png", **sizes) for n in range(3)],
+        annotations=[
+            dict(id=n, image_id=n, category_id=1 + n, bbox=b, area=900, iscrowd=0)
+            for n, b in enumerate(places)
+        ],
+    )
+    path.write_text(json.dumps(labels))
+    return path
 
 
 def stock_config(model: dict, metainfo: dict | None = None) -> Config:

@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from mmengine.logging import MessageHub, MMLogger
@@ -14,6 +15,7 @@ from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 
 import pld_mmdet.engine.hooks  # noqa: F401  (imported before the fork)
+from pld_mmdet.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,11 +27,37 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def _child(tool: str, arguments: list[str], environment: dict, log: str) -> None:
-    os.setsid()
-    # a run of the parent within the same second would share its name, and so its log
+def fresh_start() -> None:
+    """Forget what the parent made: a run within the same second would share its log."""
     for instances in (MessageHub, MMLogger, DefaultScope, Visualizer):
         instances._instance_dict.clear()
+
+
+def forked(function: Callable[[], None], folder: Path = Path("/")) -> int:
+    """Run a function in a process of its own; its exit code, 2 for a ``UserError``."""
+
+    def child() -> None:
+        fresh_start()
+        os.chdir(folder)
+        try:
+            function()
+        except UserError as error:
+            print(f"error: {error.what}\nfix: {error.fix}", flush=True)
+            os._exit(2)
+        sys.stdout.flush()
+        os._exit(0)
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join(timeout=300)
+    return process.exitcode
+
+
+def _child(
+    tool: str, arguments: list[str], environment: dict, log: str, folder: Path
+) -> None:
+    os.setsid()
+    fresh_start()
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)
@@ -37,8 +65,8 @@ def _child(tool: str, arguments: list[str], environment: dict, log: str) -> None
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(environment)
-    os.chdir(ROOT)
-    sys.argv = [f"tools/{tool}.py", *arguments]
+    os.chdir(folder)
+    sys.argv = [str(ROOT / f"tools/{tool}.py"), *arguments]
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 
@@ -49,10 +77,13 @@ class Tool:
         tool: Its name without .py.
         arguments: Command line.
         log: File that receives stdout and stderr.
+        folder: Where it is called.
         environment: Added to the environment.
     """
 
-    def __init__(self, tool: str, *arguments, log: Path, **environment) -> None:
+    def __init__(
+        self, tool: str, *arguments, log: Path, folder: Path = ROOT, **environment
+    ) -> None:
         self.log = log
         self.process = multiprocessing.get_context("fork").Process(
             target=_child,
@@ -61,6 +92,7 @@ class Tool:
                 list(map(str, arguments)),
                 {k: str(v) for k, v in environment.items()},
                 str(log),
+                folder,
             ),
         )
         self.process.start()
