@@ -20,6 +20,7 @@ once been reset is reset at each later visit, because its counter is not;
 ``official_reset=True`` does the same.
 """
 
+import copy
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -94,6 +95,9 @@ class KRRST(Method):
             images are raw pixels, and the networks see them so [0 and 1: raw data].
         batch_size: Pairs of one step of ``pretrain`` [256].
         num_classes: Of ``finetune`` [10].
+        subsets: Draws of the labels of ``finetune``: each draw tunes its own copy of
+            the student, and ``predict`` gives the answers of all (data set
+            ``LabelSubsets``) [1].
         projector: Widths of Barlow Twins' projector [(128, 128)].
         target_checkpoint: Weights of g [None: the stage ``target`` trains it].
     """
@@ -113,6 +117,7 @@ class KRRST(Method):
         std: float | Sequence[float] = 1.0,
         batch_size: int = 256,
         num_classes: int = 10,
+        subsets: int = 1,
         projector: Sequence[int] = (128, 128),
         target_checkpoint: str | None = None,
         data_preprocessor: dict | None = None,
@@ -132,7 +137,10 @@ class KRRST(Method):
         network = {**network, "image_shape": image_shape, "outputs": target_dim}
         self.pool = nn.ModuleList(MODELS.build(network) for _ in range(pool_size))
         self.student = MODELS.build(network)
-        self.classifier = nn.Linear(self.student.feat_dim, num_classes)
+        self.tuned = nn.ModuleList(copy.deepcopy(self.student) for _ in range(subsets))
+        self.classifiers = nn.ModuleList(
+            nn.Linear(self.student.feat_dim, num_classes) for _ in range(subsets)
+        )
         self.inner_steps, self.ridge = inner_steps, ridge
         self.official_reset, self.batch_size = official_reset, batch_size
         for name, value in (("mean", mean), ("std", std)):
@@ -160,6 +168,9 @@ class KRRST(Method):
         """Fix g, and choose the real images that the pairs start from."""
         if name == "target":
             self.taught.fill_(True)
+        if name == "finetune":
+            for network in self.tuned:
+                network.load_state_dict(self.student.state_dict())
         if name in ("target", "finetune"):
             return
         if not self.taught:
@@ -177,8 +188,14 @@ class KRRST(Method):
                 )
             self._fill(loader)
 
-    def loss(self, inputs: Tensor, targets: Tensor | None = None, **_) -> dict:
-        """Of the stages with one optimizer."""
+    def loss(
+        self,
+        inputs: Tensor,
+        targets: Tensor | None = None,
+        subset: Tensor | None = None,
+        **_,
+    ) -> dict:
+        """Of the stages with one optimizer; ``subset``: each image's label draw."""
         if self.stage == "target":
             first, second = (
                 self.projector(self.learner.backbone(random_view(inputs)))
@@ -188,7 +205,14 @@ class KRRST(Method):
         if self.stage == "pretrain":  # real images and labels are not looked at
             pairs = self._some_pairs(inputs.device)
             return {"loss_pairs": _regression_loss(self.student, *pairs)}
-        return {"loss_finetune": F.cross_entropy(self.outputs(inputs), targets)}
+        if subset is None:
+            subset = torch.zeros_like(targets)
+        losses = {}
+        for number in subset.unique().tolist():  # summed: each copy learns as if alone
+            mine = subset == number
+            guess = self.outputs(inputs[mine], number)
+            losses[f"loss_finetune{number}"] = F.cross_entropy(guess, targets[mine])
+        return losses
 
     def train_step(self, data: dict, optim_wrapper) -> dict[str, Tensor]:
         """One outer and one inner step."""
@@ -227,12 +251,15 @@ class KRRST(Method):
         return F.mse_loss(guess, wanted)
 
     def predict(self, inputs: Tensor, targets: Tensor, **_) -> list[dict]:
-        """Logits N x K of the student beside the labels."""
-        return [{"logits": self.outputs(inputs), "targets": targets}]
+        """Logits N x K of each fine-tuned student beside the labels."""
+        return [
+            {"logits": self.outputs(inputs, number), "targets": targets}
+            for number in range(len(self.tuned))
+        ]
 
-    def outputs(self, inputs: Tensor, **_) -> Tensor:
-        """Logits N x K of the student."""
-        return self.classifier(self.student.backbone(inputs))
+    def outputs(self, inputs: Tensor, number: int = 0, **_) -> Tensor:
+        """Logits N x K of the student that was tuned on label draw ``number``."""
+        return self.classifiers[number](self.tuned[number].backbone(inputs))
 
     def _inner_step(self, number: int, optim_wrapper) -> Tensor:
         network, wrapper = self.pool[number], optim_wrapper[f"pool.{number}"]

@@ -223,6 +223,33 @@ def test_says_what_is_missing():
         model.start_stage("distill", Loader(), None)
 
 
+def test_each_label_draw_tunes_its_own_copy():
+    """A copy gets the gradient that it would get alone; predict gives all answers."""
+    model = build(subsets=2)
+    with torch.no_grad():
+        for p in model.student.parameters():
+            p.mul_(1.5)  # as if pre-trained
+    model.start_stage("finetune", None, None)
+    model.enter_stage("finetune")
+    images, labels = real(8), torch.arange(8)
+    number = torch.tensor([0, 1, 0, 1, 0, 1, 1, 1])
+    model.train()
+    sum(model.loss(images, labels, subset=number).values()).backward()
+    for draw in (0, 1):
+        network, mine = model.tuned[draw].backbone, number == draw
+        first = network[0].weight
+        assert torch.equal(first, model.student.backbone[0].weight)
+        together = first.grad.clone()
+        logits = model.classifiers[draw](network(images[mine]))
+        (alone,) = torch.autograd.grad(F.cross_entropy(logits, labels[mine]), first)
+        assert torch.allclose(together, alone, atol=1e-7)
+    assert all(p.grad is None for p in model.student.parameters())
+    answers = model.predict(images, labels)
+    assert len(answers) == 2
+    assert not torch.equal(answers[0]["logits"], answers[1]["logits"])
+    assert all(torch.equal(answer["targets"], labels) for answer in answers)
+
+
 SHORT = [
     "train_cfg.stages.0.max_iters=1",
     "train_cfg.stages.1.max_iters=3",

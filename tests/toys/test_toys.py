@@ -5,7 +5,7 @@ import torch
 from mmengine.registry import DATASETS, MODELS
 
 from pld_mmdet.errors import UserError
-from pld_mmdet.toys import MLP, Classifier, Digits, SmallConvNet
+from pld_mmdet.toys import MLP, Classifier, Digits, LabelSubsets, SmallConvNet
 
 
 def test_digits_parts_are_disjoint_and_whole():
@@ -31,6 +31,22 @@ def test_classes_are_renumbered():
     some = Digits("test", classes=[7, 3])
     assert some.metainfo["classes"] == ("3", "7")
     assert set(some.targets.tolist()) == {0, 1}
+
+
+def test_label_subsets_are_draws_of_their_own():
+    digits = dict(type="pld_mmdet.Digits", part="train")
+    draws, again = (LabelSubsets(digits, labelled=2, subsets=3) for _ in range(2))
+    samples = [draws[i] for i in range(len(draws))]
+    assert [sample["subset"] for sample in samples] == 20 * [0] + 20 * [1] + 20 * [2]
+    numbers = [sample["index"] for sample in samples]
+    assert numbers == [again[i]["index"] for i in range(60)]
+    parts = [set(numbers[i : i + 20]) for i in (0, 20, 40)]
+    assert [len(part) for part in parts] == [20, 20, 20]  # no image twice in a draw
+    assert parts[0] != parts[1] != parts[2]
+    labels = [int(sample["targets"]) for sample in samples[20:40]]
+    assert sorted(labels) == sorted(2 * list(range(10)))
+    with pytest.raises(UserError, match="images, not 1000"):
+        LabelSubsets(digits, labelled=1000, subsets=1)
 
 
 def test_noise_is_wrong_everywhere_it_is():
