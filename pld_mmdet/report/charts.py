@@ -110,7 +110,7 @@ def line_chart(
         floor: Lowest value of the axis; None takes the smallest value.
         high: Highest value of the axis; None takes the largest value.
     """
-    width, height, left, right, top, bottom = 300, 158, 40, 10, 28, 132
+    width, height, left, right, top, bottom = 300, 158, 46, 10, 28, 132
     xs = [x for _, points, _ in series for x, _ in points]
     ys = [y for _, points, _ in series for _, y in points]
     low = min(ys) if floor is None else floor
@@ -129,7 +129,7 @@ def line_chart(
         parts.append(
             f'<line class="grid" x1="{left}" x2="{width - right}" y1="{py(tick):.1f}"'
             f' y2="{py(tick):.1f}"/><text class="tick" x="{left - 6}"'
-            f' y="{py(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>'
+            f' y="{py(tick) + 4:.1f}" text-anchor="end">{tick_text(tick)}</text>'
         )
     for value, anchor in ((0, "start"), (last, "end")):
         parts.append(
@@ -159,6 +159,14 @@ def nice_ticks(low: float, high: float) -> list[float]:
     step = next(m * unit for m in (1, 2, 2.5, 5, 10) if m * unit >= rough)
     first, last = math.floor(low / step), math.ceil(round(high / step, 9))
     return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+def tick_text(value: float) -> str:
+    """A tick in the shortest form, if it is long: 0.0025 stays, 0.00025 is 2.5e-4."""
+    plain = f"{value:g}"
+    mantissa, _, exponent = f"{value:e}".partition("e")
+    short = f"{float(mantissa):g}e{int(exponent)}"
+    return short if len(plain) > 6 and len(short) < len(plain) else plain
 
 
 def legend(entries: list[tuple[str, str]]) -> str:

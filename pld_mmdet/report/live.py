@@ -46,8 +46,8 @@ def listen(port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         server.close()
         raise UserError(
-            f"--watch: port {port} of this machine cannot be used ({error}).",
-            "Name another one, or none: --watch alone takes a free port.",
+            f"The page's port {port} of this machine cannot be used ({error}).",
+            "Name another one, or leave the number out: a free one is taken then.",
         ) from error
     return server
 
@@ -173,6 +173,8 @@ def serve(
             "Name the --out of adapt.py or the --work-dir of train.py.",
         )
     server = listen(port)
+    if not (Path(folder) / "progress.json").is_file():
+        say(f"No run has written to {folder} yet: the page waits for its first step.")
     say(f"Watching {folder}: {address(server)}  (Ctrl-C ends it, not the run)")
     with suppress(KeyboardInterrupt), LiveServer(server, folder) as live:
         live.serve_forever()

@@ -37,7 +37,8 @@ _CSS = """
 background:var(--grid)}.bar-wrap .track .bar{top:0;bottom:0}
 .photos{display:grid;gap:14px;grid-template-columns:repeat(auto-fill,
 minmax(min(100%,340px),1fr))}.photos figure{margin:0}
-.photos figcaption{font-size:13px;line-height:1.35;margin-top:6px}
+.photos figcaption{font-size:13px;line-height:1.35;margin-top:6px;
+overflow-wrap:anywhere}
 .alarm{border-left-color:#d55e00}#gone{display:none;position:sticky;top:0;z-index:5;
 background:var(--card);padding:10px 16px;border-bottom:2px solid #d55e00}
 """

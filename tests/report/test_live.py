@@ -277,6 +277,18 @@ def test_tool_watches_a_folder_without_torch(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_folder_without_a_run_is_said(tmp_path, monkeypatch):
+    def stop(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(live.LiveServer, "serve_forever", stop)
+    said = []
+    live.serve(tmp_path, say=said.append)
+    assert said[0].startswith(f"No run has written to {tmp_path} yet")
+    live.serve(write_live(tmp_path / "run"), say=said.append)
+    assert len(said) == 3
+
+
 def test_only_the_first_process_serves(monkeypatch):
     for name in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"):
         monkeypatch.delenv(name, raising=False)

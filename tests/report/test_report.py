@@ -232,6 +232,12 @@ def test_ticks_are_few_and_cover(low, high):
     assert ticks[-1] >= high
 
 
+def test_ticks_fit_beside_the_axis():
+    values = (0, 0.05, 0.0025, 0.00025, 12_500, 1_000_000, -0.125)
+    said = ("0", "0.05", "0.0025", "2.5e-4", "12500", "1e+06", "-0.125")
+    assert tuple(charts.tick_text(value) for value in values) == said
+
+
 def test_images_are_evenly_spaced():
     assert spaced(6, 200) == [0, 40, 80, 119, 159, 199]
     assert spaced(6, 3) == [0, 1, 2]

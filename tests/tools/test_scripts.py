@@ -183,6 +183,47 @@ def test_two_gloo_processes_train_one_model(tmp_path, own_port):
     assert (work_dir / "iter_4.pth").is_file()  # the user's option counted too
 
 
+# Stands for SLURM's: starts the tasks on this machine and notes what was asked for.
+FAKE_SRUN = """#!/bin/bash
+printf '%s\\n' "$@" >"$0.asked"
+for word in "$@"; do
+  case $word in --ntasks=*) export SLURM_NTASKS=${word#*=} ;; esac
+done
+while [ "$1" != python ]; do shift; done
+for ((task = 1; task < SLURM_NTASKS; task++)); do SLURM_PROCID=$task "$@" & done
+SLURM_PROCID=0 "$@"
+code=$?
+wait
+exit $code
+"""
+
+
+def test_slurm_starts_the_same_training(tmp_path):
+    config = write_config(tmp_path)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "srun").write_text(FAKE_SRUN)
+    (programs / "srun").chmod(0o755)
+    places = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = bash(
+        f"bash tools/slurm_train.sh short me '{config}' --work-dir '{tmp_path}/run' "
+        "--cfg-options train_cfg.max_iters=4",
+        ROOT,
+        PATH=places,
+        GPUS=2,
+        SRUN_ARGS="--time=1 --mem=2G",
+        CUDA_VISIBLE_DEVICES="",
+        OMP_NUM_THREADS=1,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    first, second = ((tmp_path / f"run/rank{i}.txt").read_text() for i in (0, 1))
+    assert first == second
+    assert (tmp_path / "run" / "iter_4.pth").is_file()
+    asked = (programs / "srun.asked").read_text().splitlines()
+    assert asked[:2] == ["-p", "short"]
+    assert {"--job-name=me", "--gres=gpu:2", "--time=1", "--mem=2G"} <= set(asked)
+
+
 def test_number_of_processes_is_asked_for(tmp_path):
     done = dist_train(tmp_path, "--resume")
     assert done.returncode == 2
