@@ -122,12 +122,14 @@ class Federation(Dataset):
 class DigitViews(Digits):
     """Digits with a weak view ``inputs`` and a ``strong`` one.
 
-    Weak: the digit moved by whole pixels. Strong: turned, scaled and moved, with a
-    square blanked and noise. Both are functions of the run's seed, the image and the
-    number of the draw.
+    Weak: the digit, moved by whole pixels if asked. Strong: turned, scaled and moved,
+    with a square blanked and noise. Both are functions of the run's seed, the image and
+    the number of the draw. A pixel is an eighth of these images, which are centred: so
+    by default the weak view stays in its place, and the strong one moves by half a one.
 
     Args:
-        shift: Largest move in pixels, of both views.
+        weak_shift: Largest move of the weak view in whole pixels.
+        shift: Of the strong view, in pixels.
         degrees: Largest turn of the strong view to either side.
         scale: Largest change of its size, as a share.
         cutout: Side of its blank square in pixels; part of it may lie outside.
@@ -138,15 +140,17 @@ class DigitViews(Digits):
     def __init__(
         self,
         *,
-        shift: int = 1,
-        degrees: float = 30.0,
-        scale: float = 0.2,
-        cutout: int = 3,
+        weak_shift: int = 0,
+        shift: float = 0.5,
+        degrees: float = 15.0,
+        scale: float = 0.1,
+        cutout: int = 2,
         noise: float = 0.1,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        self.shift, self.degrees, self.scale = shift, degrees, scale
+        self.weak_shift, self.shift = weak_shift, shift
+        self.degrees, self.scale = degrees, scale
         self.cutout, self.noise = cutout, noise
 
     def __getitem__(self, index: int) -> dict:
@@ -162,7 +166,7 @@ class DigitViews(Digits):
         }
 
     def _weak(self, image: Tensor, generator: np.random.Generator) -> Tensor:
-        most, (height, width) = self.shift, image.shape[-2:]
+        most, (height, width) = self.weak_shift, image.shape[-2:]
         top, left = generator.integers(2 * most + 1, size=2)
         padded = F.pad(image, (most,) * 4)
         return padded[..., top : top + height, left : left + width]

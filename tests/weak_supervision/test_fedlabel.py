@@ -185,13 +185,15 @@ class TestFederation:
         assert not any(torch.equal(data[i]["strong"], one["strong"]) for i in others)
 
     def test_a_weak_view_is_the_moved_digit(self):
-        data = DigitViews(part="val", shift=2)
+        data = DigitViews(part="val", weak_shift=2)
         digit, seen = data.images[3, 0].numpy(), set()
         moves = [(y, x) for y in range(-2, 3) for x in range(-2, 3)]
         for draw in range(100):
             view = data[DrawIndex(3, draw, 0)]["inputs"][0].numpy()
             seen |= {m for m in moves if np.array_equal(view, moved(digit, *m))}
         assert seen == set(moves)
+        still = DigitViews(part="val")[DrawIndex(3, 0, 0)]["inputs"]
+        assert np.array_equal(still[0].numpy(), digit)
 
     def test_a_strong_view_does_what_it_is_asked(self):
         still = dict(part="val", shift=0, degrees=0.0, scale=0.0, cutout=0, noise=0.0)
