@@ -20,6 +20,7 @@ from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD
 from pld_mmdet.errors import UserError
 from tests.adaptation.tiny import CLASSES, spread_scores, write_detector, write_images
 from tests.detection.helpers import batch_of, fresh
+from tests.docs.commands import commands
 from tests.engine.processes import Tool
 from tests.helpers import tiny_faster_rcnn
 
@@ -120,6 +121,20 @@ def test_pictures_and_dropped_boxes_are_written(watched):
     row = dropped[0]
     parts = sum(row[f"pseudo/dropped/{name}"] for name in CLASSES)
     assert row["pseudo/dropped"] == pytest.approx(parts)
+
+
+def test_browsing_the_adapted_detector(user, watched, tmp_path):
+    """The command of docs/adapt.md, on a run without labels."""
+    (command,) = [c for c in commands(ROOT / "docs" / "adapt.md") if "browse" in c.tool]
+    places = dict(OUT=watched.out, IMAGES=user[2])
+    words = [
+        "/".join(str(places.get(part, part)) for part in word.split("/"))
+        for word in command.words
+    ]
+    options = ["--out", tmp_path / "pictures", "--limit", 2]
+    tool = Tool("browse_pseudo_labels", *words, *options, log=tmp_path / "log")
+    assert re.search(r"001_\w+\.png: \d+ kept, \d+ mined", tool.finish())
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 2
 
 
 def tensorboard_tags(folder: Path) -> set[str]:
