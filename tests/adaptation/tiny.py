@@ -31,13 +31,13 @@ def write_images(folder: Path, count: int = 10, size=(96, 64), seed: int = 0) ->
     return folder
 
 
-def write_labels(path: Path) -> Path:
-    """COCO annotations of three of those images, one box of each class."""
+def write_labels(path: Path, count: int = 3) -> Path:
+    """COCO annotations of some of those images, a box in each."""
     sizes = dict(width=96, height=64)
-    places = [[10 * n, 5, 30, 30] for n in range(3)]
+    places = [[10 * n, 5, 30, 30] for n in range(count)]
     labels = dict(
         categories=[dict(id=n + 1, name=c) for n, c in enumerate(CLASSES)],
-        images=[dict(id=n, file_name=f"00{2 * n}.png", **sizes) for n in range(3)],
+        images=[dict(id=n, file_name=f"00{2 * n}.png", **sizes) for n in range(count)],
         annotations=[
             dict(id=n, image_id=n, category_id=1 + n, bbox=b, area=900, iscrowd=0)
             for n, b in enumerate(places)
@@ -102,9 +102,12 @@ def write_detector(
 
 
 def spread_scores(network) -> None:
-    """Give a random box head large logits, so that some boxes are confident."""
+    """Lift the scores of a random detector, so that some boxes are confident."""
     heads = getattr(getattr(network, "roi_head", None), "bbox_head", None)
-    if heads is None:
+    if heads is None:  # a focal head says "nothing" by its bias
+        for name, parameter in network.bbox_head.named_parameters():
+            if "cls" in name and "bias" in name:
+                torch.nn.init.zeros_(parameter)
         return
     heads = heads if isinstance(heads, torch.nn.ModuleList) else [heads]
     for head in heads:
