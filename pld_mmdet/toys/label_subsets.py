@@ -12,9 +12,8 @@ from pld_mmdet.registry import DATASETS
 class LabelSubsets(Dataset):
     """``subsets`` random draws of ``labelled`` images a class, one after the other.
 
-    A sample is the data set's own, with ``subset``: the number of its draw. With five
-    labels a class, which five they are moves an accuracy by points; a model that
-    learns from each draw alone and is scored by the mean moves less.
+    A sample is the data set's own, with ``subset``: the number of its draw. A model
+    that learns from each draw alone is scored by the mean over them.
 
     Args:
         dataset: Config of a data set with a tensor ``targets``.
