@@ -99,7 +99,7 @@ class Tool:
 
     def finish(self, code: int = 0) -> str:
         """Wait for the end, check the exit code, return the output."""
-        self.process.join(timeout=120)
+        self.process.join(timeout=300)
         output = self.log.read_text()
         assert self.process.exitcode == code, output
         return output
