@@ -1,4 +1,4 @@
 # FedAvg on the few labels, no pseudo-labels.
 _base_ = ["./toy.py"]
 
-train_cfg = dict(local=[dict(branch="labelled", steps=10)])
+train_cfg = dict(local=[dict(branch="labelled", steps=5)])

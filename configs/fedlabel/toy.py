@@ -19,7 +19,9 @@ train_dataloader = dict(
     collate_fn=collate,
     dataset=dict(
         type="pld_mmdet.Federation",
-        dataset=dict(type="pld_mmdet.DigitViews", part="train"),
+        dataset=dict(
+            type="pld_mmdet.NoisyDigits", part="train", weak=0.02, strong=0.15
+        ),
         num_clients=10,
         alpha=0.2,
         labelled=0.06,

@@ -6,7 +6,11 @@ Importing registers the family's classes.
 from pld_mmdet.weak_supervision.cifar import Cifar
 from pld_mmdet.weak_supervision.clustering import ClusterMetric, LongTailDigits
 from pld_mmdet.weak_supervision.cotta import CoTTA
-from pld_mmdet.weak_supervision.federation import DigitViews, Federation
+from pld_mmdet.weak_supervision.federation import (
+    DigitViews,
+    Federation,
+    NoisyDigits,
+)
 from pld_mmdet.weak_supervision.fedlabel import FedLabel
 from pld_mmdet.weak_supervision.networks import (
     DigitNet,
@@ -31,6 +35,7 @@ __all__ = [
     "Federation",
     "GroupNormResNet",
     "LongTailDigits",
+    "NoisyDigits",
     "StreamMetric",
     "Tent",
     "ViTBackbone",

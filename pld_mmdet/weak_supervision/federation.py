@@ -118,6 +118,38 @@ class Federation(Dataset):
         return self.dataset[index]
 
 
+def _generator(index: int) -> np.random.Generator:
+    """Random numbers that follow from the run's seed, the image and the draw."""
+    seed, draw = getattr(index, "seed", 0), getattr(index, "draw", index)
+    key = seed << 32 | int(index), int(draw)
+    return np.random.Generator(np.random.Philox(key=key))
+
+
+@DATASETS.register_module()
+class NoisyDigits(Digits):
+    """Digits with a weak view ``inputs`` and a ``strong`` one: less and more noise.
+
+    The noise is a function of the run's seed, the image and the number of the draw.
+
+    Args:
+        weak: Standard deviation of the weak view's noise; pixels lie in [0, 1].
+        strong: Of the strong view's.
+        kwargs: Of :class:`pld_mmdet.toys.Digits`.
+    """
+
+    def __init__(self, *, weak: float = 0.02, strong: float = 0.15, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.deviations = np.array([weak, strong], np.float32).reshape(2, 1, 1, 1)
+
+    def __getitem__(self, index: int) -> dict:
+        sample = super().__getitem__(int(index))
+        image = sample["inputs"]
+        shape = 2, *image.shape
+        noise = _generator(index).standard_normal(shape, dtype=np.float32)
+        weak, strong = image + torch.from_numpy(self.deviations * noise)
+        return {**sample, "inputs": weak, "strong": strong}
+
+
 @DATASETS.register_module()
 class DigitViews(Digits):
     """Digits with a weak view ``inputs`` and a ``strong`` one.
@@ -154,16 +186,10 @@ class DigitViews(Digits):
         self.cutout, self.noise = cutout, noise
 
     def __getitem__(self, index: int) -> dict:
-        sample = super().__getitem__(int(index))
-        seed, draw = getattr(index, "seed", 0), getattr(index, "draw", index)
-        key = seed << 32 | int(index), int(draw)
-        generator = np.random.Generator(np.random.Philox(key=key))
-        image = sample["inputs"]
-        return {
-            **sample,
-            "inputs": self._weak(image, generator),
-            "strong": self._strong(image, generator),
-        }
+        sample, generator = super().__getitem__(int(index)), _generator(index)
+        weak = self._weak(sample["inputs"], generator)
+        strong = self._strong(sample["inputs"], generator)
+        return {**sample, "inputs": weak, "strong": strong}
 
     def _weak(self, image: Tensor, generator: np.random.Generator) -> Tensor:
         most, (height, width) = self.weak_shift, image.shape[-2:]

@@ -15,6 +15,7 @@ from pld_mmdet.weak_supervision.cifar import Cifar
 from pld_mmdet.weak_supervision.federation import (
     DigitViews,
     Federation,
+    NoisyDigits,
     dirichlet_partition,
 )
 from pld_mmdet.weak_supervision.fedlabel import FedLabel, expertise
@@ -176,8 +177,15 @@ class TestFederation:
         )
         assert [len(c["labelled"]) for c in full.clients] == full.sizes
 
-    def test_views_are_counted(self):
-        data = DigitViews(part="val")
+    def test_weak_noise_is_less_than_strong_noise(self):
+        data = NoisyDigits(part="val")
+        sample, clean = data[DrawIndex(3, 7, 5)], data.images[3]
+        assert (sample["inputs"] - clean).std() < 0.05
+        assert 0.05 < (sample["strong"] - clean).std() < 0.3
+
+    @pytest.mark.parametrize("views", [DigitViews, NoisyDigits])
+    def test_views_are_counted(self, views):
+        data = views(part="val")
         one, two = data[DrawIndex(3, 7, 5)], data[DrawIndex(3, 7, 5)]
         assert torch.equal(one["inputs"], two["inputs"])
         assert torch.equal(one["strong"], two["strong"])
@@ -223,7 +231,8 @@ def moved(digit: np.ndarray, down: int, right: int) -> np.ndarray:
     return big[top : top + height, left : left + width]
 
 
-def test_toy_config_runs_saves_and_resumes(tmp_path):
+@pytest.mark.parametrize("name", ["toy", "views"])
+def test_config_runs_saves_and_resumes(name, tmp_path):
     changes = {
         "train_cfg.max_iters": 4,
         "model.warm_rounds": 1,
@@ -234,9 +243,10 @@ def test_toy_config_runs_saves_and_resumes(tmp_path):
         "optim_wrapper.optimizer.momentum": 0.9,
     }
     checkpoint, runner = small_run(
-        "configs/fedlabel/toy.py", tmp_path, changes, last="iter_4.pth", stop=2
+        f"configs/fedlabel/{name}.py", tmp_path, changes, last="iter_4.pth", stop=2
     )
-    assert runner.optim_wrapper.get_lr()["lr"] == [pytest.approx(0.001)]
+    rate = runner.cfg.optim_wrapper.optimizer.lr
+    assert runner.optim_wrapper.get_lr()["lr"] == [pytest.approx(0.01 * rate)]
     assert not checkpoint["optimizer"]["state"]
     assert runner.message_hub.get_scalar("train/pseudo_accuracy").current() > 0
 
