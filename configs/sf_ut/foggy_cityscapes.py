@@ -1,6 +1,6 @@
 # SF-UT, Cityscapes -> Foggy Cityscapes (beta 0.02), as r101_c4_cs_foggy_adaptive_
-# teacher_source_free.yaml of the release (commit ee245948), with the EMA that makes it a
-# Mean Teacher and that the released trainer has commented out. See docs/sf_ut.md.
+# teacher_source_free.yaml of the release (commit ee245948), with the EMA that makes it
+# a Mean Teacher and that the released trainer has commented out. See docs/sf_ut.md.
 _base_ = [
     "../_base_/runtime.py",
     "./_faster_rcnn_r101_c4.py",
