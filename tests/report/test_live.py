@@ -232,6 +232,11 @@ with watched({folder!r}, 0, lambda line: print(line, flush=True)):
 """
 
 
+def hear_ctrl_c() -> None:
+    """In the child: a shell's job in the background is started deaf to it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_it_ends_with_a_run_that_is_interrupted_or_killed(tmp_path, number):
     code = CHILD.format(root=str(ROOT), folder=str(tmp_path))
@@ -241,6 +246,7 @@ def test_it_ends_with_a_run_that_is_interrupted_or_killed(tmp_path, number):
         stderr=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
+        preexec_fn=hear_ctrl_c,
     )
     port = port_of(run.stdout.readline())
     assert get(port)[0] == 200
@@ -259,7 +265,11 @@ def test_tool_watches_a_folder_without_torch(tmp_path):
     folder = write_live(tmp_path / "run")
     command = [sys.executable, str(ROOT / "tools" / "watch.py"), str(folder)]
     tool = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hear_ctrl_c,
     )
     port = port_of(tool.stdout.readline())
     assert get(port)[0] == 200
