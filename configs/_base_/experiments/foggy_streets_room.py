@@ -7,7 +7,20 @@ _clear = "configs/source/foggy_streets.py"
 _fog = "configs/source/foggy_streets_on_fog.py"
 _teacher = "configs/mean_teacher/foggy_streets.py"
 _quick = ["train_cfg.max_iters=12", "train_cfg.val_interval=12"]
-_adapted = dict(init="source", quick=[*_quick, "expected_counts=None"])
+
+
+def _row(name, title, config, seconds, **more):
+    return dict(
+        name=name,
+        title=title,
+        config=config,
+        init="source",
+        evaluate=dict(fog=None),
+        quick=[*_quick, "expected_counts=None"],
+        seconds=seconds,
+        **more,
+    )
+
 
 experiment = dict(
     _delete_=True,
@@ -46,96 +59,56 @@ experiment = dict(
             quick=["train_cfg.num_images=16", "expected_counts=None"],
             seconds=15,
         ),
-        dict(
-            name="mean_teacher",
-            title="AdaBN + Mean Teacher",
-            config=_teacher,
-            evaluate=dict(fog=None),
-            seconds=240,
-            **_adapted,
+        _row("mean_teacher", "AdaBN + Mean Teacher", _teacher, 240),
+        _row(
+            "irg",
+            "... IRG's threshold (0.9) and EMA",
+            "configs/mean_teacher/foggy_streets_irg.py",
+            240,
         ),
-        dict(
-            name="irg",
-            title="... IRG's threshold (0.9) and EMA",
-            config="configs/mean_teacher/foggy_streets_irg.py",
-            evaluate=dict(fog=None),
-            seconds=240,
-            **_adapted,
+        _row("sf_ut", "SF-UT", "configs/sf_ut/foggy_streets.py", 260),
+        _row(
+            "lpld", "AdaBN + Mean Teacher + LPLD", "configs/lpld/foggy_streets.py", 300
         ),
-        dict(
-            name="sf_ut",
-            title="SF-UT",
-            config="configs/sf_ut/foggy_streets.py",
-            evaluate=dict(fog=None),
-            seconds=260,
-            **_adapted,
-        ),
-        dict(
-            name="lpld",
-            title="AdaBN + Mean Teacher + LPLD",
-            config="configs/lpld/foggy_streets.py",
-            evaluate=dict(fog=None),
-            seconds=300,
-            **_adapted,
-        ),
-        dict(
-            name="lpld_sf_ut",
-            title="SF-UT + LPLD",
-            config="configs/sf_ut/lpld_foggy_streets.py",
-            evaluate=dict(fog=None),
-            seconds=320,
-            **_adapted,
-        ),
-        dict(
-            name="ignore_band",
-            title="AdaBN + Mean Teacher, scores 0.3-0.7 ignored",
-            config=_teacher,
+        _row("lpld_sf_ut", "SF-UT + LPLD", "configs/sf_ut/lpld_foggy_streets.py", 320),
+        _row(
+            "ignore_band",
+            "AdaBN + Mean Teacher, scores 0.3-0.7 ignored",
+            _teacher,
+            250,
             options=["model.ignore_above=0.3"],
-            evaluate=dict(fog=None),
-            seconds=250,
-            **_adapted,
         ),
-        dict(
-            name="class_thresholds",
-            title="AdaBN + Mean Teacher, class-wise thresholds",
-            config="configs/mean_teacher/foggy_streets_class_thresholds.py",
-            evaluate=dict(fog=None),
-            seconds=240,
-            **_adapted,
+        _row(
+            "class_thresholds",
+            "AdaBN + Mean Teacher, class-wise thresholds",
+            "configs/mean_teacher/foggy_streets_class_thresholds.py",
+            240,
         ),
-        dict(
-            name="large_view",
-            title="AdaBN + Mean Teacher, teacher sees x2",
-            config=_teacher,
+        _row(
+            "large_view",
+            "AdaBN + Mean Teacher, teacher sees x2",
+            _teacher,
+            420,
             options=["model.teacher_scales=(2.0,)"],
-            evaluate=dict(fog=None),
-            seconds=420,
-            **_adapted,
         ),
-        dict(
-            name="two_views",
-            title="AdaBN + Mean Teacher, teacher sees x1 and x2",
-            config=_teacher,
+        _row(
+            "two_views",
+            "AdaBN + Mean Teacher, teacher sees x1 and x2",
+            _teacher,
+            480,
             options=["model.teacher_scales=(1.0,2.0)"],
-            evaluate=dict(fog=None),
-            seconds=480,
-            **_adapted,
         ),
-        dict(
-            name="small_student",
-            title="AdaBN + Mean Teacher, student sees x0.5 to x1",
-            config="configs/mean_teacher/foggy_streets_small_student.py",
-            evaluate=dict(fog=None),
-            seconds=220,
-            **_adapted,
+        _row(
+            "small_student",
+            "AdaBN + Mean Teacher, student sees x0.5 to x1",
+            "configs/mean_teacher/foggy_streets_small_student.py",
+            220,
         ),
-        dict(
-            name="combined",
-            title="AdaBN + Mean Teacher, two views and ignored scores",
-            config="configs/mean_teacher/foggy_streets_combined.py",
-            evaluate=dict(fog=None),
-            seconds=480,
-            **_adapted,
+        _row(
+            "combined",
+            "AdaBN + Mean Teacher, two views and ignored scores",
+            "configs/mean_teacher/foggy_streets_combined.py",
+            480,
         ),
     ],
 )
