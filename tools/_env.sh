@@ -170,8 +170,11 @@ lists = runpy.run_path("setup.py", run_name="requirements")
 extras = lists["EXTRAS"]
 families = [name for name in extras if name not in ("onedl", "upstream")]
 wanted = lists["CORE"] + [line for name in families for line in extras[name]]
-# On the upstream line the family of segmentors waits for its upstream package.
-skip = ("torch",) + (("onedl",) if sys.argv[1] == "upstream" else ())
+skip = ("torch",)
+if sys.argv[1] == "upstream":
+    skip += ("onedl",)
+    # The segmentors of that line; its wheel does not name the tokenizer it imports.
+    wanted += ["mmsegmentation>=1.2.2", "ftfy", "regex"]
 print("\n".join(sorted({line for line in wanted if not line.startswith(skip)})))' "$PLD_LINE"
 }
 

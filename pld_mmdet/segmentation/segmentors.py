@@ -38,7 +38,8 @@ def normalise(segmentor: nn.Module, images: Tensor) -> Tensor:
         images: N x 3 x H x W, 0-255, channels as loaded (BGR with mmcv).
     """
     prepare = segmentor.data_preprocessor
-    if prepare._channel_conversion:
+    flag = "channel_conversion"  # mmsegmentation 1.2; the maintained line hides it
+    if getattr(prepare, flag if hasattr(prepare, flag) else f"_{flag}"):
         images = images.flip(1)
     images = images.float()
     if prepare._enable_normalize:
