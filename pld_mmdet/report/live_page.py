@@ -83,11 +83,12 @@ def build_live_page(run: LiveRun) -> str:
             body.append(draw(run))
         except Exception as error:  # one bad number must not cost the page
             problems.append(f"{name}: {type(error).__name__}: {error}")
-    body.append(_footer(run, problems))
     try:
         title = headline(run)
-    except Exception:
+    except Exception as error:
         title = run.folder.name
+        problems.append(f"title: {type(error).__name__}: {error}")
+    body.append(_footer(run, problems))
     script = _SCRIPT.replace("EVERY", str(1000 * SECONDS))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
