@@ -21,6 +21,9 @@ A config carries the experiment as plain data::
 all rows of one seed start from the same weights. ``prepare`` is a command between the
 two: ``{init}`` in it stands for that checkpoint, ``{out}`` for the file that it writes
 and training starts from. ``options`` of a row are ``--cfg-options`` of its training.
+``command`` is run instead of training: ``{config}``, ``{init}`` and ``{out}``, the
+row's folder, are filled in, and ``checkpoint`` names the file in it that is tested. Its
+``quick`` are words that are appended.
 ``{seed}`` stands for the run's seed in both, and in ``seed_data``, a command that makes
 the data of one seed after ``data`` (one command or several, one after the other).
 
@@ -61,6 +64,8 @@ class Row:
     config: str
     init: str | None = None
     prepare: str | None = None
+    command: str | None = None
+    checkpoint: str | None = None
     options: list[str] = field(default_factory=list)
     title: str = ""
     description: str = ""
@@ -130,7 +135,8 @@ class Experiment:
         """The ``--cfg-options`` that make a config quick; none for a real run."""
         if not quick:
             return []
-        options = [*self.quick.get("cfg_options", []), *row.quick]
+        own = [] if row.command else row.quick  # there they are words of the command
+        options = [*self.quick.get("cfg_options", []), *own]
         if "data_root" in self.quick:
             cfg = _resolve(config, []).to_dict()
             options += _moved(cfg, *self.quick["data_root"])
@@ -175,9 +181,18 @@ class Experiment:
                         jobs.append(job)
                         needs, origin = (*ready, job.name), str(job.outputs[0])
                     start.append(f"load_from={origin}")
-                command = _command(self.train, row.config, "--work-dir", str(folder))
-                command += ("--seed", str(seed), *_cfg_options(start))
                 outputs = (folder / "run.json",)
+                if row.command:
+                    origin = start.pop().partition("=")[2] if row.init else ""
+                    command = self._own_command(row, seed, folder, origin, quick)
+                    resume = ("--resume",)
+                else:
+                    command = _command(self.train, row.config)
+                    command += ("--work-dir", str(folder), "--seed", str(seed))
+                    command += _cfg_options(start)
+                    resume = _resume(resolved[row.name])
+                if row.checkpoint:
+                    outputs += (folder / row.checkpoint,)
                 if row.online:
                     outputs += (folder / "online.json",)
                 jobs.append(
@@ -189,19 +204,17 @@ class Experiment:
                         key=_seeded(_text(resolved[row.name]), seed),
                         seconds=row.quick_seconds if quick else row.seconds,
                         work_dir=folder,
-                        resume=_resume(resolved[row.name]),
+                        resume=resume,
                     )
                 )
+                newest = f"{{last_checkpoint:{folder}}}"
+                tested = str(folder / row.checkpoint) if row.checkpoint else newest
                 for label, other in row.evaluate.items():
                     config = other or row.config
                     metrics = folder / f"metrics_{label}.json"
                     command = _command(self.test, config)
-                    command += (f"{{last_checkpoint:{folder}}}", "--out-metrics")
-                    command += (
-                        str(metrics),
-                        "--work-dir",
-                        str(folder / f"test_{label}"),
-                    )
+                    command += (tested, "--out-metrics", str(metrics))
+                    command += ("--work-dir", str(folder / f"test_{label}"))
                     command += _cfg_options(options[row.name, config])
                     jobs.append(
                         Job(
@@ -282,6 +295,16 @@ class Experiment:
         ]
         name = f"seed_{seed}/{row.name}/prepare"
         return Job(name, tuple(words), needs=needs, outputs=(file,), seconds=8.0)
+
+    def _own_command(
+        self, row: Row, seed: int, folder: Path, init: str, quick: bool
+    ) -> tuple[str, ...]:
+        """The command that a row has instead of training."""
+        words = shlex.split(_seeded(self._moved(row.command, quick), seed))
+        filled = {"{config}": row.config, "{init}": init, "{out}": str(folder)}
+        return _command(shlex.join(filled.get(w, w) for w in words)) + tuple(
+            row.quick if quick else ()
+        )
 
     def report_job(self, out: Path, needs: Sequence[str], key: str) -> Job:
         """The job that writes ``out/report.html`` from everything else.

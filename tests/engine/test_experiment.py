@@ -60,6 +60,42 @@ def test_a_prepared_checkpoint_stands_between_two_trainings(few_shot):
     JobGraph(list(jobs.values()), Path("out"))  # no circle, no unknown need
 
 
+def test_a_row_may_have_a_command_of_its_own(tmp_path):
+    (tmp_path / "net.py").write_text("train_cfg = dict(max_iters=9)\n")
+    (tmp_path / "table.py").write_text(f"""
+experiment = dict(
+    name='adapted', data='python make.py', metric='coco/AP50',
+    quick=dict(data_root=('data/toy/', 'data/tiny/')),
+    rows=[
+        dict(name='source', config='{tmp_path}/net.py', evaluate={{}}),
+        dict(name='mine', config='{tmp_path}/net.py', init='source',
+             command="python adapt.py {{config}} {{init}} 'data/toy/a b' "
+             "--seed {{seed}} --out {{out}}",
+             checkpoint='adapted.pth', quick=['--iterations', '2'],
+             evaluate=dict(fog=None)),
+    ])
+""")
+    experiment = Experiment.load(str(tmp_path / "table.py"))
+    for quick in (False, True):
+        made = experiment.jobs([3], Path("out"), quick)
+        jobs = {job.name: job for job in made}
+        job, test = jobs["seed_3/mine/train"], jobs["seed_3/mine/test_fog"]
+        assert list(job.command[1:]) == [
+            "adapt.py",
+            f"{tmp_path}/net.py",
+            "{last_checkpoint:out/seed_3/source}",
+            "data/tiny/a b" if quick else "data/toy/a b",
+            *("--seed", "3", "--out", "out/seed_3/mine"),
+            *(("--iterations", "2") if quick else ()),
+        ]
+        folder = Path("out/seed_3/mine")
+        assert job.outputs == (folder / "run.json", folder / "adapted.pth")
+        assert job.resume == ("--resume",)
+        assert job.needs == ("data", "seed_3/source/train")
+        assert str(folder / "adapted.pth") in test.command
+        assert "--iterations" not in test.command
+
+
 def test_the_seed_chooses_data_and_options(few_shot):
     jobs = {job.name: job for job in few_shot.jobs([0, 2], Path("out"))}
     assert jobs["data"].command[:2] == ("sh", "-c")
