@@ -9,6 +9,7 @@ the checkpoint that a score picks loses against the best one.
 Examples:
     python tools/score_checkpoints.py work_dirs/lpld/seed_0 work_dirs/lpld/seed_1
     python tools/score_checkpoints.py RUN --images 64 --out scores.json
+    python tools/score_checkpoints.py work_dirs/adapt/* --recorded   # seconds
 
 Runs keep only their last checkpoints by default: train with
 --cfg-options default_hooks.checkpoint.max_keep_ckpts=-1 to compare many.
@@ -32,6 +33,11 @@ def parse_args() -> argparse.Namespace:
     add("runs", nargs="+", help="work dirs with config.py and iter_*.pth")
     add("--split", choices=["val", "test"], default="val", help="AP50 on [val]")
     add("--images", type=int, default=32, help="images the scores look at [32]")
+    add(
+        "--recorded",
+        action="store_true",
+        help="runs of adapt.py: read what they measured while they ran",
+    )
     add("--no-ap", action="store_true", help="only score, even where labels exist")
     add("--out", help="write all numbers to this json")
     return parser.parse_args()
@@ -44,6 +50,7 @@ def main(args: argparse.Namespace) -> None:
 
     from pld_mmdet.adaptation.checkpoints import (
         correlations,
+        recorded_run,
         score_run,
     )
     from pld_mmdet.engine.jobs import write_json
@@ -51,14 +58,18 @@ def main(args: argparse.Namespace) -> None:
 
     console = Console()
     runs = {
-        run: score_run(Path(run), args.images, None if args.no_ap else args.split)
+        run: recorded_run(Path(run))
+        if args.recorded
+        else score_run(Path(run), args.images, None if args.no_ap else args.split)
         for run in args.runs
     }
     for run, rows in runs.items():
-        names = [n for n in rows[0] if n not in ("checkpoint", "iter")]
+        known = dict.fromkeys(n for row in rows for n in row)
+        names = [n for n in known if n not in ("checkpoint", "iter")]
         table = Table("iteration", *names, title=run)
         for row in rows:
-            table.add_row(str(row["iter"]), *(f"{row[n]:.4f}" for n in names))
+            cells = (f"{row[n]:.4f}" if n in row else "-" for n in names)
+            table.add_row(str(row["iter"]), *cells)
         console.print(table)
     result = correlations(runs)
     if result:

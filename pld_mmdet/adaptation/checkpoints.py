@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 
 from pld_mmdet.adaptation.compose import META_KEYS, SCORE_TYPES, strong_view
 from pld_mmdet.engine.checkpoint import load_checkpoint_file
-from pld_mmdet.engine.loops.scored_val import score_detector
+from pld_mmdet.engine.loops.scored_val import read_history, score_detector
 from pld_mmdet.engine.randomness import own_randomness
 from pld_mmdet.engine.stack import import_mmdet
 from pld_mmdet.engine.weights import report_mismatch
@@ -71,12 +71,48 @@ def score_run(
     return rows
 
 
+def recorded_run(run: Path) -> list[dict[str, float]]:
+    """The evaluations that a run of adapt.py made of itself, as :func:`score_run`.
+
+    Nothing is computed again; checkpoints that are gone by now are counted too.
+
+    Args:
+        run: Work dir with ``scores.jsonl``.
+
+    Raises:
+        UserError: There is none.
+    """
+    history = read_history(run)
+    if not history:
+        raise UserError(
+            f"{run} holds no scores.jsonl with an evaluation.",
+            "Name the --out of an adapt.py run, or leave --recorded out.",
+        )
+    rows = []
+    for line in history:
+        scores = {
+            name.partition("/")[2]: value
+            for name, value in line.items()
+            if name.startswith("label_free/")
+        }
+        row = dict(checkpoint=f"{run}/iter_{line['iter']}.pth", iter=line["iter"])
+        if AP in line:
+            scores[AP] = line[AP]
+        rows.append(row | scores)
+    add_published_das(rows)
+    return rows
+
+
 def add_published_das(rows: list[dict]) -> None:
-    """Add ``das_run``: FIS and PDR normalised over the rows, then added."""
+    """Add ``das_run``: FIS and PDR normalised over the rows, then added.
+
+    Rows whose FIS or PDR could not be formed get NaN.
+    """
     from pld_mmdet.detection.scores.das import das_of_run
 
-    pdr = [row["das_pdr"] for row in rows if "das_pdr" in row]
-    values = das_of_run([row["das_fis"] for row in rows], pdr)
+    has_pdr = any("das_pdr" in row for row in rows)
+    pdr = [row.get("das_pdr", math.nan) for row in rows] if has_pdr else []
+    values = das_of_run([row.get("das_fis", math.nan) for row in rows], pdr)
     for row, value in zip(rows, values, strict=True):
         row["das_run"] = value
 
@@ -144,9 +180,9 @@ def correlations(runs: dict[str, list[dict]]) -> list[dict]:
         pools["all"] = [row for rows in runs.values() for row in rows]
     lines = []
     for run, rows in pools.items():
-        names = [
-            n for n in rows[0] if n not in ("checkpoint", "iter", AP) and AP in rows[0]
-        ]
+        measured = any(AP in row for row in rows)
+        known = dict.fromkeys(n for row in rows if measured for n in row)
+        names = [n for n in known if n not in ("checkpoint", "iter", AP)]
         for name in names:
             pairs = [
                 (row[name], row[AP])

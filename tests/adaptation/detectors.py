@@ -108,13 +108,13 @@ def atss() -> ConfigDict:
     )
 
 
-def _transformer(kind: str, head: str, **more) -> ConfigDict:
+def _transformer(kind: str, head: str, dims: int = 16, **more) -> ConfigDict:
     parts = tiny_faster_rcnn()
     backbone = copy.deepcopy(parts.backbone)
     backbone.out_indices = (1, 2, 3)
-    attention = dict(embed_dims=16, num_heads=2, num_levels=3, num_points=2)
-    ffn = dict(embed_dims=16, feedforward_channels=32, ffn_drop=0.0)
-    own = dict(embed_dims=16, num_heads=2, dropout=0.0, batch_first=True)
+    attention = dict(embed_dims=dims, num_heads=2, num_levels=3, num_points=2)
+    ffn = dict(embed_dims=dims, feedforward_channels=32, ffn_drop=0.0)
+    own = dict(embed_dims=dims, num_heads=2, dropout=0.0, batch_first=True)
     return ConfigDict(
         type=f"mmdet.{kind}",
         num_queries=12,
@@ -125,7 +125,7 @@ def _transformer(kind: str, head: str, **more) -> ConfigDict:
             type="mmdet.ChannelMapper",
             in_channels=[16, 32, 64],
             kernel_size=1,
-            out_channels=16,
+            out_channels=dims,
             act_cfg=None,
             norm_cfg=dict(type="GN", num_groups=4),
             num_outs=3,
@@ -147,12 +147,12 @@ def _transformer(kind: str, head: str, **more) -> ConfigDict:
             post_norm_cfg=None,
         ),
         positional_encoding=dict(
-            num_feats=8, normalize=True, offset=more.pop("offset")
+            num_feats=dims // 2, normalize=True, offset=more.pop("offset")
         ),
         bbox_head=dict(
             type=f"mmdet.{head}",
             num_classes=3,
-            embed_dims=16,
+            embed_dims=dims,
             sync_cls_avg_factor=True,
             loss_cls=_FOCAL,
             loss_bbox=dict(type="mmdet.L1Loss", loss_weight=5.0),
@@ -185,9 +185,11 @@ def deformable_detr() -> ConfigDict:
 
 
 def dino() -> ConfigDict:
+    # mmdet 3.3.0 encodes queries for 256 channels, whatever the config says.
     return _transformer(
         "DINO",
         "DINOHead",
+        dims=256,
         offset=0.0,
         with_box_refine=True,
         as_two_stage=True,

@@ -12,6 +12,7 @@ import pld_mmdet
 from pld_mmdet.adaptation.checkpoints import (
     add_published_das,
     correlations,
+    recorded_run,
     score_run,
     spearman,
 )
@@ -97,3 +98,23 @@ def test_saved_run_is_scored_without_labels(tmp_path):
     assert len(written["runs"][str(tmp_path / "run")]) == 2
     with pytest.raises(UserError, match=r"holds no config\.py"):
         score_run(tmp_path)
+
+
+def test_recorded_evaluations_are_read_not_made_again(tmp_path):
+    lines = [
+        {"iter": 0, "label_free/agreement": 0.2, "label_free/das_fis": 0.2},
+        {"iter": 5, "label_free/agreement": 0.4, "label_free/das_fis": 0.4},
+        {"iter": 9, "label_free/agreement": 0.3},  # no detection: no FIS
+    ]
+    for line, ap in zip(lines, (0.1, 0.3, 0.2), strict=True):
+        line["coco/AP50"] = ap
+    (tmp_path / "scores.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    rows = recorded_run(tmp_path)
+    assert [row["iter"] for row in rows] == [0, 5, 9]
+    assert [row["das_run"] for row in rows[:2]] == [0.0, 1.0]
+    assert math.isnan(rows[2]["das_run"])
+    found = {line["score"]: line for line in correlations({"a": rows})}
+    assert found["agreement"]["spearman"] == 1.0
+    assert found["das_run"]["spearman"] == 1.0  # of the two rows that have one
+    with pytest.raises(UserError, match=r"holds no scores\.jsonl"):
+        recorded_run(tmp_path / "nowhere")
