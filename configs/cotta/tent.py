@@ -22,6 +22,7 @@ train_cfg = dict(
 val_dataloader = None
 val_evaluator = None
 val_cfg = None
+param_scheduler = None  # the rate stays where it is as long as the stream flows
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type="Adam", lr=1e-3, betas=(0.9, 0.999))
 )
