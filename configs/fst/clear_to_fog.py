@@ -1,0 +1,97 @@
+# FST-D with K = 3 around ClassMix self-training, from clear to foggy streets, 64 x 128:
+# 400 iterations on the labelled clear scenes, as nothing is pretrained here, then 120
+# on both. Against paper.py: the small network, rates and batch of a small run, mu 0.99
+# (0.999 hardly moves a teacher in 480 steps), no rows of a bonnet, no distance to
+# ImageNet features.
+_base_ = [
+    "../_base_/toy_runtime.py",
+    "../_base_/datasets/streets_seg_fog.py",
+    "../_base_/models/segmentor_small.py",
+]
+model = dict(
+    type="pld_mmdet.FST",
+    learner=dict(
+        type="pld_mmdet.ClassMixSelfTraining",
+        segmentor=_base_.segmentor,
+        tau=0.968,
+        ignore_rows=(0, 0),
+        feature_weight=0.0,
+        predict_on="student",
+    ),
+    depth=3,
+    mu=0.99,
+    count="evaluations",
+    buffers="keep",
+)
+train_dataloader = _base_.both_dataloader
+source_first = dict(
+    name="labelled",
+    max_iters=400,
+    optim_wrapper=dict(
+        type="pld_mmdet.FiniteOptimWrapper",
+        optimizer=dict(type="AdamW", lr=5e-3, weight_decay=0.01),
+    ),
+)
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[source_first, dict(name="self_training", max_iters=120)],
+)
+optim_wrapper = dict(
+    type="pld_mmdet.FiniteOptimWrapper",
+    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.01),
+)
+# the learning rate falls to 0 within each stage
+param_scheduler = [dict(type="CosineAnnealingLR", eta_min=0.0, by_epoch=False)]
+model_wrapper_cfg = dict(type="VirtualStepDDP")
+
+
+# The rows share the first stage of each seed: `start` is it, the others go on.
+def _row(name, title, depth, mu, seconds):
+    return dict(
+        name=name,
+        title=title,
+        config="configs/fst/clear_to_fog.py",
+        init="start",
+        options=[
+            "train_cfg.stages.0.max_iters=0",
+            f"model.depth={depth}",
+            f"model.mu={mu}",
+        ],
+        evaluate=dict(test=None, teacher="configs/fst/clear_to_fog_teacher.py"),
+        seconds=seconds,
+    )
+
+
+experiment = dict(
+    name="fst_clear_to_fog",
+    metric="mIoU",
+    columns=dict(student=("test", "mIoU"), teacher=("teacher", "mIoU")),
+    data=_base_.how_to_get["data"],
+    data_seconds=60,
+    reported="last iteration, in fog",
+    rows=[
+        dict(
+            name="start",
+            title="Source only: where all start",
+            config="configs/fst/clear_to_fog_start.py",
+            seconds=60,
+        ),
+        _row("self_training", "Self-training, decay 0.99", 0, 0.99, 20),
+        _row("fst", "FST-D, K = 3", 3, 0.99, 70),
+        _row("fast_teacher", "Self-training, decay 0.99^4", 0, 0.99**4, 20),
+    ],
+)
+# For a quick look: three iterations on a tree of a few scenes, which `walk_data` makes.
+walk_data = (
+    "python tools/prepare.py foggy_streets --root data/street_maps_walk --size 128x64 "
+    "--train 12 --val 2 --test 2"
+)
+_walk_root = "data/street_maps_walk/"
+walk = [
+    "train_cfg.stages.0.max_iters=1",
+    "train_cfg.stages.1.max_iters=2",
+    f"train_dataloader.dataset.dataset.datasets.0.data_root={_walk_root}",
+    f"train_dataloader.dataset.dataset.datasets.1.data_root={_walk_root}",
+    f"val_dataloader.dataset.data_root={_walk_root}",
+    f"test_dataloader.dataset.data_root={_walk_root}",
+]
