@@ -23,7 +23,7 @@ model = dict(
     count="evaluations",
     buffers="keep",
 )
-train_dataloader = _base_.both_dataloader
+train_dataloader = dict(_delete_=True, **_base_.both_dataloader)
 source_first = dict(
     name="labelled",
     max_iters=400,
