@@ -32,11 +32,13 @@ class CollapseGuardHook(Hook):
     distance from the source weights (of parameters; not known after a resume).
 
     A window is an *alarm* when, against the first window of the run, there are far
-    fewer or far more boxes, the agreement or the mean score has fallen too far, most
-    classes have gone silent; or, without a comparison, when there is not a single
-    pseudo box or the teacher is far from the source weights. ``patience``
-    alarms in a row are a collapse. The weights at the end of the last window without
-    alarm are the last good state; it is held in (host) memory.
+    fewer or far more boxes, the agreement or the mean score has fallen too far, the
+    classes' shares of the boxes have moved too far, most classes have gone silent; or,
+    without a comparison, when there is not a single pseudo box or the teacher is far
+    from the source weights. ``patience`` alarms in a row are a collapse. The last good
+    state is the one that the last window without alarm *began* with: a collapse is on
+    its way before it is seen. That state and the newest one without alarm are held in
+    (host) memory.
 
     Args:
         interval: Steps in a window.
@@ -51,6 +53,9 @@ class CollapseGuardHook(Hook):
         many: ... and above this number of boxes per image.
         min_agreement: Alarm below this share of the first window's agreement.
         min_score: Alarm below this share of the first window's mean score.
+        max_shift: Alarm above this total variation distance between the classes' shares
+            of the boxes now and in the first window, beyond what chance explains (half
+            the square root of classes per box).
         max_silent: Alarm when more than this share of the seen classes is silent.
         max_distance: Alarm above this relative distance. It is the sign that also
             works in the first window, which the others are compared with.
@@ -74,6 +79,7 @@ class CollapseGuardHook(Hook):
         many: float = 20.0,
         min_agreement: float = 0.5,
         min_score: float = 0.5,
+        max_shift: float = 0.3,
         max_silent: float = 0.5,
         max_distance: float = 0.5,
         patience: int = 2,
@@ -96,6 +102,7 @@ class CollapseGuardHook(Hook):
         self.many = many
         self.min_agreement = min_agreement
         self.min_score = min_score
+        self.max_shift = max_shift
         self.max_silent = max_silent
         self.max_distance = max_distance
         self.patience = patience
@@ -109,6 +116,7 @@ class CollapseGuardHook(Hook):
         self._warned: set[str] = set()
         self._alarms = self._rollbacks = 0
         self._good: dict | None = None
+        self._newest: dict | None = None
         self._source: list[Tensor] | None = None
         self._sums: Tensor | None = None
         self._steps = 0
@@ -233,6 +241,7 @@ class CollapseGuardHook(Hook):
                 signs.append(
                     f"{what} has fallen from {first[key]:.2f} to {window[key]:.2f}"
                 )
+        signs += self._shifted(window)
         if window.get("distance", 0.0) > self.max_distance:
             signs.append(
                 f"the teacher has moved by {window['distance']:.2f} of the length of "
@@ -247,6 +256,26 @@ class CollapseGuardHook(Hook):
         if seen and len(lost) > self.max_silent * seen:
             signs.append(f"{len(lost)} of {seen} classes have no pseudo label any more")
         return signs
+
+    def _shifted(self, window: dict) -> list[str]:
+        """Whether other classes are labelled than at first, beyond chance."""
+        shares, fewest = [], math.inf
+        for counts in (self._first["classes"], window["classes"]):
+            total = sum(counts)
+            if total == 0:
+                return []
+            shares.append([count / total for count in counts])
+            fewest = min(fewest, total * self.interval)  # of one image a step
+        moved = [now - before for before, now in zip(*shares, strict=True)]
+        shift = sum(map(abs, moved)) / 2
+        if shift <= self.max_shift + 0.5 * math.sqrt(len(moved) / fewest):
+            return []
+        most = max(range(len(moved)), key=moved.__getitem__)
+        before, now = (100 * share[most] for share in shares)
+        return [
+            f"class {self._names[most]} has grown from {before:.0f} % to {now:.0f} % "
+            "of the pseudo labels"
+        ]
 
     def _silent(self, now: int, names: list[str]) -> list[str]:
         self._names = names
@@ -297,18 +326,21 @@ class CollapseGuardHook(Hook):
         )
 
     def _remember(self, runner: Runner) -> None:
-        """Hold the present state as the last good one."""
-        self._good = dict(
+        """Hold the present state; the one before it has proved good."""
+        good = self._newest
+        self._newest = dict(
             iter=runner.iter + 1 if self.windows else runner.iter,
             model=_on_host(_unwrap(runner.model).state_dict()),
             optimizer=_on_host(runner.optim_wrapper.state_dict()),
         )
+        self._good = good or self._newest
 
     def _restore(self, runner: Runner) -> None:
         groups = runner.optim_wrapper.optimizer.param_groups
         rates = [group["lr"] for group in groups]
         _unwrap(runner.model).load_state_dict(self._good["model"])
         runner.optim_wrapper.load_state_dict(copy.deepcopy(self._good["optimizer"]))
+        self._newest = self._good
         groups = runner.optim_wrapper.optimizer.param_groups
         for group, rate in zip(groups, rates, strict=True):
             group["lr"] = min(group["lr"], rate)  # keep earlier reductions

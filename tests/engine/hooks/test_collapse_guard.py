@@ -90,13 +90,13 @@ def test_sound_run_is_left_alone_and_written_down(tmp_path):
 def test_forced_collapse_stops_and_the_newest_checkpoint_is_the_good_one(tmp_path):
     script = [(8, *SOUND), (30, [0.0, 0.1], 0.1, 0.1)]
     runner, hook, written = run(tmp_path, script, action="stop")
-    # windows 3 and 4 are alarms; the state at the end of window 2 comes back
+    # windows 3 and 4 are alarms; the state that window 2 began with comes back
     assert runner.iter == 16
     assert written["state"] == "stopped"
     said = [e["what"] for e in written["events"]]
     assert said[0].startswith("pseudo labels have fallen from 3.00 to 0.10 an image")
     assert "agreement of teacher and student has fallen from 0.80 to 0.10" in said[0]
-    assert "Back to the weights of iteration 8, and stopped" in said[-1]
+    assert "Back to the weights of iteration 4, and stopped" in said[-1]
     newest = (tmp_path / "run" / "last_checkpoint").read_text()
     assert newest.endswith("iter_16.pth")
     good, before = weights_of(tmp_path, "iter_16.pth"), hook._good["model"]
@@ -104,6 +104,21 @@ def test_forced_collapse_stops_and_the_newest_checkpoint_is_the_good_one(tmp_pat
     # a bad state was saved on the way (iteration 12): the weights moved and came back
     bad = weights_of(tmp_path, "iter_12.pth")
     assert not torch.equal(bad["teacher.0.weight"], good["teacher.0.weight"])
+
+
+def test_one_class_takes_over(tmp_path):
+    """Boxes, scores and agreement stay; the shares move from 2/3 and 1/3 to 0 and 1.
+
+    Two classes and 3 boxes in each of 4 steps: chance explains sqrt(2 / 12) / 2 = 0.20,
+    so the limit is 0.50. A shift of 0.33 is below it, one of 0.67 above.
+    """
+    script = [(8, *SOUND), (4, [1.0, 2.0], 0.5, 0.8), (30, [0.0, 3.0], 0.5, 0.8)]
+    runner, _, written = run(tmp_path, script, action="stop")
+    assert [len(w["signs"]) for w in written["windows"]] == [0, 0, 0, 1, 1]
+    said = written["events"][-1]["what"]
+    assert "class dog has grown from 33 % to 100 % of the pseudo labels" in said
+    assert "Back to the weights of iteration 8" in said
+    assert runner.iter == 20
 
 
 def test_roll_back_goes_on_slower_and_gives_up_after_a_while(tmp_path):
