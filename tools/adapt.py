@@ -44,7 +44,7 @@ def parse_args() -> argparse.Namespace:
     add("--iterations", type=int, help="instead of the rule's")
     add("--lr", type=float, help="instead of the rule's")
     add("--keep", type=float, help="teacher's share that stays, instead of the rule's")
-    add("--threshold", type=float, help="score of a pseudo label [0.7; sigmoid 0.4]")
+    add("--threshold", type=float, help="score of a pseudo label [0.7; sigmoid 0.25]")
     add("--stage", type=int, default=-1, help="box head that mines in a cascade [-1]")
     add("--seed", type=int, default=0, help="[0]")
     add(

@@ -138,7 +138,7 @@ def test_rule_by_hand():
     )
     assert adam.lr == pytest.approx(1e-5)  # a tenth, then sqrt(4 / 16)
     assert adam.warm_up == 20
-    assert adam.threshold == 0.4
+    assert adam.threshold == 0.25
 
 
 def test_chosen_numbers_take_the_place_of_the_rules_and_the_others_follow():

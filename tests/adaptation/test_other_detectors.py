@@ -157,7 +157,7 @@ def test_one_command_adapts_a_one_stage_detector(tmp_path):
         guard="warn",
         say=said.append,
     )
-    assert result.recipe.threshold == 0.4
+    assert result.recipe.threshold == 0.25
     load_strictly(config, result.checkpoint)
     scores = result.outcome.history[-1]
     assert "label_free/das_pdr" not in scores  # no RoI features

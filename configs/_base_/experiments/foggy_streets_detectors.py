@@ -43,6 +43,6 @@ experiment = dict(
     rows=[
         *_rows("", "Faster R-CNN", "lpld", 360),
         *_rows("_cascade", "Cascade R-CNN", "lpld", 420),
-        *_rows("_retinanet", "RetinaNet", "mean_teacher", 300),
+        *_rows("_retinanet", "RetinaNet", "adabn", 40),
     ],
 )
