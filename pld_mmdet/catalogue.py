@@ -29,6 +29,7 @@ class Entry:
         result: Record in ``docs/results/`` [``<stem>``].
         row: The method's row in it [``<stem>``].
         baseline: Row that the gain is measured against [the record's first].
+        label: Evaluation of both rows that is compared [the last].
         docs: Page in ``docs/`` [``<family>``].
         state: ``in work`` while something is known to be missing; a test sees that the
             mark is there as long as it is true, and no longer.
@@ -44,6 +45,7 @@ class Entry:
     result: str = ""
     row: str = ""
     baseline: str = ""
+    label: str = ""
     docs: str = ""
     state: str = ""
 
@@ -109,7 +111,7 @@ class Entry:
             return None
         before = rows[self.baseline or record["rows"][0]["name"]]["evaluate"]
         after = rows[name]["evaluate"]
-        label = [name for name in after if name in before][-1]
+        label = self.label or [name for name in after if name in before][-1]
         metric = record["metric"]
         pairs = [
             (values[metric], before[label]["seeds"][seed][metric])

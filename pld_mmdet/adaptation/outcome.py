@@ -51,6 +51,13 @@ class Outcome:
             if isinstance(row.get(key), float) and math.isfinite(row[key])
         ]
 
+    def weights_of(self, iteration: int) -> str:
+        """Which iteration's weights a checkpoint holds; after a stop, older ones."""
+        last = (self.guard.get("events") or [{}])[-1]
+        if "weights_of" not in last or iteration != self.history[-1]["iter"]:
+            return f"iteration {iteration}"
+        return f"iteration {iteration}: the weights of {last['weights_of']} again"
+
     def sentences(self) -> list[str]:
         """The result in a few lines of plain words."""
         lines = []
@@ -84,7 +91,7 @@ class Outcome:
         end = self.history[-1]
         text = (
             f"AP50:     {100 * first[AP]:.1f} source -> {100 * chosen[AP]:.1f} "
-            f"({self.select}, iteration {chosen['iter']}); last "
+            f"({self.select}, {self.weights_of(chosen['iter'])}); last "
             f"{100 * end[AP]:.1f}, best seen {100 * best[AP]:.1f} (iteration "
             f"{best['iter']}; found with labels, so only to compare)."
         )

@@ -128,6 +128,13 @@ class Experiment:
                 f"The experiment of {config} does not fit: {error}.",
                 f"Its keys are described in {Path(__file__).name}.",
             ) from None
+        for row in every:
+            if row.command and row.options:
+                raise UserError(
+                    f"Row {row.name} of {config} has a command, and options that "
+                    "nothing would read.",
+                    "Write them into the command.",
+                )
         made.rows = list(_with_origins(every, rows))
         return made
 
@@ -172,7 +179,7 @@ class Experiment:
                 folder = out / f"seed_{seed}" / row.name
                 train = f"seed_{seed}/{row.name}/train"
                 needs = ready
-                start = [_seeded(option, seed) for option in options[row.name]]
+                origin = ""
                 if row.init:
                     needs = (*ready, f"seed_{seed}/{row.init}/train")
                     origin = f"{{last_checkpoint:{out / f'seed_{seed}' / row.init}}}"
@@ -180,15 +187,15 @@ class Experiment:
                         job = self._prepare_job(row, seed, out, needs, origin, quick)
                         jobs.append(job)
                         needs, origin = (*ready, job.name), str(job.outputs[0])
-                    start.append(f"load_from={origin}")
                 outputs = (folder / "run.json",)
                 if row.command:
-                    origin = start.pop().partition("=")[2] if row.init else ""
                     command = self._own_command(row, seed, folder, origin, quick)
                     resume = ("--resume",)
                 else:
                     command = _command(self.train, row.config)
                     command += ("--work-dir", str(folder), "--seed", str(seed))
+                    start = [_seeded(option, seed) for option in options[row.name]]
+                    start += [f"load_from={origin}"] if origin else []
                     command += _cfg_options(start)
                     resume = _resume(resolved[row.name])
                 if row.checkpoint:

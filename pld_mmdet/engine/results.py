@@ -233,7 +233,7 @@ def markdown(result: dict) -> str:
     return (
         f"{text}\n\n{result['metric']}{unit(result)} on the test split, "
         f"{_seeds(result)}. "
-        f"Last checkpoint of the {result['reported'] or 'network'}. "
+        f"Reported: {result['reported'] or 'network of the last iteration'}. "
         f"Made by `{result['command']}` at commit {commit}{dirty} on {machine}, "
         f"{result['minutes']:.0f} minutes in all."
     )

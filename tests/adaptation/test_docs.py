@@ -9,7 +9,6 @@ import torch
 
 import pld_mmdet
 from pld_mmdet.adaptation.recipe import choose_recipe
-from pld_mmdet.engine.jobs import read_json
 from pld_mmdet.errors import UserError
 from tests.adaptation import detectors
 from tests.adaptation.tiny import (
@@ -72,17 +71,15 @@ class User:
 def test_adapt_commands_do_what_they_say(command, tmp_path):
     assert command.words[:3] == ("CONFIG", "CHECKPOINT", "IMAGES")
     make = DETECTORS[" ".join(command.words[3:])]
-    # of one image the rule makes 50 steps; AdaBN wants a few more
-    user = User(tmp_path, make and make(), 8 if "adabn" in command.words else 1)
+    # few images, so that the rule makes few steps; enough that the guard stops no run
+    user = User(tmp_path, make and make(), 8)
     said = user.types(command)
     out = user.out(command)
     network, _ = load_strictly(user.config, out / "adapted.pth")
     source = torch.load(user.checkpoint, weights_only=True)["state_dict"]
     state = network.state_dict()
     changed = any(not torch.equal(state[name], source[name]) for name in source)
-    # The guard may stop a run on one image; then the weights it began with come back.
-    guard = read_json(out / "guard.json")
-    assert changed or guard["state"] == "stopped"
+    assert changed
     page = (out / "report.html").read_text()
     assert ("AP50 (labels)" in page) == ("--val" in command.words)
     assert ("Watch:" in said) == ("--watch" in command.words)

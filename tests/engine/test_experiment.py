@@ -8,6 +8,7 @@ import pytest
 from pld_mmdet.engine.experiment import Experiment
 from pld_mmdet.engine.jobs import JobGraph
 from pld_mmdet.engine.results import cells, collect
+from pld_mmdet.errors import UserError
 
 
 @pytest.fixture
@@ -94,6 +95,15 @@ experiment = dict(
         assert job.needs == ("data", "seed_3/source/train")
         assert str(folder / "adapted.pth") in test.command
         assert "--iterations" not in test.command
+
+
+def test_options_that_a_command_would_not_read_are_refused(tmp_path):
+    (tmp_path / "table.py").write_text("""
+experiment = dict(name='a', rows=[
+    dict(name='mine', config='x.py', command='python adapt.py', options=['a=1'])])
+""")
+    with pytest.raises(UserError, match="options that nothing would read"):
+        Experiment.load(str(tmp_path / "table.py"))
 
 
 def test_the_seed_chooses_data_and_options(few_shot):

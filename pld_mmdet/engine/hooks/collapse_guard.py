@@ -315,6 +315,7 @@ class CollapseGuardHook(Hook):
                 runner,
                 f"{what}. Back to the weights of iteration {good}, learning rate times "
                 f"{self.lr_factor:g} ({self._rollbacks} of {self.max_rollbacks})",
+                weights_of=good,
             )
             return
         self.stopped = True
@@ -323,6 +324,7 @@ class CollapseGuardHook(Hook):
             runner,
             f"{what}. Back to the weights of iteration {good}, and stopped. Lower the "
             "learning rate or raise the threshold of the pseudo labels",
+            weights_of=good,
         )
 
     def _remember(self, runner: Runner) -> None:
@@ -385,8 +387,8 @@ class CollapseGuardHook(Hook):
             self._alarms, self._rollbacks = state["alarms"], state["rollbacks"]
             self.windows, self.events = state["windows"], state["events"]
 
-    def _event(self, runner: Runner, sentence: str) -> None:
-        self.events.append(dict(iter=runner.iter + 1, what=sentence))
+    def _event(self, runner: Runner, sentence: str, **more: int) -> None:
+        self.events.append(dict(iter=runner.iter + 1, what=sentence, **more))
         runner.logger.warning(
             f"Collapse guard, iteration {runner.iter + 1}: {sentence}."
         )

@@ -97,6 +97,7 @@ def test_forced_collapse_stops_and_the_newest_checkpoint_is_the_good_one(tmp_pat
     assert said[0].startswith("pseudo labels have fallen from 3.00 to 0.10 an image")
     assert "agreement of teacher and student has fallen from 0.80 to 0.10" in said[0]
     assert "Back to the weights of iteration 4, and stopped" in said[-1]
+    assert written["events"][-1]["weights_of"] == 4
     newest = (tmp_path / "run" / "last_checkpoint").read_text()
     assert newest.endswith("iter_16.pth")
     good, before = weights_of(tmp_path, "iter_16.pth"), hook._good["model"]
