@@ -2,6 +2,4 @@
 # distillation.
 _base_ = ["plain.py"]
 
-train_cfg = dict(
-    stages=[dict(name="distill", max_iters=30 * _base_.epoch), _base_.probe]
-)
+train_cfg = dict(stages=[dict(name="distill", max_iters=30 * _base_.epoch)])

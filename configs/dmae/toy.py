@@ -1,6 +1,7 @@
 # DMAE on scikit-learn's digits: a student ViT half as deep and half as wide as its
 # teacher, both trained here without labels, the teacher six times as long as the
-# student; then a linear probe.
+# student. Tested by a linear probe in five folds over all 1797 images: 360 alone leave
+# a standard error of two points, as much as is to be seen.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/digits.py"]
 
 train_dataloader = dict(batch_size=32)
@@ -32,30 +33,16 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, end=2 * epoch, by_epoch=False),
     dict(type="CosineAnnealingLR", by_epoch=False),
 ]
-probe = dict(
-    name="probe",
-    max_iters=300,
-    dataloader=dict(
-        batch_size=200,
-        num_workers=0,
-        sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
-        collate_fn=dict(type="default_collate"),
-        dataset=dict(type="pld_mmdet.Digits", part="train"),
-    ),
-    optim_wrapper=dict(
-        type="pld_mmdet.FiniteOptimWrapper",
-        optimizer=dict(type="Adam", lr=0.03),
-    ),
-    param_scheduler=[dict(type="CosineAnnealingLR", by_epoch=False)],
-)
 train_cfg = dict(
     type="pld_mmdet.StagedLoop",
     stages=[
         dict(name="teacher", max_iters=60 * epoch, optim_wrapper=faster),
         dict(name="distill", max_iters=10 * epoch),
-        probe,
     ],
 )
+val_evaluator = dict(type="pld_mmdet.LinearProbeMetric")
+test_evaluator = val_evaluator
+test_dataloader = dict(dataset=dict(part="all"))
 default_hooks = dict(checkpoint=dict(interval=500))
 # Each stage trains a part of the model.
 find_unused_parameters = True
@@ -63,7 +50,7 @@ find_unused_parameters = True
 experiment = dict(
     name="dmae",
     metric="accuracy",
-    reported="linear probe of the student, 1077 labels",
+    reported="student, linear probe in five folds over 1797 images",
     columns={"test": ("test", "accuracy")},
     rows=[
         dict(
@@ -84,7 +71,5 @@ experiment = dict(
 walk = [
     "train_cfg.stages.0.max_iters=0",
     "train_cfg.stages.1.max_iters=2",
-    "train_cfg.stages.2.max_iters=1",
     "train_dataloader.batch_size=8",
-    "train_cfg.stages.2.dataloader.batch_size=8",
 ]

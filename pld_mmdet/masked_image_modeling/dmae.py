@@ -55,7 +55,9 @@ class DMAE(Method):
 
     Stages, with ``StagedLoop``: ``teacher`` pre-trains the teacher as an MAE (for
     teachers without ``checkpoint``), ``distill`` is DMAE, ``probe`` fits a linear
-    classifier on the student's frozen features. Without ``StagedLoop`` it is DMAE.
+    classifier on the student's frozen features by gradient steps, for data that
+    :class:`~pld_mmdet.engine.metrics.LinearProbeMetric` is too slow for. Without
+    ``StagedLoop`` it is DMAE.
 
     Args:
         student: Config of a ``MaskedViT``.
@@ -142,7 +144,8 @@ class DMAE(Method):
     def loss(self, inputs: Tensor, targets: Tensor | None = None, **_) -> dict:
         """Named losses of the active stage; ``targets`` serve the probe alone."""
         if self.stage == "probe":
-            return {"loss_probe": F.cross_entropy(self._probe(inputs), targets)}
+            logits = self.probe(self._features(inputs))
+            return {"loss_probe": F.cross_entropy(logits, targets)}
         inputs = self._normalised(inputs)
         length = self.student.num_patches
         keep = random_visible(len(inputs), length, self.mask_ratio, inputs.device)
@@ -166,8 +169,10 @@ class DMAE(Method):
         return losses
 
     def predict(self, inputs: Tensor, targets: Tensor, **_) -> list[dict]:
-        """The probe's logits N x K beside the labels."""
-        return [{"logits": self._probe(inputs), "targets": targets}]
+        """Features N x D and the probe's logits N x K beside the labels."""
+        features = self._features(inputs)
+        logits = self.probe(features)
+        return [{"features": features, "logits": logits, "targets": targets}]
 
     def outputs(self, inputs: Tensor, **_) -> Tensor:
         """The student's tokens of the whole image, N x (1 + L) x D."""
@@ -176,10 +181,10 @@ class DMAE(Method):
     def _normalised(self, inputs: Tensor) -> Tensor:
         return (inputs - self.mean) / self.std
 
-    def _probe(self, inputs: Tensor) -> Tensor:
-        with torch.no_grad():
-            features = self.outputs(inputs)[:, 1:].mean(1)
-        return self.probe(features)
+    @torch.no_grad()
+    def _features(self, inputs: Tensor) -> Tensor:
+        """The mean patch token of the frozen student, N x D."""
+        return self.outputs(inputs)[:, 1:].mean(1)
 
     def _projections(self) -> Sequence[nn.Module]:
         return self.project if self.alpha else ()

@@ -12,7 +12,12 @@ from pld_mmdet.registry import DATASETS
 
 # Parts of a permutation that is fixed for good, not by a run's seed: every seed of an
 # experiment is tested on the same images.
-_PARTS = {"train": (0, 1077), "val": (1077, 1437), "test": (1437, 1797)}
+_PARTS = {
+    "train": (0, 1077),
+    "val": (1077, 1437),
+    "test": (1437, 1797),
+    "all": (0, 1797),
+}
 _ORDER_SEED = 20240607
 
 
@@ -24,7 +29,8 @@ class Digits(Dataset):
     the part)``.
 
     Args:
-        part: ``train``, ``val`` or ``test``.
+        part: ``train``, ``val``, ``test``, or ``all`` of them (for methods that are
+            measured by cross-validation).
         classes: Keep only these labels, renumbered from 0 [all].
         labelled: Keep the first this many images of each class [all]. Negative: all
             but these (the unlabelled rest).
