@@ -77,6 +77,11 @@ class _FiniteMixin:
             self._spoilt = False
             self._skip("loss")
 
+    @property
+    def skipped_in_a_row(self) -> int:
+        """Steps that were skipped since the last one that was taken."""
+        return self._in_a_row
+
     def _gradients(self) -> list[torch.Tensor]:
         params = (p for g in self.optimizer.param_groups for p in g["params"])
         return [p.grad for p in params if p.grad is not None]

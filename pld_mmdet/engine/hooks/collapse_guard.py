@@ -35,7 +35,8 @@ class CollapseGuardHook(Hook):
     fewer or far more boxes, the agreement or the mean score has fallen too far, the
     classes' shares of the boxes have moved too far, most classes have gone silent; or,
     without a comparison, when there is not a single pseudo box or the teacher is far
-    from the source weights. ``patience`` alarms in a row are a collapse. The last good
+    from the source weights. ``patience`` alarms in a row are a collapse, and so are
+    ``max_skipped`` steps in a row without a finite loss or gradient. The last good
     state is the one that the last window without alarm *began* with: a collapse is on
     its way before it is seen. That state and the newest one without alarm are held in
     (host) memory.
@@ -60,6 +61,8 @@ class CollapseGuardHook(Hook):
         max_distance: Alarm above this relative distance. It is the sign that also
             works in the first window, which the others are compared with.
         patience: Alarms in a row that are a collapse.
+        max_skipped: Steps skipped in a row by ``FiniteOptimWrapper`` that are one. With
+            ``action='warn'`` the wrapper's own limit ends the run.
         lr_factor: Factor of the learning rate after a roll-back.
         max_rollbacks: Roll-backs before it stops.
     """
@@ -83,6 +86,7 @@ class CollapseGuardHook(Hook):
         max_silent: float = 0.5,
         max_distance: float = 0.5,
         patience: int = 2,
+        max_skipped: int = 5,
         lr_factor: float = 0.5,
         max_rollbacks: int = 2,
     ) -> None:
@@ -106,11 +110,13 @@ class CollapseGuardHook(Hook):
         self.max_silent = max_silent
         self.max_distance = max_distance
         self.patience = patience
+        self.max_skipped = max_skipped
         self.lr_factor = lr_factor
         self.max_rollbacks = max_rollbacks
         self.windows: list[dict] = []
         self.events: list[dict] = []
         self.stopped = False
+        self._names: list[str] = []
         self._first: dict | None = None
         self._last_seen: list[int | None] | None = None
         self._warned: set[str] = set()
@@ -151,7 +157,15 @@ class CollapseGuardHook(Hook):
         sums = torch.cat([counts, scores])
         self._sums = sums if self._sums is None else self._sums + sums
         self._steps += 1
-        if (runner.iter + 1) % self.interval == 0:
+        self._names = self._names or _class_names(runner, len(counts))
+        skipped = _skipped(runner)
+        if skipped >= self.max_skipped and self.action != "warn":
+            self._sums, self._steps = None, 0
+            self._collapse(
+                runner, [f"no loss or gradient was finite for {skipped} steps in a row"]
+            )
+            self._write(runner)
+        elif (runner.iter + 1) % self.interval == 0:
             window = self._measure(runner, model, data_batch)
             self._judge(runner, window)
 
@@ -180,7 +194,7 @@ class CollapseGuardHook(Hook):
         return window
 
     def _judge(self, runner: Runner, window: dict) -> None:
-        names = _class_names(runner, len(window["classes"]))
+        names = self._names
         if self._first is None:
             self._first = dict(window)
             self._last_seen = [None] * len(names)
@@ -189,7 +203,7 @@ class CollapseGuardHook(Hook):
             if count > 0:
                 self._last_seen[n] = now
                 self._warned.discard(names[n])
-        silent = self._silent(now, names)
+        silent = self._silent(now)
         window["silent"] = silent
         signs = self._signs(window, silent)
         window["signs"] = signs
@@ -197,7 +211,8 @@ class CollapseGuardHook(Hook):
         self._say_silent(runner, now, names, silent)
         self._alarms = self._alarms + 1 if signs else 0
         if not signs:
-            self._remember(runner)
+            if not _skipped(runner):  # else these weights give no finite loss
+                self._remember(runner)
         elif self._alarms < self.patience:
             self._event(runner, "; ".join(signs))
         else:
@@ -277,11 +292,10 @@ class CollapseGuardHook(Hook):
             "of the pseudo labels"
         ]
 
-    def _silent(self, now: int, names: list[str]) -> list[str]:
-        self._names = names
+    def _silent(self, now: int) -> list[str]:
         return [
             name
-            for name, at in zip(names, self._last_seen, strict=True)
+            for name, at in zip(self._names, self._last_seen, strict=True)
             if now - (at or 0) >= self.silent_for
         ]
 
@@ -412,6 +426,11 @@ class CollapseGuardHook(Hook):
 
 def _unwrap(model: nn.Module) -> nn.Module:
     return model.module if is_model_wrapper(model) else model
+
+
+def _skipped(runner: Runner) -> int:
+    """Steps in a row without a finite loss; wrappers other than ours do not count."""
+    return getattr(runner.optim_wrapper, "skipped_in_a_row", 0)
 
 
 def _class_names(runner: Runner, count: int) -> list[str]:

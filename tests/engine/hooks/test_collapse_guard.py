@@ -20,10 +20,12 @@ class ScriptedTeacher(ToyModel):
 
     Args:
         script: (steps, boxes of each class an image, mean score, agreement) rows.
+        nan_after: Steps with a finite loss.
     """
 
-    def __init__(self, script):
+    def __init__(self, script, nan_after=1000):
         super().__init__()
+        self.nan_after = nan_after
         self.student = self.net
         self.teacher = nn.Sequential(*[nn.Linear(6, 8), nn.Linear(8, 2)])
         self.script = [row[1:] for row in script for _ in range(row[0])]
@@ -37,7 +39,10 @@ class ScriptedTeacher(ToyModel):
             self.pseudo_scores = torch.tensor([score, 0.3, 1.0]) * sum(counts)
             with torch.no_grad():  # moves a little at each step
                 self.teacher[0].weight.add_(0.001)
-        return super().forward(inputs, data_samples, mode)
+        found = super().forward(inputs, data_samples, mode)
+        if mode == "loss" and self.step > self.nan_after:
+            found = {name: loss * float("nan") for name, loss in found.items()}
+        return found
 
     def view_agreement(self, data_batch):
         agreement = self.script[min(self.step - 1, len(self.script) - 1)][2]
@@ -47,10 +52,10 @@ class ScriptedTeacher(ToyModel):
 SOUND = ([2.0, 1.0], 0.5, 0.8)
 
 
-def run(tmp_path, script, iters=24, resume=None, **guard):
+def run(tmp_path, script, iters=24, resume=None, nan_after=1000, **guard):
     tmp_path.mkdir(exist_ok=True)
     cfg = Config.fromfile(str(write_config(tmp_path)))
-    cfg.model = dict(type="ScriptedTeacher", script=script)
+    cfg.model = dict(type="ScriptedTeacher", script=script, nan_after=nan_after)
     cfg.work_dir = str(tmp_path / "run")
     cfg.train_cfg.max_iters = iters
     cfg.custom_hooks = [
@@ -196,6 +201,33 @@ def test_numbers_that_are_not_finite_are_an_alarm(tmp_path):
     _, _, written = run(tmp_path, script, action="stop")
     assert written["state"] == "stopped"
     assert "not finite" in written["events"][0]["what"]
+
+
+@pytest.mark.parametrize(("nan_after", "good"), [(2, 0), (13, 8)])
+def test_losses_that_stay_nan_bring_the_good_weights_back(tmp_path, nan_after, good):
+    """Also before the first window has ended; nothing is compared with it."""
+    runner, hook, written = run(
+        tmp_path, [(40, *SOUND)], nan_after=nan_after, action="stop"
+    )
+    assert runner.iter == nan_after + 5
+    assert written["state"] == "stopped"
+    assert written["classes"] == ["cat", "dog"]
+    (event,) = written["events"]
+    assert "no loss or gradient was finite for 5 steps in a row" in event["what"]
+    assert event["weights_of"] == good
+    saved = weights_of(tmp_path, f"iter_{runner.iter}.pth")
+    assert all(torch.equal(saved[k], hook._good["model"][k]) for k in saved)
+    assert all(torch.isfinite(value).all() for value in saved.values())
+
+
+def test_nan_losses_roll_back_and_only_warn(tmp_path):
+    runner, _, written = run(
+        tmp_path / "back", [(40, *SOUND)], nan_after=5, action="rollback"
+    )
+    assert [e["weights_of"] for e in written["events"]] == [0, 0, 0]
+    assert runner.iter == 20  # thrice five steps, then it stops
+    with pytest.raises(UserError, match="for 10 steps in a row"):
+        run(tmp_path / "warn", [(40, *SOUND)], nan_after=5, action="warn")
 
 
 def test_explosion_of_boxes(tmp_path):
