@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 import torch
-from mmengine.dist import all_reduce, is_main_process
+from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -19,6 +19,7 @@ from pld_mmdet.registry import HOOKS
 STATE_KEY = "pld_collapse_guard"
 FILE = "guard.json"
 ACTIONS = ("warn", "stop", "rollback")
+FEWEST_BOXES = 10  # an agreement on fewer says nothing
 
 
 @HOOKS.register_module()
@@ -34,12 +35,12 @@ class CollapseGuardHook(Hook):
     A window is an *alarm* when, against the first window of the run, there are far
     fewer or far more boxes, the agreement or the mean score has fallen too far, the
     classes' shares of the boxes have moved too far, most classes have gone silent; or,
-    without a comparison, when there is not a single pseudo box or the teacher is far
-    from the source weights. ``patience`` alarms in a row are a collapse, and so are
-    ``max_skipped`` steps in a row without a finite loss or gradient. The last good
-    state is the one that the last window without alarm *began* with: a collapse is on
-    its way before it is seen. That state and the newest one without alarm are held in
-    (host) memory.
+    without a comparison, when there is not a single pseudo box, the two networks agree
+    on hardly any, or the teacher is far from the source weights. ``patience`` alarms in
+    a row are a collapse, and so are ``max_skipped`` steps in a row without a finite
+    loss or gradient. The last good state is the one that the last window without alarm
+    *began* with: a collapse is on its way before it is seen. That state and the newest
+    one without alarm are held in (host) memory.
 
     Args:
         interval: Steps in a window.
@@ -53,10 +54,12 @@ class CollapseGuardHook(Hook):
         max_boxes: Alarm above this multiple of them ...
         many: ... and above this number of boxes per image.
         min_agreement: Alarm below this share of the first window's agreement.
+        least_agreement: Alarm below this agreement, whatever the first window's was (it
+            may have seen the collapse already); judged from 10 boxes on.
         min_score: Alarm below this share of the first window's mean score.
         max_shift: Alarm above this total variation distance between the classes' shares
             of the boxes now and in the first window, beyond what chance explains (half
-            the square root of classes per box).
+            the square root of classes per box of a window).
         max_silent: Alarm when more than this share of the seen classes is silent.
         max_distance: Alarm above this relative distance. It is the sign that also
             works in the first window, which the others are compared with.
@@ -81,8 +84,9 @@ class CollapseGuardHook(Hook):
         max_boxes: float = 8.0,
         many: float = 20.0,
         min_agreement: float = 0.5,
+        least_agreement: float = 0.1,
         min_score: float = 0.5,
-        max_shift: float = 0.3,
+        max_shift: float = 0.25,
         max_silent: float = 0.5,
         max_distance: float = 0.5,
         patience: int = 2,
@@ -105,6 +109,7 @@ class CollapseGuardHook(Hook):
         self.max_boxes = max_boxes
         self.many = many
         self.min_agreement = min_agreement
+        self.least_agreement = least_agreement
         self.min_score = min_score
         self.max_shift = max_shift
         self.max_silent = max_silent
@@ -117,6 +122,7 @@ class CollapseGuardHook(Hook):
         self.events: list[dict] = []
         self.stopped = False
         self._names: list[str] = []
+        self._images = interval
         self._first: dict | None = None
         self._last_seen: list[int | None] | None = None
         self._warned: set[str] = set()
@@ -138,6 +144,8 @@ class CollapseGuardHook(Hook):
                 "Take the hook out of custom_hooks, or wrap the detector, for example "
                 "in pld_mmdet.MeanTeacherSFOD.",
             )
+        batch = getattr(runner.train_dataloader, "batch_size", None) or 1
+        self._images = self.interval * batch * get_world_size()
         if runner.iter == 0:
             self._source = [
                 p.detach().cpu().clone() for p in model.teacher.parameters()
@@ -189,6 +197,7 @@ class CollapseGuardHook(Hook):
             all_reduce(agreeing, op="sum")
             matched, total = agreeing.tolist()
             window["agreement"] = matched / total if total else 0.0
+            window["compared"] = round(total)
         if self._source is not None:
             window["distance"] = _distance(model.teacher, self._source)
         return window
@@ -256,6 +265,14 @@ class CollapseGuardHook(Hook):
                 signs.append(
                     f"{what} has fallen from {first[key]:.2f} to {window[key]:.2f}"
                 )
+        if (
+            window.get("compared", 0) >= FEWEST_BOXES
+            and window["agreement"] < self.least_agreement
+        ):
+            signs.append(
+                f"teacher and student agree on {100 * window['agreement']:.0f} % of "
+                "their boxes"
+            )
         signs += self._shifted(window)
         if window.get("distance", 0.0) > self.max_distance:
             signs.append(
@@ -280,7 +297,7 @@ class CollapseGuardHook(Hook):
             if total == 0:
                 return []
             shares.append([count / total for count in counts])
-            fewest = min(fewest, total * self.interval)  # of one image a step
+            fewest = min(fewest, total * self._images)
         moved = [now - before for before, now in zip(*shares, strict=True)]
         shift = sum(map(abs, moved)) / 2
         if shift <= self.max_shift + 0.5 * math.sqrt(len(moved) / fewest):

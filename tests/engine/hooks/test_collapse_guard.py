@@ -115,8 +115,8 @@ def test_forced_collapse_stops_and_the_newest_checkpoint_is_the_good_one(tmp_pat
 def test_one_class_takes_over(tmp_path):
     """Boxes, scores and agreement stay; the shares move from 2/3 and 1/3 to 0 and 1.
 
-    Two classes and 3 boxes in each of 4 steps: chance explains sqrt(2 / 12) / 2 = 0.20,
-    so the limit is 0.50. A shift of 0.33 is below it, one of 0.67 above.
+    Two classes and 3 boxes on each of 16 images: chance explains sqrt(2 / 48) / 2,
+    0.10, so the limit is 0.35. A shift of 0.33 is below it, one of 0.67 above.
     """
     script = [(8, *SOUND), (4, [1.0, 2.0], 0.5, 0.8), (30, [0.0, 3.0], 0.5, 0.8)]
     runner, _, written = run(tmp_path, script, action="stop")
@@ -201,6 +201,23 @@ def test_numbers_that_are_not_finite_are_an_alarm(tmp_path):
     _, _, written = run(tmp_path, script, action="stop")
     assert written["state"] == "stopped"
     assert "not finite" in written["events"][0]["what"]
+
+
+def test_student_is_lost_before_the_first_window_ends(tmp_path):
+    """Nothing falls against a first window that is bad itself; 5 % is too little."""
+    script = [(40, [2.0, 1.0], 0.5, 0.05)]
+    runner, _, written = run(tmp_path, script, action="stop")
+    assert runner.iter == 8
+    said = written["events"][0]["what"]
+    assert said == "teacher and student agree on 5 % of their boxes"
+    assert written["events"][-1]["weights_of"] == 0
+
+
+def test_an_agreement_on_few_boxes_says_nothing(tmp_path, monkeypatch):
+    few = lambda self, data_batch: torch.tensor([0.0, 9.0])  # noqa: E731
+    monkeypatch.setattr(ScriptedTeacher, "view_agreement", few)
+    _, _, written = run(tmp_path, [(40, *SOUND)], action="stop")
+    assert written["state"] == "sound"
 
 
 @pytest.mark.parametrize(("nan_after", "good"), [(2, 0), (13, 8)])
