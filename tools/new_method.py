@@ -249,9 +249,18 @@ def write(family: str, stem: str, title: str, year: str, root: Path) -> list[Pat
     changed = [root / path for path in texts] + [docs, package]
     if stem not in known:
         table = root / "pld_mmdet/methods.csv"
-        with open(table, "a", encoding="utf-8", newline="") as file:
-            line = [stem, family, words["title"], words["year"], words["title"]]
-            csv.writer(file, lineterminator="\n").writerow(line + [""] * 6 + [STATE])
+        with open(table, "r+", encoding="utf-8", newline="") as file:
+            columns = next(csv.reader(file))
+            file.seek(0, 2)
+            line = dict(
+                stem=stem,
+                family=family,
+                title=words["title"],
+                year=words["year"],
+                paper=words["title"],
+                state=STATE,
+            )
+            csv.DictWriter(file, columns, lineterminator="\n").writerow(line)
         changed.append(table)
     _tidy(changed)
     return changed
