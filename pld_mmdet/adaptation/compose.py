@@ -182,9 +182,8 @@ def _pack() -> dict:
 def strong_view() -> list[dict]:
     """LPLD's strong augmentations, photometric only, without its erased rectangles.
 
-    Noise over a pseudo box whose label stays teaches the student to see objects in
-    noise: on FoggyStreets that costs more than LPLD or a threshold is worth
-    (docs/results.md).
+    They cover pseudo boxes whose labels stay; on FoggyStreets that costs Mean Teacher
+    1.4 AP50 (docs/results.md).
     """
     return [
         dict(
