@@ -1,6 +1,6 @@
 # FedLabel with image-like views, trained until labels alone stop improving: four
-# clients, all in each round, Dirichlet 0.5, 10 % labels (27 a client), 240 rounds, the
-# first 60 on labels only. Explored on val; not recorded yet (docs/weak_supervision.md).
+# clients, all in each round, Dirichlet 1, 10 % labels (27 a client), 240 rounds, the
+# first 60 on labels only. How it was found: docs/weak_supervision.md.
 _base_ = ["./toy.py"]
 
 model = dict(warm_rounds=60)
@@ -8,7 +8,7 @@ train_dataloader = dict(
     dataset=dict(
         dataset=dict(_delete_=True, type="pld_mmdet.DigitViews", part="train"),
         num_clients=4,
-        alpha=0.5,
+        alpha=1.0,
         labelled=0.1,
     )
 )
