@@ -62,4 +62,4 @@ train_cfg = dict(
     type="IterBasedTrainLoop", max_iters=100 * batches, val_interval=100 * batches + 1
 )
 default_hooks = dict(checkpoint=dict(interval=batches))
-find_unused_parameters = True  # the linear probe has its turn later
+find_unused_parameters = True  # the classifier has its turn when fine-tuned

@@ -2,4 +2,4 @@
 _base_ = ["toy.py"]
 
 model = dict(alpha=0.0, teacher=None, teacher_decoder=None)
-train_cfg = dict(stages=[dict(name="distill", max_iters=10 * _base_.epoch)])
+train_cfg = dict(stages=[dict(name="distill", max_iters=20 * _base_.epoch)])

@@ -54,10 +54,9 @@ class DMAE(Method):
     """Student MAE with an aligned, frozen teacher encoder.
 
     Stages, with ``StagedLoop``: ``teacher`` pre-trains the teacher as an MAE (for
-    teachers without ``checkpoint``), ``distill`` is DMAE, ``probe`` fits a linear
-    classifier on the student's frozen features by gradient steps, for data that
-    :class:`~pld_mmdet.engine.metrics.LinearProbeMetric` is too slow for. Without
-    ``StagedLoop`` it is DMAE.
+    teachers without ``checkpoint``), ``distill`` is DMAE, ``finetune`` trains the
+    student on whole, labelled images with a linear head on its mean patch token; its
+    blocks learn too. Without ``StagedLoop`` it is DMAE.
 
     Args:
         student: Config of a ``MaskedViT``.
@@ -69,7 +68,7 @@ class DMAE(Method):
         alpha: Weight of the features' loss [1].
         mask_ratio: Share of hidden patches [0.75; also 0.95 and 0.98].
         normalise: Compare directions of tokens, as in the official code [True].
-        num_classes: Of the probe [10].
+        num_classes: Of the head of ``finetune`` [10].
         mean, std: Subtracted from and divided out of all inputs [0 and 1].
     """
 
@@ -119,11 +118,7 @@ class DMAE(Method):
             if teacher_decoder is not None:  # it learns here, then it is copied
                 self.learner = MODELS.build(teacher)
                 self.learner_decoder = _decoder(teacher_decoder, self.learner)
-        self.probe = nn.Sequential(
-            # MAE's linear probing: features without scale, nothing else is learned.
-            nn.BatchNorm1d(self.student.dim, affine=False, eps=1e-6),
-            nn.Linear(self.student.dim, num_classes),
-        )
+        self.head = nn.Linear(self.student.dim, num_classes)
         self.mean, self.std = mean, std
         self.stage = "distill"
 
@@ -142,10 +137,10 @@ class DMAE(Method):
             self.teacher.network.load_state_dict(self.learner.state_dict())
 
     def loss(self, inputs: Tensor, targets: Tensor | None = None, **_) -> dict:
-        """Named losses of the active stage; ``targets`` serve the probe alone."""
-        if self.stage == "probe":
-            logits = self.probe(self._features(inputs))
-            return {"loss_probe": F.cross_entropy(logits, targets)}
+        """Named losses of the active stage; ``targets`` serve ``finetune`` alone."""
+        if self.stage == "finetune":
+            logits = self.head(self._features(inputs))
+            return {"loss_ce": F.cross_entropy(logits, targets)}
         inputs = self._normalised(inputs)
         length = self.student.num_patches
         keep = random_visible(len(inputs), length, self.mask_ratio, inputs.device)
@@ -169,9 +164,9 @@ class DMAE(Method):
         return losses
 
     def predict(self, inputs: Tensor, targets: Tensor, **_) -> list[dict]:
-        """Features N x D and the probe's logits N x K beside the labels."""
+        """Features N x D and the head's logits N x K beside the labels."""
         features = self._features(inputs)
-        logits = self.probe(features)
+        logits = self.head(features)
         return [{"features": features, "logits": logits, "targets": targets}]
 
     def outputs(self, inputs: Tensor, **_) -> Tensor:
@@ -181,9 +176,8 @@ class DMAE(Method):
     def _normalised(self, inputs: Tensor) -> Tensor:
         return (inputs - self.mean) / self.std
 
-    @torch.no_grad()
     def _features(self, inputs: Tensor) -> Tensor:
-        """The mean patch token of the frozen student, N x D."""
+        """The student's mean patch token, N x D."""
         return self.outputs(inputs)[:, 1:].mean(1)
 
     def _projections(self) -> Sequence[nn.Module]:

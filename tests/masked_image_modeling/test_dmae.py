@@ -161,12 +161,29 @@ def test_alpha_zero_is_a_plain_mae():
     assert torch.allclose(twice, 2 * losses[1]["loss_dist_block1"])
 
 
-def test_probe_moves_nothing_but_itself():
+def test_fine_tuning_moves_the_student_and_its_head():
     model = build()
-    model.enter_stage("probe")
-    model.loss(images(), torch.arange(4))["loss_probe"].backward()
-    assert all(p.grad is None for p in model.student.parameters())
-    assert model.probe[1].weight.grad.abs().sum() > 0
+    nn.init.zeros_(model.head.weight)
+    nn.init.zeros_(model.head.bias)
+    model.enter_stage("finetune")
+    loss = model.loss(images(), torch.arange(4))["loss_ce"]
+    assert loss.item() == pytest.approx(np.log(10))  # a head of zeros knows nothing
+    nn.init.ones_(model.head.weight[0])
+    model.loss(images(), torch.arange(4))["loss_ce"].backward()
+    moved = {n.split(".")[0] for n, p in model.named_parameters() if p.grad is not None}
+    assert moved == {"student", "head"}
+    assert model.student.blocks[0].attn.qkv.weight.grad.abs().sum() > 0
+
+
+def test_fine_tuning_sees_few_labels_only(tmp_path):
+    """The last stage of `finetune.py` has its own ten images a class."""
+    options = ["train_cfg.stages.2.max_iters=1"]
+    runner = train(toy_config("configs/dmae/finetune.py", tmp_path, *options))
+    stages = runner.train_loop.stages
+    assert [stage["name"] for stage in stages] == ["teacher", "distill", "finetune"]
+    data = runner.train_loop.dataloader.dataset
+    assert np.bincount(data.targets).tolist() == [10] * 10
+    assert runner.model.stage == "finetune"
 
 
 def test_refuses_what_cannot_work():
@@ -189,11 +206,13 @@ def test_toy_run_resumes_exactly(tmp_path):
     again.load_state_dict(last["state_dict"], strict=True)
 
 
-@pytest.mark.parametrize("name", ["plain", "long", "lengths"])
-def test_rivals_train(tmp_path, name):
-    options = ["train_dataloader.batch_size=8", "train_cfg.stages.0.max_iters=1"]
-    if name == "lengths":
-        options.append("train_cfg.stages.1.max_iters=1")
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [("plain", 1), ("long", 1), ("lengths", 2), ("finetune_plain", 2)],
+)
+def test_rivals_train(tmp_path, name, stages):
+    options = [f"train_cfg.stages.{i}.max_iters=1" for i in range(stages)]
+    options.append("train_dataloader.batch_size=8")
     cfg = toy_config(f"configs/dmae/{name}.py", tmp_path, *options, walk=False)
     model = train(cfg).model
     assert model.normalise == (name != "lengths")

@@ -1,0 +1,7 @@
+# The rival of finetune.py: a plain MAE, fine-tuned on the same labels.
+_base_ = ["./finetune.py"]
+
+model = dict(alpha=0.0, teacher=None, teacher_decoder=None)
+train_cfg = dict(
+    stages=[dict(name="distill", max_iters=20 * _base_.epoch), _base_.finetune]
+)
