@@ -1,0 +1,48 @@
+# FST-D from clear to foggy streets where the teacher lags: only 60 iterations on the
+# labelled clear scenes, so that the student is still learning fast, then 160 on both at
+# a constant rate. The rest is clear_to_fog.py.
+_base_ = ["./clear_to_fog.py"]
+
+labelled_first = dict(
+    name="labelled",
+    max_iters=60,
+    optim_wrapper=_base_.source_first.optim_wrapper,
+    param_scheduler=_base_.param_scheduler,  # falls to 0
+)
+train_cfg = dict(
+    stages=[labelled_first, dict(name="self_training", max_iters=160)],
+)
+optim_wrapper = dict(optimizer=dict(lr=3e-3))
+param_scheduler = []
+
+
+def _row(name, title, depth, mu, seconds):
+    return dict(
+        name=name,
+        title=title,
+        config="configs/fst/weak_start.py",
+        init="start",
+        options=[
+            "train_cfg.stages.0.max_iters=0",
+            f"model.depth={depth}",
+            f"model.mu={mu}",
+        ],
+        evaluate=dict(test=None, teacher="configs/fst/weak_start_teacher.py"),
+        seconds=seconds,
+    )
+
+
+experiment = dict(
+    name="fst_weak_start",
+    rows=[
+        dict(
+            name="start",
+            title="Source only: where all start",
+            config="configs/fst/weak_start_start.py",
+            seconds=20,
+        ),
+        _row("self_training", "Self-training, decay 0.99", 0, 0.99, 25),
+        _row("fst", "FST-D, K = 3", 3, 0.99, 80),
+        _row("fast_teacher", "Self-training, decay 0.99^4", 0, 0.99**4, 25),
+    ],
+)
