@@ -46,6 +46,7 @@ train_dataloader = dict(
 optim_wrapper = dict(
     type="pld_mmdet.FiniteOptimWrapper",
     optimizer=dict(type="AdamW", lr=2.4e-3, betas=(0.9, 0.95), weight_decay=0.05),
+    constructor="pld_mmdet.MergedGroups",
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
 param_scheduler = [

@@ -25,6 +25,7 @@ model = dict(
 pretraining = dict(
     type="pld_mmdet.FiniteOptimWrapper",
     optimizer=dict(type="AdamW", lr=2e-3, betas=(0.9, 0.95), weight_decay=0.05),
+    constructor="pld_mmdet.MergedGroups",
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
 optim_wrapper = pretraining

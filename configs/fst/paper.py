@@ -81,6 +81,7 @@ train_cfg = dict(type="IterBasedTrainLoop", max_iters=40000, val_interval=4000)
 optim_wrapper = dict(
     type="pld_mmdet.FiniteOptimWrapper",
     optimizer=dict(type="AdamW", lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01),
+    constructor="pld_mmdet.MergedGroups",
     paramwise_cfg=dict(
         custom_keys=dict(decode_head=dict(lr_mult=10.0)), norm_decay_mult=0.0
     ),

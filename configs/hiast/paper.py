@@ -120,6 +120,7 @@ stages = [
         optim_wrapper=dict(
             type="pld_mmdet.FiniteOptimWrapper",
             optimizer=dict(type="Adam", lr=3e-5, betas=(0.9, 0.999), weight_decay=5e-4),
+            constructor="pld_mmdet.MergedGroups",
             paramwise_cfg=dict(
                 custom_keys=dict(
                     decode_head=dict(lr_mult=10.0),
@@ -140,6 +141,7 @@ stages = [
                 optimizer=dict(
                     type="Adam", lr=rate, betas=(0.9, 0.999), weight_decay=5e-4
                 ),
+                constructor="pld_mmdet.MergedGroups",
                 paramwise_cfg=dict(custom_keys=dict(decode_head=dict(lr_mult=10.0))),
             ),
         )

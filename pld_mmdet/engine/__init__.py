@@ -8,6 +8,7 @@ if find_spec("mmengine") is not None:
     from pld_mmdet.engine.metrics import ClassificationMetric
     from pld_mmdet.engine.optim import FiniteAmpOptimWrapper, FiniteOptimWrapper
     from pld_mmdet.engine.optim_dict import PartsOptimConstructor
+    from pld_mmdet.engine.param_groups import MergedGroups
     from pld_mmdet.engine.runner import SafeRunner
     from pld_mmdet.engine.sampler import ResumableSampler
     from pld_mmdet.engine.seeding import SeededDataset
@@ -17,6 +18,7 @@ if find_spec("mmengine") is not None:
         "ClassificationMetric",
         "FiniteAmpOptimWrapper",
         "FiniteOptimWrapper",
+        "MergedGroups",
         "PartsOptimConstructor",
         "ResumableSampler",
         "SafeRunner",
