@@ -16,22 +16,11 @@ optim_wrapper = dict(optimizer=dict(lr=3e-3))
 param_scheduler = []
 
 
-def _row(name, title, depth, mu, seconds):
-    return dict(
-        name=name,
-        title=title,
-        config="configs/fst/weak_start.py",
-        init="start",
-        options=[
-            "train_cfg.stages.0.max_iters=0",
-            f"model.depth={depth}",
-            f"model.mu={mu}",
-        ],
-        evaluate=dict(test=None, teacher="configs/fst/weak_start_teacher.py"),
-        seconds=seconds,
-    )
-
-
+# The rows are those of clear_to_fog.py.
+_here = dict(
+    config="configs/fst/weak_start.py",
+    evaluate=dict(test=None, teacher="configs/fst/weak_start_teacher.py"),
+)
 experiment = dict(
     name="fst_weak_start",
     rows=[
@@ -41,8 +30,6 @@ experiment = dict(
             config="configs/fst/weak_start_start.py",
             seconds=20,
         ),
-        _row("self_training", "Self-training, decay 0.99", 0, 0.99, 25),
-        _row("fst", "FST-D, K = 3", 3, 0.99, 80),
-        _row("fast_teacher", "Self-training, decay 0.99^4", 0, 0.99**4, 25),
+        *(dict(row, **_here) for row in _base_.experiment.rows[1:]),
     ],
 )
