@@ -12,13 +12,7 @@ few_labels = dict(
 finetune = dict(
     name="finetune", max_iters=300, dataloader=few_labels, optim_wrapper=_base_.slower
 )
-train_cfg = dict(
-    stages=[
-        dict(name="teacher", max_iters=80 * _base_.epoch, optim_wrapper=_base_.slower),
-        dict(name="distill", max_iters=20 * _base_.epoch),
-        finetune,
-    ]
-)
+train_cfg = dict(stages=[*_base_.train_cfg.stages, finetune])
 val_evaluator = dict(_delete_=True, type="pld_mmdet.ClassificationMetric")
 test_evaluator = val_evaluator
 test_dataloader = dict(dataset=dict(part="test"))
