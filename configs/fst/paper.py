@@ -21,6 +21,9 @@ model = dict(
     depth=3,
     mu=0.999,
     count="evaluations",
+    # their virtual steps take the weights back, nothing else
+    restore_optimizer=False,
+    restore_buffers=False,
     # their EMA moves weights only; the teacher's batch norms see its own batches
     buffers="keep",
 )
