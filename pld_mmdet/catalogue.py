@@ -29,6 +29,7 @@ class Entry:
         result: Record in ``docs/results/`` [``<stem>``].
         row: The method's row in it [``<stem>``].
         baseline: Row that the gain is measured against [the record's first].
+        rival: Row of the strongest simple rival [the baseline is it].
         label: Evaluation of both rows that is compared [the last].
         docs: Page in ``docs/`` [``<family>``].
         state: ``in work`` while something is known to be missing; a test sees that the
@@ -45,6 +46,7 @@ class Entry:
     result: str = ""
     row: str = ""
     baseline: str = ""
+    rival: str = ""
     label: str = ""
     docs: str = ""
     state: str = ""
@@ -96,11 +98,15 @@ class Entry:
         """The recorded result."""
         return json.loads((root / self.files["result"]).read_text(encoding="utf-8"))
 
-    def gain(self, root: Path = ROOT) -> tuple[float, float] | None:
-        """Mean and standard deviation over seeds of (method - its baseline).
+    def gain(self, root: Path = ROOT, over: str = "") -> tuple[float, float] | None:
+        """Mean and standard deviation over seeds of (method - another row).
 
         Paired by seed; positive is better, also where lower numbers are better. In the
         record's own unit (fractions are not percent here). None without a record.
+
+        Args:
+            root: The repository.
+            over: The other row [the baseline].
         """
         if not (root / self.files["result"]).is_file():
             return None
@@ -109,7 +115,7 @@ class Entry:
         name = self.row or self.stem
         if name not in rows:
             return None
-        before = rows[self.baseline or record["rows"][0]["name"]]["evaluate"]
+        before = rows[over or self.baseline or record["rows"][0]["name"]]["evaluate"]
         after = rows[name]["evaluate"]
         label = self.label or [name for name in after if name in before][-1]
         metric = record["metric"]

@@ -27,7 +27,15 @@ from pld_mmdet.catalogue import Entry, entries  # noqa: E402
 from pld_mmdet.errors import UserError  # noqa: E402
 
 MARKERS = ("<!-- methods -->", "<!-- /methods -->")
-HEAD = ("family", "method", "paper", "status", "gain over its baseline", "config")
+HEAD = (
+    "family",
+    "method",
+    "paper",
+    "status",
+    "gain over its baseline",
+    "over its strongest simple rival",
+    "config",
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -56,9 +64,9 @@ def status(entry: Entry) -> str:
     return "works" if found is not None and found[0] > found[1] else "no gain"
 
 
-def gain(entry: Entry) -> str:
-    """The gain as text, in points for fractions."""
-    found = entry.gain()
+def gain(entry: Entry, over: str = "") -> str:
+    """The gain over the baseline, or another row, as text; points for fractions."""
+    found = entry.gain(over=over)
     if found is None:
         return ""
     record = entry.record()
@@ -73,7 +81,9 @@ def line(entry: Entry) -> tuple[str, ...]:
     state = status(entry)
     config = "" if state == "planned" else entry.files["toy config"]
     paper = f"{entry.paper} ({entry.year})"
-    return entry.family, entry.title, paper, state, gain(entry), config
+    # without a rival named, the baseline is the strongest simple row
+    rival = gain(entry, entry.rival) if entry.rival else ""
+    return entry.family, entry.title, paper, state, gain(entry), rival, config
 
 
 def markdown(found: list[Entry]) -> str:
@@ -87,7 +97,7 @@ def markdown(found: list[Entry]) -> str:
             continue
         file = f"[{cells[1]}]({entry.files['method']})"
         lines.append(
-            "| " + " | ".join([cells[0], file, *cells[2:5], f"`{cells[5]}`"]) + " |"
+            "| " + " | ".join([cells[0], file, *cells[2:6], f"`{cells[6]}`"]) + " |"
         )
     waiting = [
         f"{family.replace('_', ' ')}: {', '.join(titles)}"

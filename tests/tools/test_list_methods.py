@@ -53,6 +53,20 @@ def test_lower_is_better_turns_the_sign(tmp_path):
     assert spread == pytest.approx(0.5)
 
 
+def test_gain_over_another_row(tmp_path):
+    record(tmp_path, [0.5, 0.6, 0.7], [0.6, 0.7, 0.8])
+    assert MINE.gain(tmp_path, over="mine") == (0.0, 0.0)
+
+
+def test_rivals_are_rows_and_stronger_than_the_baseline():
+    """A rival that the table names is the harder of the two to beat."""
+    named = [entry for entry in entries() if entry.rival]
+    assert named
+    for entry in named:
+        over_rival, over_baseline = entry.gain(over=entry.rival), entry.gain()
+        assert over_rival[0] < over_baseline[0], entry.stem
+
+
 def test_what_is_missing_is_said(tmp_path):
     record(tmp_path, [0.5], [0.6], seeds=[0], dirty=True)
     lacks = MINE.missing(tmp_path)
@@ -80,5 +94,5 @@ def test_a_gain_within_the_spread_does_not_work(tmp_path, monkeypatch, after, ex
     found = MINE.gain(tmp_path)
     monkeypatch.setattr(Entry, "is_begun", lambda self: True)
     monkeypatch.setattr(Entry, "missing", lambda self: [])
-    monkeypatch.setattr(Entry, "gain", lambda self: found)
+    monkeypatch.setattr(Entry, "gain", lambda self, over="": found)
     assert tool("list_methods").status(MINE) == expected
