@@ -44,5 +44,11 @@ experiment = dict(
             "... and AdamW's betas to the fourth power",
             [f"optim_wrapper.optimizer.betas=({0.9**4},{0.999**4})"],
         ),
+        _more(
+            _fast,
+            "long",
+            "Self-training, decay 0.99^4, four times as long",
+            ["train_cfg.stages.1.max_iters=800"],
+        ),
     ],
 )
