@@ -1,8 +1,7 @@
 # HIAST from clear to foggy streets, 64 x 128: a warm-up on the source, then two rounds.
-# Loss weights, IAS and paste are the authors'; network, length, batch and rates are
-# those of a small run. There is no adversarial warm-up (as in the specification's small
-# experiment), and the regularisers count per pixel: per element they are 7 times
-# weaker.
+# Loss weights, their normaliser, IAS and paste are the authors'; network, length, batch
+# and rates are those of a small run. There is no adversarial warm-up (as in the
+# specification's small experiment).
 _base_ = [
     "../_base_/toy_runtime.py",
     "../_base_/datasets/streets_seg_fog.py",
@@ -17,7 +16,7 @@ model = dict(
     kld=0.1,
     ent=1.0,
     cst=0.5,
-    per="pixel",
+    per="element",
     adversarial=0.0,
     warm_entropy=0.0,
 )
