@@ -41,7 +41,8 @@ class FST(Method):
 
     Deviations from the authors' code (usr922/FST, 5b44c01): a virtual step leaves the
     optimizer's state and batch-norm statistics as they were, which the equations ask
-    for; ``restore_optimizer=False, restore_buffers=False`` is the released behaviour.
+    for; ``restore_optimizer=False, restore_buffers=False`` is the released behaviour,
+    and the better one in docs/segmentation.md.
     Its semi-supervised script moves the teacher once more after the real step.
 
     Args:
