@@ -4,15 +4,13 @@ _base_ = ["../_base_/toy_runtime.py"]
 
 num_samples = 532
 max_iters = 125
-# lambda0: the paper's 1000 belongs to 5322 rows and 20 neighbours; the term grows with
-# neighbours / rows, so that 256 rows and 10 neighbours want 1000 * 20/5322 * 256/10.
 model = dict(
     type="pld_mmdet.SP2OT",
     num_clusters=10,
     feat_dim=64,
     num_samples=num_samples,
     max_iters=max_iters,
-    lambda0=91.0,
+    lambda0=1000.0,
     top_k=10,
     rounds=10,
     max_iterations=200,
