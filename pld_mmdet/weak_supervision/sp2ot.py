@@ -81,8 +81,7 @@ class SP2OT(Method):
         scale: Of the cosine head [10].
         rho_start: Mass at the start [0.1].
         rho_end: Mass at the end [1].
-        lambda0: Weight of the similarity at rho = 0 [1000]. Its term grows with
-            ``top_k / n``: scale it when the number of rows n is not 5632.
+        lambda0: Weight of the similarity at rho = 0 [1000].
         epsilon: Entropy of the transport [0.1].
         gamma: Divergence of the cluster sizes [1].
         top_k: Similarities kept for each image [20].
