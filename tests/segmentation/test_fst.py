@@ -335,10 +335,11 @@ def test_paper_config_steps():
     learner.ignore_rows = (2, 8)
     method = MODELS.build(cfg.model)
     method.train()
-    optimizer = OptimWrapper(
-        torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=6e-5)
-    )
+    weights = [p for p in method.parameters() if p.requires_grad]
+    optimizer = OptimWrapper(torch.optim.AdamW(weights, lr=6e-5))
     for _ in range(2):
         log = method.train_step(semi_batch(classes=19), optimizer)
+    # as released: AdamW counts virtual steps too
+    assert int(optimizer.optimizer.state[weights[0]]["step"]) == 1 + 4
     assert all(torch.isfinite(value) for value in log.values())
     assert int(method.t) == 1 + 4
