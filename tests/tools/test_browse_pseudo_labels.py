@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, init_default_scope
 
 from pld_mmdet.catalogue import ROOT
 from pld_mmdet.errors import UserError
@@ -54,6 +54,7 @@ def test_the_page_escapes_and_counts(tmp_path):
 def test_the_tool_on_a_folder(browse, street_tree, tmp_path, capsys):
     config = ROOT / "configs/lpld/foggy_streets.py"
     cfg = Config.fromfile(config)
+    init_default_scope("mmdet")  # an earlier test's run may have left its own
     torch.manual_seed(0)
     path = tmp_path / "model.pth"
     torch.save({"state_dict": MODELS.build(cfg.model).state_dict()}, path)
