@@ -25,7 +25,7 @@ FAMILIES = [
         "detection",
     )
 ]
-_ENGINE, _TOYS = ["pld_mmdet.engine"], ["pld_mmdet.toys"]
+_ENGINE, _SHARED = ["pld_mmdet.engine"], ["pld_mmdet.shared"]
 
 
 class LazyRegistry(root.Registry):
@@ -49,14 +49,14 @@ class LazyRegistry(root.Registry):
         return super().get(key)
 
 
-MODELS = LazyRegistry("model", root.MODELS, [*_ENGINE, *_TOYS, *FAMILIES])
+MODELS = LazyRegistry("model", root.MODELS, [*_ENGINE, *_SHARED, *FAMILIES])
 TRANSFORMS = LazyRegistry("transform", root.TRANSFORMS, FAMILIES)
-METRICS = LazyRegistry("metric", root.METRICS, [*_ENGINE, *FAMILIES])
+METRICS = LazyRegistry("metric", root.METRICS, [*_ENGINE, *_SHARED, *FAMILIES])
 HOOKS = LazyRegistry("hook", root.HOOKS, ["pld_mmdet.engine.hooks", *FAMILIES])
 LOOPS = LazyRegistry("loop", root.LOOPS, ["pld_mmdet.engine.loops", *FAMILIES])
 RUNNERS = LazyRegistry("runner", root.RUNNERS, _ENGINE)
 DATA_SAMPLERS = LazyRegistry("data sampler", root.DATA_SAMPLERS, _ENGINE)
-DATASETS = LazyRegistry("dataset", root.DATASETS, [*_ENGINE, *_TOYS, *FAMILIES])
+DATASETS = LazyRegistry("dataset", root.DATASETS, [*_ENGINE, *_SHARED, *FAMILIES])
 OPTIM_WRAPPERS = LazyRegistry("optim_wrapper", root.OPTIM_WRAPPERS, _ENGINE)
 OPTIM_WRAPPER_CONSTRUCTORS = LazyRegistry(
     "optim wrapper constructor",

@@ -20,7 +20,7 @@ from mmengine.registry import MODELS, RUNNERS
 
 from pld_mmdet.catalogue import ROOT, entries
 from pld_mmdet.distill.teachers import Frozen
-from pld_mmdet.engine.experiment import parse_options
+from pld_mmdet.experiments.rows import parse_options
 from tests.engine.processes import Tool
 
 ALL = entries()
@@ -31,7 +31,15 @@ WALKED = [entry for entry in BEGUN if entry.family != "detection"]
 ONE_PROCESS = {"cotta", "fedlabel"}
 
 # Packages that are no families.
-ROOMS = ("distill", "engine", "toys", "report", "benchmark", "adaptation")
+ROOMS = (
+    "distill",
+    "engine",
+    "shared",
+    "experiments",
+    "report",
+    "benchmark",
+    "adaptation",
+)
 
 by_stem = pytest.mark.parametrize("entry", WALKED, ids=lambda entry: entry.stem)
 

@@ -41,9 +41,9 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     """Read, translate, compare, write."""
     cfg = load_config(args)
-    from pld_mmdet.detection import detectron2_weights as d2
-    from pld_mmdet.detection.detectron2_reference import largest_difference
-    from pld_mmdet.detection.stock import build_detector
+    from pld_mmdet.detection.detectors import detectron2_weights as d2
+    from pld_mmdet.detection.detectors.detectron2_reference import largest_difference
+    from pld_mmdet.detection.detectors.stock import build_detector
     from pld_mmdet.engine.checkpoint import save_atomic
     from pld_mmdet.engine.provenance import file_sha256
     from pld_mmdet.engine.stack import import_mmdet

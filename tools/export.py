@@ -39,7 +39,7 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     """Read, select, check, write."""
-    from pld_mmdet.engine.export import export_detector
+    from pld_mmdet.detection.export import export_detector
 
     detector = None
     if args.config is not None:

@@ -50,7 +50,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     """Run one of the two commands."""
-    from pld_mmdet.detection import clip_stage
+    from pld_mmdet.detection.open_vocabulary import clip_stage
 
     content = json.loads(Path(args.ann).read_text(encoding="utf-8"))
     (clip_stage.write_text if args.command == "text" else clip_stage.write_boxes)(

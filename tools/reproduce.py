@@ -20,17 +20,17 @@ from rich.console import Console
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from pld_mmdet.engine.experiment import Experiment  # noqa: E402
-from pld_mmdet.engine.job_progress import clock, watch  # noqa: E402
-from pld_mmdet.engine.jobs import JobGraph, read_json, write_json  # noqa: E402
-from pld_mmdet.engine.results import (  # noqa: E402
+from pld_mmdet.errors import UserError  # noqa: E402
+from pld_mmdet.experiments.jobs import JobGraph, read_json, write_json  # noqa: E402
+from pld_mmdet.experiments.progress import clock, watch  # noqa: E402
+from pld_mmdet.experiments.results import (  # noqa: E402
     collect,
     compare,
     load_result,
     table,
     update_readme,
 )
-from pld_mmdet.errors import UserError  # noqa: E402
+from pld_mmdet.experiments.rows import Experiment  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:

@@ -70,10 +70,10 @@ def main(args: argparse.Namespace) -> None:
     args.work_dir = cfg.work_dir  # for the sentence after Ctrl-C
     if args.seed is not None:
         cfg.merge_from_dict({"randomness.seed": args.seed})
-    from pld_mmdet.engine.precision import use_amp
+    from pld_mmdet.engine.optim.precision import use_amp
+    from pld_mmdet.engine.optim.scaling import scale_config, world_size
     from pld_mmdet.engine.preflight import check_config
     from pld_mmdet.engine.runner import find_latest
-    from pld_mmdet.engine.scaling import scale_config, world_size
 
     if args.amp is not None:
         use_amp(cfg, args.amp)

@@ -12,9 +12,9 @@ from mmengine.registry import DATASETS, METRICS, MODELS, init_default_scope
 from mmengine.runner import Runner
 
 from pld_mmdet.adaptation.compose import META_KEYS, SCORE_TYPES, strong_view
+from pld_mmdet.detection.loops.scored_val import read_history, score_detector
 from pld_mmdet.engine.checkpoint import load_checkpoint_file
-from pld_mmdet.engine.loops.scored_val import read_history, score_detector
-from pld_mmdet.engine.randomness import own_randomness
+from pld_mmdet.engine.data.randomness import own_randomness
 from pld_mmdet.engine.stack import import_mmdet
 from pld_mmdet.engine.weights import report_mismatch
 from pld_mmdet.errors import UserError
@@ -108,7 +108,7 @@ def add_published_das(rows: list[dict]) -> None:
 
     Rows whose FIS or PDR could not be formed get NaN.
     """
-    from pld_mmdet.detection.scores.das import das_of_run
+    from pld_mmdet.detection.evaluation.scores.das import das_of_run
 
     has_pdr = any("das_pdr" in row for row in rows)
     pdr = [row.get("das_pdr", math.nan) for row in rows] if has_pdr else []

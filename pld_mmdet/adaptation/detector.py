@@ -7,8 +7,8 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 from torch import nn
 
-from pld_mmdet.detection.stock import build_detector, num_classes
-from pld_mmdet.detection.two_stage import require_softmax_head
+from pld_mmdet.detection.detectors.stock import build_detector, num_classes
+from pld_mmdet.detection.detectors.two_stage import require_softmax_head
 from pld_mmdet.distill.adabn import batch_norms
 from pld_mmdet.engine.checkpoint import load_checkpoint_file
 from pld_mmdet.engine.weights import compare_classes, report_mismatch

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pld_mmdet.detection.data.image_folder import IMAGE_SUFFIXES
 from pld_mmdet.detection.data.images import image_fault
-from pld_mmdet.detection.datasets import IMAGE_SUFFIXES
 from pld_mmdet.errors import UserError
 
 MAX_BROKEN = 0.05

@@ -4,10 +4,10 @@ import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from pld_mmdet.engine.jobs import read_json
-from pld_mmdet.engine.loops.scored_val import read_history
+from pld_mmdet.detection.loops.scored_val import read_history
 from pld_mmdet.engine.runner import find_latest
 from pld_mmdet.errors import UserError
+from pld_mmdet.experiments.jobs import read_json
 
 AP = "coco/AP50"
 SCORES = {

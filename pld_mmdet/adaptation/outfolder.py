@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pld_mmdet.engine.jobs import read_json
 from pld_mmdet.engine.preflight import check_writable
 from pld_mmdet.errors import UserError
+from pld_mmdet.experiments.jobs import read_json
 
 LOCK = ".lock"
 

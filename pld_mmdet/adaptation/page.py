@@ -7,7 +7,7 @@ from pld_mmdet.adaptation.folder import Images
 from pld_mmdet.adaptation.outcome import AP, SCORES, Outcome
 from pld_mmdet.adaptation.recipe import Recipe
 from pld_mmdet.engine.checkpoint import write_atomic
-from pld_mmdet.engine.jobs import read_json
+from pld_mmdet.experiments.jobs import read_json
 from pld_mmdet.report.charts import line_chart
 from pld_mmdet.report.style import CSS
 

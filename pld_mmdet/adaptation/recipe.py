@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from pld_mmdet.engine.scaling import Schedule, rescale
+from pld_mmdet.engine.optim.scaling import Schedule, rescale
 from pld_mmdet.errors import UserError
 
 # The measured recipe (docs/results.md): 800 images, 400 steps of 4, SGD at 1e-3, a

@@ -23,14 +23,14 @@ from pld_mmdet.adaptation.outfolder import claimed
 from pld_mmdet.adaptation.page import write_page
 from pld_mmdet.adaptation.recipe import Recipe, choose_recipe
 from pld_mmdet.cli import build_runner
+from pld_mmdet.detection.export import export_detector
 from pld_mmdet.engine.checkpoint import write_atomic
-from pld_mmdet.engine.export import export_detector
-from pld_mmdet.engine.jobs import write_json
 from pld_mmdet.engine.optional import require
 from pld_mmdet.engine.preflight import check_config
 from pld_mmdet.engine.runner import find_latest
 from pld_mmdet.engine.stack import import_mmdet
 from pld_mmdet.errors import UserError
+from pld_mmdet.experiments.jobs import write_json
 from pld_mmdet.report.live import watched
 
 ROOT = Path(__file__).resolve().parents[2]

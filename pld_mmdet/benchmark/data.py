@@ -20,12 +20,12 @@ from torch.utils.data import DataLoader
 from pld_mmdet.benchmark.images import ROOT, image_files
 from pld_mmdet.benchmark.plan import Plan
 from pld_mmdet.benchmark.timing import Comparison, run_in_turn
-from pld_mmdet.detection.average_precision import pick_backend
-from pld_mmdet.detection.datasets import ImageFolder
-from pld_mmdet.detection.metrics import AP50Metric
-from pld_mmdet.engine.randomness import own_randomness
-from pld_mmdet.engine.sampler import ResumableSampler
-from pld_mmdet.engine.seeding import SeededDataset
+from pld_mmdet.detection.data.image_folder import ImageFolder
+from pld_mmdet.detection.evaluation.ap50 import AP50Metric
+from pld_mmdet.detection.evaluation.average_precision import pick_backend
+from pld_mmdet.engine.data.randomness import own_randomness
+from pld_mmdet.engine.data.sampler import ResumableSampler
+from pld_mmdet.engine.data.seeding import SeededDataset
 from pld_mmdet.registry import TRANSFORMS
 
 BATCH = 4

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pld_mmdet.benchmark.plan import Plan
 from pld_mmdet.benchmark.timing import Comparison, run_in_turn
-from pld_mmdet.engine.optim import FiniteOptimWrapper
+from pld_mmdet.engine.optim.finite import FiniteOptimWrapper
 
 LR = 1e-2
 TARGET = 1.15

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pld_mmdet.benchmark.pairs import Pair, build, descend, ours, plain, sgd, step_case
-from pld_mmdet.engine.optim import FiniteOptimWrapper
+from pld_mmdet.engine.optim.finite import FiniteOptimWrapper
 
 
 @step_case

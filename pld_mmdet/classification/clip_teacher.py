@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pld_mmdet.engine.clip import MEAN, STD, encode_names, load_clip
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
+from pld_mmdet.shared.networks.clip import MEAN, STD, encode_names, load_clip
 
 TEMPLATES = (
     "a photo of a {}.",

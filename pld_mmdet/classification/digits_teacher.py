@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pld_mmdet.engine.optional import require
 from pld_mmdet.registry import MODELS
-from pld_mmdet.toys.digits import Digits
+from pld_mmdet.shared.data.digits import Digits
 
 
 @MODELS.register_module()

@@ -1,48 +1,58 @@
 """Detection: wrappers around stock mmdet detectors, their data views and metric."""
 
-from pld_mmdet.detection.candidates import (
-    CandidateCocoDataset,
-    LoadBoxExtras,
-    PackCandidates,
-)
-from pld_mmdet.detection.datasets import ImageFolder
-from pld_mmdet.detection.defrcn import (
-    DecoupledRoIExtractor,
-    DecoupledRPNHead,
-    DropoutLinear,
-    FrozenResLayer,
-)
-from pld_mmdet.detection.dual_polish import DualPolishTeacher
-from pld_mmdet.detection.group_metrics import GroupAP50Metric
-from pld_mmdet.detection.lpld import LPLD
-from pld_mmdet.detection.marvel_ovd import MarvelOVD
-from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD
-from pld_mmdet.detection.metrics import AP50Metric
-from pld_mmdet.detection.ps_ttl import PSTTL
-from pld_mmdet.detection.pseudo_truth import PseudoTruthHook
-from pld_mmdet.detection.scores import (
-    BoxStability,
-    DetectionAdaptationScore,
-    ViewAgreement,
-)
-from pld_mmdet.detection.soft_teacher import BoxJitterSoftTeacher
-from pld_mmdet.detection.text_classifier import TextEmbeddingClassifier
-from pld_mmdet.detection.transforms import (
+from pld_mmdet.detection.data.image_folder import ImageFolder
+from pld_mmdet.detection.data.views import (
     RandomColorJitter,
     RandomEraseNoise,
     RandomGaussianBlur,
     RandomGrayscale,
 )
-from pld_mmdet.detection.vgg import VGG16
+from pld_mmdet.detection.detectors.defrcn import (
+    DecoupledRoIExtractor,
+    DecoupledRPNHead,
+    DropoutLinear,
+    FrozenResLayer,
+)
+from pld_mmdet.detection.detectors.vgg import VGG16
+from pld_mmdet.detection.dual_polish import DualPolishTeacher
+from pld_mmdet.detection.evaluation.ap50 import AP50Metric
+from pld_mmdet.detection.evaluation.groups import GroupAP50Metric
+from pld_mmdet.detection.evaluation.pseudo_truth import PseudoTruthHook
+from pld_mmdet.detection.evaluation.scores import (
+    BoxStability,
+    DetectionAdaptationScore,
+    ViewAgreement,
+)
+from pld_mmdet.detection.hooks import (
+    AdaBNHook,
+    CollapseGuardHook,
+    PseudoBoxHook,
+    ScoreAtStartHook,
+)
+from pld_mmdet.detection.loops import AdaBNLoop, ScoredValLoop
+from pld_mmdet.detection.lpld import LPLD
+from pld_mmdet.detection.marvel_ovd import MarvelOVD
+from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD
+from pld_mmdet.detection.open_vocabulary.candidates import (
+    CandidateCocoDataset,
+    LoadBoxExtras,
+    PackCandidates,
+)
+from pld_mmdet.detection.open_vocabulary.text_classifier import TextEmbeddingClassifier
+from pld_mmdet.detection.ps_ttl import PSTTL
+from pld_mmdet.detection.soft_teacher import BoxJitterSoftTeacher
 
 __all__ = [
     "LPLD",
     "PSTTL",
     "VGG16",
     "AP50Metric",
+    "AdaBNHook",
+    "AdaBNLoop",
     "BoxJitterSoftTeacher",
     "BoxStability",
     "CandidateCocoDataset",
+    "CollapseGuardHook",
     "DecoupledRPNHead",
     "DecoupledRoIExtractor",
     "DetectionAdaptationScore",
@@ -55,11 +65,14 @@ __all__ = [
     "MarvelOVD",
     "MeanTeacherSFOD",
     "PackCandidates",
+    "PseudoBoxHook",
     "PseudoTruthHook",
     "RandomColorJitter",
     "RandomEraseNoise",
     "RandomGaussianBlur",
     "RandomGrayscale",
+    "ScoreAtStartHook",
+    "ScoredValLoop",
     "TextEmbeddingClassifier",
     "ViewAgreement",
 ]

@@ -19,7 +19,7 @@ from mmengine.logging import print_log
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from pld_mmdet.detection.box_head import clip_to_images, larger_than
+from pld_mmdet.detection.detectors.box_head import clip_to_images, larger_than
 from pld_mmdet.detection.polishers import Polishers
 from pld_mmdet.detection.soft_teacher import (
     BoxJitterSoftTeacher,

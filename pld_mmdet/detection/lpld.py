@@ -17,12 +17,12 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from pld_mmdet.detection.boxes import map_to_strong
+from pld_mmdet.detection.detectors.two_stage import require_softmax_head
 from pld_mmdet.detection.mean_teacher import (
     MeanTeacherSFOD,
     PseudoLabels,
     high_confidence,
 )
-from pld_mmdet.detection.two_stage import require_softmax_head
 from pld_mmdet.distill.feature_tap import FeatureTap
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS

@@ -18,8 +18,12 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from pld_mmdet.detection.stock import build_detector, full_precision_heads
-from pld_mmdet.detection.two_stage import require_softmax_head, rpn_loss, run_box_head
+from pld_mmdet.detection.detectors.stock import build_detector, full_precision_heads
+from pld_mmdet.detection.detectors.two_stage import (
+    require_softmax_head,
+    rpn_loss,
+    run_box_head,
+)
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 
@@ -135,7 +139,7 @@ class MarvelOVD(BaseDetector):
     without gradient. A training batch has the branches ``weak`` and ``strong`` of one
     geometry; both are trained. The ``gt_instances`` carry, besides boxes and labels,
     ``confidence`` [N], ``clip_score`` [N] and ``is_base`` bool [N] (see
-    :mod:`pld_mmdet.detection.candidates`).
+    :mod:`pld_mmdet.detection.open_vocabulary.candidates`).
 
     Deviations from the released code (which stops at iteration 501): the mining pools
     at the boxes as intended; ground truth is appended to the proposals *before* the
@@ -148,7 +152,7 @@ class MarvelOVD(BaseDetector):
     Args:
         detector: Config of a two-stage mmdet detector with a class-agnostic softmax
             box head whose ``cls_predictor_cfg`` is usually
-            :class:`pld_mmdet.detection.text_classifier.TextEmbeddingClassifier`.
+            :class:`pld_mmdet.detection.open_vocabulary.text_classifier.TextEmbeddingClassifier`.
         novel: Labels (indices) of the novel classes.
         burn_in: Last iteration of the burn-in, counted from 0: 500 (paper: 500
             iterations; code: 0..500).

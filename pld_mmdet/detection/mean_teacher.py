@@ -15,6 +15,11 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from pld_mmdet.detection.boxes import map_to_strong
+from pld_mmdet.detection.detectors.stock import (
+    build_detector,
+    full_precision_heads,
+    num_classes,
+)
 from pld_mmdet.detection.matching import count_agreeing
 from pld_mmdet.detection.pseudo_labels import (
     ClassThresholds,
@@ -23,11 +28,6 @@ from pld_mmdet.detection.pseudo_labels import (
     mark_doubtful,
     spare_doubtful,
     weigh_losses,
-)
-from pld_mmdet.detection.stock import (
-    build_detector,
-    full_precision_heads,
-    num_classes,
 )
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS

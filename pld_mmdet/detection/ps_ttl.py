@@ -15,14 +15,14 @@ from mmdet.structures.bbox import bbox2roi, bbox_overlaps
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from pld_mmdet.detection.defrcn import decouple
-from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD, PseudoLabels
-from pld_mmdet.detection.pseudo_labels import OPTIONS
-from pld_mmdet.detection.two_stage import (
+from pld_mmdet.detection.detectors.defrcn import decouple
+from pld_mmdet.detection.detectors.two_stage import (
     require_softmax_head,
     rpn_loss,
     run_box_head,
 )
+from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD, PseudoLabels
+from pld_mmdet.detection.pseudo_labels import OPTIONS
 from pld_mmdet.distill.memory import PrototypeQueue
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
@@ -137,7 +137,7 @@ class PSTTL(MeanTeacherSFOD):
     the support set, the branches ``support_weak`` and ``support_strong`` with boxes.
 
     The class feature is the input of the class layer: for a C4 detector the spatial
-    mean after res5, before :class:`pld_mmdet.detection.defrcn.DropoutLinear` drops.
+    mean after res5, before ``DropoutLinear`` (``detectors/defrcn.py``) drops.
 
     Deviations from the released code, none of which changes a value: the losses that
     it computes and multiplies by 0 (boxes of pseudo labels, support set at

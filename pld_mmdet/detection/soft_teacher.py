@@ -15,7 +15,8 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from pld_mmdet.detection.box_head import (
+from pld_mmdet.detection.boxes import map_to_strong
+from pld_mmdet.detection.detectors.box_head import (
     check_faster_rcnn,
     clip_to_images,
     from_score,
@@ -25,7 +26,6 @@ from pld_mmdet.detection.box_head import (
     proposal_cfg,
     run_box_head,
 )
-from pld_mmdet.detection.boxes import map_to_strong
 from pld_mmdet.detection.mean_teacher import (
     MeanTeacherSFOD,
     PseudoLabels,

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from pld_mmdet.engine.precision import check_amp
+from pld_mmdet.engine.optim.precision import check_amp
 from pld_mmdet.errors import UserError
 
 _LOADERS = {

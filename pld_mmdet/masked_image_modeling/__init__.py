@@ -1,7 +1,6 @@
 """Masked image modelling: students of masked autoencoders. Importing registers it."""
 
 from pld_mmdet.masked_image_modeling.dmae import DMAE
-from pld_mmdet.masked_image_modeling.linear_probe import LinearProbeMetric
 from pld_mmdet.masked_image_modeling.vit import MAEDecoder, MaskedViT
 
-__all__ = ["DMAE", "LinearProbeMetric", "MAEDecoder", "MaskedViT"]
+__all__ = ["DMAE", "MAEDecoder", "MaskedViT"]

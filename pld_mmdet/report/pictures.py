@@ -17,12 +17,12 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import nn
 
-from pld_mmdet.detection.average_precision import (
+from pld_mmdet.detection.evaluation.average_precision import (
     Detections,
     GroundTruth,
     best_objects,
 )
-from pld_mmdet.detection.pseudo_quality import PseudoLabelQuality
+from pld_mmdet.detection.evaluation.pseudo_quality import PseudoLabelQuality
 from pld_mmdet.engine.checkpoint import load_checkpoint_file
 from pld_mmdet.engine.runner import find_latest
 from pld_mmdet.errors import UserError

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from pld_mmdet.detection.polish_quality import BANDS
-from pld_mmdet.detection.pseudo_quality import PolishedImage
+from pld_mmdet.detection.evaluation.polish_quality import BANDS
+from pld_mmdet.detection.evaluation.pseudo_quality import PolishedImage
 from pld_mmdet.report.pictures import spaced
 
 # Okabe-Ito, as in the page of a run

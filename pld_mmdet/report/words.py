@@ -2,7 +2,7 @@
 
 from html import escape
 
-from pld_mmdet.detection.pseudo_quality import PseudoLabelQuality
+from pld_mmdet.detection.evaluation.pseudo_quality import PseudoLabelQuality
 from pld_mmdet.report.collect import Row, Run, spread
 
 AP = "coco/AP50"

@@ -12,14 +12,9 @@ from pld_mmdet.weak_supervision.federation import (
     NoisyDigits,
 )
 from pld_mmdet.weak_supervision.fedlabel import FedLabel
-from pld_mmdet.weak_supervision.networks import (
-    DigitNet,
-    GroupNormResNet,
-    WideResNet,
-)
+from pld_mmdet.weak_supervision.online_adaptation import Tent
 from pld_mmdet.weak_supervision.sp2ot import SP2OT
 from pld_mmdet.weak_supervision.streams import CifarC, CorruptedDigits, StreamMetric
-from pld_mmdet.weak_supervision.test_time import Tent
 from pld_mmdet.weak_supervision.vit import ViTBackbone
 
 __all__ = [
@@ -29,15 +24,12 @@ __all__ = [
     "ClusterMetric",
     "CoTTA",
     "CorruptedDigits",
-    "DigitNet",
     "DigitViews",
     "FedLabel",
     "Federation",
-    "GroupNormResNet",
     "LongTailDigits",
     "NoisyDigits",
     "StreamMetric",
     "Tent",
     "ViTBackbone",
-    "WideResNet",
 ]

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from pld_mmdet.engine.optional import require
 from pld_mmdet.registry import DATASETS, METRICS
-from pld_mmdet.toys import Digits
+from pld_mmdet.shared import Digits
 
 
 @DATASETS.register_module()
@@ -22,7 +22,7 @@ class LongTailDigits(Dataset):
     run's seed and the number of the draw (``ResumableSampler`` sends both along).
 
     Args:
-        parts: Parts of :class:`pld_mmdet.toys.Digits`, put together.
+        parts: Parts of :class:`pld_mmdet.shared.Digits`, put together.
         imbalance: Largest class over smallest.
         noise: Standard deviation of each view's noise, in standardised pixels.
     """

@@ -9,7 +9,10 @@ from pld_mmdet.distill.ema import ema_update
 from pld_mmdet.distill.teachers import Averaged, Frozen
 from pld_mmdet.registry import MODELS
 from pld_mmdet.weak_supervision.augment import CoTTAViews
-from pld_mmdet.weak_supervision.test_time import TestTimeMethod, use_batch_statistics
+from pld_mmdet.weak_supervision.online_adaptation import (
+    TestTimeMethod,
+    use_batch_statistics,
+)
 
 
 def soft_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:

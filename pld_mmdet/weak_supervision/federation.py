@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from pld_mmdet.engine.sampler import DrawIndex
+from pld_mmdet.engine.data.sampler import DrawIndex
 from pld_mmdet.registry import DATASETS
-from pld_mmdet.toys import Digits
+from pld_mmdet.shared import Digits
 
 
 def dirichlet_partition(
@@ -134,7 +134,7 @@ class NoisyDigits(Digits):
     Args:
         weak: Standard deviation of the weak view's noise; pixels lie in [0, 1].
         strong: Of the strong view's.
-        kwargs: Of :class:`pld_mmdet.toys.Digits`.
+        kwargs: Of :class:`pld_mmdet.shared.Digits`.
     """
 
     def __init__(self, *, weak: float = 0.02, strong: float = 0.15, **kwargs) -> None:
@@ -166,7 +166,7 @@ class DigitViews(Digits):
         scale: Largest change of its size, as a share.
         cutout: Side of its blank square in pixels; part of it may lie outside.
         noise: Standard deviation of its noise; pixels lie in [0, 1].
-        kwargs: Of :class:`pld_mmdet.toys.Digits`.
+        kwargs: Of :class:`pld_mmdet.shared.Digits`.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from pld_mmdet.engine.metrics import ClassificationMetric
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import DATASETS, METRICS
-from pld_mmdet.toys import Digits
+from pld_mmdet.shared import Digits
 
 Corruption = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -64,7 +64,7 @@ class CorruptedDigits(Dataset):
     corruption)``.
 
     Args:
-        part: Part of :class:`pld_mmdet.toys.Digits`.
+        part: Part of :class:`pld_mmdet.shared.Digits`.
         corruptions: Names, in the order of the stream.
         rounds: How often all of them follow each other.
         images: The first this many images of the part [all].

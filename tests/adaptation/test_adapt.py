@@ -12,7 +12,7 @@ from mmengine.config import Config
 
 import pld_mmdet
 from pld_mmdet.adaptation.outfolder import claimed
-from pld_mmdet.engine.loops.scored_val import read_history
+from pld_mmdet.detection.loops.scored_val import read_history
 from pld_mmdet.errors import UserError
 from tests.adaptation.test_folder import strange_images
 from tests.adaptation.tiny import (

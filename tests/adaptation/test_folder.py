@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from pld_mmdet.adaptation.folder import check_images, find_images
-from pld_mmdet.detection.datasets import ImageFolder
+from pld_mmdet.detection.data.image_folder import ImageFolder
 from pld_mmdet.engine.stack import import_mmdet
 from pld_mmdet.errors import UserError
 from tests.adaptation.tiny import write_images

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from mmengine.config import Config, ConfigDict
 
-from pld_mmdet.detection.stock import build_detector
+from pld_mmdet.detection.detectors.stock import build_detector
 from tests.helpers import tiny_faster_rcnn
 
 CLASSES = ("cat", "dog", "hen")

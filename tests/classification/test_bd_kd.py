@@ -5,12 +5,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pld_mmdet.classification import BDKD, CIFAR
+from pld_mmdet.classification import BDKD
 from pld_mmdet.classification.bd_kd import entropy
-from pld_mmdet.classification.cifar import crop_and_flip
 from pld_mmdet.distill.divergences import kl, reverse_kl
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
+from pld_mmdet.shared import CIFAR
+from pld_mmdet.shared.data.cifar import crop_and_flip
 from tests.classification.helpers import check_toy, load, train
 
 MLP = dict(type="pld_mmdet.MLP", sizes=(4, 3))

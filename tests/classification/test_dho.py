@@ -9,21 +9,19 @@ from torch.nn import functional as F
 
 from pld_mmdet.classification import (
     DHO,
-    ClassFolder,
     CLIPImageEncoder,
     CLIPZeroShot,
     ConfusedDigitsTeacher,
-    LabelledAndNot,
     digits_teacher,
 )
 from pld_mmdet.classification.clip_teacher import read_names
 from pld_mmdet.classification.dho import mix, search_mix
-from pld_mmdet.classification.images import centre_crop, random_resized_crop
 from pld_mmdet.distill.divergences import kl
 from pld_mmdet.engine import optional
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
-from pld_mmdet.toys import Digits
+from pld_mmdet.shared import ClassFolder, Digits, LabelledAndNot
+from pld_mmdet.shared.data.class_folder import centre_crop, random_resized_crop
 from tests.classification.helpers import check_toy, load, tiny_clip, train
 
 STUDENT = dict(type="pld_mmdet.SmallConvNet", widths=(4, 8), num_classes=3)

@@ -15,8 +15,8 @@ from pld_mmdet.dataset_distillation.self_supervision import (
     barlow_twins_loss,
     random_view,
 )
-from pld_mmdet.engine.experiment import parse_options
 from pld_mmdet.errors import UserError
+from pld_mmdet.experiments.rows import parse_options
 from tests.engine.processes import Tool
 from tests.engine.test_resume import differences
 from tests.toy_run import ROOT, assert_resume_is_exact, toy_config, train

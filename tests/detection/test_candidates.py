@@ -9,7 +9,7 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 
-from pld_mmdet.detection.candidates import (
+from pld_mmdet.detection.open_vocabulary.candidates import (
     CandidateCocoDataset,
     LoadBoxExtras,
     PackCandidates,

@@ -10,16 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from pld_mmdet.detection.candidates import check_candidates
-from pld_mmdet.detection.clip_candidates import (
-    TEMPLATES,
-    PartFile,
-    crop_windows,
-    name_probabilities,
-    propose,
-    select_candidates,
-    training_file,
-)
 from pld_mmdet.detection.data.ov_coco import (
     BASE,
     NOVEL,
@@ -29,8 +19,18 @@ from pld_mmdet.detection.data.ov_coco import (
     ov_coco_classes,
 )
 from pld_mmdet.detection.data.simulated_candidates import simulate_candidates
-from pld_mmdet.engine.clip import load_clip
+from pld_mmdet.detection.open_vocabulary.candidates import check_candidates
+from pld_mmdet.detection.open_vocabulary.clip_candidates import (
+    TEMPLATES,
+    PartFile,
+    crop_windows,
+    name_probabilities,
+    propose,
+    select_candidates,
+    training_file,
+)
 from pld_mmdet.errors import UserError
+from pld_mmdet.shared.networks.clip import load_clip
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,9 +10,9 @@ import torch
 from mmengine.config import Config
 
 from pld_mmdet.catalogue import ROOT
-from pld_mmdet.detection.detectron2_reference import largest_difference
-from pld_mmdet.detection.detectron2_weights import convert, load_detectron2
-from pld_mmdet.detection.stock import build_detector
+from pld_mmdet.detection.detectors.detectron2_reference import largest_difference
+from pld_mmdet.detection.detectors.detectron2_weights import convert, load_detectron2
+from pld_mmdet.detection.detectors.stock import build_detector
 from pld_mmdet.engine.weights import report_mismatch
 from pld_mmdet.errors import UserError
 

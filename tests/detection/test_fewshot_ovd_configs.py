@@ -13,9 +13,9 @@ from mmengine.structures import InstanceData
 
 from pld_mmdet.detection.data import fewshot, fewshot_files, ov_coco, ov_files
 from pld_mmdet.detection.ps_ttl import PSTTL
-from pld_mmdet.engine.experiment import Experiment
-from pld_mmdet.engine.jobs import JobGraph
 from pld_mmdet.engine.runner import SafeRunner
+from pld_mmdet.experiments.jobs import JobGraph
+from pld_mmdet.experiments.rows import Experiment
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NAMES = sorted(

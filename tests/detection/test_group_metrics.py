@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from pld_mmdet.detection.average_precision import COCO_IOUS
-from pld_mmdet.detection.group_metrics import GroupAP50Metric
-from pld_mmdet.detection.metrics import AP50Metric
+from pld_mmdet.detection.evaluation.ap50 import AP50Metric
+from pld_mmdet.detection.evaluation.average_precision import COCO_IOUS
+from pld_mmdet.detection.evaluation.groups import GroupAP50Metric
 from pld_mmdet.errors import UserError
 from tests.detection.test_metrics import (
     NAMES,

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.evaluator import Evaluator
 
-from pld_mmdet.detection.average_precision import (
+from pld_mmdet.detection.evaluation.ap50 import AP50Metric
+from pld_mmdet.detection.evaluation.average_precision import (
     Detections,
     GroundTruth,
     coco_ap,
     paired_iou,
     voc_ap,
 )
-from pld_mmdet.detection.metrics import AP50Metric
 from pld_mmdet.errors import UserError
 
 SQUARE = [10, 10, 30, 30]

@@ -10,8 +10,8 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
 from pld_mmdet.detection.dual_polish import DualPolishTeacher
-from pld_mmdet.detection.polish_quality import FilterQuality, PolishGain
-from pld_mmdet.detection.pseudo_quality import measure, over_checkpoints
+from pld_mmdet.detection.evaluation.polish_quality import FilterQuality, PolishGain
+from pld_mmdet.detection.evaluation.pseudo_quality import measure, over_checkpoints
 from pld_mmdet.report.polishing import draw
 from tests.detection.helpers import give_confidence
 from tests.helpers import tiny_faster_rcnn

@@ -8,8 +8,8 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
+from pld_mmdet.detection.evaluation.pseudo_quality import PseudoLabelQuality
 from pld_mmdet.detection.mean_teacher import PseudoLabels
-from pld_mmdet.detection.pseudo_quality import PseudoLabelQuality
 
 
 def boxes(rows, labels, **extra):

@@ -9,7 +9,7 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
-from pld_mmdet.detection.pseudo_truth import PseudoTruthHook
+from pld_mmdet.detection.evaluation.pseudo_truth import PseudoTruthHook
 from pld_mmdet.errors import UserError
 
 GROUPS = dict(base=["a"], novel=["b"])

@@ -7,20 +7,27 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
-from pld_mmdet.detection.matching import count_agreeing, match
-from pld_mmdet.detection.scores.agreement import ViewAgreement
-from pld_mmdet.detection.scores.box_stability import BoxStability, stable_overlaps
-from pld_mmdet.detection.scores.das import (
+from pld_mmdet.detection.detectors.stock import build_detector
+from pld_mmdet.detection.evaluation.scores.agreement import ViewAgreement
+from pld_mmdet.detection.evaluation.scores.box_stability import (
+    BoxStability,
+    stable_overlaps,
+)
+from pld_mmdet.detection.evaluation.scores.das import (
     DetectionAdaptationScore,
     das_of_run,
     flatness,
     perturbed,
     prototype_ratio,
 )
-from pld_mmdet.detection.scores.views import kl_matrix, predict, score_distribution
-from pld_mmdet.detection.stock import build_detector
-from pld_mmdet.engine.loops import scored_val
-from pld_mmdet.engine.loops.scored_val import mean_over_processes, score_detector
+from pld_mmdet.detection.evaluation.scores.views import (
+    kl_matrix,
+    predict,
+    score_distribution,
+)
+from pld_mmdet.detection.loops import scored_val
+from pld_mmdet.detection.loops.scored_val import mean_over_processes, score_detector
+from pld_mmdet.detection.matching import count_agreeing, match
 from tests.adaptation.tiny import spread_scores
 from tests.detection.helpers import batch_of
 from tests.helpers import tiny_faster_rcnn

@@ -12,7 +12,7 @@ from mmengine.registry import init_default_scope
 
 from pld_mmdet.cli import build_runner
 from pld_mmdet.detection.data.coco_semi import write_folds
-from pld_mmdet.engine.experiment import Experiment
+from pld_mmdet.experiments.rows import Experiment
 from pld_mmdet.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

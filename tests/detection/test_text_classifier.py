@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pld_mmdet.detection.text_classifier import (
+from pld_mmdet.detection.open_vocabulary.text_classifier import (
     TextEmbeddingClassifier,
     check_names,
     load_vocabulary,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pld_mmdet.detection.transforms import (
+from pld_mmdet.detection.data.views import (
     RandomColorJitter,
     RandomEraseNoise,
     RandomGaussianBlur,

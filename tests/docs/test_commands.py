@@ -1,7 +1,7 @@
 """What README.md and docs/ tell people to type is understood; what they name is there.
 
 Executed as they stand are the commands of docs/adapt.md (tests/adaptation/test_docs.py)
-and the toys of all methods (tests/test_methods.py).
+and the small experiments of all methods (tests/test_methods.py).
 """
 
 import argparse

@@ -7,7 +7,7 @@ import torch
 from mmengine.logging import MessageHub
 from torch import nn
 
-from pld_mmdet.engine.optim import FiniteAmpOptimWrapper, FiniteOptimWrapper
+from pld_mmdet.engine.optim.finite import FiniteAmpOptimWrapper, FiniteOptimWrapper
 from pld_mmdet.errors import UserError
 
 NAN = float("nan")

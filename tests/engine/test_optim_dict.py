@@ -5,8 +5,8 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
-from pld_mmdet.engine.optim import FiniteOptimWrapper
-from pld_mmdet.engine.optim_dict import PartsParallel
+from pld_mmdet.engine.optim.finite import FiniteOptimWrapper
+from pld_mmdet.engine.optim.parts import PartsParallel
 from pld_mmdet.errors import UserError
 
 

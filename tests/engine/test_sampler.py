@@ -12,10 +12,10 @@ import torch
 from mmengine.dataset import BaseDataset
 from torch.utils.data import DataLoader
 
-from pld_mmdet.engine import sampler as module
-from pld_mmdet.engine.randomness import own_randomness, seed_everything
-from pld_mmdet.engine.sampler import DrawIndex, ResumableSampler
-from pld_mmdet.engine.seeding import SampleError, SeededDataset
+from pld_mmdet.engine.data import sampler as module
+from pld_mmdet.engine.data.randomness import own_randomness, seed_everything
+from pld_mmdet.engine.data.sampler import DrawIndex, ResumableSampler
+from pld_mmdet.engine.data.seeding import SampleError, SeededDataset
 from pld_mmdet.errors import UserError
 
 

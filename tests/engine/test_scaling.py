@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS
 
-from pld_mmdet.engine.scaling import (
+from pld_mmdet.engine.optim.scaling import (
     Schedule,
     describe,
     rescale,

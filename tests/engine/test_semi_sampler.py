@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pld_mmdet.engine import semi_sampler as module
-from pld_mmdet.engine.semi_sampler import SemiSampler
+from pld_mmdet.engine.data import semi_sampler as module
+from pld_mmdet.engine.data.semi_sampler import SemiSampler
 from pld_mmdet.errors import UserError
 
 

@@ -8,8 +8,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, RUNNERS
 from torch import nn
 
-from pld_mmdet.engine.experiment import parse_options
 from pld_mmdet.errors import UserError
+from pld_mmdet.experiments.rows import parse_options
 from pld_mmdet.masked_image_modeling.dmae import feature_loss, masked_pixel_loss
 from pld_mmdet.masked_image_modeling.vit import (
     MaskedViT,

@@ -9,8 +9,8 @@ from mmengine.config import Config
 from torch import nn
 from torch.nn import functional as F
 
-from pld_mmdet.engine.sampler import DrawIndex
-from pld_mmdet.engine.seeding import SeededDataset
+from pld_mmdet.engine.data.sampler import DrawIndex
+from pld_mmdet.engine.data.seeding import SeededDataset
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 from pld_mmdet.weak_supervision.augment import CoTTAViews, shift_hue
@@ -19,8 +19,8 @@ from pld_mmdet.weak_supervision.cotta import (
     soft_cross_entropy,
     stochastic_restore,
 )
+from pld_mmdet.weak_supervision.online_adaptation import Tent, entropy
 from pld_mmdet.weak_supervision.streams import CifarC, CorruptedDigits, StreamMetric
-from pld_mmdet.weak_supervision.test_time import Tent, entropy
 from tests.weak_supervision.helpers import small_run, step, weights
 
 NETWORK = dict(type="pld_mmdet.DigitNet", size=8, widths=(4, 8))

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pld_mmdet.distill.divergences import kl
-from pld_mmdet.engine.sampler import DrawIndex
+from pld_mmdet.engine.data.sampler import DrawIndex
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 from pld_mmdet.weak_supervision.cifar import Cifar

@@ -9,8 +9,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from pld_mmdet.engine.data.sampler import DrawIndex
 from pld_mmdet.engine.optional import require
-from pld_mmdet.engine.sampler import DrawIndex
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 from pld_mmdet.weak_supervision.cifar import Cifar

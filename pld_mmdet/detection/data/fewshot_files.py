@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pld_mmdet.detection.class_surgery import remap_classes
+from pld_mmdet.detection.detectors.class_surgery import remap_classes
 from pld_mmdet.detection.data import fewshot
 from pld_mmdet.detection.data.files import write_bytes
 from pld_mmdet.detection.data.voc import voc_to_coco

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from pld_mmdet.detection.clip_candidates import training_file
+from pld_mmdet.detection.open_vocabulary.clip_candidates import training_file
 from pld_mmdet.detection.data.fewshot_files import read_annotations
 from pld_mmdet.detection.data.files import write_bytes
 from pld_mmdet.detection.data.ov_coco import (

@@ -2,10 +2,10 @@
 
 from mmengine.hooks import Hook
 
-from pld_mmdet.engine.randomness import seed_everything
+from pld_mmdet.engine.data.randomness import seed_everything
 from pld_mmdet.registry import HOOKS
 
-_STREAM = 2  # see engine/seeding.py
+_STREAM = 2  # see engine/data/seeding.py
 
 
 @HOOKS.register_module()

@@ -9,11 +9,13 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner.base_loop import BaseLoop
 from torch import Tensor, nn
 
-from pld_mmdet.engine.randomness import seed_everything
+from pld_mmdet.engine.data.randomness import seed_everything
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import LOOPS
 
-_STREAM = 4  # apart from the streams of engine/seeding.py, hooks/seed.py and scored_val
+_STREAM = (
+    4  # apart from the streams of engine/data/seeding.py, hooks/seed.py and scored_val
+)
 
 
 def draw_clients(seed: int, round_: int, clients: int, count: int) -> list[int]:

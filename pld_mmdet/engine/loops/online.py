@@ -12,7 +12,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner.base_loop import BaseLoop
 
 from pld_mmdet.engine.checkpoint import write_atomic
-from pld_mmdet.engine.sampler import DrawIndex
+from pld_mmdet.engine.data.sampler import DrawIndex
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import LOOPS
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pld_mmdet.detection.class_surgery import remap_classes
+from pld_mmdet.detection.detectors.class_surgery import remap_classes
 from pld_mmdet.detection.data.fewshot import (
     COCO_NOVEL,
     STREETS,

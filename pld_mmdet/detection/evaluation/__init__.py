@@ -1,0 +1,1 @@
+"""Average precision, the quality of pseudo labels, scores without labels."""

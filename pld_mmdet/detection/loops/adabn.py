@@ -1,0 +1,52 @@
+"""AdaBN as an algorithm of its own: no step, no loss, one pass over some images."""
+
+from mmengine.model import is_model_wrapper
+from mmengine.runner.base_loop import BaseLoop
+
+from pld_mmdet.detection.hooks.adabn import adapt_batch_norm
+from pld_mmdet.registry import LOOPS
+
+
+@LOOPS.register_module()
+class AdaBNLoop(BaseLoop):
+    """Re-estimate batch-norm statistics on the training images and save.
+
+    The checkpoint is ``iter_1.pth``, found through ``last_checkpoint`` like any other.
+
+    Args:
+        runner: The runner.
+        dataloader: Unlabelled images; its sampler is not used.
+        num_images: How many images, spread evenly over the data set.
+        branch: View that is used when the pipeline makes several.
+    """
+
+    max_epochs = 1
+    max_iters = 1
+    val_interval = 1
+    val_begin = 1
+    stop_training = False
+
+    def __init__(self, runner, dataloader, num_images: int = 200, branch: str = "weak"):
+        super().__init__(runner, dataloader)
+        runner.visualizer.dataset_meta = self.dataloader.dataset.metainfo
+        self.num_images = num_images
+        self.branch = branch
+        self.epoch = self.iter = self._epoch = self._iter = 0
+
+    def run(self):
+        """Adapt, save, evaluate on val when there is a val loop."""
+        runner = self.runner
+        runner.call_hook("before_train")
+        if self._iter < self.max_iters:
+            model = (
+                runner.model.module if is_model_wrapper(runner.model) else runner.model
+            )
+            adapt_batch_norm(model, self.dataloader, self.num_images, self.branch)
+            self.iter = self._iter = self.max_iters
+            runner.save_checkpoint(
+                runner.work_dir, "iter_1.pth", save_optimizer=False, by_epoch=False
+            )
+        if runner.val_loop is not None:
+            runner.val_loop.run()
+        runner.call_hook("after_train")
+        return runner.model

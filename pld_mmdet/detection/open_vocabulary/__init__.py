@@ -1,0 +1,1 @@
+"""Candidates and classifiers that come from names, not from boxes."""

@@ -1,0 +1,144 @@
+"""What ``tools/make_clip_candidates.py`` does: files in, files out."""
+
+import io
+import json
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+import mmcv
+import numpy as np
+import torch
+from mmcv.transforms import Compose
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from rich.progress import track
+
+from pld_mmdet.detection.data.files import write_bytes
+from pld_mmdet.detection.open_vocabulary.clip_candidates import (
+    TEMPLATES,
+    ClipScorer,
+    PartFile,
+    propose,
+    select_candidates,
+    training_file,
+)
+from pld_mmdet.engine.checkpoint import load_checkpoint_file
+from pld_mmdet.engine.weights import report_mismatch
+from pld_mmdet.errors import UserError
+from pld_mmdet.registry import MODELS
+
+Propose = Callable[[dict, Path], tuple[torch.Tensor, torch.Tensor]]
+
+
+def write_text(args: Namespace, content: dict) -> None:
+    """Text vectors of all categories of the file, as ``.npz``."""
+    names = [category["name"] for category in content["categories"]]
+    scorer = ClipScorer(args.clip, names, _templates(args), args.device)
+    buffer = io.BytesIO()
+    vectors = scorer.text.cpu().numpy()
+    np.savez(buffer, names=np.array(names), embeddings=vectors)
+    write_bytes(Path(args.out), buffer.getvalue())
+    print(f"{args.out}: {len(names)} names, {vectors.shape[1]} numbers each")
+
+
+def write_boxes(args: Namespace, content: dict) -> None:
+    """Candidates of all images of the file; finished images are not done again."""
+    templates = _templates(args)
+    find = (
+        _from_file(args.proposals)
+        if args.proposals
+        else _from_detector(*args.detector, args.device)
+    )
+    parts = PartFile(
+        Path(f"{args.out}.parts.jsonl"),
+        dict(
+            clip=args.clip,
+            novel=args.novel,
+            templates=list(templates),
+            boxes=args.proposals or args.detector,
+            min_score=args.min_score,
+            images=[image["file_name"] for image in content["images"]],
+        ),
+    )
+    training_file(content, [], args.novel)  # names are checked before the long work
+    left = [image for image in content["images"] if image["id"] not in parts]
+    if left:
+        scorer = ClipScorer(args.clip, args.novel, templates, args.device)
+    for image in track(left, "candidates"):
+        path = Path(args.images) / image["file_name"]
+        if not path.is_file():
+            raise UserError(
+                f"The image {path} is missing.",
+                "Give the folder with --images, or take the image out of the file.",
+            )
+        boxes, objectness = find(image, path)
+        pixels = mmcv.imread(str(path), channel_order="rgb")
+        rows, scores, labels = select_candidates(
+            boxes, scorer.score(pixels, boxes), args.min_score
+        )
+        parts.add(
+            dict(
+                image_id=image["id"],
+                boxes=boxes[rows].double().round(decimals=2).tolist(),
+                rpn_scores=objectness[rows].tolist(),
+                scores=scores.tolist(),
+                labels=labels.tolist(),
+            )
+        )
+    ordered = [parts.rows[str(image["id"])] for image in content["images"]]
+    result = training_file(content, ordered, args.novel)
+    write_bytes(Path(args.out), json.dumps(result).encode())
+    count = sum(len(row["boxes"]) for row in ordered)
+    print(f"{args.out}: {count} candidates in {len(ordered)} images")
+
+
+def _templates(args: Namespace) -> tuple[str, ...]:
+    if not args.templates:
+        return TEMPLATES
+    lines = Path(args.templates).read_text(encoding="utf-8").splitlines()
+    lines = tuple(line for line in lines if line.strip())
+    if not lines or any("{name}" not in line for line in lines):
+        raise UserError(
+            f"{args.templates}: every line is a prompt with {{name}} in it.",
+            "For example: a photo of {article} {name}.",
+        )
+    return lines
+
+
+def _from_file(path: str) -> Propose:
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+
+    def find(image: dict, _: Path) -> tuple[torch.Tensor, torch.Tensor]:
+        row = content.get(str(image["id"]))
+        if row is None:
+            raise UserError(
+                f"{path} has no proposals for image id {image['id']}.",
+                'Every image needs an entry; an empty one is {"boxes": [], '
+                '"scores": []}.',
+            )
+        boxes = torch.tensor(row["boxes"], dtype=torch.float).reshape(-1, 4)
+        return boxes, torch.tensor(row["scores"], dtype=torch.float)
+
+    return find
+
+
+def _from_detector(config: str, checkpoint: str, device: str) -> Propose:
+    cfg = Config.fromfile(config)
+    init_default_scope(cfg.get("default_scope", "mmdet"))
+    model = MODELS.build(cfg.model).eval()
+    weights = load_checkpoint_file(checkpoint)
+    report_mismatch(model, weights.get("state_dict", weights), checkpoint)
+    model.to(device)
+    steps = cfg.test_dataloader.dataset.pipeline
+    pipeline = Compose([s for s in steps if s["type"] != "LoadAnnotations"])
+
+    def find(image: dict, path: Path) -> tuple[torch.Tensor, torch.Tensor]:
+        sample = pipeline(dict(img_path=str(path), img_id=image["id"]))
+        batch = {key: [value] for key, value in sample.items()}
+        data = model.data_preprocessor(batch, training=False)
+        ((boxes, scores),) = propose(model, data["inputs"], data["data_samples"])
+        scale = boxes.new_tensor(data["data_samples"][0].scale_factor).repeat(2)
+        return (boxes / scale).cpu(), scores.cpu()
+
+    return find

@@ -1,0 +1,1 @@
+"""What a run draws, and with which random numbers."""

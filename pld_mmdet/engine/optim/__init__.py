@@ -1,0 +1,1 @@
+"""Steps of the optimizers: finite ones, several parts, groups, precision, scaling."""

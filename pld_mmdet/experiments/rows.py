@@ -1,0 +1,418 @@
+"""An experiment: the rows of a results table as a job graph.
+
+A config carries the experiment as plain data::
+
+    experiment = dict(
+        name='foggy_streets',
+        data='python tools/prepare.py foggy_streets',
+        quick=dict(data_args='--train 48 --val 16 --test 16 --root data/tiny',
+                   data_root=('data/foggy_streets/', 'data/tiny/'),
+                   cfg_options=['train_cfg.val_interval=12']),
+        rows=[
+            dict(name='source', title='Source only', config='configs/source/x.py',
+                 init=None, evaluate=dict(clear=None, fog='configs/source/fog.py'),
+                 seconds=420, quick=['train_cfg.max_iters=12']),
+            dict(name='lpld', title='LPLD', config='configs/lpld/x.py', init='source',
+                 evaluate=dict(fog=None), seconds=290),
+        ],
+        reported='teacher')
+
+``init`` names the row whose last checkpoint a row starts from, of the same seed, so
+all rows of one seed start from the same weights. ``prepare`` is a command between the
+two: ``{init}`` in it stands for that checkpoint, ``{out}`` for the file that it writes
+and training starts from. ``options`` of a row are ``--cfg-options`` of its training.
+``command`` is run instead of training: ``{config}``, ``{init}`` and ``{out}``, the
+row's folder, are filled in, and ``checkpoint`` names the file in it that is tested. Its
+``quick`` are words that are appended.
+``{seed}`` stands for the run's seed in both, and in ``seed_data``, a command that makes
+the data of one seed after ``data`` (one command or several, one after the other).
+
+In ``evaluate`` None stands for the row's own config. ``online`` is the label of the
+numbers that the run itself wrote into ``online.json``. ``columns`` of the table are
+``title=(label, metric)``; without them each label's ``metric`` and sizes are shown.
+``seconds`` is how long training usually takes. ``quick`` is what
+``--quick`` changes: arguments of the data command, the folder of the data (old, new)
+wherever a config names it, and options for all rows or for one. ``metric`` is what
+the table shows: a fraction shown in percent, or with ``percent=False`` the number
+itself; ``lower_is_better=True`` for losses and distances. ``train``, ``test`` and
+``report`` may name other commands than this repository's tools.
+"""
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+
+from pld_mmdet.errors import UserError
+from pld_mmdet.experiments.jobs import Job
+
+EVALUATION_SECONDS = 15.0
+SEED = "{seed}"
+
+
+@dataclass
+class Row:
+    """One row of the table: a config, where it starts from, what it is tested on."""
+
+    name: str
+    config: str
+    init: str | None = None
+    prepare: str | None = None
+    command: str | None = None
+    checkpoint: str | None = None
+    options: list[str] = field(default_factory=list)
+    title: str = ""
+    description: str = ""
+    evaluate: dict[str, str | None] = field(default_factory=lambda: {"test": None})
+    online: str | None = None
+    seconds: float = 300.0
+    quick: list[str] = field(default_factory=list)
+    quick_seconds: float = 15.0
+
+
+@dataclass
+class Experiment:
+    """The experiment of a config, with the rows that were asked for.
+
+    Use ``Experiment.load``.
+    """
+
+    config: str
+    name: str
+    rows: list[Row]
+    data: str | list[str] | None = None
+    seed_data: str | None = None
+    data_seconds: float = 90.0
+    quick: dict = field(default_factory=dict)
+    reported: str = ""
+    metric: str = "coco/AP50"
+    percent: bool = True
+    lower_is_better: bool = False
+    columns: dict[str, tuple[str, str]] = field(default_factory=dict)
+    train: str = "python tools/train.py"
+    test: str = "python tools/test.py"
+    report: str = "python tools/report.py"
+
+    @classmethod
+    def load(cls, config: str, rows: Sequence[str] | None = None) -> "Experiment":
+        """Read the experiment of a config file.
+
+        Args:
+            config: Path of a config that carries ``experiment``.
+            rows: Names of the rows wanted [all]; the rows they start from are added.
+
+        Raises:
+            UserError: No such file, no experiment in it, or an unknown row or key.
+        """
+        if not Path(config).is_file():
+            raise UserError(f"There is no config {config}.", "Check the path.")
+        found = Config.fromfile(config).get("experiment")
+        if found is None:
+            raise UserError(
+                f"{config} carries no `experiment`, so there is no table to reproduce.",
+                "Train it with tools/train.py, or add a row for it to an experiment in "
+                "configs/_base_/experiments/.",
+            )
+        found = found.to_dict()
+        try:
+            every = [Row(**row) for row in found.pop("rows")]
+            made = cls(config=config, rows=every, **found)
+        except (TypeError, KeyError) as error:
+            raise UserError(
+                f"The experiment of {config} does not fit: {error}.",
+                f"Its keys are described in {Path(__file__).name}.",
+            ) from None
+        for row in every:
+            if row.command and row.options:
+                raise UserError(
+                    f"Row {row.name} of {config} has a command, and options that "
+                    "nothing would read.",
+                    "Write them into the command.",
+                )
+        made.rows = list(_with_origins(every, rows))
+        return made
+
+    def options(self, row: Row, config: str, quick: bool) -> list[str]:
+        """The ``--cfg-options`` that make a config quick; none for a real run."""
+        if not quick:
+            return []
+        own = [] if row.command else row.quick  # there they are words of the command
+        options = [*self.quick.get("cfg_options", []), *own]
+        if "data_root" in self.quick:
+            cfg = _resolve(config, []).to_dict()
+            options += _moved(cfg, *self.quick["data_root"])
+        return options
+
+    def jobs(self, seeds: Sequence[int], out: Path, quick: bool = False) -> list[Job]:
+        """The graph: data -> train (in the order of ``init``) -> tests.
+
+        Run directories are ``out/seed_<s>/<row>/``; tests write
+        ``metrics_<evaluation>.json`` into them.
+
+        Args:
+            seeds: Seeds of the training runs.
+            out: The experiment's folder.
+            quick: With the tiny lengths of the experiment's ``quick``.
+        """
+        jobs: list[Job] = []
+        options, resolved = {}, {}
+        for row in self.rows:
+            for config in {row.config, *row.evaluate.values()} - {None}:
+                key = row.name, config
+                options[key] = self.options(row, config, quick)
+                resolved[key] = _resolve(config, options[key])
+            # Training alone has the row's options; {seed} is still in them.
+            own = [self._moved(option, quick) for option in row.options]
+            options[row.name] = [*options[row.name, row.config], *own]
+            resolved[row.name] = _resolve(row.config, options[row.name])
+        files = {path for cfg in resolved.values() for path in annotations(cfg)}
+        before = self._data_job(jobs, files, quick)
+        for seed in seeds:
+            ready = self._seed_data_job(jobs, files, seed, before, quick)
+            for row in self.rows:
+                folder = out / f"seed_{seed}" / row.name
+                train = f"seed_{seed}/{row.name}/train"
+                needs = ready
+                origin = ""
+                if row.init:
+                    needs = (*ready, f"seed_{seed}/{row.init}/train")
+                    origin = f"{{last_checkpoint:{out / f'seed_{seed}' / row.init}}}"
+                    if row.prepare:
+                        job = self._prepare_job(row, seed, out, needs, origin, quick)
+                        jobs.append(job)
+                        needs, origin = (*ready, job.name), str(job.outputs[0])
+                outputs = (folder / "run.json",)
+                if row.command:
+                    command = self._own_command(row, seed, folder, origin, quick)
+                    resume = ("--resume",)
+                else:
+                    command = _command(self.train, row.config)
+                    command += ("--work-dir", str(folder), "--seed", str(seed))
+                    start = [_seeded(option, seed) for option in options[row.name]]
+                    start += [f"load_from={origin}"] if origin else []
+                    command += _cfg_options(start)
+                    resume = _resume(resolved[row.name])
+                if row.checkpoint:
+                    outputs += (folder / row.checkpoint,)
+                if row.online:
+                    outputs += (folder / "online.json",)
+                jobs.append(
+                    Job(
+                        train,
+                        command,
+                        needs=needs,
+                        outputs=outputs,
+                        key=_seeded(_text(resolved[row.name]), seed),
+                        seconds=row.quick_seconds if quick else row.seconds,
+                        work_dir=folder,
+                        resume=resume,
+                    )
+                )
+                newest = f"{{last_checkpoint:{folder}}}"
+                tested = str(folder / row.checkpoint) if row.checkpoint else newest
+                for label, other in row.evaluate.items():
+                    config = other or row.config
+                    metrics = folder / f"metrics_{label}.json"
+                    command = _command(self.test, config)
+                    command += (tested, "--out-metrics", str(metrics))
+                    command += ("--work-dir", str(folder / f"test_{label}"))
+                    command += _cfg_options(options[row.name, config])
+                    jobs.append(
+                        Job(
+                            f"seed_{seed}/{row.name}/test_{label}",
+                            command,
+                            needs=(train,),
+                            outputs=(metrics,),
+                            key=_text(resolved[row.name, config]),
+                            seconds=5.0 if quick else EVALUATION_SECONDS,
+                        )
+                    )
+        return jobs
+
+    def _moved(self, text: str, quick: bool) -> str:
+        """A command or option with the folder of the quick data."""
+        moves = quick and "data_root" in self.quick
+        return text.replace(*self.quick["data_root"]) if moves else text
+
+    def _data_job(
+        self, jobs: list[Job], files: set[Path], quick: bool
+    ) -> tuple[str, ...]:
+        """Add the job that makes the data of all seeds; its name, if there is one."""
+        if not self.data:
+            return ()
+        commands = [self.data] if isinstance(self.data, str) else list(self.data)
+        if quick:
+            more = self.quick.get("data_args", "")
+            more = [more] if isinstance(more, str) else more
+            pairs = zip_longest(commands, more, fillvalue="")
+            commands = [f"{command} {arguments}" for command, arguments in pairs]
+        parts = [_command(command) for command in commands]
+        command = parts[0]
+        if len(parts) > 1:
+            command = ("sh", "-c", " && ".join(map(shlex.join, parts)))
+        outputs = tuple(sorted(path for path in files if SEED not in str(path)))
+        seconds = 10.0 if quick else self.data_seconds
+        jobs.append(Job("data", command, outputs=outputs, seconds=seconds))
+        return ("data",)
+
+    def _seed_data_job(
+        self,
+        jobs: list[Job],
+        files: set[Path],
+        seed: int,
+        needs: tuple[str, ...],
+        quick: bool,
+    ) -> tuple[str, ...]:
+        """Add the job that makes one seed's data; the names of all data jobs."""
+        if not self.seed_data:
+            return needs
+        text = f"{self.seed_data} {self.quick.get('seed_data_args', '') * quick}"
+        command = _command(_seeded(text, seed))
+        own = sorted(_seeded(str(path), seed) for path in files if SEED in str(path))
+        job = Job(
+            f"seed_{seed}/data",
+            command,
+            needs=needs,
+            outputs=tuple(map(Path, own)),
+            seconds=10.0,
+        )
+        jobs.append(job)
+        return (*needs, job.name)
+
+    def _prepare_job(
+        self,
+        row: Row,
+        seed: int,
+        out: Path,
+        needs: tuple[str, ...],
+        init: str,
+        quick: bool,
+    ) -> Job:
+        """The command between two trainings: a checkpoint in, a checkpoint out."""
+        file = out / "prepared" / f"seed_{seed}_{row.name}.pth"
+        words = [
+            _seeded(word, seed).replace("{init}", init).replace("{out}", str(file))
+            for word in _command(self._moved(row.prepare, quick))
+        ]
+        name = f"seed_{seed}/{row.name}/prepare"
+        return Job(name, tuple(words), needs=needs, outputs=(file,), seconds=8.0)
+
+    def _own_command(
+        self, row: Row, seed: int, folder: Path, init: str, quick: bool
+    ) -> tuple[str, ...]:
+        """The command that a row has instead of training."""
+        words = shlex.split(_seeded(self._moved(row.command, quick), seed))
+        filled = {"{config}": row.config, "{init}": init, "{out}": str(folder)}
+        return _command(shlex.join(filled.get(w, w) for w in words)) + tuple(
+            row.quick if quick else ()
+        )
+
+    def report_job(self, out: Path, needs: Sequence[str], key: str) -> Job:
+        """The job that writes ``out/report.html`` from everything else.
+
+        Args:
+            out: The experiment's folder.
+            needs: The jobs it waits for.
+            key: Text of the results: other results, another report.
+        """
+        page = out / "report.html"
+        command = _command(self.report, str(out), "--out", str(page))
+        needs, outputs = tuple(needs), (page,)
+        return Job("report", command, needs=needs, outputs=outputs, key=key, seconds=20)
+
+
+def _seeded(text: str, seed: int) -> str:
+    return text.replace(SEED, str(seed))
+
+
+def annotations(cfg: Config) -> set[Path]:
+    """Annotation files that the data sets of a config read."""
+    return {
+        Path(os.path.join(part.get("data_root") or "", part["ann_file"]))
+        for part in _dicts(cfg.to_dict())
+        if isinstance(part.get("ann_file"), str) and part["ann_file"]
+    }
+
+
+def _dicts(value: object) -> Iterator[dict]:
+    if isinstance(value, dict):
+        yield value
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return
+    for part in value:
+        yield from _dicts(part)
+
+
+def _moved(value: object, old: str, new: str, key: str = "") -> list[str]:
+    """Options that put ``new`` for ``old`` where a path in a config begins with it."""
+    if isinstance(value, str) and value.startswith(old):
+        return [f"{key}={new}{value[len(old) :]}"]
+    if isinstance(value, dict):
+        parts = value.items()
+    elif isinstance(value, list | tuple):
+        parts = enumerate(value)
+    else:
+        return []
+    return [
+        option
+        for name, part in parts
+        for option in _moved(part, old, new, f"{key}.{name}" if key else str(name))
+    ]
+
+
+def _with_origins(rows: Sequence[Row], wanted: Sequence[str] | None) -> Iterator[Row]:
+    by_name = {row.name: row for row in rows}
+    names = list(wanted or by_name)
+    keep = set()
+    while names:
+        name = names.pop()
+        if name not in by_name:
+            raise UserError(
+                f"The experiment has no row {name!r}.",
+                f"Its rows are: {', '.join(by_name)}.",
+            )
+        keep.add(name)
+        if by_name[name].init:
+            names.append(by_name[name].init)
+    return (row for row in rows if row.name in keep)
+
+
+def _resume(cfg: Config) -> tuple[str, ...]:
+    """AdaBN is one pass that keeps no state: it is done again."""
+    loop = cfg.get("train_cfg", {}).get("type", "")
+    return () if loop.endswith("AdaBNLoop") else ("--resume",)
+
+
+def _resolve(config: str, options: Sequence[str]) -> Config:
+    cfg = Config.fromfile(config)
+    # The experiment describes the table; another row of it changes no result.
+    cfg.pop("experiment", None)
+    cfg.pop("how_to_get", None)
+    cfg.merge_from_dict(parse_options(options))
+    return cfg
+
+
+def parse_options(options: Sequence[str]) -> dict:
+    """``['a.b=1']`` as mmengine's ``--cfg-options`` reads it: ``{'a.b': 1}``."""
+    pairs = (option.partition("=") for option in options)
+    return {key: DictAction._parse_iterable(value) for key, _, value in pairs}
+
+
+def _text(cfg: Config) -> str:
+    return json.dumps(cfg.to_dict(), sort_keys=True, default=str)
+
+
+def _command(text: str, *arguments: str) -> tuple[str, ...]:
+    program, *rest = shlex.split(text)
+    return (sys.executable if program == "python" else program, *rest, *arguments)
+
+
+def _cfg_options(options: Sequence[str]) -> tuple[str, ...]:
+    return ("--cfg-options", *options) if options else ()

@@ -1,0 +1,33 @@
+"""What several families build from: data, networks, the plain classifier, its probe.
+
+Real data come from packages (scikit-learn's digits) or are generated; nothing is
+downloaded. Importing this package registers its classes.
+"""
+
+from pld_mmdet.shared.classifier import Classifier
+from pld_mmdet.shared.data.cifar import CIFAR
+from pld_mmdet.shared.data.class_folder import ClassFolder, LabelledAndNot
+from pld_mmdet.shared.data.digits import Digits
+from pld_mmdet.shared.data.label_subsets import LabelSubsets
+from pld_mmdet.shared.data.labelled_images import LabelledImages
+from pld_mmdet.shared.linear_probe import LinearProbeMetric
+from pld_mmdet.shared.networks.cifar_resnet import CIFARResNet
+from pld_mmdet.shared.networks.residual import DigitNet, GroupNormResNet, WideResNet
+from pld_mmdet.shared.networks.small import MLP, SmallConvNet
+
+__all__ = [
+    "CIFAR",
+    "MLP",
+    "CIFARResNet",
+    "ClassFolder",
+    "Classifier",
+    "DigitNet",
+    "Digits",
+    "GroupNormResNet",
+    "LabelSubsets",
+    "LabelledAndNot",
+    "LabelledImages",
+    "LinearProbeMetric",
+    "SmallConvNet",
+    "WideResNet",
+]

@@ -1,0 +1,116 @@
+"""An exported file is a stock detector's checkpoint, bit for bit the network in it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pld_mmdet.detection.export import export_detector
+from pld_mmdet.engine.stack import import_mmdet
+from pld_mmdet.errors import UserError
+from tests.engine.processes import Tool
+from tests.helpers import tiny_faster_rcnn
+
+
+@pytest.fixture(scope="module")
+def networks():
+    import_mmdet()
+    from mmdet.registry import MODELS
+    from mmengine.registry import DefaultScope
+
+    built = {}
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        for seed, name in enumerate(("student", "teacher", "empty")):
+            torch.manual_seed(seed)
+            built[name] = MODELS.build(tiny_faster_rcnn()).eval()
+            for key, value in built[name].state_dict().items():
+                if "running_" in key:  # so that forgetting them would show
+                    value.uniform_(0.5, 1.5)
+    return built
+
+
+@pytest.fixture
+def checkpoint(networks, tmp_path):
+    state = {
+        f"{name}.{key}": value
+        for name in ("student", "teacher")
+        for key, value in networks[name].state_dict().items()
+    }
+    meta = {
+        "dataset_meta": {"classes": ("a", "b", "c")},
+        "cfg": "model = dict(type='pld_mmdet.LPLD', predict_on='teacher')",
+        "iter": 7,
+    }
+    path = tmp_path / "run.pth"
+    torch.save({"state_dict": state, "meta": meta, "optimizer": {"state": {}}}, path)
+    return path
+
+
+def detections(detector):
+    from mmdet.structures import DetDataSample
+
+    torch.manual_seed(9)
+    images = [torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8)]
+    sample = DetDataSample(
+        metainfo={
+            "img_shape": (64, 64),
+            "ori_shape": (64, 64),
+            "scale_factor": (1.0, 1.0),
+            "batch_input_shape": (64, 64),
+        }
+    )
+    with torch.no_grad():
+        out = detector.test_step({"inputs": images, "data_samples": [sample]})
+    return out[0].pred_instances
+
+
+@pytest.mark.parametrize("network", ["student", "teacher", None])
+def test_export_equals_the_network(networks, checkpoint, tmp_path, network):
+    from mmengine.runner.checkpoint import load_checkpoint
+
+    out = tmp_path / "out.pth"
+    expected = network or "teacher"  # what the run's config names as its result
+    assert export_detector(checkpoint, out, network, tiny_faster_rcnn()) == expected
+    stock = networks["empty"]
+    loaded = load_checkpoint(stock, str(out), map_location="cpu", strict=True)
+    content = torch.load(out, weights_only=True)
+    assert set(content) == {"meta", "state_dict"}
+    assert loaded["meta"]["dataset_meta"]["classes"] == ("a", "b", "c")
+    assert content["meta"]["exported_network"] == expected
+    a, b = detections(stock), detections(networks[expected])
+    assert len(a) == len(b) > 0
+    assert torch.equal(a.bboxes, b.bboxes)
+    assert torch.equal(a.scores, b.scores)
+    assert torch.equal(a.labels, b.labels)
+
+
+def test_tool_checks_against_a_config(checkpoint, tmp_path):
+    config, log = tmp_path / "config.py", tmp_path / "log"
+    model = tiny_faster_rcnn().to_dict()
+    config.write_text(f"model = dict(type='pld_mmdet.LPLD', detector={model!r})")
+    out = tmp_path / "out.pth"
+    output = Tool("export", checkpoint, out, "--config", config, log=log).finish()
+    assert "teacher, loads strictly" in output
+    model["neck"]["out_channels"] = 8
+    config.write_text(f"model = {model!r}")
+    other = tmp_path / "other.pth"
+    output = Tool("export", checkpoint, other, "--config", config, log=log).finish(2)
+    assert "another architecture" in output
+    assert not Path(other).exists()
+
+
+def test_plain_detector_loses_its_training_state(networks, tmp_path):
+    state = networks["student"].state_dict()
+    torch.save({"state_dict": state, "optimizer": {}}, tmp_path / "a.pth")
+    assert export_detector(tmp_path / "a.pth", tmp_path / "b.pth") == "detector"
+    content = torch.load(tmp_path / "b.pth", weights_only=True)
+    assert content["state_dict"].keys() == state.keys()
+    with pytest.raises(UserError, match="holds no teacher"):
+        export_detector(tmp_path / "a.pth", tmp_path / "b.pth", "teacher")
+
+
+def test_unclear_result_asks(networks, tmp_path):
+    state = {"student.w": torch.zeros(1), "teacher.w": torch.zeros(1)}
+    torch.save({"state_dict": state}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match="--network teacher or --network student"):
+        export_detector(tmp_path / "a.pth", tmp_path / "b.pth")

@@ -1,0 +1,107 @@
+"""Means, spreads, ranges and the README's table, on numbers worked out by hand."""
+
+import json
+
+import pytest
+
+from pld_mmdet.errors import UserError
+from pld_mmdet.experiments.results import collect, compare, markdown, update_readme
+from pld_mmdet.experiments.rows import Experiment, Row
+
+METRIC = "coco/AP50"
+
+
+def make(tmp_path, values: list[float], commit="c0ffee", metric=METRIC) -> dict:
+    """A result of one row with one seed for each value."""
+    for seed, value in enumerate(values):
+        folder = tmp_path / f"seed_{seed}" / "lpld"
+        folder.mkdir(parents=True, exist_ok=True)
+        metrics = {metric: value, f"{metric}_small": value / 2, "note": "text"}
+        test = dict(metrics=metrics, command="python tools/test.py", commit=commit)
+        (folder / "metrics_fog.json").write_text(json.dumps(test))
+        run = dict(commit=commit, minutes=4.0 + seed, peak_memory_mb={"host": 900})
+        run |= dict(machine={"processor": "Chip", "cores": 2, "gpus": []}, dirty=False)
+        (folder / "run.json").write_text(json.dumps(run))
+    row = Row("lpld", "configs/lpld/x.py", title="LPLD", evaluate={"fog": None})
+    experiment = Experiment("configs/lpld/x.py", "toy", [row], reported="teacher")
+    facts = dict(command="python tools/reproduce.py x", minutes=12.0)
+    return collect(experiment, range(len(values)), tmp_path, facts)
+
+
+def test_mean_and_sample_standard_deviation(tmp_path):
+    (row,) = make(tmp_path, [0.40, 0.44, 0.48])["rows"]
+    fog = row["evaluate"]["fog"]
+    assert fog["mean"][METRIC] == pytest.approx(0.44)
+    assert fog["std"][METRIC] == pytest.approx(0.04)  # n - 1, not n (0.0327)
+    assert fog["seeds"]["1"][METRIC] == 0.44
+    assert "note" not in fog["mean"]
+    assert row["minutes"] == 5.0
+    assert row["peak_memory_mb"] == 900
+
+
+def test_untested_seed_is_named(tmp_path):
+    result = make(tmp_path, [0.4, 0.5])
+    (tmp_path / "seed_1" / "lpld" / "metrics_fog.json").unlink()
+    experiment = Experiment("x", "toy", [Row("lpld", "x", evaluate={"fog": None})])
+    result = collect(experiment, [0, 1], tmp_path, {})
+    assert result["missing"] == ["lpld, fog, seed 1: not tested yet"]
+    assert result["rows"][0]["evaluate"]["fog"]["mean"][METRIC] == 0.4
+
+
+def test_runs_of_several_commits_are_told(tmp_path):
+    make(tmp_path, [0.4, 0.5], commit="old")
+    (tmp_path / "seed_1" / "lpld" / "run.json").write_text('{"commit": "new"}')
+    experiment = Experiment("x", "toy", [Row("lpld", "x", evaluate={"fog": None})])
+    result = collect(experiment, [0, 1], tmp_path, {})
+    assert result["commit"] is None
+    assert result["missing"] == ["The runs come from several commits: new, old"]
+
+
+def test_range_is_a_prediction_interval(tmp_path):
+    recorded = make(tmp_path / "then", [0.40, 0.44, 0.48])
+    # std 4 points, t(2) = 4.30, one new seed: 4 * 4.30 * sqrt(1 + 1/3) + 0.5 = 20.36
+    for value, within in ((0.64, True), (0.65, False), (0.24, True), (0.23, False)):
+        now = make(tmp_path / "now", [value])
+        ((name, answer, sentence),) = compare(now, recorded)
+        assert name == "LPLD on fog"
+        assert answer is within, sentence
+        assert "44.0 ± 20.4" in sentence
+
+
+def test_one_recorded_seed_allows_rounding_only(tmp_path):
+    recorded = make(tmp_path / "then", [0.44])
+    assert compare(make(tmp_path / "now", [0.444]), recorded)[0][1]
+    assert not compare(make(tmp_path / "now", [0.446]), recorded)[0][1]
+
+
+def test_markdown_says_where_the_numbers_come_from(tmp_path):
+    text = markdown(make(tmp_path, [0.40, 0.44, 0.48]))
+    assert "| LPLD | 44.0 ± 4.0 | 22 | 5.0 | 900 |" in text
+    for part in (
+        "python tools/reproduce.py x",
+        "c0ffee",
+        "Chip, 2 cores",
+        "12 minutes",
+    ):
+        assert part in text
+
+
+def test_readme_is_changed_between_its_markers_only(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("a\n<!-- results:toy -->\nold\n<!-- /results:toy -->\nb\n")
+    result = make(tmp_path, [0.4])
+    for _ in range(2):  # writing twice changes nothing more
+        update_readme(readme, result)
+        text = readme.read_text()
+        assert text.startswith("a\n<!-- results:toy -->\n|  | fog |")
+        assert text.endswith("<!-- /results:toy -->\nb\n")
+        assert text.count("| LPLD |") == 1
+        assert "old" not in text
+
+
+def test_readme_without_markers_is_left_alone(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("nothing here")
+    with pytest.raises(UserError, match="<!-- results:toy -->"):
+        update_readme(readme, make(tmp_path, [0.4]))
+    assert readme.read_text() == "nothing here"

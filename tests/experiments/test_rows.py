@@ -1,0 +1,166 @@
+"""The job graph of a table: what runs before what, on which files."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pld_mmdet.errors import UserError
+from pld_mmdet.experiments.jobs import JobGraph
+from pld_mmdet.experiments.results import cells, collect
+from pld_mmdet.experiments.rows import Experiment
+
+
+@pytest.fixture
+def few_shot(tmp_path):
+    """Base -> (prepare) -> K shots -> online learning, with data of each seed."""
+    for name in ("base", "shots", "online"):
+        stem = "base" if name == "base" else "3shot_seed0"
+        (tmp_path / f"{name}.py").write_text(
+            "train_dataloader = dict(dataset=dict("
+            f"data_root='data/toy/', ann_file='{stem}.json'))\n"
+        )
+    shots = "train_dataloader.dataset.ann_file=3shot_seed{seed}.json"
+    (tmp_path / "table.py").write_text(f"""
+experiment = dict(
+    name='toy', data=['python make.py toy', 'python more.py "two words"'],
+    seed_data='python more.py --seed {{seed}}', metric='coco/AP50_novel',
+    columns={{'novel': ('online', 'coco/AP50_novel'),
+              'second pass': ('second_pass', 'coco/AP50_novel')}},
+    quick=dict(data_args=['--train 9', '--root data/tiny'],
+               seed_data_args='--root data/tiny',
+               data_root=('data/toy/', 'data/tiny/')),
+    rows=[
+        dict(name='base', config='{tmp_path}/base.py', evaluate={{}}),
+        dict(name='frozen', config='{tmp_path}/shots.py', init='base',
+             prepare='python extend.py {{init}} {{out}} data/toy/3shot_seed0.json',
+             options=['{shots}'], evaluate=dict(online=None)),
+        dict(name='ps_ttl', config='{tmp_path}/online.py', init='frozen',
+             options=['{shots}'], online='online', evaluate=dict(second_pass=None)),
+    ])
+""")
+    return Experiment.load(str(tmp_path / "table.py"))
+
+
+def test_a_prepared_checkpoint_stands_between_two_trainings(few_shot):
+    jobs = {job.name: job for job in few_shot.jobs([1], Path("out"))}
+    prepare, train = jobs["seed_1/frozen/prepare"], jobs["seed_1/frozen/train"]
+    file = Path("out/prepared/seed_1_frozen.pth")
+    assert prepare.command[1:] == (
+        "extend.py",
+        "{last_checkpoint:out/seed_1/base}",
+        str(file),
+        "data/toy/3shot_seed0.json",
+    )
+    assert prepare.needs == ("data", "seed_1/data", "seed_1/base/train")
+    assert prepare.outputs == (file,)
+    assert prepare.name in train.needs
+    assert f"load_from={file}" in train.command
+    after = jobs["seed_1/ps_ttl/train"]
+    assert "load_from={last_checkpoint:out/seed_1/frozen}" in after.command
+    JobGraph(list(jobs.values()), Path("out"))  # no circle, no unknown need
+
+
+def test_a_row_may_have_a_command_of_its_own(tmp_path):
+    (tmp_path / "net.py").write_text("train_cfg = dict(max_iters=9)\n")
+    (tmp_path / "table.py").write_text(f"""
+experiment = dict(
+    name='adapted', data='python make.py', metric='coco/AP50',
+    quick=dict(data_root=('data/toy/', 'data/tiny/')),
+    rows=[
+        dict(name='source', config='{tmp_path}/net.py', evaluate={{}}),
+        dict(name='mine', config='{tmp_path}/net.py', init='source',
+             command="python adapt.py {{config}} {{init}} 'data/toy/a b' "
+             "--seed {{seed}} --out {{out}}",
+             checkpoint='adapted.pth', quick=['--iterations', '2'],
+             evaluate=dict(fog=None)),
+    ])
+""")
+    experiment = Experiment.load(str(tmp_path / "table.py"))
+    for quick in (False, True):
+        made = experiment.jobs([3], Path("out"), quick)
+        jobs = {job.name: job for job in made}
+        job, test = jobs["seed_3/mine/train"], jobs["seed_3/mine/test_fog"]
+        assert list(job.command[1:]) == [
+            "adapt.py",
+            f"{tmp_path}/net.py",
+            "{last_checkpoint:out/seed_3/source}",
+            "data/tiny/a b" if quick else "data/toy/a b",
+            *("--seed", "3", "--out", "out/seed_3/mine"),
+            *(("--iterations", "2") if quick else ()),
+        ]
+        folder = Path("out/seed_3/mine")
+        assert job.outputs == (folder / "run.json", folder / "adapted.pth")
+        assert job.resume == ("--resume",)
+        assert job.needs == ("data", "seed_3/source/train")
+        assert str(folder / "adapted.pth") in test.command
+        assert "--iterations" not in test.command
+
+
+def test_options_that_a_command_would_not_read_are_refused(tmp_path):
+    (tmp_path / "table.py").write_text("""
+experiment = dict(name='a', rows=[
+    dict(name='mine', config='x.py', command='python adapt.py', options=['a=1'])])
+""")
+    with pytest.raises(UserError, match="options that nothing would read"):
+        Experiment.load(str(tmp_path / "table.py"))
+
+
+def test_the_seed_chooses_data_and_options(few_shot):
+    jobs = {job.name: job for job in few_shot.jobs([0, 2], Path("out"))}
+    assert jobs["data"].command[:2] == ("sh", "-c")
+    script = jobs["data"].command[2]
+    assert script.endswith("more.py 'two words'")
+    assert "make.py toy && " in script
+    files = ["data/toy/3shot_seed0.json", "data/toy/base.json"]
+    assert jobs["data"].outputs == tuple(map(Path, files))
+    own = jobs["seed_2/data"]
+    assert own.command[1:] == ("more.py", "--seed", "2")
+    assert own.outputs == (Path("data/toy/3shot_seed2.json"),)
+    for seed in (0, 2):
+        train = jobs[f"seed_{seed}/frozen/train"]
+        option = f"train_dataloader.dataset.ann_file=3shot_seed{seed}.json"
+        assert option in train.command
+        assert f"3shot_seed{seed}.json" in train.key
+        test = jobs[f"seed_{seed}/frozen/test_online"]
+        assert not any("ann_file" in word for word in test.command)
+
+
+def test_one_more_seed_changes_no_other(few_shot):
+    before = JobGraph(few_shot.jobs([0], Path("out")), Path("out")).fingerprints
+    after = JobGraph(few_shot.jobs([0, 1], Path("out")), Path("out")).fingerprints
+    assert before.items() < after.items()
+
+
+def test_quick_moves_every_command(few_shot):
+    jobs = {job.name: job for job in few_shot.jobs([0], Path("out"), quick=True)}
+    assert "make.py toy --train 9 && " in jobs["data"].command[2]
+    assert jobs["data"].command[2].endswith("--root data/tiny")
+    assert jobs["seed_0/data"].command[-1] == "data/tiny"
+    assert "data/tiny/3shot_seed0.json" in jobs["seed_0/frozen/prepare"].command
+
+
+def test_online_numbers_come_from_the_run_itself(few_shot, tmp_path):
+    jobs = {job.name: job for job in few_shot.jobs([0], tmp_path)}
+    folder = tmp_path / "seed_0/ps_ttl"
+    assert folder / "online.json" in jobs["seed_0/ps_ttl/train"].outputs
+    folder.mkdir(parents=True)
+    run = dict(command="python tools/train.py x", commit="abc", minutes=2.0)
+    (folder / "run.json").write_text(json.dumps(run))
+    for name, value in (
+        ("online.json", 0.5),
+        ("metrics_second_pass.json", 0.6),
+        ("pseudo_truth.json", 0.7),
+    ):
+        content = dict(metrics={"coco/AP50_novel": value})
+        (folder / name).write_text(json.dumps(content))
+    result = collect(few_shot, [0], tmp_path, {})
+    row = result["rows"][2]
+    assert list(row["evaluate"]) == ["online", "second_pass"]
+    assert row["evaluate"]["online"]["mean"]["coco/AP50_novel"] == 0.5
+    assert row["evaluate"]["online"]["commands"] == {"0": "python tools/train.py x"}
+    assert row["pseudo"]["mean"]["coco/AP50_novel"] == 0.7
+    assert "frozen, online, seed 0: not tested yet" in result["missing"]
+    head, body = cells(result)
+    assert head == ["", "novel", "second pass", "minutes", "MB"]
+    assert body[2] == ["ps_ttl", "50.0", "60.0", "2.0", "0"]
