@@ -1,5 +1,7 @@
 """The one exception that is written for people."""
 
+from collections.abc import Iterable
+
 
 class UserError(RuntimeError):
     """Something the user can mend: says what is wrong and where, then what to do.
@@ -20,3 +22,24 @@ class UserError(RuntimeError):
     def __reduce__(self) -> tuple:
         """Keep both sentences on the way from a worker process."""
         return type(self), (self.what, self.fix)
+
+
+def one_of(owner: str, **words: tuple[object, Iterable]) -> None:
+    """Check arguments that are words out of a list.
+
+    Args:
+        owner: Class that takes them.
+        words: ``argument=(value, allowed values)``.
+
+    Raises:
+        UserError: Names the argument, its value and what is allowed.
+
+    Example:
+        >>> one_of("BDKD", predict_on=("student", ("student", "teacher")))
+    """
+    for name, (value, allowed) in words.items():
+        if value not in (allowed := tuple(allowed)):
+            raise UserError(
+                f"{owner}: {name}={value!r} is not known.",
+                f"Choose one of {', '.join(map(repr, allowed))}.",
+            )

@@ -58,8 +58,11 @@ class SafeRunner(Runner):
         super().setup_env(env_cfg)
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
-        """Register mmengine's hooks, with schedules that follow optimizer steps."""
-        hooks = dict(hooks or {})
+        """Register mmengine's hooks, with schedules that follow optimizer steps.
+
+        One more tells the model where the run stands (``ProgressHook``).
+        """
+        hooks = {"progress": dict(type="pld_mmdet.ProgressHook"), **(hooks or {})}
         name = "param_scheduler"
         schedule = hooks.setdefault(name, dict(type="ParamSchedulerHook"))
         if isinstance(schedule, dict) and schedule.get("type") == "ParamSchedulerHook":

@@ -18,6 +18,8 @@ def accumulation(runner) -> int:
     Raises:
         UserError: Several optimizers, one of which accumulates: no step is common.
     """
+    if getattr(getattr(runner, "_train_loop", None), "counts_rounds", False):
+        return 1  # a round of FederatedLoop is one step, whatever its clients do
     wrapper = getattr(runner, "optim_wrapper", None)
     if isinstance(wrapper, OptimWrapperDict):
         counts = {key: w._accumulative_counts for key, w in wrapper.items()}
@@ -40,3 +42,11 @@ def ends_step(runner) -> bool:
     """Whether the iteration that just ran moved the weights."""
     done, size = runner.iter + 1, accumulation(runner)
     return done % size == 0 or done == runner.max_iters
+
+
+def len_epoch(runner) -> int:
+    """Iterations of one pass over the training set on all processes."""
+    loader = runner.train_dataloader
+    batch = loader.batch_size or loader.batch_sampler.batch_size
+    total = batch * runner.world_size
+    return max(1, -(-len(loader.dataset) // total))

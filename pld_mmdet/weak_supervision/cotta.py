@@ -104,20 +104,20 @@ class CoTTA(TestTimeMethod):
         logits = [self.teacher(self.augment(inputs)) for _ in range(self.views)]
         return torch.stack(logits).mean(0)
 
-    def loss(self, inputs: Tensor, **_) -> dict[str, Tensor]:
-        """Cross-entropy of the student with the teacher's label; leaves ``answer``."""
-        target = self.answer = self.label(inputs)
+    def adapt(self, inputs: Tensor, **_) -> tuple[dict[str, Tensor], Tensor]:
+        """Cross-entropy with the teacher's label, which is the answer."""
+        target = self.label(inputs)
         logits = self.student(inputs)
         loss = soft_cross_entropy(logits, target)
         if self.symmetric:
             loss = (loss + soft_cross_entropy(target, logits)) / 2
-        return {"loss_consistency": loss.mean()}
+        return {"loss_consistency": loss.mean()}, target
 
     def after_step(self) -> None:
         """Teacher by EMA, then the restore: in this order."""
         ema_update(self.teacher.network, self.student, self.alpha)
         stochastic_restore(self.student, self.anchor.network, self.p)
 
-    def predict(self, inputs: Tensor, targets: Tensor, **_) -> list[dict]:
+    def outputs(self, inputs: Tensor, **_) -> Tensor:
         """The teacher's answer to a batch, without learning from it."""
-        return [{"logits": self.teacher(inputs), "targets": targets}]
+        return self.teacher(inputs)

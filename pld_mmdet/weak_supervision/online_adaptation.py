@@ -1,5 +1,6 @@
 """Test-time adaptation: a source network learns from the stream that scores it."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -40,12 +41,12 @@ def entropy(logits: Tensor) -> Tensor:
 class TestTimeMethod(Method):
     """What test-time methods share: one call learns from a batch and answers it.
 
-    A training step returns its ``predictions`` beside the log values; they come from
-    the forward passes that the loss needed, before the update, as in the papers. Run
-    it with :class:`pld_mmdet.engine.loops.OnlineLoop` without ``score_dataloader``.
+    A subclass writes ``adapt``: losses, and the answer that comes from the forward
+    passes which they needed, before the update, as in the papers. ``after_step``
+    follows the optimizer. Run it with :class:`pld_mmdet.engine.loops.OnlineLoop`
+    without ``score_dataloader``.
 
-    ``loss`` leaves N x C logits in ``answer``; ``after_step`` follows the optimizer. A
-    checkpoint of the plain source network (bare names, or ``network.*`` as of
+    A checkpoint of the plain source network (bare names, or ``network.*`` as of
     ``Classifier``) fills every network that ``copies_of_source`` names; its running
     batch-norm statistics are not used.
     """
@@ -55,16 +56,37 @@ class TestTimeMethod(Method):
 
     def __init__(self, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
-        self.answer: Tensor | None = None
         self._register_load_state_dict_pre_hook(self._from_source)
 
-    def train_step(self, data: dict, optim_wrapper) -> dict:
-        """Learn from a batch; its predictions are in the result."""
-        values = super().train_step(data, optim_wrapper)
+    @abstractmethod
+    def adapt(self, inputs: Tensor, **_) -> tuple[dict[str, Tensor], Tensor]:
+        """Named losses of a batch, and the answer to it: N x C logits."""
+
+    def loss(self, **batch) -> dict[str, Tensor]:
+        """The losses alone."""
+        return self.adapt(**batch)[0]
+
+    def learn(self, batch: dict, optim_wrapper) -> tuple[dict, list[dict]]:
+        """One step on a batch.
+
+        Returns:
+            Values for the log, and the predictions: logits beside the labels.
+        """
+        batch = self.data_preprocessor(batch, True)
+        answers = []
+
+        def losses() -> dict[str, Tensor]:
+            found, answer = self.adapt(**batch)
+            answers.append(answer)
+            return found
+
+        logs = self.step(optim_wrapper, losses)
         self.after_step()
-        predictions = [{"logits": self.answer, "targets": data["targets"]}]
-        self.answer = None
-        return {**values, "predictions": predictions}
+        return logs, [{"logits": answers[0], "targets": batch["targets"]}]
+
+    def train_step(self, data: dict, optim_wrapper) -> dict[str, Tensor]:
+        """One step whose answer is not asked for."""
+        return self.learn(data, optim_wrapper)[0]
 
     def after_step(self) -> None:
         """What follows the optimizer's step; nothing by default."""
@@ -101,12 +123,11 @@ class Tent(TestTimeMethod):
             if isinstance(layer, _BatchNorm):
                 layer.requires_grad_(True)
 
-    def loss(self, inputs: Tensor, **_) -> dict[str, Tensor]:
+    def adapt(self, inputs: Tensor, **_) -> tuple[dict[str, Tensor], Tensor]:
         """Mean entropy of a batch, N x C x H x W."""
         logits = self.network(inputs)
-        self.answer = logits.detach()
-        return {"loss_entropy": entropy(logits).mean()}
+        return {"loss_entropy": entropy(logits).mean()}, logits.detach()
 
-    def predict(self, inputs: Tensor, targets: Tensor, **_) -> list[dict]:
+    def outputs(self, inputs: Tensor, **_) -> Tensor:
         """Logits of a batch without learning from it."""
-        return [{"logits": self.network(inputs), "targets": targets}]
+        return self.network(inputs)

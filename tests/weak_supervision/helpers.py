@@ -32,10 +32,17 @@ def weights(module: nn.Module) -> dict[str, torch.Tensor]:
 
 def step(model, data: dict, type="SGD", **optimizer) -> dict:
     """One training step as a loop does it."""
-    wrapper = build_optim_wrapper(
-        model, dict(type="OptimWrapper", optimizer=dict(type=type, **optimizer))
-    )
-    return model.train().train_step(data, wrapper)
+    return model.train().train_step(data, _wrapper(model, type, optimizer))
+
+
+def learn(model, data: dict, type="SGD", **optimizer) -> tuple[dict, list[dict]]:
+    """One step as ``OnlineLoop`` does it: values for the log, predictions."""
+    return model.train().learn(data, _wrapper(model, type, optimizer))
+
+
+def _wrapper(model, type: str, optimizer: dict):
+    optimizer = dict(type=type, **optimizer)
+    return build_optim_wrapper(model, dict(type="OptimWrapper", optimizer=optimizer))
 
 
 def runner(config: str, folder: Path, changes: dict, hooks=()) -> SafeRunner:

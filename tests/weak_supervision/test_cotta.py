@@ -21,7 +21,7 @@ from pld_mmdet.weak_supervision.cotta import (
 )
 from pld_mmdet.weak_supervision.online_adaptation import Tent, entropy
 from pld_mmdet.weak_supervision.streams import CifarC, CorruptedDigits, StreamMetric
-from tests.weak_supervision.helpers import small_run, step, weights
+from tests.weak_supervision.helpers import learn, small_run, step, weights
 
 NETWORK = dict(type="pld_mmdet.DigitNet", size=8, widths=(4, 8))
 
@@ -94,9 +94,9 @@ def test_one_iteration_by_hand():
         ):
             slow.copy_(0.75 * slow + 0.25 * fast)
     stepped = weights(ours.student)
-    values = step(model, data, lr=0.1)
+    values, predictions = learn(model, data, lr=0.1)
     assert values["loss_consistency"].item() == pytest.approx(loss.item())
-    assert torch.equal(values["predictions"][0]["logits"], target)
+    assert torch.equal(predictions[0]["logits"], target)
     for ours_, theirs in zip(
         ours.teacher.parameters(), model.teacher.parameters(), strict=True
     ):
@@ -320,7 +320,7 @@ def test_paper_config_steps(tmp_path):
     cfg.model.views, cfg.model.p_th = 1, 1.1
     model = MODELS.build(cfg.model)
     data = {"inputs": torch.rand(4, 3, 32, 32), "targets": torch.arange(4)}
-    values = step(model, data, **cfg.optim_wrapper.optimizer)
+    values, predictions = learn(model, data, **cfg.optim_wrapper.optimizer)
     assert torch.isfinite(values["loss_consistency"])
-    assert values["predictions"][0]["logits"].shape == (4, 10)
+    assert predictions[0]["logits"].shape == (4, 10)
     assert len(cfg.corruptions) == 15

@@ -1,5 +1,6 @@
 """Policy over iterations, one hook a file. Importing this package registers them."""
 
+from pld_mmdet.engine.hooks.progress import ProgressHook
 from pld_mmdet.engine.hooks.ramped_ema import RampedEMAHook
 from pld_mmdet.engine.hooks.run_record import RunRecordHook
 from pld_mmdet.engine.hooks.safe_checkpoint import SafeCheckpointHook
@@ -9,6 +10,7 @@ from pld_mmdet.engine.hooks.teacher_ema import TeacherEMAHook
 
 __all__ = [
     "IterationSeedHook",
+    "ProgressHook",
     "RampedEMAHook",
     "RunRecordHook",
     "SafeCheckpointHook",

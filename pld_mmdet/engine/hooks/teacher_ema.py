@@ -7,7 +7,7 @@ from mmengine.runner import Runner
 
 from pld_mmdet.distill.ema import BUFFER_POLICIES, ema_update, ramped_keep
 from pld_mmdet.engine.processes import share_statistics
-from pld_mmdet.engine.steps import accumulation, begins_step, ends_step
+from pld_mmdet.engine.steps import accumulation, begins_step, ends_step, len_epoch
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import HOOKS
 
@@ -124,14 +124,6 @@ class TeacherEMAHook(Hook):
         """Restore the counter when a run is resumed (not when weights are loaded)."""
         if runner._resume and STATE_KEY in checkpoint:
             self.updates = checkpoint[STATE_KEY]["updates"]
-
-
-def len_epoch(runner: Runner) -> int:
-    """Iterations of one pass over the training set on all processes."""
-    loader = runner.train_dataloader
-    batch = loader.batch_size or loader.batch_sampler.batch_size
-    total = batch * runner.world_size
-    return max(1, -(-len(loader.dataset) // total))
 
 
 def _unwrap(model: torch.nn.Module) -> torch.nn.Module:

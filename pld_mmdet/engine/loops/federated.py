@@ -88,6 +88,7 @@ class FederatedLoop(BaseLoop):
     max_epochs = 1
     val_begin = 1
     stop_training = False
+    counts_rounds = True  # for what counts steps: engine.steps and ProgressHook
 
     def __init__(
         self,

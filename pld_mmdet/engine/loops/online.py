@@ -40,8 +40,8 @@ class OnlineLoop(BaseLoop):
         dataloader: The stream (``train_dataloader``): the test images as the model
             learns from them, unlabelled.
         score_dataloader: The same images in the same order as they are scored. None:
-            the model answers while it learns (test-time adaptation); its
-            ``train_step`` returns ``predictions`` beside the log values.
+            the model answers while it learns (test-time adaptation), by
+            ``learn(batch, optim_wrapper) -> (log values, predictions)``.
         evaluator: Metrics.
         support_dataloader: Labelled images of which one batch is merged into each
             training batch under its own branch names. None: no support set.
@@ -185,11 +185,13 @@ class OnlineLoop(BaseLoop):
             _require_same_images(batch, clean)
         start = _now()
         runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=batch)
-        outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
-        learnt = _now()
-        if clean is None:  # the hooks below take numbers only
-            predictions, clean = outputs.pop("predictions"), batch
+        if clean is None:
+            learn = self._model.learn
+            outputs, predictions = learn(batch, optim_wrapper=runner.optim_wrapper)
+            learnt, clean = _now(), batch
         else:
+            outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
+            learnt = _now()
             runner.model.eval()
             with torch.no_grad():
                 predictions = runner.model.test_step(clean)
@@ -203,9 +205,13 @@ class OnlineLoop(BaseLoop):
         )
         self._iter += 1
 
-    def _start_stream(self) -> None:
+    @property
+    def _model(self) -> torch.nn.Module:
         model = self.runner.model
-        model = model.module if is_model_wrapper(model) else model
+        return model.module if is_model_wrapper(model) else model
+
+    def _start_stream(self) -> None:
+        model = self._model
         if not hasattr(model, "start_stream"):
             return
         if self.support_loader is None:

@@ -38,8 +38,9 @@ class StagedLoop(BaseLoop):
       afresh in every stage; a schedule counts the stage's own iterations.
 
     The model may have two methods. ``enter_stage(name)`` is called whenever a stage is
-    entered, also when a run is resumed, before weights are loaded: it says which loss
-    is active or which part learns. ``start_stage(name, loader, folder)`` is called
+    entered, also when a run is resumed, before weights are loaded: it says which part
+    learns (a ``Method`` knows its stage from ``progress``, and hooks from
+    ``before_stage(runner, name)``). ``start_stage(name, loader, folder)`` is called
     once, before the stage's first iteration: relabelling, clustering, offline work.
     ``loader`` is the built work loader or None, ``folder`` is
     ``work_dir/stages/<number>_<name>``, made beforehand. All processes call it. What it
@@ -72,6 +73,9 @@ class StagedLoop(BaseLoop):
         self.ends = list(accumulate(stage["max_iters"] for stage in stages))
         self._default_loader = dataloader
         self._runner = runner
+        for stage in stages:
+            if stage["max_iters"] and hasattr(self._model_of(runner), "check_stage"):
+                self._model_of(runner).check_stage(stage["name"])
         self._defaults = {
             key: copy.deepcopy(runner.cfg.get(key))
             for key in ("optim_wrapper", "param_scheduler")
@@ -114,6 +118,11 @@ class StagedLoop(BaseLoop):
         runner.call_hook("after_train_epoch")
         runner.call_hook("after_train")
         return runner.model
+
+    def span(self) -> tuple[int, int]:
+        """First iteration of the stage that is entered, and the one after its last."""
+        number = self._entered or 0
+        return self.ends[number] - self.stages[number]["max_iters"], self.ends[number]
 
     def _stage_at(self, iteration: int) -> int:
         """The stage that an iteration belongs to; a finished run is past the last.
@@ -176,6 +185,7 @@ class StagedLoop(BaseLoop):
             return
         runner, stage = self.runner, self.stages[number]
         model = self._model
+        runner.call_hook("before_stage", name=stage["name"])
         if hasattr(model, "enter_stage"):
             model.enter_stage(stage["name"])
         if stage["max_iters"]:
@@ -214,8 +224,11 @@ class StagedLoop(BaseLoop):
 
     @property
     def _model(self) -> nn.Module:
-        model = self.runner.model
-        return model.module if is_model_wrapper(model) else model
+        return self._model_of(self.runner)
+
+    @staticmethod
+    def _model_of(runner) -> nn.Module:
+        return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
     def _folder(self, number: int) -> Path:
         name = f"{number:02d}_{self.stages[number]['name']}"
