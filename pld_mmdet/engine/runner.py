@@ -22,6 +22,7 @@ from pld_mmdet.engine.checkpoint import (
     save_atomic,
     to_plain,
 )
+from pld_mmdet.engine.hooks.missed_evaluation import MissedEvaluationHook
 from pld_mmdet.engine.processes import start_cpu_group
 from pld_mmdet.engine.steps import accumulation
 from pld_mmdet.engine.weights import compare_classes, report_mismatch
@@ -41,6 +42,7 @@ class SafeRunner(Runner):
     - A checkpoint file is always whole, and plain ``torch.load(weights_only=True)``
       reads it everywhere.
     - Hooks with a method ``after_failure(runner, error)`` learn how training ended.
+    - A resumed run first makes the evaluation that its checkpoint was written before.
     - Accumulated gradients are a larger batch for the schedules too, and a run goes on
       with another number of processes where it stopped in the data.
     """
@@ -89,6 +91,7 @@ class SafeRunner(Runner):
 
     def train(self):
         """Train; hooks hear of every end, also of Ctrl-C."""
+        self.register_hook(MissedEvaluationHook(), priority="LOWEST")
         try:
             return super().train()
         except BaseException as error:

@@ -20,6 +20,17 @@ STATE_KEY = "pld_collapse_guard"
 FILE = "guard.json"
 ACTIONS = ("warn", "stop", "rollback")
 FEWEST_BOXES = 10  # an agreement on fewer says nothing
+_STATE = (
+    "names",
+    "first",
+    "last_seen",
+    "alarms",
+    "rollbacks",
+    "sums",
+    "steps",
+    "evaluated_at",
+)
+_WEIGHTS = "good", "newest", "source"  # never changed in place, so not copied
 
 
 @HOOKS.register_module()
@@ -30,7 +41,7 @@ class CollapseGuardHook(Hook):
     a row of ``guard.json`` in the work dir: pseudo boxes per image and class, mean
     score and mean binary entropy of the teacher's detections, agreement of the teacher
     on the weak view with the student on the strong one, and the teacher's relative
-    distance from the source weights (of parameters; not known after a resume).
+    distance from the source weights (of parameters).
 
     A window is an *alarm* when, against the first window of the run, there are far
     fewer or far more boxes, the agreement or the mean score has fallen too far, the
@@ -41,6 +52,11 @@ class CollapseGuardHook(Hook):
     loss or gradient. The last good state is the one that the last window without alarm
     *began* with: a collapse is on its way before it is seen. That state and the newest
     one without alarm are held in (host) memory.
+
+    Everything the hook knows is in the checkpoint: the window that is being added up,
+    the source weights, the two good states (not with ``'warn'``, which never goes back
+    to them) and that it stopped. So a run that is killed beside an alarm goes back to
+    the same weights, and one that is killed after a stop trains no further.
 
     Args:
         interval: Steps in a window.
@@ -150,7 +166,13 @@ class CollapseGuardHook(Hook):
             self._source = [
                 p.detach().cpu().clone() for p in model.teacher.parameters()
             ]
-        self._remember(runner)
+        if self._newest is None:
+            self._remember(runner, runner.iter)
+        if self.stopped:
+            runner.train_loop.stop_training = True
+            runner.logger.warning(
+                "Collapse guard: this run was stopped before; nothing is trained."
+            )
 
     def after_train_iter(
         self, runner: Runner, batch_idx, data_batch=None, outputs=None
@@ -162,8 +184,9 @@ class CollapseGuardHook(Hook):
             return
         scores = getattr(model, "pseudo_scores", None)
         scores = counts.new_zeros(3) if scores is None else scores.to(counts)
-        sums = torch.cat([counts, scores])
-        self._sums = sums if self._sums is None else self._sums + sums
+        sums = torch.cat([counts, scores]).float()
+        all_reduce(sums, op="mean")  # so that process 0 can save what all of them saw
+        self._sums = sums if self._sums is None else self._sums.to(sums) + sums
         self._steps += 1
         self._names = self._names or _class_names(runner, len(counts))
         skipped = _skipped(runner)
@@ -182,7 +205,6 @@ class CollapseGuardHook(Hook):
         """Close the window: its numbers, the same on all processes."""
         means = self._sums.double() / self._steps
         self._sums, self._steps = None, 0
-        all_reduce(means, op="mean")
         values = means.tolist()
         classes, (score, entropy, boxes) = values[:-3], values[-3:]
         window = dict(
@@ -221,7 +243,7 @@ class CollapseGuardHook(Hook):
         self._alarms = self._alarms + 1 if signs else 0
         if not signs:
             if not _skipped(runner):  # else these weights give no finite loss
-                self._remember(runner)
+                self._remember(runner, now)
         elif self._alarms < self.patience:
             self._event(runner, "; ".join(signs))
         else:
@@ -358,11 +380,13 @@ class CollapseGuardHook(Hook):
             weights_of=good,
         )
 
-    def _remember(self, runner: Runner) -> None:
+    def _remember(self, runner: Runner, iteration: int) -> None:
         """Hold the present state; the one before it has proved good."""
+        if self.action == "warn":
+            return
         good = self._newest
         self._newest = dict(
-            iter=runner.iter + 1 if self.windows else runner.iter,
+            iter=iteration,
             model=_on_host(_unwrap(runner.model).state_dict()),
             optimizer=_on_host(runner.optim_wrapper.state_dict()),
         )
@@ -395,28 +419,28 @@ class CollapseGuardHook(Hook):
             runner.val_loop.run()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Store what the next windows are compared with."""
-        checkpoint[STATE_KEY] = copy.deepcopy(
-            dict(
-                first=self._first,
-                last_seen=self._last_seen,
-                warned=sorted(self._warned),
-                alarms=self._alarms,
-                rollbacks=self._rollbacks,
-                windows=self.windows,
-                events=self.events,
-            )
+        """Store all that this hook knows."""
+        state = {name: getattr(self, f"_{name}") for name in _STATE}
+        weights = {name: getattr(self, f"_{name}") for name in _WEIGHTS}
+        more = dict(
+            warned=sorted(self._warned),
+            windows=self.windows,
+            events=self.events,
+            stopped=self.stopped,
         )
+        checkpoint[STATE_KEY] = {**copy.deepcopy({**state, **more}), **weights}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Go on judging where a resumed run was."""
-        if runner._resume and STATE_KEY in checkpoint:
-            state = checkpoint[STATE_KEY]
-            self._first = state["first"]
-            self._last_seen = state["last_seen"]
-            self._warned = set(state["warned"])
-            self._alarms, self._rollbacks = state["alarms"], state["rollbacks"]
-            self.windows, self.events = state["windows"], state["events"]
+        if not runner._resume or STATE_KEY not in checkpoint:
+            return
+        state = checkpoint[STATE_KEY]
+        for name in (*_STATE, *_WEIGHTS):
+            if name in state:  # checkpoints up to 0.1 had less
+                setattr(self, f"_{name}", state[name])
+        self._warned = set(state["warned"])
+        self.windows, self.events = state["windows"], state["events"]
+        self.stopped = state.get("stopped", False)
 
     def _event(self, runner: Runner, sentence: str, **more: int) -> None:
         self.events.append(dict(iter=runner.iter + 1, what=sentence, **more))

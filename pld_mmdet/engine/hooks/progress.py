@@ -35,6 +35,8 @@ class ProgressHook(Hook):
                 stage = getattr(module, "default_stage", "")
                 module.progress.reset(stage)
         self._told = [module.progress for module in _modules(runner.model)]
+        if runner.iter > 0:  # MissedEvaluationHook evaluates before the next step
+            self._tell(runner, runner.iter)
 
     def before_stage(self, runner, name: str) -> None:
         """``StagedLoop`` enters a stage; its length is told with its first step."""

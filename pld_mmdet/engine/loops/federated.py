@@ -87,6 +87,7 @@ class FederatedLoop(BaseLoop):
 
     max_epochs = 1
     val_begin = 1
+    evaluates_every_interval = True  # told to a resumed run
     stop_training = False
     counts_rounds = True  # for what counts steps: engine.steps and ProgressHook
 

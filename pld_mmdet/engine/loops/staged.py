@@ -64,6 +64,7 @@ class StagedLoop(BaseLoop):
 
     max_epochs = 1
     val_begin = 1
+    evaluates_every_interval = True  # told to a resumed run
 
     def __init__(
         self, runner, dataloader, stages: list[dict], val_interval: int | None = None

@@ -1,16 +1,24 @@
 """The collapse guard: scripted pseudo labels on a toy model, judged by a real run."""
 
 import json
+import os
+import random
+import signal
 
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, RUNNERS
+from mmengine.hooks import Hook
+from mmengine.logging import MessageHub
+from mmengine.registry import HOOKS, MODELS, RUNNERS
 from torch import nn
 
 from pld_mmdet.detection.hooks import CollapseGuardHook
 from pld_mmdet.detection.hooks.collapse_guard import STATE_KEY
+from pld_mmdet.engine.runner import find_latest
 from pld_mmdet.errors import UserError
+from tests.engine.processes import forked
+from tests.engine.test_resume import differences
 from tests.engine.toy import ToyModel, write_config
 
 
@@ -30,22 +38,23 @@ class ScriptedTeacher(ToyModel):
         self.teacher = nn.Sequential(*[nn.Linear(6, 8), nn.Linear(8, 2)])
         self.script = [row[1:] for row in script for _ in range(row[0])]
         self.pseudo_counts, self.pseudo_scores, self.step = {}, None, 0
+        self.hub = MessageHub.get_current_instance()
 
     def forward(self, inputs, data_samples=None, mode="tensor"):
         if mode == "loss":
+            self.step = self.hub.get_info("iter")
             counts, score, _ = self.script[min(self.step, len(self.script) - 1)]
-            self.step += 1
             self.pseudo_counts = {"high": torch.tensor(counts)}
             self.pseudo_scores = torch.tensor([score, 0.3, 1.0]) * sum(counts)
             with torch.no_grad():  # moves a little at each step
                 self.teacher[0].weight.add_(0.001)
         found = super().forward(inputs, data_samples, mode)
-        if mode == "loss" and self.step > self.nan_after:
+        if mode == "loss" and self.step >= self.nan_after:
             found = {name: loss * float("nan") for name, loss in found.items()}
         return found
 
     def view_agreement(self, data_batch):
-        agreement = self.script[min(self.step - 1, len(self.script) - 1)][2]
+        agreement = self.script[min(self.step, len(self.script) - 1)][2]
         return torch.tensor([agreement * 10, 10.0])
 
 
@@ -272,6 +281,116 @@ def test_resumed_run_judges_by_the_first_window_of_its_beginning(tmp_path):
     _, _, written = run(tmp_path, low, iters=24, resume=saved, action="stop")
     assert written["state"] == "stopped"
     assert written["windows"][0]["iter"] == 4
+
+
+@HOOKS.register_module(force=True)
+class KillHook(Hook):
+    """Ends the process as ``kill -9`` does, at one moment of one iteration."""
+
+    priority = "LOWEST"
+
+    def __init__(self, iteration, moment):
+        self.iteration = iteration
+
+        def die(runner, *arguments, **more):
+            if runner.iter >= self.iteration:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        setattr(self, moment, die)
+
+
+MOMENTS = (
+    "before_train_iter",
+    "after_train_iter",
+    "before_save_checkpoint",
+    "before_val",
+    "after_val_iter",
+    "after_val",
+    "after_train",
+)
+# sound, a collapse that rolls back at 16, sound, a collapse that stops at 32
+FIRING = [(11, *SOUND), (6, [0.0, 0.1], 0.1, 0.1), (8, *SOUND), (30, [0.0, 0.1], 0, 0)]
+FIRED = 32
+
+
+def firing_run(folder, kill=None):
+    cfg = Config.fromfile(str(write_config(folder)))
+    cfg.model = dict(type="ScriptedTeacher", script=FIRING)
+    cfg.work_dir = str(folder / "run")
+    cfg.experiment_name = "firing"
+    cfg.train_cfg.update(max_iters=40, val_interval=5)
+    cfg.default_hooks.checkpoint.update(
+        interval=3, max_keep_ckpts=2, save_best="accuracy", rule="greater"
+    )
+    guard = dict(action="rollback", max_rollbacks=1, interval=4, max_distance=9.0)
+    cfg.custom_hooks = [
+        dict(type="pld_mmdet.IterationSeedHook"),
+        dict(type="pld_mmdet.PseudoBoxHook", interval=5),
+        dict(type="pld_mmdet.CollapseGuardHook", **guard),
+        dict(type="CurveHook"),
+    ]
+    if kill is not None:
+        cfg.custom_hooks.append(
+            dict(type="KillHook", iteration=kill[0], moment=kill[1])
+        )
+    latest = find_latest(cfg.work_dir)
+    if latest is not None:
+        cfg.resume, cfg.load_from = True, latest
+    RUNNERS.build(cfg).train()
+
+
+@HOOKS.register_module(force=True)
+class CurveHook(Hook):
+    """Writes what has been evaluated, and what the message hub holds at the end."""
+
+    def after_train(self, runner):
+        scalars = runner.message_hub.log_scalars
+        curves = {
+            name: buffer.data[0].tolist()
+            for name, buffer in scalars.items()
+            if "time" not in name
+        }
+        path = os.path.join(runner.work_dir, "curves.json")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(curves, file)
+
+
+def left_behind(folder):
+    """All that a run leaves: the last checkpoint, the best one, the guard, curves."""
+    run = folder / "run"
+    names = sorted(path.name for path in run.glob("*.pth"))
+    last = torch.load(find_latest(run), weights_only=True)
+    return dict(
+        names=names,
+        last=last,
+        best=[torch.load(path, weights_only=True) for path in run.glob("best_*")],
+        guard=json.loads((run / "guard.json").read_text()),
+        curves=json.loads((run / "curves.json").read_text()),
+    )
+
+
+def test_kills_of_a_run_whose_guard_fires_change_nothing(tmp_path):
+    """Also of one that is killed twice, and of one that the guard had stopped.
+
+    PLD_KILLS=20 tries more of them.
+    """
+    (tmp_path / "whole").mkdir()
+    assert forked(lambda: firing_run(tmp_path / "whole")) == 0
+    whole = left_behind(tmp_path / "whole")
+    assert whole["guard"]["state"] == "stopped"
+    assert whole["guard"]["rollbacks"] == 1
+    assert whole["last"]["meta"]["iter"] == FIRED
+    assert whole["curves"]["val/accuracy"]  # the evaluations are compared, too
+    rng = random.Random(0)
+    for number in range(int(os.environ.get("PLD_KILLS", 6))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for _ in range(1 + number % 2):
+            kill = rng.randrange(2, FIRED + 1), rng.choice(MOMENTS)
+            if forked(lambda: firing_run(folder, kill)) == 0:  # noqa: B023
+                break  # there was no such moment any more
+        assert forked(lambda: firing_run(folder)) == 0  # noqa: B023
+        assert differences(whole, left_behind(folder)) == [], kill
 
 
 def test_wrong_arguments_and_models_without_pseudo_labels(tmp_path):
