@@ -5,7 +5,7 @@ from mmengine.model import is_model_wrapper
 from torch import Tensor
 from torch.nn import functional as F
 
-from pld_mmdet.classification.sample_bank import SampleBank
+from pld_mmdet.distill.memory import SampleBank
 from pld_mmdet.engine.hooks.teacher_ema import len_epoch
 from pld_mmdet.engine.method import Method
 from pld_mmdet.errors import UserError

@@ -30,10 +30,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pld_mmdet.dataset_distillation.distilled import SyntheticSet
-from pld_mmdet.dataset_distillation.self_supervision import (
-    barlow_twins_loss,
-    random_view,
-)
+from pld_mmdet.dataset_distillation.self_supervision import random_view
+from pld_mmdet.distill.contrastive import barlow_twins_loss
 from pld_mmdet.distill.teachers import Frozen, fixed
 from pld_mmdet.engine.checkpoint import load_checkpoint_file
 from pld_mmdet.engine.method import Method

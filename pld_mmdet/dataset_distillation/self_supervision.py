@@ -1,29 +1,8 @@
-"""A target representation without labels: Barlow Twins (Zbontar et al. 2021)."""
+"""Views for a target representation without labels (Barlow Twins)."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-
-def barlow_twins_loss(first: Tensor, second: Tensor, weight: float = 5e-3) -> Tensor:
-    """Cross-correlation of two views' embeddings N x D, pulled to the identity.
-
-    sum_i (1 - C_ii)^2 + weight sum_{i != j} C_ij^2; each column of an embedding has
-    mean 0 and variance 1 over the batch.
-
-    Args:
-        first: Embeddings of one view of each image.
-        second: Of another view.
-        weight: lambda [5e-3, the paper's].
-    """
-    n = len(first)
-    first, second = (
-        F.batch_norm(z.float(), None, None, training=True) for z in (first, second)
-    )
-    correlation = first.T @ second / n
-    own = correlation.diagonal()
-    others = correlation.pow(2).sum() - own.pow(2).sum()
-    return (own - 1).pow(2).sum() + weight * others
 
 
 def random_view(images: Tensor, shift: int = 1, noise: float = 0.1) -> Tensor:

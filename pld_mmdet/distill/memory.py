@@ -1,8 +1,151 @@
-"""Queues of features by class, and the prototypes that are their slow mean."""
+"""What is remembered: rows by sample, first in first out, or by class.
+
+All state lies in buffers, so a checkpoint holds it and resuming is exact.
+"""
+
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
+from mmengine.dist import all_gather
 from torch import Tensor, nn
+
+from pld_mmdet.errors import UserError
+
+
+class SampleBank(nn.Module):
+    """Rows by data set index, in the checkpoint, on the CPU.
+
+    The rows stay on the CPU and in float32, whatever the model is moved or cast to:
+    softmax rows of ImageNet are 5 GB. A model under DDP keeps them out of the broadcast
+    of buffers with ``_ddp_params_and_buffers_to_ignore = ["<name>.rows"]``; ``write``
+    makes all processes store the same.
+
+    Args:
+        num_samples: Images N of the training set.
+        width: Numbers W of a row.
+
+    Attributes:
+        rows: [N, W]; zero until written.
+    """
+
+    rows: Tensor
+
+    def __init__(self, num_samples: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("rows", torch.zeros(num_samples, width))
+
+    def _apply(self, fn, recurse: bool = True) -> "SampleBank":
+        """Neither move nor cast."""
+        return self
+
+    def read(self, index: Tensor) -> Tensor:
+        """Rows [B, W] of the images ``index`` [B], on the device of ``index``."""
+        return self.rows[index.cpu()].to(index.device)
+
+    @torch.no_grad()
+    def write(self, index: Tensor, rows: Tensor) -> None:
+        """Store the rows of this batch on all processes.
+
+        Rows with a number that is not finite are left out: the optimizer wrapper skips
+        such a batch, and the bank must not remember it.
+
+        Args:
+            index: [B], as many on every process.
+            rows: [B, W].
+        """
+        index = torch.cat(all_gather(index)).cpu()
+        rows = torch.cat(all_gather(rows.detach().float().contiguous())).cpu()
+        finite = rows.isfinite().all(1)
+        self.rows[index[finite]] = rows[finite]
+
+
+class FeatureQueue(nn.Module):
+    """The latest rows, first in first out, with several fields a row (MoCo's queue).
+
+    Args:
+        size: Rows S that are kept.
+        fields: Width of each field by name, e.g. ``dict(key=128, score=10)``; or one
+            number D, and rows are plain tensors.
+
+    Attributes:
+        rows_<name>: [S, width] for each field; zero until written.
+        written: Rows ever stored, a scalar.
+
+    Raises:
+        UserError: A size or width below 1, or no field.
+
+    Example:
+        >>> queue = FeatureQueue(size=3, fields=1)
+        >>> queue.push(torch.tensor([[1.0], [2.0]]))
+        >>> queue.push(torch.tensor([[3.0], [4.0]]))
+        >>> queue.read().flatten().tolist()
+        [2.0, 3.0, 4.0]
+    """
+
+    written: Tensor
+
+    def __init__(self, size: int, fields: int | Mapping[str, int]) -> None:
+        super().__init__()
+        self.single = not isinstance(fields, Mapping)
+        self.fields = {"rows": fields} if self.single else dict(fields)
+        if not self.fields or min(size, *self.fields.values()) < 1:
+            raise UserError(
+                f"FeatureQueue: size={size}, fields={fields} hold nothing.",
+                "Give a size and widths of 1 or more.",
+            )
+        self.size = size
+        for name, width in self.fields.items():
+            self.register_buffer(f"rows_{name}", torch.zeros(size, width))
+        self.register_buffer("written", torch.zeros((), dtype=torch.long))
+
+    def __len__(self) -> int:
+        """Rows that are there."""
+        return min(int(self.written), self.size)
+
+    @torch.no_grad()
+    def push(self, rows: Tensor | Mapping[str, Tensor]) -> None:
+        """Store the rows of all processes; the oldest leave.
+
+        Rows with a number that is not finite in any field are left out, because the
+        optimizer skips such a batch. Of more than S rows the last S stay.
+
+        Args:
+            rows: [B, D], or a tensor [B, width] for each field. As many rows on every
+                process.
+
+        Raises:
+            UserError: Fields or shapes do not fit.
+        """
+        rows = {"rows": rows} if self.single else dict(rows)
+        shapes = {name: tuple(value.shape) for name, value in rows.items()}
+        count = next(iter(shapes.values()), (0,))[0]
+        if shapes != {name: (count, width) for name, width in self.fields.items()}:
+            raise UserError(
+                f"FeatureQueue: rows {shapes} for fields {self.fields}.",
+                "Push a tensor [B, width] for each field, all with the same B.",
+            )
+        rows = {
+            name: torch.cat(all_gather(value.detach().contiguous())).to(
+                getattr(self, f"rows_{name}")
+            )
+            for name, value in rows.items()
+        }
+        finite = torch.stack([v.isfinite().all(1) for v in rows.values()]).all(0)
+        rows = {name: value[finite][-self.size :] for name, value in rows.items()}
+        count = int(finite.sum())
+        first = self.written + max(count - self.size, 0)
+        stored = torch.arange(min(count, self.size), device=finite.device)
+        for name, value in rows.items():
+            getattr(self, f"rows_{name}")[(first + stored) % self.size] = value
+        self.written += count
+
+    def read(self) -> Tensor | dict[str, Tensor]:
+        """The rows that are there, oldest first: [M, D], or by field; a copy."""
+        begin = int(self.written) - len(self)
+        order = torch.arange(begin, int(self.written), device=self.written.device)
+        rows = {n: getattr(self, f"rows_{n}")[order % self.size] for n in self.fields}
+        return rows["rows"] if self.single else rows
 
 
 class PrototypeQueue(nn.Module):

@@ -9,10 +9,10 @@ from mmengine.dist import all_gather
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pld_mmdet.distill.transport import semantic_partial_ot
 from pld_mmdet.engine.method import Method
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
-from pld_mmdet.weak_supervision.transport import semantic_partial_ot
 
 
 def sigmoid_ramp(start: float, end: float, progress: float) -> float:

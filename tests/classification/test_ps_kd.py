@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pld_mmdet.classification import PSKD, sample_bank
-from pld_mmdet.classification.sample_bank import SampleBank
+from pld_mmdet.classification import PSKD
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 from tests.classification.helpers import check_toy, load, train
@@ -83,26 +82,6 @@ def test_writes_the_rows_of_the_batch_only():
     assert torch.allclose(model.bank.rows[[4, 1]].sum(1), torch.ones(2))
     assert torch.equal(model.bank.rows[[0, 2, 3, 5]], torch.full((4, 3), 0.1))
     assert not model.bank.rows.requires_grad
-
-
-def test_bank_stays_in_float32_and_forgets_what_is_not_finite():
-    bank = SampleBank(3, 2)
-    bank.half()
-    assert bank.rows.dtype == torch.float32
-    bad = torch.tensor([[0.5, float("nan")], [0.25, 0.75]])
-    bank.write(torch.tensor([0, 1]), bad)
-    assert bank.rows.tolist() == [[0, 0], [0.25, 0.75], [0, 0]]
-    assert bank.state_dict().keys() == {"rows"}
-
-
-def test_bank_stores_the_rows_of_all_processes(monkeypatch):
-    """As on two processes: this one has image 0, the other one image 2."""
-    theirs = iter([torch.tensor([2]), torch.tensor([[0.1, 0.9]])])
-    monkeypatch.setattr(sample_bank, "all_gather", lambda mine: [mine, next(theirs)])
-    bank = SampleBank(3, 2)
-    bank.write(torch.tensor([0]), torch.tensor([[0.25, 0.75]]))
-    expected = torch.tensor([[0.25, 0.75], [0, 0], [0.1, 0.9]])
-    assert torch.equal(bank.rows, expected)
 
 
 def test_refuses_what_would_go_wrong_silently():

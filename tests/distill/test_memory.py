@@ -1,11 +1,13 @@
-"""Rings of features and prototypes: the specification's hand-worked numbers."""
+"""Banks, queues and prototypes: hand-worked numbers."""
 
 import copy
 
 import pytest
 import torch
 
-from pld_mmdet.distill.memory import PrototypeQueue
+from pld_mmdet.distill import memory as memories
+from pld_mmdet.distill.memory import FeatureQueue, PrototypeQueue, SampleBank
+from pld_mmdet.errors import UserError
 
 
 def rows(*values: float) -> torch.Tensor:
@@ -149,3 +151,119 @@ def test_shapes_that_do_not_fit():
     memory = PrototypeQueue(2, 3)
     with pytest.raises(ValueError, match=r"expected features \[2, 3\]"):
         memory.push(torch.zeros(2, 4), zeros(2))
+
+
+def test_bank_stays_in_float32_and_forgets_what_is_not_finite():
+    bank = SampleBank(3, 2)
+    bank.half()
+    assert bank.rows.dtype == torch.float32
+    bad = torch.tensor([[0.5, float("nan")], [0.25, 0.75]])
+    bank.write(torch.tensor([0, 1]), bad)
+    assert bank.rows.tolist() == [[0, 0], [0.25, 0.75], [0, 0]]
+    assert bank.state_dict().keys() == {"rows"}
+
+
+def test_bank_stores_the_rows_of_all_processes(monkeypatch):
+    """As on two processes: this one has image 0, the other one image 2."""
+    theirs = iter([torch.tensor([2]), torch.tensor([[0.1, 0.9]])])
+    monkeypatch.setattr(memories, "all_gather", lambda mine: [mine, next(theirs)])
+    bank = SampleBank(3, 2)
+    bank.write(torch.tensor([0]), torch.tensor([[0.25, 0.75]]))
+    expected = torch.tensor([[0.25, 0.75], [0, 0], [0.1, 0.9]])
+    assert torch.equal(bank.rows, expected)
+
+
+def test_bank_reads_by_number():
+    bank = SampleBank(4, 2)
+    bank.write(torch.tensor([3, 1]), torch.tensor([[0.1, 0.9], [0.3, 0.7]]))
+    expected = torch.tensor([[0.3, 0.7], [0, 0], [0.1, 0.9]])
+    assert torch.equal(bank.read(torch.tensor([1, 0, 3])), expected)
+    assert bank.read(torch.zeros(0, dtype=torch.long)).shape == (0, 2)
+    source = torch.ones(1, 2, requires_grad=True)
+    bank.write(torch.tensor([0]), source)
+    assert not bank.rows.requires_grad
+
+
+class TestFeatureQueue:
+    def test_first_in_first_out(self):
+        queue = FeatureQueue(size=5, fields=1)
+        assert queue.read().shape == (0, 1)
+        queue.push(rows(1, 2, 3))
+        assert len(queue) == 3
+        assert queue.read().flatten().tolist() == [1, 2, 3]
+        queue.push(rows(4, 5, 6, 7))
+        assert len(queue) == 5
+        assert queue.read().flatten().tolist() == [3, 4, 5, 6, 7]
+        queue.push(rows(8))
+        assert queue.read().flatten().tolist() == [4, 5, 6, 7, 8]
+        assert queue.written.item() == 8
+
+    def test_more_rows_than_places_in_one_call(self):
+        queue = FeatureQueue(size=3, fields=1)
+        queue.push(rows(0))
+        queue.push(rows(*range(1, 12)))
+        assert queue.read().flatten().tolist() == [9, 10, 11]
+        queue.push(rows(12))
+        assert queue.read().flatten().tolist() == [10, 11, 12]
+
+    def test_equals_a_list(self):
+        torch.manual_seed(0)
+        queue, kept = FeatureQueue(size=7, fields=2), torch.zeros(0, 2)
+        for count in (3, 0, 6, 1, 9, 7, 2):
+            new = torch.randn(count, 2)
+            queue.push(new)
+            kept = torch.cat([kept, new])[-7:]
+            assert torch.equal(queue.read(), kept)
+
+    def test_several_fields_stay_together(self):
+        queue = FeatureQueue(size=2, fields=dict(key=2, score=1))
+        keys = torch.tensor([[1.0, 2.0], [float("inf"), 4.0], [5.0, 6.0]])
+        queue.push(dict(score=rows(0.1, 0.2, 0.3), key=keys))
+        found = queue.read()
+        assert found["key"].tolist() == [[1, 2], [5, 6]]
+        assert torch.equal(found["score"], rows(0.1, 0.3))
+        assert queue.state_dict().keys() == {"rows_key", "rows_score", "written"}
+
+    def test_reading_is_a_copy_and_nothing_gets_a_gradient(self):
+        queue = FeatureQueue(size=2, fields=1)
+        queue.push(rows(1.0).requires_grad_())
+        queue.push(rows(3.0).bfloat16())
+        read = queue.read()
+        assert read.dtype == torch.float32
+        assert not read.requires_grad
+        read.zero_()
+        assert queue.read().flatten().tolist() == [1, 3]
+
+    def test_resumes_from_a_state_dict(self):
+        whole, resumed = (FeatureQueue(size=3, fields=1) for _ in range(2))
+        whole.push(rows(1, 2, 3, 4))
+        resumed.load_state_dict(copy.deepcopy(whole.state_dict()))
+        for queue in (whole, resumed):
+            queue.push(rows(5))
+            assert queue.read().flatten().tolist() == [3, 4, 5]
+
+    def test_stores_the_rows_of_all_processes(self, monkeypatch):
+        theirs = rows(7.0, 8.0)
+        monkeypatch.setattr(memories, "all_gather", lambda mine: [mine, theirs])
+        queue = FeatureQueue(size=9, fields=1)
+        queue.push(rows(1.0, 2.0))
+        assert queue.read().flatten().tolist() == [1, 2, 7, 8]
+
+    def test_what_does_not_fit(self):
+        for size, fields in ((0, 3), (2, 0), (2, {}), (2, dict(a=1, b=0))):
+            with pytest.raises(UserError, match="hold nothing"):
+                FeatureQueue(size, fields)
+        queue = FeatureQueue(4, dict(a=2, b=1))
+        a, b = torch.zeros(3, 2), torch.zeros(3, 1)
+        for wrong in (
+            dict(a=a),
+            dict(a=a, b=a),
+            dict(a=a, b=b[:2]),
+            dict(a=a, c=b),
+            {},
+        ):
+            with pytest.raises(UserError, match="for fields"):
+                queue.push(wrong)
+        with pytest.raises(UserError, match=r"rows \{'rows': \(2,\)\}"):
+            FeatureQueue(4, 2).push(torch.zeros(2))
+        assert len(queue) == 0

@@ -9,6 +9,11 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from pld_mmdet.distill.transport import (
+    objective,
+    partial_ot,
+    semantic_partial_ot,
+)
 from pld_mmdet.engine.data.sampler import DrawIndex
 from pld_mmdet.engine.optional import require
 from pld_mmdet.errors import UserError
@@ -16,11 +21,6 @@ from pld_mmdet.registry import MODELS
 from pld_mmdet.weak_supervision.cifar import Cifar
 from pld_mmdet.weak_supervision.clustering import LongTailDigits, cluster_scores
 from pld_mmdet.weak_supervision.sp2ot import SP2OT, sigmoid_ramp
-from pld_mmdet.weak_supervision.transport import (
-    objective,
-    partial_ot,
-    semantic_partial_ot,
-)
 from tests.weak_supervision.helpers import small_run, step
 
 P = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.55, 0.45], [0.2, 0.8]])

@@ -1,4 +1,4 @@
-"""Partial optimal transport as a pseudo-labeller: P2OT and SP2OT (Zhang et al. 2024).
+"""Optimal transport as a pseudo-labeller: Sinkhorn, P2OT, SP2OT (Zhang et al. 2024).
 
 Everything here is a pure function of scores, without gradient, in double precision.
 """
@@ -8,9 +8,71 @@ import math
 import torch
 from torch import Tensor
 
+from pld_mmdet.distill._checks import positive
+from pld_mmdet.errors import UserError
+
 _ABSORB = 1e8  # scalings beyond this go into the potentials (released code)
 _TINY = 1e-200  # keeps scalings finite between two looks
 _LOOK = 5  # steps between two looks at the scalings: each waits for the device
+
+
+@torch.no_grad()
+def sinkhorn(
+    cost: Tensor,
+    epsilon: float = 0.1,
+    rows: Tensor | None = None,
+    columns: Tensor | None = None,
+    max_iterations: int = 1000,
+    tolerance: float = 1e-6,
+) -> Tensor:
+    """Transport with fixed masses on both sides (Cuturi 2013), in the log domain.
+
+    Minimises ``<C, Q> - epsilon H(Q)`` under ``Q 1 = rows`` and ``Q^T 1 = columns``.
+
+    Args:
+        cost: N x K, usually ``-log`` of probabilities.
+        epsilon: Weight of the entropy, > 0.
+        rows: Mass of each row, [N]; None: 1/N.
+        columns: Mass of each column, [K]; None: 1/K.
+        max_iterations: Most scaling steps of both sides.
+        tolerance: Stops when no column misses its mass by more.
+
+    Returns:
+        Q [N, K] in double precision; its rows are exact, its columns to the tolerance.
+
+    Raises:
+        UserError: No positive epsilon, masses of a wrong shape, or masses whose sums
+            differ.
+    """
+    positive("sinkhorn", epsilon=epsilon)
+    count, clusters = cost.shape
+    exponent = -cost.double() / epsilon
+    if not cost.numel():
+        return exponent.exp()
+    if rows is None:
+        rows = exponent.new_full((count,), 1.0 / count)
+    if columns is None:
+        columns = exponent.new_full((clusters,), 1.0 / clusters)
+    rows, columns = rows.to(exponent), columns.to(exponent)
+    if rows.shape != (count,) or columns.shape != (clusters,):
+        raise UserError(
+            f"sinkhorn: masses {tuple(rows.shape)} and {tuple(columns.shape)} for a "
+            f"cost {tuple(cost.shape)}.",
+            "They are [N] and [K] of a cost [N, K].",
+        )
+    if not torch.isclose(rows.sum(), columns.sum()):
+        raise UserError(
+            f"sinkhorn: rows hold {rows.sum():g}, columns {columns.sum():g}.",
+            "Give both sides the same mass, or use partial_ot.",
+        )
+    v = torch.zeros_like(columns)
+    for _ in range(max_iterations):
+        u = rows.log() - (exponent + v).logsumexp(1)
+        plan = (exponent + u[:, None] + v).exp()
+        if ((plan.sum(0) - columns).abs() <= tolerance).all():
+            break
+        v = columns.log() - (exponent + u[:, None]).logsumexp(0)
+    return plan
 
 
 def _partial_kernel(
