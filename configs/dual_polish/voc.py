@@ -57,7 +57,7 @@ unlabelled_pipeline = [
             resize,
             _base_.flip,
             dict(type="RandomOrder", transforms=[_base_.color, _base_.geometry]),
-            dict(type="RandomErasing", n_patches=(1, 5), ratio=(0, 0.2)),
+            dict(type="RandomErasing", n_patches=(1, 4), ratio=(0, 0.2)),
             _base_.pack,
         ],
     ),

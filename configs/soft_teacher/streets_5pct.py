@@ -31,7 +31,7 @@ model = dict(
     reg_threshold=0.04,
     jitter_times=10,
     jitter_fraction=0.06,
-    unsup_weight=4.0,
+    unsup_weight=1.0,  # 1:1, so an unlabelled image weighs as much as a labelled one
     predict_on="teacher",
 )
 # 0.999 is an average over 1000 of the authors' 180,000 iterations; of 270 it would be

@@ -1,5 +1,6 @@
 # The baseline: the same 40 labelled images, 2 an update, and nothing else. From random
-# weights, for as many updates as burn-in and continuation have together.
+# weights, for as many updates as burn-in and continuation have together. Its result is
+# an average of its past with the teacher's rate, so that an EMA is no method's gain.
 _base_ = "./streets_5pct.py"
 
 load_from = None
@@ -33,7 +34,10 @@ train_dataloader = dict(
 )
 auto_scale_lr = dict(enable=False, base_batch_size=2)
 custom_hooks = [
-    h
-    for h in _base_.custom_hooks
-    if h.type in ("pld_mmdet.IterationSeedHook", "pld_mmdet.RunRecordHook")
+    *[
+        h
+        for h in _base_.custom_hooks
+        if h.type in ("pld_mmdet.IterationSeedHook", "pld_mmdet.RunRecordHook")
+    ],
+    dict(type="EMAHook", momentum=0.01),  # mmengine's: 1 - keep
 ]

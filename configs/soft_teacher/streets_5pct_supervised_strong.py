@@ -6,6 +6,15 @@ load_from = "work_dirs/soft_teacher/streets_5pct_burn_in/last.pth"
 how_to_get = dict(
     checkpoint="python tools/train.py configs/soft_teacher/streets_5pct_burn_in.py"
 )
+strong_labelled = _base_.labelled
+strong_labelled.pipeline = [
+    _base_.load,
+    dict(type="LoadAnnotations", with_bbox=True),
+    *_base_.strong_view,
+    dict(type="FilterAnnotations", min_gt_bbox_wh=(1, 1)),
+    dict(type="PackDetInputs"),
+]
+train_dataloader = dict(dataset=dict(dataset=strong_labelled))
 max_iters = 270
 train_cfg = dict(max_iters=max_iters, val_interval=90)
 param_scheduler = [

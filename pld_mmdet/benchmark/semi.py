@@ -191,7 +191,7 @@ def _batch(
     """Three branches of one size: the config's strong view, plain other views."""
     resize = dict(type="Resize", scale=setting.size, keep_ratio=False)
     load, pack = dict(type="LoadImageFromFile"), cfg.pack
-    strong = [cfg.flip, dict(type="RandomErasing", n_patches=(1, 5), ratio=(0, 0.2))]
+    strong = [cfg.flip, dict(type="RandomErasing", n_patches=(1, 4), ratio=(0, 0.2))]
     pipelines = {
         "sup": Compose([load, resize, pack]),
         "weak": Compose([load, resize, pack]),

@@ -14,6 +14,9 @@ _LOADERS = {
     "val": "val_dataloader",
     "test": "test_dataloader",
 }
+# Steps that do not depend on the gradient's size: Adam's relatives (Adam, AdamW, NAdam,
+# RAdam, Adamax, Adan, Adagrad, Adadelta), RMSprop, sign and layer-wise ones.
+_NORMALISING = re.compile(r"(?i)ada|adam|rmsprop|lion|rprop|lamb|lars|prodigy")
 
 
 def check_config(cfg, stages: tuple[str, ...] = ("train", "val")) -> None:
@@ -31,6 +34,7 @@ def check_config(cfg, stages: tuple[str, ...] = ("train", "val")) -> None:
     if "train" in stages:
         check_amp(cfg)
         _check_accumulation(cfg)
+        _check_gradient_scales(cfg)
     how = cfg.get("how_to_get") or {}
     wrong: list[str] = []
     fixes: list[str] = []
@@ -67,6 +71,35 @@ def _check_accumulation(cfg) -> None:
                 f"Set it to {iterations // size * size + size}, a multiple of "
                 "accumulative_counts.",
             )
+
+
+def _check_gradient_scales(cfg) -> None:
+    """An optimizer that divides by the gradient's size undoes a constant factor."""
+    wrapper = cfg.get("optim_wrapper") or {}
+    optimizer = str((wrapper.get("optimizer") or {}).get("type", ""))
+    name = optimizer.rpartition(".")[2]
+    if not _NORMALISING.search(name):
+        return
+    for key, scale in _gradient_scales(cfg.get("model"), "model"):
+        if scale not in (0, 1):
+            raise UserError(
+                f"{key}={scale} has no effect under {name}, which divides each "
+                "gradient by its own size: what lies behind trains at full rate.",
+                "Write optim_wrapper.optimizer.type='SGD', or a scale of 1 (0 stops "
+                "the gradient under any optimizer).",
+            )
+
+
+def _gradient_scales(node, key: str) -> Iterator[tuple[str, float]]:
+    if isinstance(node, dict):
+        for name, value in node.items():
+            if name == "gradient_scale" and isinstance(value, int | float):
+                yield f"{key}.{name}", value
+            else:
+                yield from _gradient_scales(value, f"{key}.{name}")
+    elif isinstance(node, list | tuple):
+        for number, value in enumerate(node):
+            yield from _gradient_scales(value, f"{key}.{number}")
 
 
 def check_writable(folder: str | Path) -> None:

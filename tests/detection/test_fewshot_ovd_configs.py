@@ -203,6 +203,32 @@ def test_ps_ttl_on_the_embedded_data(streets, tmp_path):
     assert (tmp_path / "iter_3.pth").is_file()
 
 
+def test_the_k_shot_step_leaves_features_alone(streets, tmp_path):
+    """What makes a RoI's features is frozen; RPN, affines and both outputs learn."""
+    list(fewshot_files.write("streets", streets, [1]))
+    cfg = prepared("defrcn/streets_1shot.py", streets, tmp_path)
+    cfg.train_cfg.update(max_iters=2, val_interval=100)
+    cfg.default_hooks.checkpoint.interval = 1
+    runner = SafeRunner.from_cfg(cfg)
+    runner.train()
+    before, after = (
+        torch.load(tmp_path / f"iter_{n}.pth", weights_only=True)["state_dict"]
+        for n in (1, 2)
+    )
+    moved = {n for n, p in after.items() if not torch.equal(p, before[n])}
+    frozen = ("backbone.", "neck.", "roi_head.bbox_head.shared_fcs.")
+    assert not [n for n in moved if n.startswith(frozen)]
+    assert any(n.startswith("neck.") for n in before)
+    assert {n.rpartition(".")[0] for n in moved} >= {
+        "roi_head.bbox_head.fc_cls",
+        "roi_head.bbox_head.fc_reg",
+        "roi_head.bbox_roi_extractor.decouple",
+        "rpn_head.rpn_cls",
+    }
+    assert type(runner.optim_wrapper.optimizer) is torch.optim.SGD
+    assert runner.model.roi_head.bbox_head.fc_cls.p == 0.5
+
+
 def test_marvel_ovd_on_the_embedded_data(streets, tmp_path):
     list(ov_files.write("streets", streets))
     cfg = prepared("marvel_ovd/streets.py", streets, tmp_path)

@@ -5,8 +5,10 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from mmdet.registry import DATASETS, TRANSFORMS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
@@ -21,6 +23,7 @@ ALL = sorted(
     for method in ("soft_teacher", "dual_polish")
     for p in (CONFIGS / method).glob("*.py")
 )
+HEIGHT = 192  # of a generated street
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -77,6 +80,139 @@ def test_all_rows_of_the_table_have_the_same_updates_and_labels():
         assert bool(row.init) == bool(cfg.load_from), row.name
     assert len(updates) == 1
     assert labels == {"semi_anns/train.1@5.json"}
+
+
+UNLIKE_ITS_RATIO = {"soft_teacher/coco_full.py": 2.0}  # the release: 2 at 1:1
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_an_unlabelled_image_weighs_what_a_labelled_one_does(name):
+    """Both branches are means over their own images: alpha is their ratio."""
+    cfg = Config.fromfile(CONFIGS / name)
+    weight = cfg.model.get("unsup_weight")
+    if weight is None:
+        assert "supervised" in name or "burn_in" in name
+        return
+    labelled, unlabelled = cfg.train_dataloader.sampler.source_ratio
+    assert weight == UNLIKE_ITS_RATIO.get(name, unlabelled / labelled)
+
+
+def transforms(node):
+    """All transform configs below ``node``, nested ones included."""
+    if isinstance(node, dict):
+        if "type" in node:
+            yield node
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for value in node:
+            yield from transforms(value)
+
+
+FACTORS = {"Color", "Contrast", "Brightness", "Sharpness"}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_strong_views_are_the_released_ones(name):
+    seen = set()
+    for t in transforms(Config.fromfile(CONFIGS / name).train_dataloader.to_dict()):
+        if t["type"] == "RandomErasing":
+            assert t["n_patches"] == (1, 4)  # mmdet draws both ends
+        elif t["type"] == "Posterize":
+            assert (t["min_mag"], t["max_mag"]) == (1.0, 4.0)
+        elif t["type"] in FACTORS:
+            assert (t["min_mag"], t["max_mag"]) == (0.28, 1.72)
+        seen.add(t["type"])
+    assert seen > FACTORS | {"Posterize"}
+
+
+def test_posterize_keeps_a_bit_and_factors_stay_in_the_released_range():
+    cfg = Config.fromfile(CONFIGS / "soft_teacher/coco_10pct.py")
+    init_default_scope("mmdet")
+    image = np.full((2, 2, 3), 200, np.uint8)
+    made = {c[0].type: TRANSFORMS.build(c[0]) for c in cfg.color.transforms[1:]}
+    np.random.seed(0)
+    values = {n: set() for n in ("Posterize", "Brightness")}
+    for _ in range(300):
+        for name, found in values.items():
+            # a transform caches its draw within one call only
+            out = made[name].transform(dict(img=image.copy()))["img"]
+            found.add(int(out[0, 0, 0]))
+    assert values["Posterize"] == {128, 192}  # 1, and 2 to 4 bits of 200; never 0
+    assert 56 <= min(values["Brightness"]) < 70  # 0.28 of 200
+    assert max(values["Brightness"]) == 255
+
+
+@pytest.mark.parametrize("name", ["burn_in", "supervised"])
+def test_labelled_images_keep_their_tight_boxes(name):
+    """The labelled branch: a size, a flip, one colour operation; no hull boxes."""
+    cfg = Config.fromfile(CONFIGS / f"soft_teacher/streets_5pct_{name}.py")
+    semi = Config.fromfile(CONFIGS / "soft_teacher/streets_5pct.py")
+    for data in (cfg.train_dataloader.dataset.dataset, semi.labelled):
+        types = [t.type for t in data.pipeline]
+        assert types[2:5] == ["RandomResize", "RandomFlip", "RandomChoice"]
+        geometry = {"Rotate", "ShearX", "ShearY", "TranslateX", "RandomErasing"}
+        assert not geometry & {t["type"] for t in transforms(data.pipeline)}
+
+
+def test_each_view_draws_its_own_size(few_labels):
+    cfg = Config.fromfile(CONFIGS / "soft_teacher/streets_5pct.py")
+    init_default_scope("mmdet")
+    data = moved(cfg.train_dataloader.dataset.dataset.datasets[1].to_dict(), few_labels)
+    dataset = DATASETS.build(data)
+    np.random.seed(0)
+    sizes = [
+        [dataset[0]["data_samples"][b].img_shape[0] for b in ("weak", "strong")]
+        for _ in range(12)
+    ]
+    assert sum(a != b for a, b in sizes) >= 10
+    assert 0.74 * HEIGHT < min(map(min, sizes)) < 0.9 * HEIGHT
+    assert 1.3 * HEIGHT < max(map(max, sizes)) <= 1.5 * HEIGHT
+    # a box goes from one view to the other and keeps its place in the picture
+    sample = dataset[0]["data_samples"]
+    weak, strong = sample["weak"], sample["strong"]
+    assert weak.homography_matrix.shape == (3, 3)
+    assert not np.allclose(weak.homography_matrix, strong.homography_matrix)
+
+
+def test_ablations_differ_in_one_thing_only():
+    """The threshold of the boxes is that of the row which is compared with."""
+    ours = Config.fromfile(CONFIGS / "dual_polish/streets_5pct_categories_only.py")
+    theirs = Config.fromfile(CONFIGS / "soft_teacher/streets_5pct.py")
+    assert ours.model.reg_threshold == theirs.model.reg_threshold
+    assert ours.model.unsup_weight == theirs.model.unsup_weight
+
+
+def test_a_supervised_row_is_an_average_as_the_teacher_is(few_labels, tmp_path):
+    done = runner("soft_teacher/streets_5pct_burn_in.py", few_labels, tmp_path, 3)
+    done.train()
+    file = torch.load(tmp_path / "iter_3.pth", weights_only=True)
+    saved, key = file["state_dict"], "roi_head.bbox_head.fc_cls.weight"
+    network = done.model.state_dict()[key]
+    assert not torch.equal(saved[key], network)  # what rows start from, and is tested
+    assert torch.equal(file["ema_state_dict"][f"module.{key}"], network)
+    semi = Config.fromfile(CONFIGS / "soft_teacher/streets_5pct.py")
+    keep = next(h.keep for h in semi.custom_hooks if h.type.endswith("RampedEMAHook"))
+    for name in ("burn_in", "supervised", "supervised_strong"):
+        cfg = Config.fromfile(CONFIGS / f"soft_teacher/streets_5pct_{name}.py")
+        (ema,) = [h for h in cfg.custom_hooks if h.type == "EMAHook"]
+        assert ema.momentum == pytest.approx(1 - keep)
+
+
+def test_a_supervised_row_resumes_with_its_average(few_labels, tmp_path):
+    name = "soft_teacher/streets_5pct_supervised.py"
+    runner(name, few_labels, tmp_path / "whole", 3).train()
+    (tmp_path / "part").mkdir()
+    first = tmp_path / "part/iter_2.pth"
+    shutil.copy(tmp_path / "whole/iter_2.pth", first)
+    resumed = dict(resume=True, load_from=str(first))
+    runner(name, few_labels, tmp_path / "part", 3, **resumed).train()
+    a, b = (
+        torch.load(tmp_path / d / "iter_3.pth", weights_only=True)
+        for d in ("whole", "part")
+    )
+    for part in ("state_dict", "ema_state_dict"):
+        for key, value in a[part].items():
+            assert torch.equal(value, b[part][key]), key
 
 
 def moved(node, root):

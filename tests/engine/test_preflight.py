@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from pld_mmdet.engine.preflight import check_config
+from pld_mmdet.engine.preflight import (
+    _check_gradient_scales,
+    _gradient_scales,
+    check_config,
+)
 from pld_mmdet.errors import UserError
 
 DATA, CHECKPOINT = "python tools/prepare.py toy", "python tools/train.py source.py"
@@ -102,3 +106,40 @@ def test_checkpoints(tmp_path):
 def test_without_how_to_get_the_config_keys_are_named(tmp_path):
     error = problem(config(tmp_path, how_to_get={}))
     assert "data_root" in error.fix
+
+
+def scaled(tmp_path, optimizer, scale):
+    make_data(tmp_path / "data")
+    head = {"bbox_roi_extractor": {"gradient_scale": scale}}
+    return config(
+        tmp_path,
+        model={"detector": {"roi_head": head}},
+        optim_wrapper={"optimizer": {"type": optimizer}},
+    )
+
+
+@pytest.mark.parametrize("optimizer", ["AdamW", "torch.optim.RMSprop", "NAdam"])
+def test_a_gradient_scale_that_the_optimizer_divides_out(tmp_path, optimizer):
+    error = problem(scaled(tmp_path, optimizer, 0.001))
+    assert (
+        "model.detector.roi_head.bbox_roi_extractor.gradient_scale=0.001" in error.what
+    )
+    assert optimizer.rpartition(".")[2] in error.what
+    assert "SGD" in error.fix
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "scale"), [("SGD", 0.001), ("AdamW", 0.0), ("AdamW", 1.0)]
+)
+def test_gradient_scales_that_work(tmp_path, optimizer, scale):
+    check_config(scaled(tmp_path, optimizer, scale))
+
+
+def test_no_config_of_this_repository_scales_in_vain(tmp_path):
+    configs = Path(__file__).resolve().parents[2] / "configs"
+    seen = 0
+    for path in sorted((configs / "defrcn").glob("*.py")):
+        cfg = Config.fromfile(path)
+        _check_gradient_scales(cfg)
+        seen += any(True for _ in _gradient_scales(cfg.model, "model"))
+    assert seen > 20

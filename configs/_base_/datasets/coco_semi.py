@@ -21,6 +21,9 @@ meta_keys = (
 pack = dict(type="PackDetInputs", meta_keys=meta_keys)
 resize = dict(type="RandomResize", scale=[(1333, 400), (1333, 1200)], keep_ratio=True)
 flip = dict(type="RandomFlip", prob=0.5)
+# Factors of the release's magnitudes 1 to 9 (mmdet: 0.1 to 1.9), and 1 to 4 bits: mmdet
+# rounds up from 0, and 0 bits are a black image.
+factors = dict(min_mag=0.28, max_mag=1.72)
 color = dict(
     type="RandomChoice",
     transforms=[
@@ -28,11 +31,11 @@ color = dict(
         [dict(type="AutoContrast")],
         [dict(type="Equalize")],
         [dict(type="Solarize")],
-        [dict(type="Color")],
-        [dict(type="Contrast")],
-        [dict(type="Brightness")],
-        [dict(type="Sharpness")],
-        [dict(type="Posterize")],
+        [dict(type="Color", **factors)],
+        [dict(type="Contrast", **factors)],
+        [dict(type="Brightness", **factors)],
+        [dict(type="Sharpness", **factors)],
+        [dict(type="Posterize", min_mag=1.0, max_mag=4.0)],
     ],
 )
 # The release draws one of four and shears both ways at once; mmdet's port has five.
@@ -65,7 +68,7 @@ unlabelled_pipeline = [
             resize,
             flip,
             dict(type="RandomOrder", transforms=[color, geometry]),
-            dict(type="RandomErasing", n_patches=(1, 5), ratio=(0, 0.2)),
+            dict(type="RandomErasing", n_patches=(1, 4), ratio=(0, 0.2)),
             pack,
         ],
     ),

@@ -10,6 +10,8 @@ mmdet's. Values follow the repository er-muyue/DeFRCN, commit d07c3dff.
 import torch
 import torch.nn.functional as F
 from mmdet.models.dense_heads import RPNHead
+from mmdet.models.necks import FPN
+from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.models.roi_heads.shared_heads import ResLayer
 from torch import Tensor, nn
@@ -142,3 +144,36 @@ class FrozenResLayer(ResLayer):
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.requires_grad_(False)
+
+
+@MODELS.register_module()
+class FrozenFPN(FPN):
+    """mmdet's FPN without gradients: features stay those of base training.
+
+    DeFRCN's detector has no neck. Where one has, it belongs to the features that a
+    K-shot step leaves alone; ``backbone.frozen_stages`` does not reach it.
+
+    Args:
+        **kwargs: As in mmdet's ``FPN``.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.requires_grad_(False)
+
+
+@MODELS.register_module()
+class FrozenShared2FCBBoxHead(Shared2FCBBoxHead):
+    """mmdet's head of two shared layers, which get no gradients.
+
+    They make the features of a RoI, as res5 does in a C4 detector, and the release
+    freezes those in the K-shot step and at test time (``ROI_HEADS.FREEZE_FEAT``).
+    ``fc_cls`` and ``fc_reg`` learn.
+
+    Args:
+        **kwargs: As in mmdet's ``Shared2FCBBoxHead``.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.shared_fcs.requires_grad_(False)
