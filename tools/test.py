@@ -64,6 +64,7 @@ def main(args: argparse.Namespace) -> None:
     report = {
         "metrics": {k: _number(v) for k, v in metrics.items()},
         "split": args.split,
+        "data": provenance.tested_on(cfg, len(runner.test_dataloader.dataset)),
         "command": provenance.command_line(),
         "commit": head,
         "dirty": dirty,

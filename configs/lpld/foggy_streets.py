@@ -14,7 +14,7 @@ how_to_get = dict(
     data="python tools/prepare.py foggy_streets",
     checkpoint="python tools/train.py configs/source/foggy_streets.py",
 )
-expected_counts = dict(train=800, val=200, test=200)
+expected_counts = dict(train=800, val=200, test=600)
 data_root = "data/foggy_streets/"
 scale = (384, 192)
 train_pipeline = _base_.train_pipeline

@@ -13,7 +13,7 @@ param_scheduler = [
 ]
 
 model = dict(_delete_=True, **_base_.detector)
-expected_counts = dict(train=40, val=200, test=200)
+expected_counts = dict(train=40, val=200, test=600)
 plain_view = [
     _base_.load,
     dict(type="LoadAnnotations", with_bbox=True),

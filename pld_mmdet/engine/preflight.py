@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pld_mmdet.engine.optim.precision import check_amp
+from pld_mmdet.engine.provenance import data_sets
 from pld_mmdet.errors import UserError
 
 _LOADERS = {
@@ -126,21 +127,8 @@ def _data_problems(cfg, stage: str) -> Iterator[str]:
         inner = cfg.get("train_cfg") or {}
         loaders += [inner[key] for key in inner if key.endswith("_dataloader")]
     for loader in filter(None, loaders):
-        for dataset in _leaves(loader.get("dataset")):
+        for dataset in data_sets(loader.get("dataset")):
             yield from _dataset_problems(dataset)
-
-
-def _leaves(dataset) -> Iterator[dict]:
-    """The innermost data set configs of nested wrappers."""
-    if isinstance(dataset, list | tuple):
-        for one in dataset:
-            yield from _leaves(one)
-    elif isinstance(dataset, dict):
-        inner = dataset.get("dataset", dataset.get("datasets"))
-        if inner is None:
-            yield dataset
-        else:
-            yield from _leaves(inner)
 
 
 def _dataset_problems(dataset: dict) -> Iterator[str]:

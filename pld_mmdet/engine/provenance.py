@@ -112,6 +112,35 @@ def peak_memory_mb() -> dict[str, int]:
     return peak
 
 
+def tested_on(cfg, images: int) -> dict:
+    """What a test saw: a number on another split is another number.
+
+    Args:
+        cfg: The resolved config; of its test loader.
+        images: Length of the data set that was built from it.
+
+    Returns:
+        ``images`` and the annotation ``files`` that the data set reads.
+    """
+    found = {"images": images}
+    files = [
+        os.path.join(leaf.get("data_root") or "", leaf["ann_file"])
+        for leaf in data_sets(cfg.test_dataloader.get("dataset"))
+        if leaf.get("ann_file")
+    ]
+    return found | ({"files": files} if files else {})
+
+
+def data_sets(node) -> list[dict]:
+    """The innermost data sets of nested wrappers."""
+    if isinstance(node, list | tuple):
+        return [leaf for one in node for leaf in data_sets(one)]
+    if not isinstance(node, dict):
+        return []
+    inner = node.get("dataset", node.get("datasets"))
+    return [node] if inner is None else data_sets(inner)
+
+
 def model_sha256(model: nn.Module) -> str:
     """Hash over names, types, shapes and bytes of a model's state_dict."""
     digest = hashlib.sha256()

@@ -63,7 +63,7 @@ def collect(
                 pseudo[str(seed)] = found["metrics"]
         labels = {row.online: None} if row.online else {}
         for label, config in (labels | row.evaluate).items():
-            by_seed, commands = {}, {}
+            by_seed, commands, split = {}, {}, None
             for seed in seeds:
                 folder = out / f"seed_{seed}" / row.name
                 online = label == row.online
@@ -74,6 +74,7 @@ def collect(
                     continue
                 run = runs.setdefault(str(seed), {})
                 by_seed[str(seed)] = test["metrics"]
+                split = _split(test) or split
                 if online:
                     commands[str(seed)] = run.get("command", "")
                     continue
@@ -82,6 +83,7 @@ def collect(
             evaluate[label] = {
                 "config": config or row.config,
                 "commands": commands,
+                "split": split,
                 "seeds": by_seed,
                 "mean": _over_seeds(by_seed, statistics.mean),
                 "std": _over_seeds(by_seed, _spread),
@@ -128,6 +130,13 @@ def collect(
         "rows": rows,
         "missing": missing,
     }
+
+
+def _split(test: dict) -> dict | None:
+    """What was tested: ``images`` and, if the test says it, the annotation ``files``."""
+    if "data" in test:
+        return test["data"]
+    return {"images": test["images"]} if "images" in test else None
 
 
 def _over_seeds(by_seed: dict[str, dict], summary) -> dict[str, float]:
@@ -231,12 +240,21 @@ def markdown(result: dict) -> str:
     commit = (result.get("commit") or "several")[:10]
     dirty = " with uncommitted changes" if result.get("dirty") else ""
     return (
-        f"{text}\n\n{result['metric']}{unit(result)} on the test split, "
-        f"{_seeds(result)}. "
+        f"{text}\n\n{result['metric']}{unit(result)} on the test split"
+        f"{_images(result)}, {_seeds(result)}. "
         f"Reported: {result['reported'] or 'network of the last iteration'}. "
         f"Made by `{result['command']}` at commit {commit}{dirty} on {machine}, "
         f"{result['minutes']:.0f} minutes in all."
     )
+
+
+def _images(result: dict) -> str:
+    """How many images the tests saw, where they said so (older records do not)."""
+    splits = [
+        part.get("split") for r in result["rows"] for part in r["evaluate"].values()
+    ]
+    counts = sorted({split["images"] for split in splits if split})
+    return f" ({' or '.join(map(str, counts))} images)" if counts else ""
 
 
 def _seeds(result: dict) -> str:
@@ -274,6 +292,7 @@ def compare(result: dict, recorded: dict) -> list[tuple[str, bool, str]]:
 
     Returns:
         For each row and evaluation that both have: its name, within or not, a sentence.
+        Tests on splits of another size are named, and not compared.
     """
     metric, lines = result["metric"], []
     scale, digits = scale_of(result)
@@ -282,6 +301,15 @@ def compare(result: dict, recorded: dict) -> list[tuple[str, bool, str]]:
         for label, now in row["evaluate"].items():
             then = before.get(row["name"], {}).get("evaluate", {}).get(label, {})
             if metric not in then.get("mean", {}) or metric not in now["mean"]:
+                continue
+            name = f"{row['title']} on {label}"
+            sizes = [(part.get("split") or {}).get("images") for part in (then, now)]
+            if None not in sizes and sizes[0] != sizes[1]:
+                sentence = (
+                    f"{scale * now['mean'][metric]:.{digits}f} on {sizes[1]} images; "
+                    f"recorded on {sizes[0]}, so not compared"
+                )
+                lines.append((name, True, sentence))
                 continue
             seeds = len(then["seeds"])
             factor = T95.get(seeds - 1, 2.0) if seeds > 1 else 0.0
@@ -296,7 +324,7 @@ def compare(result: dict, recorded: dict) -> list[tuple[str, bool, str]]:
                 f"{got:.{digits}f}: {word} the recorded range "
                 f"{was:.{digits}f} ± {reach:.{digits}f}"
             )
-            lines.append((f"{row['title']} on {label}", within, sentence))
+            lines.append((name, within, sentence))
     return lines
 
 

@@ -121,9 +121,7 @@ def scaled(tmp_path, optimizer, scale):
 @pytest.mark.parametrize("optimizer", ["AdamW", "torch.optim.RMSprop", "NAdam"])
 def test_a_gradient_scale_that_the_optimizer_divides_out(tmp_path, optimizer):
     error = problem(scaled(tmp_path, optimizer, 0.001))
-    assert (
-        "model.detector.roi_head.bbox_roi_extractor.gradient_scale=0.001" in error.what
-    )
+    assert "bbox_roi_extractor.gradient_scale=0.001 has no effect" in error.what
     assert optimizer.rpartition(".")[2] in error.what
     assert "SGD" in error.fix
 

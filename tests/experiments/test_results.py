@@ -105,3 +105,37 @@ def test_readme_without_markers_is_left_alone(tmp_path):
     with pytest.raises(UserError, match="<!-- results:toy -->"):
         update_readme(readme, make(tmp_path, [0.4]))
     assert readme.read_text() == "nothing here"
+
+
+def on(result: dict, images: int) -> dict:
+    """The same result, tested on so many images."""
+    result["rows"][0]["evaluate"]["fog"]["split"] = {"images": images}
+    return result
+
+
+def test_a_row_says_which_split_it_was_tested_on(tmp_path):
+    make(tmp_path, [0.40])
+    file = tmp_path / "seed_0/lpld/metrics_fog.json"
+    split = {"images": 600, "files": ["data/foggy_streets/annotations/test.json"]}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"data": split}))
+    row = Row("lpld", "configs/lpld/x.py", title="LPLD", evaluate={"fog": None})
+    experiment = Experiment("configs/lpld/x.py", "toy", [row])
+    result = collect(experiment, [0], tmp_path, dict(command="x", minutes=1.0))
+    assert result["rows"][0]["evaluate"]["fog"]["split"] == split
+    assert "on the test split (600 images)" in markdown(result)
+
+
+def test_an_older_table_says_nothing_about_its_split(tmp_path):
+    text = markdown(make(tmp_path, [0.40]))
+    assert "on the test split, seed 0" in text
+
+
+def test_splits_of_other_sizes_are_not_compared(tmp_path):
+    then = on(make(tmp_path / "then", [0.40, 0.41]), 200)
+    now = on(make(tmp_path / "now", [0.60, 0.62]), 600)
+    ((name, within, sentence),) = compare(now, then)
+    assert (name, within) == ("LPLD on fog", True)
+    assert sentence == "61.0 on 600 images; recorded on 200, so not compared"
+    ((_, within, sentence),) = compare(now, on(then, 600))
+    assert not within
+    assert "OUTSIDE" in sentence

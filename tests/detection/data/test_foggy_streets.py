@@ -402,6 +402,34 @@ def test_changed_parameters_need_force(tmp_path):
     assert not (tmp_path / "annotations/train.json").exists()
 
 
+def test_a_split_grows_without_being_drawn_again(tmp_path):
+    """The 200 test images of older tables are the first 200 of the 600."""
+    generate(tmp_path, {"test": 2}, SMALL)
+    (tmp_path / "annotations").mkdir()
+    for name in ("test.json", "train.json"):
+        (tmp_path / "annotations" / name).write_text("{}")
+    before = contents(tmp_path)
+    generate(tmp_path, {"test": 4}, SMALL)
+    after = contents(tmp_path)
+    kept = [n for n in before if "annotations" not in str(n) and "json" != str(n)[-4:]]
+    assert len(kept) >= 8
+    assert all(after[n] == before[n] for n in kept)
+    assert len(list(tmp_path.glob("gtFine/test/*/*.json"))) == 4
+    # labels of two images would be wrong now; those of other splits are not touched
+    found = [p.name for p in (tmp_path / "annotations").iterdir()]
+    assert found == ["train.json"]
+    with pytest.raises(UserError, match="images 4 -> 2"):
+        generate(tmp_path, {"test": 2}, SMALL)
+    with pytest.raises(UserError, match="images 4 -> 6, seed 0 -> 1"):
+        generate(tmp_path, {"test": 6}, SMALL, seed=1)
+
+
+def test_the_default_test_split_has_600_images():
+    parser = ArgumentParser()
+    module.arguments(parser)
+    assert parser.parse_args([]).test == 600
+
+
 def test_a_foreign_data_set_is_never_touched(tmp_path):
     (tmp_path / "leftImg8bit/train/aachen").mkdir(parents=True)
     with pytest.raises(UserError, match="has not made") as caught:

@@ -147,7 +147,11 @@ def _clear_way(
 ) -> None:
     """Remove half-written files, and the old split where ``force`` allows it."""
     folders = [root / folder / split for folder in _FOLDERS]
-    if recorded is not None and recorded != wanted:
+    if recorded is not None and _grown(recorded, wanted):
+        # An image does not depend on how many there are; labels are written anew.
+        for path in root.glob(f"annotations/{split}*.json"):
+            path.unlink()
+    elif recorded is not None and recorded != wanted:
         changed = ", ".join(
             f"{key} {recorded.get(key)} -> {value}"
             for key, value in wanted.items()
@@ -167,10 +171,16 @@ def _clear_way(
             path.unlink()
 
 
+def _grown(recorded: dict, wanted: dict) -> bool:
+    """Whether more images of the same kind are wanted."""
+    more = wanted["images"] > recorded.get("images", wanted["images"])
+    return more and recorded | {"images": wanted["images"]} == wanted
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Command line of ``tools/prepare.py foggy_streets``."""
     parser.add_argument("--root", type=Path, default=Path("data/foggy_streets"))
-    for split, images in (("train", 800), ("val", 200), ("test", 200)):
+    for split, images in (("train", 800), ("val", 200), ("test", 600)):
         parser.add_argument(
             f"--{split}", type=int, default=images, help=f"images, default {images}"
         )
