@@ -133,7 +133,7 @@ def collect(
 
 
 def _split(test: dict) -> dict | None:
-    """What was tested: ``images`` and, if the test says it, the annotation ``files``."""
+    """What was tested: ``images`` and, where known, the annotation ``files``."""
     if "data" in test:
         return test["data"]
     return {"images": test["images"]} if "images" in test else None
@@ -250,10 +250,8 @@ def markdown(result: dict) -> str:
 
 def _images(result: dict) -> str:
     """How many images the tests saw, where they said so (older records do not)."""
-    splits = [
-        part.get("split") for r in result["rows"] for part in r["evaluate"].values()
-    ]
-    counts = sorted({split["images"] for split in splits if split})
+    parts = [part for row in result["rows"] for part in row["evaluate"].values()]
+    counts = sorted({part["split"]["images"] for part in parts if part.get("split")})
     return f" ({' or '.join(map(str, counts))} images)" if counts else ""
 
 
