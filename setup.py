@@ -1,8 +1,9 @@
 """Packaging of pld-mmdet.
 
-Minimum versions are the ones this package was run and tested with. Older ones may
-well work: lower a bound when the tests have passed with it. There are no upper bounds
-but the one that mmdet itself asserts (see ``upstream``).
+What is always required has bounds that an environment of mmdet 3.3 meets, so that
+installing this package replaces nothing there (a test holds it). Extras name the
+versions they were run with. There are no upper bounds but the one that mmdet itself
+asserts (see ``upstream``).
 
 ``tools/_env.sh`` reads the lists below, so they stand in one place only.
 """
@@ -13,11 +14,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 
 CORE = [
-    "torch>=2.13",  # tensors, autograd, foreach EMA; safe loading (weights_only)
-    "numpy>=2.2",  # arrays of the generator, the metrics and the report
-    "pycocotools>=2.0.11",  # COCO json and masks; the reference AP
-    "rich>=15.0",  # progress of long jobs, result tables in the terminal
-    "matplotlib>=3.11",  # curves and image strips of the report
+    "torch>=2.0",  # tensors, autograd, foreach EMA; safe loading (weights_only)
+    "numpy>=1.23",  # arrays of the generator, the metrics and the report
+    "pycocotools>=2.0.6",  # COCO json and masks; the reference AP
+    "rich>=13.4",  # progress of long jobs, result tables; mmengine requires it too
 ]
 
 # mmengine, mmcv and mmdet are not in CORE: each exists as two distributions of the
@@ -35,6 +35,7 @@ EXTRAS = {
         "mmcv>=2.1.0,<2.2.0",  # the break: mmdet 3.3.0 asserts mmcv < 2.2.0
         "mmdet>=3.3.0",  # last upstream release
     ],
+    "report": ["matplotlib>=3.5"],  # one picture of a report: boxes before and after
     "fast": ["faster-coco-eval>=1.8.0"],  # COCO AP in C++, several times faster
     # One extra a family. The tests install all of them.
     "segmentation": ["onedl-mmsegmentation>=1.4.2"],  # segmentors for that family
@@ -98,7 +99,22 @@ if __name__ == "__main__":
         license="Apache-2.0",
         packages=find_packages(include=["pld_mmdet", "pld_mmdet.*"]),
         # Files that a module reads at run time: the list of methods, the report's page.
-        package_data={"pld_mmdet": ["*.csv", "**/*.html", "**/*.css", "**/*.js"]},
+        # Configs and tools travel inside the package, where mim looks for them
+        # (pld_mmdet/.mim holds links to them; a wheel holds copies).
+        package_data={
+            "pld_mmdet": [
+                "*.csv",
+                "**/*.html",
+                "**/*.css",
+                "**/*.js",
+                ".mim/*.yml",
+                ".mim/configs/**/*.py",
+                ".mim/tools/*",
+                ".mim/docs/*.md",
+                ".mim/docs/results/*.json",
+            ]
+        },
+        entry_points={"console_scripts": ["pld-mmdet = pld_mmdet.__main__:main"]},
         # 3.11 is what the tests run on; onedl-mmcv refuses anything below 3.10.
         python_requires=">=3.10",
         install_requires=CORE,

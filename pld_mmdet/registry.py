@@ -7,8 +7,14 @@ wait for the import of mmdet.
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 
 from mmengine import registry as root
+from mmengine.config.utils import MODULE2PACKAGE
+
+# So that ``get_config("pld_mmdet::lpld/foggy_cityscapes.py")`` and a ``_base_`` of that
+# form find our configs; mmengine knows only its own family by itself.
+MODULE2PACKAGE.setdefault("pld_mmdet", "pld_mmdet")
 
 # Cheap ones first; detection imports mmdet.
 FAMILIES = [
@@ -46,7 +52,19 @@ class LazyRegistry(root.Registry):
         if scope in (None, self.scope):
             while name not in self._module_dict and self._rooms:
                 import_module(self._rooms.pop(0))
-        return super().get(key)
+        return super().get(key) or (self._of_mmdet(name) if scope is None else None)
+
+    def _of_mmdet(self, name: str) -> type | None:
+        """A bare name that is not ours, as mmdet knows it.
+
+        mmengine marks a config that came by ``_base_ = "pld_mmdet::..."`` with our
+        scope, although its bare names (``DetDataPreprocessor``) are those of mmdet.
+        """
+        if find_spec("mmdet") is None:
+            return None
+        import_module("mmdet.registry")
+        theirs = self.parent.children.get("mmdet") if self.parent else None
+        return theirs.get(name) if theirs is not None else None
 
 
 MODELS = LazyRegistry("model", root.MODELS, [*_ENGINE, *_SHARED, *FAMILIES])

@@ -55,8 +55,16 @@ def parse_args() -> argparse.Namespace:
 
 def requirements() -> tuple[list[str], dict[str, list[str]]]:
     """What setup.py asks for: always, and by extra."""
-    lists = runpy.run_path(str(ROOT / "setup.py"), run_name="requirements")
-    return lists["CORE"], lists["EXTRAS"]
+    if (ROOT / "setup.py").is_file():
+        lists = runpy.run_path(str(ROOT / "setup.py"), run_name="requirements")
+        return lists["CORE"], lists["EXTRAS"]
+    core: list[str] = []  # installed: the same lists, as pip keeps them
+    extras: dict[str, list[str]] = {}
+    for line in metadata.requires("pld-mmdet") or []:
+        wanted, _, extra = line.partition(" extra == ")
+        wanted = wanted.rstrip("; ")
+        (extras.setdefault(extra.strip("'\" "), []) if extra else core).append(wanted)
+    return core, extras
 
 
 def unmet(lines: list[str]) -> list[str]:
@@ -178,7 +186,9 @@ def main() -> int:
             "\nMend the lines marked MISSING from top to bottom, then run this again."
         )
         return 2
-    print("\nReady: bash tools/demo.sh, or python tools/train.py CONFIG")
+    checkout = "bash tools/demo.sh, or python tools/train.py CONFIG"
+    installed = "pld-mmdet adapt CONFIG CHECKPOINT IMAGES, or pld-mmdet train CONFIG"
+    print(f"\nReady: {checkout if (ROOT / 'setup.py').is_file() else installed}")
     return 0
 
 

@@ -31,9 +31,8 @@ from pld_mmdet.engine.runner import find_latest
 from pld_mmdet.engine.stack import import_mmdet
 from pld_mmdet.errors import UserError
 from pld_mmdet.experiments.jobs import write_json
+from pld_mmdet.places import tool
 from pld_mmdet.report.live import watched
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass
@@ -296,7 +295,7 @@ def _train(made: Config, path: Path, processes: int, resume: bool) -> None:
         build_runner(made).train()
         return
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc_per_node={processes}", str(ROOT / "tools" / "train.py")]
+    command += [f"--nproc_per_node={processes}", str(tool("train"))]
     command += [str(path), "--launcher", "pytorch", "--work-dir", made.work_dir]
     command += ["--resume"] if resume else []
     done = subprocess.run(command, check=False)

@@ -31,6 +31,8 @@ _PACKAGES = (
 
 def command_line() -> str:
     """The command that runs now, as one would type it in the repository."""
+    if sys.argv[0].startswith("pld-mmdet "):  # see pld_mmdet.__main__
+        return portable(f"{sys.argv[0]} {shlex.join(sys.argv[1:])}".rstrip())
     program = (
         os.path.relpath(sys.argv[0]) if os.path.exists(sys.argv[0]) else sys.argv[0]
     )
