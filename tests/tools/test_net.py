@@ -1,0 +1,72 @@
+"""tools/net.py: what it calls a difference, and a line that repeats."""
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from pld_mmdet.catalogue import ROOT
+
+
+@pytest.fixture(scope="module")
+def net():
+    spec = importlib.util.spec_from_file_location("net", ROOT / "tools/net.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def record(net, loss="1.25", **state):
+    tensors = net.tensors(state, "model")
+    return dict(steps=[dict(loss=loss)], metrics=[], state=tensors)
+
+
+def test_one_bit_is_a_difference_and_is_named(net):
+    before = record(net, a=torch.tensor([1.0, -3.0]), b=torch.ones(2))
+    after = record(net, a=torch.tensor([1.0, -3.0000002]), b=torch.ones(2))
+    assert net.differences(before, after) == (["model.a differs"], [])
+    assert net.differences(before, before) == ([], [])
+    found, _ = net.differences(record(net), record(net, loss="1.2500000000000002"))
+    assert found == ["steps 1: loss was 1.25, is 1.2500000000000002"]
+
+
+def test_minus_zero_and_another_type_are_differences(net):
+    zero = torch.zeros(3)
+    for other in (-zero, zero.double(), zero.view(1, 3)):
+        assert net.differences(record(net, a=zero), record(net, a=other))[0]
+
+
+def test_another_name_is_none_but_a_lost_tensor_is(net):
+    weight, other = torch.tensor([2.0, 5.0]), torch.tensor([7.0, 1.0])
+    before = record(net, old=weight)
+    assert net.differences(before, record(net, new=weight)) == ([], [])
+    found, told = net.differences(before, record(net, new=other))
+    assert found == ["model.old is gone"]
+    assert told == ["model.new is new"]
+
+
+def test_a_counter_that_moved_is_told(net):
+    before = record(net, step=torch.tensor(4))
+    assert net.differences(before, record(net)) == (
+        [],
+        ["the number model.step# is gone"],
+    )
+
+
+def test_compares_with_a_file_and_refuses_unknown_lines(tmp_path):
+    def run(*words):
+        command = [sys.executable, "tools/net.py", *map(str, words)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    path = tmp_path / "net.txt"
+    assert run("--only", "bd_kd", "--out", path).returncode == 0
+    assert run("--only", "bd_kd", "--compare", path).returncode == 0
+    path.write_text(path.read_text().replace('"loss": "', '"loss": "1', 1))
+    done = run("--only", "bd_kd", "--compare", path)
+    assert done.returncode == 1
+    assert "DIFFERENT: bd_kd" in done.stdout
+    done = run("--only", "no_such_line")
+    assert done.returncode == 2
+    assert "fix:" in done.stdout
