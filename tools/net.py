@@ -155,7 +155,7 @@ def lines(root: Path) -> dict[str, Callable[[Path, Path], dict]]:
     toys = {
         entry.stem: lambda folder, root, entry=entry: walk(entry, folder, root)
         for entry in entries()
-        if entry.is_begun(root) and entry.family != "detection"
+        if (root / entry.files["toy config"]).is_file() and entry.family != "detection"
     }
 
     def of(config: str, detector=None, **options):
