@@ -9,7 +9,7 @@ the files, nothing is typed in.
 Examples:
     python tools/list_methods.py                       # all 64, for the terminal
     python tools/list_methods.py --family diffusion --missing
-    python tools/list_methods.py --readme              # write the table into README.md
+    python tools/list_methods.py --page               # the table of docs/methods.md
 """
 
 import argparse
@@ -48,7 +48,7 @@ def parse_args() -> argparse.Namespace:
         "--missing", action="store_true", help="say what a method lacks"
     )
     parser.add_argument(
-        "--readme", action="store_true", help="rewrite README.md's table"
+        "--page", action="store_true", help="rewrite the table in docs/methods.md"
     )
     return parser.parse_args()
 
@@ -87,7 +87,7 @@ def line(entry: Entry) -> tuple[str, ...]:
 
 
 def markdown(found: list[Entry]) -> str:
-    """The table for the README; planned methods in one line a family."""
+    """The table for docs/methods.md; planned methods in one line a family."""
     lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
     planned: dict[str, list[str]] = {}
     for entry in found:
@@ -95,7 +95,7 @@ def markdown(found: list[Entry]) -> str:
         if cells[3] == "planned":
             planned.setdefault(entry.family, []).append(entry.title)
             continue
-        file = f"[{cells[1]}]({entry.files['method']})"
+        file = f"[{cells[1]}](../{entry.files['method']})"
         lines.append(
             "| " + " | ".join([cells[0], file, *cells[2:6], f"`{cells[6]}`"]) + " |"
         )
@@ -110,33 +110,33 @@ def markdown(found: list[Entry]) -> str:
     return f"{count} of {len(found)} methods work.\n\n{text}"
 
 
-def update_readme(path: Path, text: str) -> None:
-    """Put the table between the README's markers.
+def update_page(path: Path, text: str) -> None:
+    """Put the table between the page's markers.
 
     Raises:
         UserError: If the markers are not there exactly once.
     """
-    readme = path.read_text(encoding="utf-8")
+    page = path.read_text(encoding="utf-8")
     pattern = re.compile(".*?".join(map(re.escape, MARKERS)), re.DOTALL)
-    if len(pattern.findall(readme)) != 1:
+    if len(pattern.findall(page)) != 1:
         raise UserError(
             f"{path} does not hold {' ... '.join(MARKERS)} exactly once.",
             "Put both lines where the table belongs.",
         )
     fresh = f"{MARKERS[0]}\n{text}\n{MARKERS[1]}"
-    path.write_text(pattern.sub(lambda _: fresh, readme), encoding="utf-8")
+    path.write_text(pattern.sub(lambda _: fresh, page), encoding="utf-8")
 
 
 def main() -> None:
-    """Print, or write into the README."""
+    """Print, or write into the page."""
     args = parse_args()
     wide = None if sys.stdout.isatty() else 180  # a pipe has no width to fit into
     console = Console(highlight=False, soft_wrap=True, width=wide)
     found = entries()
     families = list(dict.fromkeys(entry.family for entry in found))
-    if args.readme:
-        update_readme(ROOT / "README.md", markdown(found))
-        console.print("The table in README.md is new.")
+    if args.page:
+        update_page(ROOT / "docs/methods.md", markdown(found))
+        console.print("The table in docs/methods.md is new.")
         return
     if args.family is not None:
         if args.family not in families:

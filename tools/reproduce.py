@@ -1,7 +1,7 @@
 """Run a table of results from one config, over seeds, and record it.
 
 python tools/reproduce.py configs/lpld/foggy_streets.py --seeds 0 1 2
-    --result docs/results/foggy_streets.json --readme
+    --result docs/results/foggy_streets.json --page docs/results.md
 
 Finished jobs are skipped, killed ones go on where they were: run the same command
 again at any time.
@@ -28,7 +28,7 @@ from pld_mmdet.experiments.results import (  # noqa: E402
     compare,
     load_result,
     table,
-    update_readme,
+    update_page,
 )
 from pld_mmdet.experiments.rows import Experiment  # noqa: E402
 
@@ -48,7 +48,7 @@ def parse_args() -> argparse.Namespace:
     )
     add("--workers", type=int, help="processes side by side [2 on two or more cores]")
     add("--result", type=Path, help="also record the result here (docs/results/*.json)")
-    add("--readme", action="store_true", help="write the table into README.md")
+    add("--page", help="write the table between its markers in this page")
     add("--report", action="store_true", help="write report.html into the folder")
     add("--check", action="store_true", help="exit 1 when a row is out of its range")
     return parser.parse_args()
@@ -60,10 +60,10 @@ def reproduce(args: argparse.Namespace, console: Console) -> int:
     quick = "_quick" if args.quick else ""
     out = args.out or Path("work_dirs/reproduce") / f"{experiment.name}{quick}"
     recorded = args.result or Path("docs/results") / f"{experiment.name}.json"
-    if args.quick and (args.result or args.readme or args.check):
+    if args.quick and (args.result or args.page or args.check):
         raise UserError(
             "--quick only tries the chain; its numbers mean nothing.",
-            "Leave out --quick, or --result, --readme and --check.",
+            "Leave out --quick, or --result, --page and --check.",
         )
     # Read before it may be overwritten below.
     old = load_result(recorded) if recorded.exists() and not args.quick else None
@@ -111,9 +111,9 @@ def reproduce(args: argparse.Namespace, console: Console) -> int:
     if args.result:
         write_json(args.result, result)
         console.print(f"Recorded in {args.result}")
-    if args.readme:
-        update_readme(Path("README.md"), result)
-        console.print("The table in README.md is new.")
+    if args.page:
+        update_page(Path(args.page), result)
+        console.print(f"The table in {args.page} is new.")
     console.print(f"Took {clock(60 * result['minutes'])} in all.")
     if args.report:
         console.print(f"[bold]Open {(out / 'report.html').resolve()}[/]")

@@ -229,7 +229,7 @@ def table(result: dict) -> Table:
 
 
 def markdown(result: dict) -> str:
-    """The table for the README, with what is needed to get it again."""
+    """The table for a page, with what is needed to get it again."""
     head, body = cells(result)
     lines = [head, [":--"] + ["--:"] * (len(head) - 1), *body]
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -262,7 +262,7 @@ def _seeds(result: dict) -> str:
     return f"mean ± standard deviation over seeds {numbers}"
 
 
-def update_readme(path: Path, result: dict) -> None:
+def update_page(path: Path, result: dict) -> None:
     """Replace what stands between the result's two markers.
 
     Raises:

@@ -36,6 +36,8 @@ def commands(page: Path) -> list[Command]:
     text = page.read_text(encoding="utf-8")
     blocks = [body for language, body in _FENCE.findall(text) if language == "bash"]
     rest = _FENCE.sub("", text)
+    # A record's command is that of its commit, as the caption of the table says.
+    rest = re.sub(r"Made by `[^`]+` at commit", "", rest)
     blocks += _INDENTED.findall(rest)
     lines = [
         line.strip()

@@ -162,8 +162,8 @@ def commands_of(page: str, tool: str) -> list[Command]:
     return [c for c in ALL if (c.page, c.tool) == (page, tool)]
 
 
-def test_table_of_the_readme_has_every_tool():
-    table = TEXTS["README.md"]
+def test_the_page_of_tools_has_every_tool():
+    table = TEXTS["tools.md"]
     tools = {f"tools/{path.name}" for path in (ROOT / "tools").glob("[a-z]*.py")}
     once = {"make_clip_candidates", "make_fewshot", "make_ov_coco"}  # of one method
     tools -= {f"tools/{name}.py" for name in once}

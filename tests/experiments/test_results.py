@@ -1,11 +1,11 @@
-"""Means, spreads, ranges and the README's table, on numbers worked out by hand."""
+"""Means, spreads, ranges and a page's table, on numbers worked out by hand."""
 
 import json
 
 import pytest
 
 from pld_mmdet.errors import UserError
-from pld_mmdet.experiments.results import collect, compare, markdown, update_readme
+from pld_mmdet.experiments.results import collect, compare, markdown, update_page
 from pld_mmdet.experiments.rows import Experiment, Row
 
 METRIC = "coco/AP50"
@@ -86,12 +86,12 @@ def test_markdown_says_where_the_numbers_come_from(tmp_path):
         assert part in text
 
 
-def test_readme_is_changed_between_its_markers_only(tmp_path):
-    readme = tmp_path / "README.md"
+def test_page_is_changed_between_its_markers_only(tmp_path):
+    readme = tmp_path / "page.md"
     readme.write_text("a\n<!-- results:toy -->\nold\n<!-- /results:toy -->\nb\n")
     result = make(tmp_path, [0.4])
     for _ in range(2):  # writing twice changes nothing more
-        update_readme(readme, result)
+        update_page(readme, result)
         text = readme.read_text()
         assert text.startswith("a\n<!-- results:toy -->\n|  | fog |")
         assert text.endswith("<!-- /results:toy -->\nb\n")
@@ -99,11 +99,11 @@ def test_readme_is_changed_between_its_markers_only(tmp_path):
         assert "old" not in text
 
 
-def test_readme_without_markers_is_left_alone(tmp_path):
-    readme = tmp_path / "README.md"
+def test_page_without_markers_is_left_alone(tmp_path):
+    readme = tmp_path / "page.md"
     readme.write_text("nothing here")
     with pytest.raises(UserError, match="<!-- results:toy -->"):
-        update_readme(readme, make(tmp_path, [0.4]))
+        update_page(readme, make(tmp_path, [0.4]))
     assert readme.read_text() == "nothing here"
 
 

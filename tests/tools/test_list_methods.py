@@ -1,7 +1,8 @@
-"""The table of methods: status, gain and README from files."""
+"""The table of methods: status, gain and page from files."""
 
 import importlib.util
 import json
+import re
 
 import pytest
 
@@ -79,10 +80,24 @@ def test_no_record_no_gain(tmp_path):
     assert MINE.gain(tmp_path) is None
 
 
-def test_readme_table_is_the_tools_table():
-    """The README claims what the files say, not more."""
+def test_the_page_holds_the_tools_table():
+    """The page claims what the files say, not more."""
     made = tool("list_methods").markdown(entries())
-    assert made in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert made in (ROOT / "docs/methods.md").read_text(encoding="utf-8")
+
+
+def test_the_readmes_table_is_the_record():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = text.partition("<!-- readme table -->")[2].partition("<!-- /readme")[0]
+    shown = re.findall(r"\| (\d+\.\d ± \d+\.\d) \|$", table, re.MULTILINE)
+    record = json.loads((ROOT / "docs/results/foggy_streets_room.json").read_text())
+    rows = {row["name"]: row["evaluate"]["fog"] for row in record["rows"]}
+    metric = record["metric"]
+    expected = [
+        f"{100 * rows[n]['mean'][metric]:.1f} ± {100 * rows[n]['std'][metric]:.1f}"
+        for n in ("source", "adabn", "best", "adapted")
+    ]
+    assert shown == expected
 
 
 @pytest.mark.parametrize(

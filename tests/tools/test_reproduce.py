@@ -155,7 +155,7 @@ def test_quick_moves_the_data_and_changes_options(config):
     assert f"train {config.parent}/source.py {options}" in lines
     (adapt,) = [line for line in lines if line.startswith("train") and "lpld" in line]
     assert "lr=3 steps=2" in adapt
-    refused = run(config, "--quick", "--readme")
+    refused = run(config, "--quick", "--page", "docs/results.md")
     assert refused.returncode == 2
     assert "numbers mean nothing" in refused.stderr
 
