@@ -14,11 +14,11 @@ import cv2
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from pld_mmdet.engine.checkpoint import write_atomic
+from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.registry import HOOKS
 
 FILE = "examples.json"
@@ -63,7 +63,7 @@ class ExampleHook(Hook):
         """Listen to this step if it is its turn."""
         if (runner.iter + 1) % self.interval or self._broken or not is_main_process():
             return
-        self._tap = LabelTap(_unwrap(runner.model))
+        self._tap = LabelTap(unwrapped(runner.model))
 
     def after_train_iter(
         self, runner, batch_idx, data_batch=None, outputs=None
@@ -88,7 +88,7 @@ class ExampleHook(Hook):
     def _use(self, runner, data_batch: dict, found: "Found") -> None:
         meta = getattr(runner.train_dataloader.dataset, "metainfo", None) or {}
         names = list(meta.get("classes", ()))
-        model = _unwrap(runner.model)
+        model = unwrapped(runner.model)
         if "dropped" in found and "dropped" not in model.pseudo_counts:
             counts = _per_class(found["dropped"], model.num_classes)
             scalars = {"pseudo/dropped": sum(counts)}
@@ -235,7 +235,3 @@ def _per_class(per_image: list[InstanceData], classes: int) -> list[float]:
     labels = torch.cat([found.labels for found in per_image])
     counts = torch.bincount(labels, minlength=classes).float() / len(per_image)
     return counts.tolist()
-
-
-def _unwrap(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model

@@ -29,7 +29,7 @@ from pld_mmdet.engine.optional import require
 from pld_mmdet.engine.preflight import check_config
 from pld_mmdet.engine.runner import find_latest
 from pld_mmdet.engine.stack import import_mmdet
-from pld_mmdet.errors import UserError
+from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.experiments.jobs import write_json
 from pld_mmdet.places import tool
 from pld_mmdet.report.live import watched
@@ -212,17 +212,15 @@ def explain(detector: Detector, method: str, stage: int = -1) -> str:
 def _check_choices(
     guard: str, select: str, scores: Sequence[str], gpus: int, log: Sequence[str]
 ) -> None:
-    for name, value, allowed in (
-        ("guard", guard, ("stop", "rollback", "warn", "off")),
-        ("select", select, ("last", *scores)),
-        *(("scores", score, tuple(composing.SCORE_TYPES)) for score in scores),
-        *(("log", name, tuple(composing.BACKENDS)) for name in log),
-    ):
-        if value not in allowed:
-            raise UserError(
-                f"{name}={value!r} is not known.",
-                f"Choose one of {', '.join(map(repr, allowed))}.",
-            )
+    for score in scores:
+        one_of("adapt", scores=(score, composing.SCORE_TYPES))
+    for name in log:
+        one_of("adapt", log=(name, composing.BACKENDS))
+    one_of(
+        "adapt",
+        guard=(guard, ("stop", "rollback", "warn", "off")),
+        select=(select, ("last", *scores)),
+    )
     if "tensorboard" in log:
         require("tensorboard", "tensorboard")
     if "wandb" in log and find_spec("wandb") is None:

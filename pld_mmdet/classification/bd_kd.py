@@ -4,8 +4,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pld_mmdet.distill.divergences import kl, reverse_kl
+from pld_mmdet.distill.losses import entropy
 from pld_mmdet.engine.method import Method
-from pld_mmdet.errors import UserError
+from pld_mmdet.errors import one_of
 from pld_mmdet.registry import MODELS
 
 
@@ -52,15 +53,11 @@ class BDKD(Method):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        for name, value, known in (
-            ("student_kl", student_kl, ("balanced", "forward")),
-            ("predict_on", predict_on, ("student", "teacher")),
-        ):
-            if value not in known:
-                raise UserError(
-                    f"BDKD: {name}={value!r} is not known.",
-                    f"Choose {' or '.join(map(repr, known))}.",
-                )
+        one_of(
+            "BDKD",
+            student_kl=(student_kl, ("balanced", "forward")),
+            predict_on=(predict_on, ("student", "teacher")),
+        )
         # The student first: its initial weights are then those of a plain classifier.
         self.student, self.teacher = MODELS.build(student), MODELS.build(teacher)
         self.nu, self.tau, self.alpha = nu, tau, alpha
@@ -107,9 +104,3 @@ class BDKD(Method):
         """Logits [N, C] of the network that ``predict_on`` names."""
         network = self.student if self.predict_on == "student" else self.teacher
         return network(inputs)
-
-
-def entropy(logits: Tensor) -> Tensor:
-    """Entropy in nats of softmax(logits), [N, C] -> [N]."""
-    log_p = logits.float().log_softmax(-1)
-    return -(log_p.exp() * log_p).sum(-1)

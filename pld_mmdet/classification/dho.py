@@ -5,14 +5,15 @@ import math
 import torch
 from mmengine.dist import all_gather
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pld_mmdet.distill.divergences import kl
+from pld_mmdet.distill.losses import masked_mean
 from pld_mmdet.distill.teachers import Frozen
 from pld_mmdet.engine.method import Method
-from pld_mmdet.errors import UserError
+from pld_mmdet.engine.models import unwrapped
+from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import HOOKS, MODELS
 
 ALPHAS = tuple(i / 20 for i in range(21))
@@ -75,15 +76,11 @@ class DHO(Method):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        for name, value, known in (
-            ("heads", heads, ("dual", "single")),
-            ("predict_on", predict_on, ("mix", "ce", "kd", "teacher")),
-        ):
-            if value not in known:
-                raise UserError(
-                    f"DHO: {name}={value!r} is not known.",
-                    f"Choose one of {', '.join(map(repr, known))}.",
-                )
+        one_of(
+            "DHO",
+            heads=(heads, ("dual", "single")),
+            predict_on=(predict_on, ("mix", "ce", "kd", "teacher")),
+        )
         self.student = MODELS.build(student)
         if not hasattr(self.student, "features"):
             raise UserError(
@@ -126,9 +123,9 @@ class DHO(Method):
         ce = F.cross_entropy(a.float(), targets, ignore_index=-1, reduction="none")
         kd = self.tau**2 * kl(z_t, k, self.tau, reduction="none")
         return {
-            "loss_ce": self.w1 * _mean(ce, labelled),
-            "loss_kd_labelled": self.w2 * _mean(kd, labelled),
-            "loss_kd_unlabelled": self.w2 * _mean(kd, ~labelled),
+            "loss_ce": self.w1 * masked_mean(ce, labelled),
+            "loss_kd_labelled": self.w2 * masked_mean(kd, labelled),
+            "loss_kd_unlabelled": self.w2 * masked_mean(kd, ~labelled),
         }
 
     def predict(self, inputs: Tensor, targets: Tensor, **_) -> list[dict]:
@@ -189,7 +186,7 @@ class MixSearchHook(Hook):
     @torch.no_grad()
     def before_test(self, runner) -> None:
         """Pass over ``val_dataloader`` once and set ``model.alpha``, ``model.beta``."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         model.eval()
         found: list[tuple[Tensor, ...]] = []
         for batch in runner.build_dataloader(runner.cfg.val_dataloader):
@@ -203,11 +200,6 @@ class MixSearchHook(Hook):
             f"MixSearchHook: alpha={model.alpha}, beta={model.beta} are best for "
             f"{len(targets)} validation images."
         )
-
-
-def _mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the marked images; 0 where there is none of them."""
-    return (values * mask).sum() / mask.sum().clamp(min=1)
 
 
 @torch.no_grad()

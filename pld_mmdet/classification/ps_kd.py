@@ -1,13 +1,14 @@
 """PS-KD: the network of the epoch before teaches the network of this one."""
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from torch import Tensor
 from torch.nn import functional as F
 
+from pld_mmdet.distill.losses import soft_nll
 from pld_mmdet.distill.memory import SampleBank
 from pld_mmdet.engine.hooks.teacher_ema import len_epoch
 from pld_mmdet.engine.method import Method
+from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import HOOKS, MODELS
 
@@ -88,7 +89,7 @@ class PSKD(Method):
         log_p = self.network(inputs).float().log_softmax(1)
         soft = self.soft_targets(targets, index)
         self.bank.write(index, log_p.exp())
-        return {"loss": -(soft * log_p).sum(1).mean()}
+        return {"loss": soft_nll(log_p, soft).mean()}
 
     def soft_targets(self, targets: Tensor, index: Tensor) -> Tensor:
         """Targets [N, C] of labels [N] and the past predictions of images [N]."""
@@ -129,7 +130,6 @@ class PastSelfHook(Hook):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         """Tell the epoch; derived from the iteration, so resuming needs no state."""
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
+        model = unwrapped(runner.model)
         length = len_epoch(runner)
         model.set_epoch(runner.iter // length, max(1, runner.max_iters // length))

@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from pld_mmdet.engine.checkpoint import load_checkpoint_file, save_atomic
+from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import DATASETS, HOOKS
 
@@ -59,7 +59,7 @@ class ExportDistilledHook(Hook):
     @master_only
     def after_train(self, runner) -> None:
         """Write it."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         path = Path(runner.work_dir) / self.filename
         model.synthetic.export(path)
         runner.logger.info(f"The distilled set is {path}")

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from pld_mmdet.diffusion.networks import Critic
 from pld_mmdet.distill.teachers import Frozen, fixed
 from pld_mmdet.engine.method import Method
-from pld_mmdet.errors import UserError
+from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import MODELS
 
 
@@ -111,11 +111,7 @@ class DMD2(Method):
                 "DMD2: guidance needs conditions, and num_classes is 0.",
                 "Set num_classes, or guidance=1.0.",
             )
-        if predict_on not in ("generator", "teacher"):
-            raise UserError(
-                f"DMD2: predict_on={predict_on!r} is not known.",
-                "Choose 'generator' or 'teacher'.",
-            )
+        one_of("DMD2", predict_on=(predict_on, ("generator", "teacher")))
         self.process = MODELS.build(process)
         self.generator = MODELS.build(denoiser)
         self.critic = Critic(MODELS.build(denoiser), MODELS.build(head), bottleneck)

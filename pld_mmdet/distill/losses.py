@@ -76,7 +76,9 @@ def soft_cross_entropy(
     if weight is not None:
         same_shape("soft_cross_entropy", weight=weight, rows=value)
         value = value * wide(weight)
-    return value if reduction == "none" else value.sum() / max(value.numel(), 1)
+    if reduction == "none":
+        return value
+    return value.mean() if value.numel() else value.sum()
 
 
 def soft_nll(log_p: Tensor, target: Tensor, dim: int = -1) -> Tensor:

@@ -23,6 +23,7 @@ from pld_mmdet.engine.checkpoint import (
     to_plain,
 )
 from pld_mmdet.engine.hooks.missed_evaluation import MissedEvaluationHook
+from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.engine.processes import start_cpu_group
 from pld_mmdet.engine.steps import accumulation
 from pld_mmdet.engine.weights import compare_classes, report_mismatch
@@ -155,7 +156,7 @@ class SafeRunner(Runner):
             renamed = {re.sub(pattern, replacement, k): v for k, v in state.items()}
             if list(renamed) != list(state):
                 state = renamed
-        model = self.model.module if is_model_wrapper(self.model) else self.model
+        model = unwrapped(self.model)
         difference = report_mismatch(model, state, str(filename), partial=fine_tune)
         if difference is not None:
             self.logger.warning(f"Loaded in part: {difference}")
@@ -320,7 +321,7 @@ class SafeRunner(Runner):
         metainfo = getattr(self.train_dataloader.dataset, "metainfo", None)
         if metainfo is not None:
             meta["dataset_meta"] = metainfo
-        model = self.model.module if is_model_wrapper(self.model) else self.model
+        model = unwrapped(self.model)
         checkpoint = {
             "meta": meta,
             "state_dict": model.state_dict(),

@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pld_mmdet.distill import divergences
+from pld_mmdet.distill.losses import masked_mean
 from pld_mmdet.distill.teachers import Frozen
 from pld_mmdet.engine.method import Method
 from pld_mmdet.errors import UserError
@@ -102,7 +103,7 @@ class CausalDistillation(CausalLanguageModel):
         with torch.no_grad():
             z_t = self.teacher(ids, mask)
         apart = self.divergence(z_t, self.student(ids, mask), reduction="none")
-        return {"loss_kd": token_mean(apart, targets != IGNORE)}
+        return {"loss_kd": masked_mean(apart, targets != IGNORE)}
 
 
 def trimmed(
@@ -121,11 +122,6 @@ def trimmed(
         input_ids, targets = input_ids[:, :longest], targets[:, :longest]
         attention_mask = attention_mask[:, :longest]
     return input_ids, attention_mask, targets
-
-
-def token_mean(values: Tensor, counted: Tensor) -> Tensor:
-    """Mean of values [B, T] where ``counted``; 0 when nothing is."""
-    return (values * counted).sum() / counted.sum().clamp(min=1)
 
 
 def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:

@@ -8,12 +8,12 @@ from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
 from pld_mmdet.distill.divergences import kl
+from pld_mmdet.distill.losses import masked_mean
 from pld_mmdet.errors import UserError
 from pld_mmdet.language.causal import (
     IGNORE,
     CausalLanguageModel,
     next_token_loss,
-    token_mean,
     trimmed,
 )
 from pld_mmdet.registry import MODELS
@@ -154,7 +154,7 @@ class TAID(CausalLanguageModel):
         j = kl(target, z_s, reduction="none")
         if self.objective == "ce":
             j = j + entropy(target)  # a constant: J's value, not its gradient
-        j = token_mean(j, counted)
+        j = masked_mean(j, counted)
         self._advance(j.detach())
         losses = {"loss_taid": self.distil_ratio * j, "t": t}
         if self.distil_ratio < 1:
@@ -185,6 +185,9 @@ class TAID(CausalLanguageModel):
 
 @torch.no_grad()
 def entropy(logits: Tensor) -> Tensor:
-    """Entropy of [..., V] in nats, as log V - KL(p || uniform): in blocks, like kl."""
+    """Entropy of [..., V] in nats, as log V - KL(p || uniform): in blocks, like kl.
+
+    ``distill.losses.entropy`` would hold two more tensors of the vocabulary's size.
+    """
     uniform = logits.new_zeros(1).expand_as(logits)
     return math.log(logits.shape[-1]) - kl(logits, uniform, reduction="none")

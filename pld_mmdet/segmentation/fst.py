@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pld_mmdet.distill.ema import ema_update, ramped_keep
 from pld_mmdet.engine.method import Method
-from pld_mmdet.errors import UserError
+from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import MODELS
 from pld_mmdet.segmentation.virtual_step import RunningMean, StandPoint
 
@@ -81,11 +81,7 @@ class FST(Method):
                 f"FST: depth={depth}, width={width}.",
                 "Set depth for FST-D, or width for FST-W; the other is 0.",
             )
-        if count not in ("evaluations", "iterations"):
-            raise UserError(
-                f"FST: count={count!r} is not known.",
-                "Choose 'evaluations' or 'iterations'.",
-            )
+        one_of("FST", count=(count, ("evaluations", "iterations")))
         self.learner = MODELS.build(learner)
         self.learner.labelled_only = False
         self.depth, self.width, self.mu = depth, width, mu

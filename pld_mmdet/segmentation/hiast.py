@@ -11,14 +11,12 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from pld_mmdet.distill.ema import ema_update
-from pld_mmdet.errors import UserError
+from pld_mmdet.distill.losses import entropy_of_log, masked_mean, soft_nll
+from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import MODELS
 from pld_mmdet.segmentation.losses import (
     IGNORE,
-    entropy,
-    masked_mean,
     pixel_ce,
-    soft_ce,
     uniform_ce,
 )
 from pld_mmdet.segmentation.networks import OutputDiscriminator, domain_loss
@@ -131,10 +129,7 @@ class HIAST(TeacherStudent):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(segmentor, predict_on, init_cfg)
-        if per not in ("element", "pixel"):
-            raise UserError(
-                f"HIAST: per={per!r} is not known.", "Choose 'element' or 'pixel'."
-            )
+        one_of("HIAST", per=(per, ("element", "pixel")))
         self.alpha, self.beta, self.gamma, self.theta = alpha, beta, gamma, theta
         self.kld, self.ent, self.cst, self.per = kld, ent, cst, per
         self.adversarial, self.warm_entropy = adversarial, warm_entropy
@@ -236,7 +231,7 @@ class HIAST(TeacherStudent):
         log_p = full_logits(self.student, inputs[~labelled]).log_softmax(1)
         p = log_p.exp()
         if self.warm_entropy:
-            mean = entropy(log_p).mean() / self.num_classes
+            mean = entropy_of_log(log_p, 1).mean() / self.num_classes
             losses["loss_entropy"] = self.warm_entropy * mean
         if self.adversarial:
             # S learns to be taken for the source; D's weights are constants here
@@ -266,11 +261,11 @@ class HIAST(TeacherStudent):
             smooth = masked_mean(uniform_ce(log_p), sure)
             losses["loss_smooth"] = self.kld * scale * smooth
         if self.ent:
-            sharp = masked_mean(entropy(log_p), ~sure)
+            sharp = masked_mean(entropy_of_log(log_p, 1), ~sure)
             losses["loss_sharpen"] = self.ent * scale * sharp
         if self.cst:
             with torch.no_grad():
                 soft = full_logits(self.teacher, weak).softmax(1)
-            agree = masked_mean(soft_ce(log_p, soft), ~sure)
+            agree = masked_mean(soft_nll(log_p, soft, 1), ~sure)
             losses["loss_consistency"] = self.cst * scale * agree
         return losses

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from pld_mmdet.engine.method import Method
 from pld_mmdet.engine.optional import require
-from pld_mmdet.errors import UserError
+from pld_mmdet.errors import one_of
 from pld_mmdet.registry import MODELS
 from pld_mmdet.segmentation.losses import pixel_ce
 
@@ -107,11 +107,7 @@ class TeacherStudent(SegmentationMethod):
         self, segmentor: dict, predict_on: str, init_cfg: dict | None = None
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        if predict_on not in ("student", "teacher"):
-            raise UserError(
-                f"{type(self).__name__}: predict_on={predict_on!r} is not known.",
-                "Choose 'student' or 'teacher'.",
-            )
+        one_of(type(self).__name__, predict_on=(predict_on, ("student", "teacher")))
         self.student = build_segmentor(copy.deepcopy(segmentor))
         self.teacher = build_segmentor(copy.deepcopy(segmentor)).requires_grad_(False)
         self.teacher.eval()  # offline work asks it before the first train()

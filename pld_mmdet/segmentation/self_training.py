@@ -6,13 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pld_mmdet.distill.losses import entropy, masked_mean
+from pld_mmdet.distill.selection import below_percentile
 from pld_mmdet.distill.teachers import Frozen
 from pld_mmdet.registry import MODELS
 from pld_mmdet.segmentation.losses import (
     IGNORE,
-    below_percentile,
-    entropy,
-    masked_mean,
     pixel_ce,
 )
 from pld_mmdet.segmentation.mixing import box_masks, class_masks, mix
@@ -91,7 +90,7 @@ class CutMixSelfTraining(TeacherStudent):
                 labels = mix(labels, labels.roll(-1, 0), masks)
             both = torch.cat([known, images])
             self.teacher.train()
-            doubt = entropy(full_logits(self.teacher, both)[first:].log_softmax(1))
+            doubt = entropy(full_logits(self.teacher, both)[first:], dim=1)
             self.teacher.eval()
             valid = torch.ones_like(labels, dtype=torch.bool)
             kept = below_percentile(doubt, self.drop_percent, valid)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pld_mmdet.distill.ema import ema_update
+from pld_mmdet.distill.losses import soft_cross_entropy
 from pld_mmdet.distill.teachers import Averaged, Frozen
 from pld_mmdet.registry import MODELS
 from pld_mmdet.weak_supervision.augment import CoTTAViews
@@ -13,11 +14,6 @@ from pld_mmdet.weak_supervision.online_adaptation import (
     TestTimeMethod,
     use_batch_statistics,
 )
-
-
-def soft_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
-    """``-sum_k softmax(teacher)_k log softmax(student)_k``: N x C twice -> [N]."""
-    return -(teacher.softmax(-1) * student.log_softmax(-1)).sum(-1)
 
 
 @torch.no_grad()
@@ -108,9 +104,10 @@ class CoTTA(TestTimeMethod):
         """Cross-entropy with the teacher's label, which is the answer."""
         target = self.label(inputs)
         logits = self.student(inputs)
-        loss = soft_cross_entropy(logits, target)
-        if self.symmetric:
-            loss = (loss + soft_cross_entropy(target, logits)) / 2
+        loss = soft_cross_entropy(logits, target.softmax(-1), reduction="none")
+        if self.symmetric:  # the student's probabilities are the other target
+            back = soft_cross_entropy(target, logits.softmax(-1), reduction="none")
+            loss = (loss + back) / 2
         return {"loss_consistency": loss.mean()}, target
 
     def after_step(self) -> None:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from pld_mmdet.distill.divergences import kl
 from pld_mmdet.distill.teachers import Frozen
 from pld_mmdet.engine.method import Method
-from pld_mmdet.errors import UserError
+from pld_mmdet.errors import one_of
 from pld_mmdet.registry import MODELS
 
 
@@ -74,15 +74,11 @@ class FedLabel(Method):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        for name, value, known in (
-            ("h", h, ("variance", "entropy", "max")),
-            ("experts", experts, ("both", "local", "global")),
-        ):
-            if value not in known:
-                raise UserError(
-                    f"FedLabel: {name}={value!r} is not known.",
-                    f"Choose one of {', '.join(known)}.",
-                )
+        one_of(
+            "FedLabel",
+            h=(h, ("variance", "entropy", "max")),
+            experts=(experts, ("both", "local", "global")),
+        )
         self.student = MODELS.build(network)
         self.beta, self.lambda0, self.h = beta, lambda0, h
         self.experts, self.warm_rounds = experts, warm_rounds

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pld_mmdet.distill.losses import entropy
 from pld_mmdet.engine.method import Method
 from pld_mmdet.registry import MODELS
 
@@ -30,12 +31,6 @@ def use_batch_statistics(network: nn.Module) -> nn.Module:
             for name in _STATISTICS:
                 setattr(layer, name, None)
     return network
-
-
-def entropy(logits: Tensor) -> Tensor:
-    """Entropy of the softmax of N x C logits in nats, [N]."""
-    log_p = logits.log_softmax(-1)
-    return -(log_p.exp() * log_p).sum(-1)
 
 
 class TestTimeMethod(Method):

@@ -9,6 +9,7 @@ from mmengine.dist import all_gather
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pld_mmdet.distill.losses import soft_cross_entropy
 from pld_mmdet.distill.transport import semantic_partial_ot
 from pld_mmdet.engine.method import Method
 from pld_mmdet.errors import UserError
@@ -232,8 +233,3 @@ class SP2OT(Method):
     def predict(self, view1: Tensor, targets: Tensor, **_) -> list[dict]:
         """Cluster logits N x K of a view beside the true classes."""
         return [{"logits": self.head(self.backbone(view1)), "targets": targets}]
-
-
-def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """``mean_n -sum_k target log softmax(logits)``; rows of mass below 1 weigh less."""
-    return -(target * logits.log_softmax(1)).sum(1).mean()

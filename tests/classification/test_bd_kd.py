@@ -6,8 +6,8 @@ import torch
 from torch.nn import functional as F
 
 from pld_mmdet.classification import BDKD
-from pld_mmdet.classification.bd_kd import entropy
 from pld_mmdet.distill.divergences import kl, reverse_kl
+from pld_mmdet.distill.losses import entropy
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 from pld_mmdet.shared import CIFAR

@@ -15,11 +15,11 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import DATASETS, HOOKS, MODELS
 from mmengine.structures import InstanceData
 from torch.utils.data import Dataset
 
+from pld_mmdet.engine.models import unwrapped
 from tests.detection.helpers import batch_of, give_confidence
 from tests.helpers import tiny_faster_rcnn
 
@@ -97,7 +97,7 @@ class RankStateHook(Hook):
     """Leaves the hash of each process's whole state, buffers included."""
 
     def after_train(self, runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         digest = hashlib.sha256()
         for name, value in sorted(model.state_dict().items()):
             if not name.endswith(("running_mean", "running_var")) or (

@@ -12,7 +12,7 @@ from pld_mmdet.engine.method import Method
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 from pld_mmdet.segmentation.fst import FST
-from pld_mmdet.segmentation.losses import below_percentile, pixel_ce
+from pld_mmdet.segmentation.losses import pixel_ce
 from pld_mmdet.segmentation.mixing import box_masks, class_masks, mix
 from pld_mmdet.segmentation.self_training import (
     ClassMixSelfTraining,
@@ -245,13 +245,6 @@ def test_pixel_ce_and_its_divisors():
     weight = torch.tensor([[[1.0, 0.0, 1.0]]])
     assert pixel_ce(logits, targets, weight).item() == pytest.approx(0.3465736)
     assert pixel_ce(logits, torch.full((1, 1, 3), 255)).item() == 0
-
-
-def test_below_percentile_by_hand():
-    values, valid = torch.tensor([3.0, 1.0, 2.0, 5.0]), torch.tensor([1, 1, 1, 0]) > 0
-    assert below_percentile(values, 50, valid).tolist() == [False, True, False, False]
-    assert below_percentile(values, 100, valid).equal(valid)
-    assert not below_percentile(values, 50, valid & False).any()
 
 
 def test_masks_and_mix():

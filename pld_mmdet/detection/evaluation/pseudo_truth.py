@@ -9,11 +9,11 @@ import torch
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from torch import Tensor
 
 from pld_mmdet.detection.boxes import project_boxes
 from pld_mmdet.engine.checkpoint import write_atomic
+from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import HOOKS
 
@@ -112,7 +112,7 @@ class PseudoTruthHook(Hook):
         """Count the boxes of this step."""
         if not is_main_process():
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         samples = data_batch["data_samples"][self.branch]
         counts = self._count(model.pseudo_boxes, samples)
         self.window.update(counts)

@@ -4,13 +4,13 @@ import torch
 from mmengine.dist import all_reduce, get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from pld_mmdet.distill.adabn import batch_norms, estimate_batch_norm
 from pld_mmdet.distill.ema import ema_update
+from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.registry import HOOKS
 
 
@@ -99,5 +99,5 @@ class AdaBNHook(Hook):
         """Adapt the statistics; see :func:`adapt_batch_norm`."""
         if runner.iter > 0:
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         adapt_batch_norm(model, runner.train_dataloader, self.num_images, self.branch)

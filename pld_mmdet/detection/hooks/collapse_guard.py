@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from pld_mmdet.engine.checkpoint import write_atomic
+from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import HOOKS
 
@@ -152,7 +152,7 @@ class CollapseGuardHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Remember the source weights and the state that a collapse goes back to."""
-        model = _unwrap(runner.model)
+        model = unwrapped(runner.model)
         if not hasattr(model, "pseudo_counts") or not hasattr(model, "teacher"):
             raise UserError(
                 f"CollapseGuardHook watches pseudo labels; {type(model).__name__} has "
@@ -178,7 +178,7 @@ class CollapseGuardHook(Hook):
         self, runner: Runner, batch_idx, data_batch=None, outputs=None
     ) -> None:
         """Add up, and judge at the end of a window."""
-        model = _unwrap(runner.model)
+        model = unwrapped(runner.model)
         counts = model.pseudo_counts.get(self.kind)
         if counts is None:
             return
@@ -387,7 +387,7 @@ class CollapseGuardHook(Hook):
         good = self._newest
         self._newest = dict(
             iter=iteration,
-            model=_on_host(_unwrap(runner.model).state_dict()),
+            model=_on_host(unwrapped(runner.model).state_dict()),
             optimizer=_on_host(runner.optim_wrapper.state_dict()),
         )
         self._good = good or self._newest
@@ -395,7 +395,7 @@ class CollapseGuardHook(Hook):
     def _restore(self, runner: Runner) -> None:
         groups = runner.optim_wrapper.optimizer.param_groups
         rates = [group["lr"] for group in groups]
-        _unwrap(runner.model).load_state_dict(self._good["model"])
+        unwrapped(runner.model).load_state_dict(self._good["model"])
         runner.optim_wrapper.load_state_dict(copy.deepcopy(self._good["optimizer"]))
         self._newest = self._good
         groups = runner.optim_wrapper.optimizer.param_groups
@@ -463,10 +463,6 @@ class CollapseGuardHook(Hook):
         text = json.dumps(content, indent=1) + "\n"
         path = Path(runner.work_dir) / FILE
         write_atomic(path, lambda file: file.write(text.encode()))
-
-
-def _unwrap(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
 
 
 def _skipped(runner: Runner) -> int:

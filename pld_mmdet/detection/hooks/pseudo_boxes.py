@@ -2,8 +2,8 @@
 
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
+from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.registry import HOOKS
 
 STATE_KEY = "pld_pseudo_boxes"
@@ -30,7 +30,7 @@ class PseudoBoxHook(Hook):
         self, runner, batch_idx, data_batch=None, outputs=None
     ) -> None:
         """Add up the counts and write the mean every ``interval`` steps."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         for kind, counts in model.pseudo_counts.items():
             mean = counts.float().clone()
             all_reduce(mean, op="mean")  # process 0 can save what all of them saw

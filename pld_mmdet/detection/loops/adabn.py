@@ -1,9 +1,9 @@
 """AdaBN as an algorithm of its own: no step, no loss, one pass over some images."""
 
-from mmengine.model import is_model_wrapper
 from mmengine.runner.base_loop import BaseLoop
 
 from pld_mmdet.detection.hooks.adabn import adapt_batch_norm
+from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.registry import LOOPS
 
 
@@ -38,9 +38,7 @@ class AdaBNLoop(BaseLoop):
         runner = self.runner
         runner.call_hook("before_train")
         if self._iter < self.max_iters:
-            model = (
-                runner.model.module if is_model_wrapper(runner.model) else runner.model
-            )
+            model = unwrapped(runner.model)
             adapt_batch_norm(model, self.dataloader, self.num_images, self.branch)
             self.iter = self._iter = self.max_iters
             runner.save_checkpoint(

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 from mmengine.dist import all_gather_object, is_main_process
-from mmengine.model import is_model_wrapper
 from mmengine.registry import METRICS
 from mmengine.runner import ValLoop
 
 from pld_mmdet.engine.data.randomness import own_randomness
+from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.registry import LOOPS
 
 HISTORY = "scores.jsonl"
@@ -92,8 +92,7 @@ class ScoredValLoop(ValLoop):
 
     def score(self) -> dict[str, float]:
         """The label-free scores of the network that is the result."""
-        model = self.runner.model
-        model = model.module if is_model_wrapper(model) else model
+        model = unwrapped(self.runner.model)
         values = score_detector(
             getattr(model, "result", model), self.score_dataloader, self.scores
         )

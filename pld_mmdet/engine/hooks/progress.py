@@ -3,10 +3,10 @@
 from dataclasses import asdict
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 
+from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.engine.progress import Progress
 from pld_mmdet.engine.steps import accumulation, len_epoch
 from pld_mmdet.registry import HOOKS
@@ -90,7 +90,7 @@ class ProgressHook(Hook):
 
 
 def _modules(model: nn.Module) -> list[nn.Module]:
-    model = model.module if is_model_wrapper(model) else model
+    model = unwrapped(model)
     return [
         module
         for module in model.modules()

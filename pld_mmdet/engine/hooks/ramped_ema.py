@@ -2,13 +2,13 @@
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from pld_mmdet.distill.ema import BUFFER_POLICIES, ema_update, ramped_keep
+from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.engine.processes import share_statistics
 from pld_mmdet.engine.steps import accumulation, begins_step
-from pld_mmdet.errors import UserError
+from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import HOOKS
 
 
@@ -56,11 +56,7 @@ class RampedEMAHook(Hook):
                 f"RampedEMAHook: keep={keep}, warm_up={warm_up} are out of range.",
                 "keep lies in [0, 1] (0.999: the teacher keeps 99.9 %), warm_up >= 0.",
             )
-        if buffers not in BUFFER_POLICIES:
-            raise UserError(
-                f"RampedEMAHook: buffers={buffers!r} is not known.",
-                f"Choose one of {', '.join(map(repr, BUFFER_POLICIES))}.",
-            )
+        one_of("RampedEMAHook", buffers=(buffers, BUFFER_POLICIES))
         if not copy_at_start and warm_up is not None:
             raise UserError(
                 "RampedEMAHook: copy_at_start=False has no effect with a ramp, whose "
@@ -101,7 +97,7 @@ class RampedEMAHook(Hook):
         ema_update(teacher, student, keep, self.buffers)
 
     def _networks(self, runner: Runner) -> list[torch.nn.Module]:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         missing = [n for n in self.names if not hasattr(model, n)]
         if missing:
             raise UserError(

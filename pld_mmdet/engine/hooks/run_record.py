@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
 from pld_mmdet.engine import provenance
 from pld_mmdet.engine.checkpoint import write_atomic
+from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.registry import HOOKS
 
 
@@ -56,7 +56,7 @@ class RunRecordHook(Hook):
         old = {}
         if runner.iter > 0 and (folder / "run.json").is_file():
             old = json.loads((folder / "run.json").read_text())
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         head, dirty = provenance.commit()
         self._minutes_before = old.get("minutes") or 0.0
         self._record = {

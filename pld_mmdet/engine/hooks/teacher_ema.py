@@ -2,13 +2,13 @@
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from pld_mmdet.distill.ema import BUFFER_POLICIES, ema_update, ramped_keep
+from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.engine.processes import share_statistics
 from pld_mmdet.engine.steps import accumulation, begins_step, ends_step, len_epoch
-from pld_mmdet.errors import UserError
+from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import HOOKS
 
 STATE_KEY = "pld_teacher_ema"
@@ -48,16 +48,12 @@ class TeacherEMAHook(Hook):
         warm_up: int | None = None,
         buffers: str = "average",
     ) -> None:
-        for name, value, allowed in (
-            ("unit", unit, ("iter", "epoch")),
-            ("moment", moment, ("after", "before")),
-            ("buffers", buffers, BUFFER_POLICIES),
-        ):
-            if value not in allowed:
-                raise UserError(
-                    f"TeacherEMAHook: {name}={value!r} is not known.",
-                    f"Choose one of {', '.join(map(repr, allowed))}.",
-                )
+        one_of(
+            "TeacherEMAHook",
+            unit=(unit, ("iter", "epoch")),
+            moment=(moment, ("after", "before")),
+            buffers=(buffers, BUFFER_POLICIES),
+        )
         if not 0.0 <= keep <= 1.0 or interval < 1:
             raise UserError(
                 f"TeacherEMAHook: keep={keep}, interval={interval} are out of range.",
@@ -73,7 +69,7 @@ class TeacherEMAHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Start the teacher as a copy of the student."""
-        model = _unwrap(runner.model)
+        model = unwrapped(runner.model)
         if not (hasattr(model, "student") and hasattr(model, "teacher")):
             raise UserError(
                 f"TeacherEMAHook needs a model with .student and .teacher; "
@@ -103,7 +99,7 @@ class TeacherEMAHook(Hook):
         if self.unit == "epoch":
             every *= -(-len_epoch(runner) // accumulation(runner))
         if done % every == 0:
-            self.update(_unwrap(runner.model))
+            self.update(unwrapped(runner.model))
 
     @torch.no_grad()
     def update(self, model: torch.nn.Module) -> None:
@@ -124,7 +120,3 @@ class TeacherEMAHook(Hook):
         """Restore the counter when a run is resumed (not when weights are loaded)."""
         if runner._resume and STATE_KEY in checkpoint:
             self.updates = checkpoint[STATE_KEY]["updates"]
-
-
-def _unwrap(model: torch.nn.Module) -> torch.nn.Module:
-    return model.module if is_model_wrapper(model) else model

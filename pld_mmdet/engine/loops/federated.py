@@ -5,11 +5,11 @@ from collections import defaultdict
 
 import numpy as np
 import torch
-from mmengine.model import is_model_wrapper
 from mmengine.runner.base_loop import BaseLoop
 from torch import Tensor, nn
 
 from pld_mmdet.engine.data.randomness import seed_everything
+from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import LOOPS
 
@@ -229,8 +229,7 @@ class FederatedLoop(BaseLoop):
 
     @property
     def _model(self) -> nn.Module:
-        model = self.runner.model
-        return model.module if is_model_wrapper(model) else model
+        return unwrapped(self.runner.model)
 
     @property
     def _communicated(self) -> nn.Module:

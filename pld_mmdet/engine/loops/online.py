@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner.base_loop import BaseLoop
 
 from pld_mmdet.engine.checkpoint import write_atomic
 from pld_mmdet.engine.data.sampler import DrawIndex
+from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import LOOPS
 
@@ -207,8 +207,7 @@ class OnlineLoop(BaseLoop):
 
     @property
     def _model(self) -> torch.nn.Module:
-        model = self.runner.model
-        return model.module if is_model_wrapper(model) else model
+        return unwrapped(self.runner.model)
 
     def _start_stream(self) -> None:
         model = self._model

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from mmengine.dist import barrier
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 
+from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import LOOPS
 
@@ -229,7 +229,7 @@ class StagedLoop(BaseLoop):
 
     @staticmethod
     def _model_of(runner) -> nn.Module:
-        return runner.model.module if is_model_wrapper(runner.model) else runner.model
+        return unwrapped(runner.model)
 
     def _folder(self, number: int) -> Path:
         name = f"{number:02d}_{self.stages[number]['name']}"

@@ -1,11 +1,11 @@
 """Several optimizers in one run: one optimizer wrapper for each named part."""
 
 from mmengine.dist import all_reduce, broadcast, get_world_size
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 from mmengine.registry import MODEL_WRAPPERS
 from torch import Tensor, nn
 
+from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
@@ -50,7 +50,7 @@ class PartsOptimConstructor:
         Raises:
             UserError: A key is no submodule, or has nothing to learn.
         """
-        model = model.module if is_model_wrapper(model) else model
+        model = unwrapped(model)
         members = {}
         for path, part in self.parts.items():
             try:
