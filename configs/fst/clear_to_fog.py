@@ -17,11 +17,13 @@ model = dict(
         ignore_rows=(0, 0),
         feature_weight=0.0,
         predict_on="student",
+        source_over="valid",  # as recorded; every pixel of these streets has a label
     ),
     depth=3,
     mu=0.99,
     count="evaluations",
     buffers="keep",
+    first_move=False,  # as recorded; the released code moves it
 )
 train_dataloader = dict(_delete_=True, **_base_.both_dataloader)
 source_first = dict(

@@ -19,6 +19,7 @@ model = dict(
     depth=3,
     mu=0.99,
     buffers="keep",
+    first_move=False,  # as recorded; the released code moves it
 )
 labelled_first = dict(
     name="labelled",

@@ -33,8 +33,8 @@ class FST(Method):
 
     Depth 0 and width 0 are plain self-training. The teacher is never taken back, so it
     moves K + 1 times an iteration: plain self-training with ``mu ** (K + 1)`` is the
-    fair rival. The first iteration is a plain step from phi = theta. Nothing is
-    differentiated through a virtual step.
+    fair rival. The first iteration is a plain step from phi = theta, after which phi
+    moves (``first_move``). Nothing is differentiated through a virtual step.
 
     Under ``StagedLoop``, stages whose name begins with ``labelled`` are plain steps on
     the labelled images: a network that knows nothing has no labels to give.
@@ -56,6 +56,8 @@ class FST(Method):
             ``iterations`` (their semi-supervised code).
         buffers: The teacher's batch-norm statistics, as in ``ema_update``
             [``average``].
+        first_move: Move the teacher after the first iteration's step [True, released;
+            it then stands halfway to theta].
         restore_optimizer: Undo what virtual steps did to the optimizer's state.
         restore_buffers: Undo what they did to the student's batch-norm statistics.
 
@@ -71,6 +73,7 @@ class FST(Method):
         mu: float = 0.999,
         count: str = "evaluations",
         buffers: str = "average",
+        first_move: bool = True,
         restore_optimizer: bool = True,
         restore_buffers: bool = True,
         init_cfg: dict | None = None,
@@ -86,6 +89,7 @@ class FST(Method):
         self.learner.labelled_only = False
         self.depth, self.width, self.mu = depth, width, mu
         self.count, self.buffers_policy = count, buffers
+        self.first_move = first_move
         self.restore_optimizer = restore_optimizer
         self.restore_buffers = restore_buffers
         self.register_buffer("t", torch.zeros((), dtype=torch.long))
@@ -130,6 +134,8 @@ class FST(Method):
         if self.t == 0:
             ema_update(self.teacher, self.student, keep=0.0, buffers="copy")
             log = step(main)
+            if self.first_move:
+                self._move_teacher()
         elif self.width:
             log = self._wide(step, main, others)
         else:

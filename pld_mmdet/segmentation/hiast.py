@@ -1,5 +1,6 @@
 """HIAST: rounds of self-training with thresholds that follow each class."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -71,10 +72,11 @@ def update_threshold(
 class HIAST(TeacherStudent):
     r"""Hard-aware instance adaptive self-training (Zhu et al. 2023/2025).
 
-    Stages of ``StagedLoop`` by the beginning of their names. ``warm_up...``: labelled
-    source and unlabelled target images; D is a discriminator of softmax maps::
+    Stages of ``StagedLoop`` by the beginning of their names. ``source...``: CE of the
+    labelled images alone. ``warm_up...``: labelled source and unlabelled target images;
+    D is a discriminator of softmax maps::
 
-        L = CE(source) + w_adv (D(p_t) - 1)^2 + w_ent H(p_t)  and D's own loss
+        L = CE(source) + w_adv (D(p_t) - 1)^2 + w_ent H(p_t) / ln C  and D's own loss
 
     ``round...``: S is the student, E its average. Before it, E labels all target
     images, a batch at a time, each class's threshold moving with the batches
@@ -89,8 +91,7 @@ class HIAST(TeacherStudent):
 
     Deviations from the released code (bupt-ai-cz/HIAST, f2f357a): confidences are not
     rounded to float16; the consistency term divides by C |U|, not by the number of
-    products that are not zero; empty M or U cost 0, not NaN; E starts each round as a
-    copy of S, which the released trainer's description leaves open.
+    products that are not zero; empty M or U cost 0, not NaN.
 
     Args:
         segmentor: Config of a segmentor of mmsegmentation, for S and E.
@@ -103,10 +104,14 @@ class HIAST(TeacherStudent):
         cst: Weight of the consistency with E [0.5].
         per: ``element`` (released) or ``pixel``, see above.
         adversarial: w_adv of the warm-up [0.05]; 0 builds no discriminator.
-        warm_entropy: w_ent of the warm-up, mean over pixels and classes [3].
+        warm_entropy: w_ent of the warm-up, mean over pixels of an entropy that is 1 for
+            a uniform prediction [3].
         discriminator_width: [64].
         freeze_affine: Rounds do not train batch norms' weights and biases; their
             statistics follow the batches [True].
+        freeze_warm_up: The warm-up freezes them too; they are trained in ``source``
+            stages only [True in the released code; False here, where a warm-up may
+            begin with untrained norms].
         predict_on: [``student``].
     """
 
@@ -125,6 +130,7 @@ class HIAST(TeacherStudent):
         warm_entropy: float = 3.0,
         discriminator_width: int = 64,
         freeze_affine: bool = True,
+        freeze_warm_up: bool = False,
         predict_on: str = "student",
         init_cfg: dict | None = None,
     ) -> None:
@@ -133,7 +139,7 @@ class HIAST(TeacherStudent):
         self.alpha, self.beta, self.gamma, self.theta = alpha, beta, gamma, theta
         self.kld, self.ent, self.cst, self.per = kld, ent, cst, per
         self.adversarial, self.warm_entropy = adversarial, warm_entropy
-        self.freeze_affine = freeze_affine
+        self.freeze_affine, self.freeze_warm_up = freeze_affine, freeze_warm_up
         self.num_classes = self.student.num_classes
         if adversarial:
             self.discriminator = OutputDiscriminator(
@@ -144,13 +150,15 @@ class HIAST(TeacherStudent):
 
     def enter_stage(self, name: str) -> None:
         """Choose the loss by the stage's name."""
-        if not name.startswith(("warm_up", "round")):
+        if not name.startswith(("source", "warm_up", "round")):
             raise UserError(
                 f"HIAST has no stage {name!r}.",
-                "Begin the names of stages with warm_up or round.",
+                "Begin the names of stages with source, warm_up or round.",
             )
-        self.warming = name.startswith("warm_up")
-        if not self.warming and self.freeze_affine:
+        self.labelled_only = name.startswith("source")
+        self.warming = self.labelled_only or name.startswith("warm_up")
+        frozen = self.freeze_warm_up and not self.labelled_only
+        if frozen or (self.freeze_affine and not self.warming):
             for module in self.student.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.requires_grad_(False)
@@ -226,12 +234,12 @@ class HIAST(TeacherStudent):
     ) -> dict[str, Tensor]:
         source = full_logits(self.student, inputs[labelled])
         losses = {"loss_ce": pixel_ce(source, targets[labelled])}
-        if not (self.adversarial or self.warm_entropy):
+        if self.labelled_only or not (self.adversarial or self.warm_entropy):
             return losses
         log_p = full_logits(self.student, inputs[~labelled]).log_softmax(1)
         p = log_p.exp()
         if self.warm_entropy:
-            mean = entropy_of_log(log_p, 1).mean() / self.num_classes
+            mean = entropy_of_log(log_p, 1).mean() / math.log(self.num_classes)
             losses["loss_entropy"] = self.warm_entropy * mean
         if self.adversarial:
             # S learns to be taken for the source; D's weights are constants here

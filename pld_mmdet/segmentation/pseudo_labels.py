@@ -102,10 +102,13 @@ class LoadPseudoLabels:
 
     Args:
         folder: Of the maps; ``{folder}`` in a stage's loader is that stage's folder.
+        resize: Bring the map to the image's size, to the nearest label [False: another
+            size is a mistake; True in the released code, which labels small images and
+            trains on whole ones].
     """
 
-    def __init__(self, folder: str) -> None:
-        self.labels = LabelFolder(folder)
+    def __init__(self, folder: str, resize: bool = False) -> None:
+        self.labels, self.resize = LabelFolder(folder), resize
 
     def __call__(self, results: dict) -> dict:
         """Add the map.
@@ -114,12 +117,14 @@ class LoadPseudoLabels:
             UserError: It is missing or has not the image's size.
         """
         labels = self.labels.read(results["img_path"])
+        if self.resize:
+            labels = _nearest(labels, results["img"].shape[:2])
         if labels.shape != results["img"].shape[:2]:
             raise UserError(
                 f"The pseudo-labels of {results['img_path']} are {labels.shape}, the "
                 f"image is {results['img'].shape[:2]}.",
                 "Resize images alike in the work_dataloader and before "
-                "LoadPseudoLabels.",
+                "LoadPseudoLabels, or set its resize=True.",
             )
         results["gt_seg_map"] = labels
         results["seg_fields"].append("gt_seg_map")
@@ -137,7 +142,8 @@ class PasteHardClasses:
 
     Args:
         folder: As in :class:`LoadPseudoLabels`.
-        load: Transforms that load a donor's image at the size of its labels.
+        load: Transforms that load a donor's image at the size of the other images; its
+            labels are brought to it.
         hard: Number of hard classes [14 of Cityscapes' 19].
         times: [3].
         drop: Share of a class's images, those with the fewest pixels, that never give
@@ -192,9 +198,9 @@ class PasteHardClasses:
                 break
             drawn = np.random.choice(len(share), p=share / share.sum())
             path = images[drawn][np.random.randint(len(images[drawn]))]
-            there = self.labels.read(path)
-            here = np.append(hard, np.zeros(256 - len(hard), bool))[there]
             donor = self.load(dict(img_path=path, seg_fields=[]))["img"]
+            there = _nearest(self.labels.read(path), donor.shape[:2])
+            here = np.append(hard, np.zeros(256 - len(hard), bool))[there]
             image[here], labels[here] = donor[here], there[here]
             found = np.unique(there[here])
             pasted[found] = True
@@ -216,6 +222,7 @@ class PackViews:
         operations: How many of the eight operations are chosen [3].
         probability: Of each chosen one to be applied [0.5].
         blur: Smallest and largest odd kernel of the blur in pixels [3, 41].
+        mild: Contrast and brightness within 20 % [False, as released].
     """
 
     def __init__(
@@ -223,19 +230,29 @@ class PackViews:
         operations: int = 3,
         probability: float = 0.5,
         blur: tuple[int, int] = (3, 41),
+        mild: bool = False,
     ) -> None:
         self.operations, self.probability = operations, probability
-        self.blur = tuple(blur)
+        self.blur, self.mild = tuple(blur), mild
 
     def __call__(self, results: dict) -> dict:
         """Pack."""
         weak, labels = results["img"], results["gt_seg_map"]
-        strong = strong_view(weak, self.operations, self.probability, self.blur)
+        strong = strong_view(
+            weak, self.operations, self.probability, self.blur, self.mild
+        )
         return {
             "weak": to_tensor(weak),
             "strong": to_tensor(strong),
             "targets": torch.from_numpy(labels.astype(np.int64)),
         }
+
+
+def _nearest(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A label map at another height and width."""
+    if labels.shape == size:
+        return labels
+    return cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST)
 
 
 def select(confidence: np.ndarray, labels: np.ndarray, theta: np.ndarray) -> np.ndarray:

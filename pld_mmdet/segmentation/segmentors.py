@@ -148,7 +148,11 @@ class SupervisedSegmentor(SegmentationMethod):
 
 
 def supervised_losses(
-    segmentor: nn.Module, features: Any, targets: Tensor, aux_weight: float
+    segmentor: nn.Module,
+    features: Any,
+    targets: Tensor,
+    aux_weight: float,
+    over: str = "valid",
 ) -> dict[str, Tensor]:
     """Cross-entropy of the heads: ``loss_ce`` and, if there is one, ``loss_aux``.
 
@@ -157,12 +161,14 @@ def supervised_losses(
         features: Of ``extract_feat``.
         targets: N x H x W, 255 for no label.
         aux_weight: Weight of the auxiliary head.
+        over: As in :func:`pixel_ce`.
     """
     size = tuple(targets.shape[-2:])
-    losses = {"loss_ce": pixel_ce(head_logits(segmentor, features, size), targets)}
+    logits = head_logits(segmentor, features, size)
+    losses = {"loss_ce": pixel_ce(logits, targets, over=over)}
     if segmentor.with_auxiliary_head and aux_weight:
         logits = head_logits(segmentor, features, size, "auxiliary")
-        losses["loss_aux"] = aux_weight * pixel_ce(logits, targets)
+        losses["loss_aux"] = aux_weight * pixel_ce(logits, targets, over=over)
     return losses
 
 

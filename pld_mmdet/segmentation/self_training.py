@@ -121,8 +121,9 @@ class ClassMixSelfTraining(TeacherStudent):
     pixels of the last feature map whose label is, for at least ``purity``, one of
     ``things``. The teacher's batch norms use the batch; its dropout is off.
 
-    Deviations: images are jittered one strength for a batch as in the code, but hue is
-    turned in YIQ, not HSV. Rare-class sampling is the data set's affair.
+    Deviations: images are jittered with one draw of strengths for a batch (the code
+    draws whether for a batch and how much for each image), and hue is turned in YIQ,
+    not HSV. Rare-class sampling is the data set's affair.
 
     Args:
         segmentor: Config of a segmentor of mmsegmentation.
@@ -136,6 +137,8 @@ class ClassMixSelfTraining(TeacherStudent):
         encoder: Backbone config of the ImageNet encoder, with its ``init_cfg``
             [that of the segmentor].
         jitter: Strength s of the colour jitter [0.2].
+        source_over: What divides CE(source): ``all`` pixels [released, mmsegmentation's
+            own average] or the ``valid`` ones.
         predict_on: [``student``].
     """
 
@@ -149,13 +152,14 @@ class ClassMixSelfTraining(TeacherStudent):
         purity: float = 0.75,
         encoder: dict | None = None,
         jitter: float = 0.2,
+        source_over: str = "all",
         predict_on: str = "student",
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(segmentor, predict_on, init_cfg)
         self.tau, self.ignore_rows, self.jitter = tau, tuple(ignore_rows), jitter
         self.feature_weight, self.purity = feature_weight, purity
-        self.things = list(things)
+        self.things, self.source_over = list(things), source_over
         if feature_weight:
             backbone = encoder or segmentor["backbone"]
             self.encoder = Frozen(
@@ -175,7 +179,7 @@ class ClassMixSelfTraining(TeacherStudent):
         source, target, truth = inputs[labelled], inputs[~labelled], targets[labelled]
         images = normalise(self.student, source)
         features = self.student.extract_feat(images)
-        losses = supervised_losses(self.student, features, truth, 0.0)
+        losses = supervised_losses(self.student, features, truth, 0.0, self.source_over)
         if self.feature_weight:
             losses["loss_features"] = self._feature_distance(images, features, truth)
         if self.labelled_only:

@@ -67,13 +67,17 @@ def _blur(image: np.ndarray, kernel: tuple[int, int]) -> np.ndarray:
     return cv2.GaussianBlur(image, (size, size), 0)
 
 
-def _contrast(image: np.ndarray) -> np.ndarray:
-    changed = image.mean() + (image - image.mean()) * np.random.uniform(0.8, 1.2)
+def _contrast(image: np.ndarray, mild: bool = False) -> np.ndarray:
+    if mild:
+        changed = image.mean() + (image - image.mean()) * np.random.uniform(0.8, 1.2)
+    else:  # about black: most images become much brighter
+        changed = image * np.random.uniform(1.0, 4.0)
     return changed.clip(0, 255).astype(np.uint8)
 
 
-def _brightness(image: np.ndarray) -> np.ndarray:
-    changed = image + 255 * np.random.uniform(-0.2, 0.2)
+def _brightness(image: np.ndarray, mild: bool = False) -> np.ndarray:
+    limit = 0.2 if mild else 0.5
+    changed = image + 255 * np.random.uniform(-limit, limit)
     return changed.clip(0, 255).astype(np.uint8)
 
 
@@ -94,18 +98,24 @@ def _grey(image: np.ndarray) -> np.ndarray:
 
 
 def strong_view(
-    image: np.ndarray, operations: int, probability: float, kernel: tuple[int, int]
+    image: np.ndarray,
+    operations: int,
+    probability: float,
+    kernel: tuple[int, int],
+    mild: bool = False,
 ) -> np.ndarray:
     """HIAST's strong view: some of eight colour operations, without replacement.
 
-    Strengths that the specification leaves open are 20 %, the usual default of
-    albumentations, which the authors use.
+    As released (augmentations.py of bupt-ai-cz/HIAST): colour jitter within 20 %, blur,
+    contrast times 1 to 4 about black, brightness within 50 % of white, four bits,
+    equalised, solarised at 128, grey.
 
     Args:
         image: H x W x 3 uint8, BGR.
         operations: How many are chosen.
         probability: Of each chosen one to be applied.
         kernel: Smallest and largest odd kernel of the blur.
+        mild: Contrast within 20 % about the image's mean and brightness within 20 %.
 
     Returns:
         A new image of the same shape and type.
@@ -117,5 +127,10 @@ def strong_view(
     for number in np.random.permutation(len(every))[:operations]:
         if np.random.uniform() < probability:
             apply = every[number]
-            image = apply(image, kernel) if apply is _blur else apply(image)
+            if apply is _blur:
+                image = apply(image, kernel)
+            elif apply in (_contrast, _brightness):
+                image = apply(image, mild)
+            else:
+                image = apply(image)
     return image

@@ -152,10 +152,12 @@ def test_mu_warms_up_by_evaluations_or_iterations():
 
 
 def test_first_iteration_is_plain_from_a_copy():
-    method, optimizer = one_weight(depth=3)
-    method.t.zero_()
-    method.train_step(batch_of(), optimizer)
-    assert weights(method) == pytest.approx((0.9, 1.0))
+    """theta 1 -> 0.9; the released teacher then goes half the way, others stay at 1."""
+    for first_move, phi in ((False, 1.0), (True, 0.95)):
+        method, optimizer = one_weight(depth=3, first_move=first_move)
+        method.t.zero_()
+        method.train_step(batch_of(), optimizer)
+        assert weights(method) == pytest.approx((0.9, phi))
 
 
 @pytest.mark.parametrize("kind", ["CutMix", "ClassMix"])
@@ -210,7 +212,7 @@ def test_virtual_loop_leaves_student_optimizer_and_teacher_gradients(kind):
 
 
 def test_a_labelled_stage_is_one_plain_step_and_does_not_count():
-    method, optimizer = one_weight(depth=3)
+    method, optimizer = one_weight(depth=3, first_move=False)
     method.t.zero_()
     method.enter_stage("labelled")
     method.train_step(batch_of(), optimizer)
@@ -289,6 +291,128 @@ def test_classmix_confidence_is_one_number_for_the_batch():
     assert losses["loss_mixed"] > 0  # the pasted source pixels weigh 1
 
 
+def fixed_logits(monkeypatch, learner, table):
+    """Networks that answer constants: {network: [C] logits at every pixel}."""
+    asked = []
+
+    def answer(segmentor, images, *_):
+        name = "teacher" if segmentor is learner.teacher else "student"
+        asked.append((name, images.clone()))
+        row = torch.tensor(table[name])
+        return row[None, :, None, None].expand(len(images), -1, *images.shape[-2:])
+
+    monkeypatch.setattr("pld_mmdet.segmentation.self_training.full_logits", answer)
+    monkeypatch.setattr(learner.student, "extract_feat", lambda images: images)
+    monkeypatch.setattr(
+        "pld_mmdet.segmentation.self_training.head_logits",
+        lambda segmentor, images, size, *_: answer(segmentor, images),
+    )
+    monkeypatch.setattr(
+        "pld_mmdet.segmentation.segmentors.head_logits",
+        lambda segmentor, images, size, *_: answer(segmentor, images),
+    )
+    return asked
+
+
+def two_and_two():
+    """Two source images (0 and 10), two targets (20 and 30), 4 x 8."""
+    values = torch.tensor([0.0, 10, 20, 30])[:, None, None, None]
+    targets = torch.zeros(4, 4, 8, dtype=torch.long)
+    targets[:2, :, :2] = 255  # a quarter of the source's pixels has no label
+    return dict(
+        inputs=values.expand(4, 3, 4, 8).clone(),
+        targets=targets,
+        labelled=torch.tensor([True, True, False, False]),
+    )
+
+
+def test_classmix_by_hand(monkeypatch):
+    """The teacher's class 1 labels the target; q and the rows weigh it; source is 1.
+
+    Student: p = softmax(2, 0), CE of class 0 is .126928, of class 1 2.126928. Teacher:
+    p(1) = softmax(0, 3)_1 = .952574, so q = 1 at tau .95 and 0 at .96. Nothing is
+    pasted. The first of 4 rows and the last have weight 0: a half of 2.126928.
+    """
+    learner = ClassMixSelfTraining(
+        tiny_segmentor(), tau=0.95, ignore_rows=(1, 1), feature_weight=0.0
+    )
+    learner.train()
+    table = dict(student=[2.0, 0.0], teacher=[0.0, 3.0])
+    asked = fixed_logits(monkeypatch, learner, table)
+    monkeypatch.setattr(
+        "pld_mmdet.segmentation.self_training.class_masks",
+        lambda truth: torch.zeros(truth.shape, dtype=torch.bool),
+    )
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.zeros(()))  # no jitter
+    losses = learner.loss(**two_and_two())
+    assert losses["loss_ce"].item() == pytest.approx(0.75 * 0.126928, abs=1e-6)
+    assert losses["loss_mixed"].item() == pytest.approx(0.5 * 2.126928, abs=1e-6)
+    assert losses["confident"] == 1
+    labelled = [images for name, images in asked if name == "teacher"]
+    assert [images.unique().tolist() for images in labelled] == [[20, 30]]
+    learner.tau = 0.96
+    assert learner.loss(**two_and_two())["loss_mixed"] == 0
+    learner.source_over = "valid"
+    found = learner.loss(**two_and_two())["loss_ce"].item()
+    assert found == pytest.approx(0.126928, abs=1e-6)
+    # three quarters pasted: their label is 0, their weight 1, wherever they are
+    monkeypatch.setattr(
+        "pld_mmdet.segmentation.self_training.class_masks", lambda truth: truth == 0
+    )
+    found = learner.loss(**two_and_two())["loss_mixed"].item()
+    assert found == pytest.approx(0.75 * 0.126928, abs=1e-6)
+    mixed = asked[-1][1]
+    assert mixed[0, 0, 0].tolist() == [20, 20, 0, 0, 0, 0, 0, 0]
+
+
+def test_cutmix_by_hand(monkeypatch):
+    """The teacher labels unlabelled images alone and drops by its own entropy."""
+    learner = CutMixSelfTraining(tiny_segmentor(), cutmix=0.0, drop_percent=100.0)
+    learner.train()
+    table = dict(student=[2.0, 0.0], teacher=[0.0, 3.0])
+    asked = fixed_logits(monkeypatch, learner, table)
+    losses = learner.loss(**two_and_two())
+    assert losses["loss_ce"].item() == pytest.approx(0.126928, abs=1e-6)
+    assert losses["loss_unlabelled"].item() == pytest.approx(2.126928, abs=1e-6)
+    found = [(name, images.unique().tolist()) for name, images in asked]
+    everything = [0, 10, 20, 30]
+    assert found[0] == ("teacher", [20, 30])
+    assert found[1] == ("teacher", everything)
+    assert [name for name, _ in found] == ["teacher", "teacher", "student"]
+    # with probability 1 each image has a box of its neighbour
+    learner.cutmix = 1.0
+    monkeypatch.setattr(
+        "pld_mmdet.segmentation.self_training.box_masks",
+        lambda count, size: (torch.arange(8) < 3).expand(count, 4, 8),
+    )
+    learner.loss(**two_and_two())
+    mixed = asked[-2][1]
+    assert mixed[2, 0, 0].tolist() == [30] * 3 + [20] * 5
+    assert mixed[3, 0, 0].tolist() == [20] * 3 + [30] * 5
+
+
+def test_the_kept_half_is_the_sure_half_and_weighs_twice(monkeypatch):
+    """Doubt rises with the column: the left half keeps its labels."""
+    learner = CutMixSelfTraining(tiny_segmentor(), cutmix=0.0, drop_percent=50.0)
+    learner.train()
+    ramp = torch.linspace(4, 0.5, 8)
+
+    def answer(segmentor, images, *_):
+        sure = ramp if segmentor is learner.teacher else ramp.flip(0)
+        shape = (len(images), 1, 4, 8)
+        return torch.cat([torch.zeros(shape), sure.expand(shape)], 1)
+
+    monkeypatch.setattr("pld_mmdet.segmentation.self_training.full_logits", answer)
+    monkeypatch.setattr(learner.student, "extract_feat", lambda images: images)
+    monkeypatch.setattr(
+        "pld_mmdet.segmentation.self_training.head_logits",
+        lambda segmentor, images, size, *_: answer(segmentor, images),
+    )
+    found = learner.loss(**two_and_two())["loss_unlabelled"].item()
+    student = torch.nn.functional.softplus(-ramp.flip(0))  # CE of class 1
+    assert found == pytest.approx(2 * student[:4].mean().item(), rel=1e-5)
+
+
 @pytest.fixture(scope="module")
 def streets(tmp_path_factory):
     return make_streets(tmp_path_factory.mktemp("fst") / "data")
@@ -336,3 +460,6 @@ def test_paper_config_steps():
     assert int(optimizer.optimizer.state[weights[0]]["step"]) == 1 + 4
     assert all(torch.isfinite(value) for value in log.values())
     assert int(method.t) == 1 + 4
+    head = method.learner.student.decode_head
+    assert [tuple(c.dilation) for c in head.classifiers] == [(6, 6), (12, 12)]
+    assert not head.align_corners

@@ -17,6 +17,7 @@ from pld_mmdet.segmentation.hiast import HIAST, update_threshold
 from pld_mmdet.segmentation.losses import uniform_ce
 from pld_mmdet.segmentation.pseudo_labels import (
     LabelFolder,
+    LoadPseudoLabels,
     PasteHardClasses,
     hard_class_weights,
     select,
@@ -190,6 +191,189 @@ def test_rounds_freeze_affine_weights_and_stages_have_names():
         method.start_stage("round_1", None, None)
 
 
+def constant_answers(monkeypatch, method, table):
+    """Every network answers constants by the first pixel of its images."""
+    asked = []
+
+    def answer(segmentor, images):
+        name = "teacher" if segmentor is method.teacher else "student"
+        asked.append((name, int(images[0, 0, 0, 0])))
+        row = torch.tensor(table[name])
+        return row[None, :, None, None].expand(len(images), -1, *images.shape[-2:])
+
+    monkeypatch.setattr("pld_mmdet.segmentation.hiast.full_logits", answer)
+    return asked
+
+
+def test_a_round_by_hand(monkeypatch):
+    """S on the strong view, E on the weak one; 3 of 8 pixels have a label.
+
+    C = 4; the labelled pixels are of classes 0, 0 and 3; every pixel's answer is one.
+    """
+    method = hiast(kld=0.1, ent=2.0, cst=0.5)
+    table = dict(student=[1.0, 0.0, 0.0, -1.0], teacher=[0.0, 3.0, 0.0, 0.0])
+    asked = constant_answers(monkeypatch, method, table)
+    targets = torch.full((1, 2, 4), 255)
+    targets[0, 0, :3] = torch.tensor([0, 0, 3])
+    images = torch.zeros(1, 3, 2, 4)
+    losses = method.loss(weak=images + 7, strong=images + 9, targets=targets)
+    assert asked == [("student", 9), ("teacher", 7)]
+    total = np.e + 2 + 1 / np.e
+    log_p = np.array([1.0, 0, 0, -1]) - np.log(total)
+    p = np.exp(log_p)
+    e = np.array([1, np.e**3, 1, 1]) / (np.e**3 + 3)
+    expected = dict(
+        loss_ce=-(2 * log_p[0] + log_p[3]) / 3,
+        labelled=3 / 8,
+        loss_smooth=0.1 * -log_p.mean() / 4,
+        loss_sharpen=2.0 * -(p * log_p).sum() / 4,
+        loss_consistency=0.5 * -(e * log_p).sum() / 4,
+    )
+    assert losses.keys() == expected.keys()
+    for name, value in expected.items():
+        assert losses[name].item() == pytest.approx(value, rel=1e-5), name
+
+
+def test_warm_up_by_hand(monkeypatch):
+    """Entropy is 1 for a uniform prediction; D takes source for 1, target for 0.
+
+    The discriminator answers 0.3 for what looks like the source's map, else 0.8.
+    """
+    method = hiast(adversarial=0.05, warm_entropy=3.0, discriminator_width=4)
+    method.enter_stage("warm_up")
+
+    def answer(segmentor, images):
+        assert segmentor is method.student
+        logits = torch.zeros(len(images), 4, *images.shape[-2:])
+        logits[:, 0] = images[:, 0]  # source 2, target 0: uniform
+        return logits.requires_grad_()
+
+    monkeypatch.setattr("pld_mmdet.segmentation.hiast.full_logits", answer)
+    monkeypatch.setattr(
+        method.discriminator,
+        "forward",
+        lambda p: torch.where(p.amax() > 0.5, 0.3, 0.8) + 0 * p.mean(),
+    )
+    images = torch.tensor([2.0, 0.0])[:, None, None, None].expand(2, 3, 2, 4)
+    batch = dict(
+        inputs=images,
+        targets=torch.zeros(2, 2, 4, dtype=torch.long),
+        labelled=torch.tensor([True, False]),
+    )
+    losses = method.loss(**batch)
+    expected = dict(
+        loss_ce=np.log(np.e**2 + 3) - 2,
+        loss_entropy=3.0,
+        loss_adversarial=0.05 * (0.8 - 1) ** 2,
+        loss_discriminator=0.5 * ((0.3 - 1) ** 2 + 0.8**2),
+    )
+    assert losses.keys() == expected.keys()
+    for name, value in expected.items():
+        assert losses[name].item() == pytest.approx(value, rel=1e-5), name
+    method.enter_stage("source")  # the labelled images alone
+    assert method.loss(**batch).keys() == {"loss_ce"}
+
+
+def test_what_each_stage_freezes():
+    method = hiast(freeze_warm_up=True)
+    norm = method.student.backbone.layer1[0].bn1
+    method.enter_stage("source")
+    assert norm.weight.requires_grad
+    method.enter_stage("warm_up")
+    assert not norm.weight.requires_grad
+    assert norm.training
+
+
+def fill(network, value):
+    with torch.no_grad():
+        for p in network.parameters():
+            p.fill_(value)
+
+
+def test_who_labels_and_who_is_copied(tmp_path, monkeypatch):
+    """S labels before the first round, E before the others; E begins each as S."""
+    method, labelled_by = hiast(), []
+    monkeypatch.setattr(
+        method,
+        "_label",
+        lambda loader, folder: labelled_by.append(
+            next(method.teacher.parameters()).mean().item()
+        ),
+    )
+    loader = work_loader(images_of(tmp_path))
+    for name, s, e in (("round_1", 2.0, 5.0), ("round_2", 3.0, 7.0)):
+        fill(method.student, s), fill(method.teacher, e)
+        method.enter_stage(name)
+        method.start_stage(name, loader, tmp_path)
+        assert all((p == s).all() for p in method.teacher.parameters())
+        assert all((p == s).all() for p in method.student.parameters())
+    assert labelled_by == [2.0, 7.0]
+    assert method.rounds == 2
+
+
+def test_labelling_by_hand(tmp_path, monkeypatch):
+    """Thresholds move with a batch before they select from it; E labels.
+
+    Logits (a, 0, 0, 0), so confidence e^a / (e^a + 3) of class 0. Two batches: the mean
+    confidence of the class is .99 of the first and .01 of the second.
+    """
+    method = hiast(theta=0.9, alpha=0.2, beta=0.7, gamma=2.0)
+    paths = images_of(tmp_path, 3)
+    values = iter([torch.tensor([4.0, 5.0]), torch.tensor([6.0])])
+
+    def answer(segmentor, images):
+        assert segmentor is method.teacher
+        row = next(values)[:, None, None].expand(len(images), 32, 64)
+        logits = torch.zeros(len(images), 4, 32, 64)
+        logits[:, 0] = row
+        return logits
+
+    monkeypatch.setattr("pld_mmdet.segmentation.hiast.full_logits", answer)
+    folder = LabelFolder(tmp_path / "labels")
+    folder.folder.mkdir()
+    method._label(work_loader(paths), folder)
+    index = folder.index()
+    sure = [float(np.exp(a) / (np.exp(a) + 3)) for a in (4.0, 5.0, 6.0)]
+    first = update_threshold([*[sure[0]] * 2048, *[sure[1]] * 2048], 0.9, 0.2, 0.7, 2.0)
+    assert min(sure[0], first) > 0.9
+    last = update_threshold([sure[2]] * 2048, first, 0.2, 0.7, 2.0)
+    assert index["thresholds"] == pytest.approx([last, 0.9, 0.9, 0.9], abs=1e-6)
+    kept = [s for s in sure[:2] if s >= first]
+    expected = 0.99 * np.mean(kept) + 0.01 * sure[2]
+    assert index["confidence"][0] == pytest.approx(expected, abs=1e-6)
+    assert index["confidence"][1:] == [None] * 3
+    assert [path for _, path in index["images"][0]] == paths[2 - len(kept) :]
+    assert (folder.read(paths[2]) == 0).all()
+
+
+def test_small_maps_are_brought_to_whole_images(tmp_path):
+    path = images_of(tmp_path, 1)[0]
+    folder = LabelFolder(tmp_path / "labels")
+    folder.folder.mkdir()
+    small = np.array([[0, 1], [255, 2]], np.uint8)
+    folder.write(path, small)
+    image = cv2.imread(path)
+    results = dict(img=image, img_path=path, seg_fields=[])
+    with pytest.raises(UserError, match=r"\(2, 2\), the image is \(32, 64\)"):
+        LoadPseudoLabels(str(folder.folder))(dict(results))
+    found = LoadPseudoLabels(str(folder.folder), resize=True)(results)["gt_seg_map"]
+    assert found.shape == (32, 64)
+    assert found[::31, ::63].tolist() == small.tolist()
+
+
+def test_the_released_strong_view_multiplies_contrast_about_black(monkeypatch):
+    """Grey 60: contrast 2.5 makes 150 (mild: the mean, itself); brightness +.4: 162."""
+    from pld_mmdet.segmentation import views
+
+    image = np.full((4, 4, 3), 60, np.uint8)
+    monkeypatch.setattr(np.random, "uniform", lambda low, high: (low + high) / 2)
+    assert (views._contrast(image) == 150).all()
+    assert (views._contrast(image, mild=True) == 60).all()
+    monkeypatch.setattr(np.random, "uniform", lambda low, high: 0.9 * high + 0.1 * low)
+    assert (views._brightness(image) == 162).all()
+    assert (views._brightness(image, mild=True) == 100).all()
+
+
 def images_of(folder, count=3):
     paths = []
     for number in range(count):
@@ -351,4 +535,5 @@ def test_paper_config_steps():
         inputs=batch["weak"], targets=torch.zeros(4, 64, 128, dtype=torch.long)
     )
     assert answer[0]["predictions"].shape == (4, 64, 128)
-    assert [stage["max_iters"] for stage in cfg.train_cfg.stages[1:]] == [8000] * 3
+    lengths = [stage["max_iters"] for stage in cfg.train_cfg.stages]
+    assert lengths == [10000] * 2 + [8000] * 3

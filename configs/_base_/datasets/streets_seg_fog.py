@@ -49,7 +49,8 @@ pseudo = dict(type="pld_mmdet.LoadPseudoLabels", folder="{folder}")
 paste = dict(
     type="pld_mmdet.PasteHardClasses", folder="{folder}", load=[_base_.load], hard=5
 )
-views = dict(type="pld_mmdet.PackViews", blur=(3, 5))
+# mild: the authors' contrast of up to 4 and brightness of 50 % came after the records
+views = dict(type="pld_mmdet.PackViews", blur=(3, 5), mild=True)
 _round = dict(
     batch_size=8,
     num_workers=0,
