@@ -9,6 +9,8 @@ arithmetic and the pairing.
 import torch
 from torch import Tensor, nn
 
+from pld_mmdet.distill.teachers import Teacher
+
 BUFFER_POLICIES = ("average", "copy", "keep")
 
 
@@ -18,7 +20,8 @@ def paired_tensors(
     """Pair the tensors of two networks by name and shape.
 
     Args:
-        teacher: The network that is averaged into.
+        teacher: The network that is averaged into. A wrapper of
+            ``pld_mmdet.distill.teachers`` stands for the network in it.
         student: The network that is read.
 
     Returns:
@@ -29,6 +32,7 @@ def paired_tensors(
         ValueError: Names or shapes differ; the message lists all of them.
     """
     pairs, problems = [], []
+    teacher, student = _bare(teacher), _bare(student)
     for ours, theirs in zip(_by_name(teacher), _by_name(student), strict=True):
         problems += [f"{n}: only in the teacher" for n in ours.keys() - theirs.keys()]
         problems += [f"{n}: only in the student" for n in theirs.keys() - ours.keys()]
@@ -45,6 +49,10 @@ def paired_tensors(
             + "\n  ".join(sorted(problems))
         )
     return pairs[0], pairs[1]
+
+
+def _bare(network: nn.Module) -> nn.Module:
+    return _bare(network.network) if isinstance(network, Teacher) else network
 
 
 def _by_name(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -76,7 +84,8 @@ def ema_update(
     parameter. Integer tensors (batch counters) cannot be averaged and are copied.
 
     Args:
-        teacher: The network that is averaged into; its dtype and device stay.
+        teacher: The network that is averaged into, bare or in its wrapper
+            (``Averaged``); its dtype and device stay.
         student: The network that is read; it is not changed.
         keep: The share of the teacher that stays, in [0, 1]. 1 changes nothing, 0
             makes an exact copy. (mmdet's ``MeanTeacherHook`` names the other share:

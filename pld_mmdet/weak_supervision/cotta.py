@@ -112,7 +112,7 @@ class CoTTA(TestTimeMethod):
 
     def after_step(self) -> None:
         """Teacher by EMA, then the restore: in this order."""
-        ema_update(self.teacher.network, self.student, self.alpha)
+        ema_update(self.teacher, self.student, self.alpha)
         stochastic_restore(self.student, self.anchor.network, self.p)
 
     def outputs(self, inputs: Tensor, **_) -> Tensor:

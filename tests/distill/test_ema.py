@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from pld_mmdet.distill.ema import ema_update, ramped_keep
+from pld_mmdet.distill.teachers import Averaged, Frozen
 
 
 def pair(make=lambda: nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))):
@@ -28,6 +29,18 @@ def test_hand_worked_number():
     ema_update(teacher, student, keep=0.75)
     assert teacher.weight.item() == 1.5
     assert student.weight.item() == 3.0
+
+
+def test_a_wrapped_teacher_stands_for_its_network():
+    _, student = pair()
+    teacher = Averaged(student)
+    start = student[0].weight.detach().clone()
+    with torch.no_grad():
+        student[0].weight.add_(4.0)
+    ema_update(teacher, student, keep=0.75)
+    assert torch.allclose(teacher.network[0].weight, start + 1.0)
+    ema_update(student, Frozen(teacher), keep=0.0)  # also inside each other
+    assert torch.equal(student[0].weight, teacher.network[0].weight)
 
 
 @pytest.mark.parametrize(

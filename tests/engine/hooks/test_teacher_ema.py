@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from pld_mmdet.distill.teachers import Averaged
 from pld_mmdet.engine.hooks.teacher_ema import STATE_KEY, TeacherEMAHook, len_epoch
 from pld_mmdet.errors import UserError
 
@@ -54,6 +55,15 @@ def test_first_action_is_an_exact_copy():
 def test_every_iteration_after_the_step():
     trace = drive(TeacherEMAHook(keep=0.5), runner_with(Pair(0.0, 0.0)), 2)
     assert trace == [0.5, 1.25]
+
+
+def test_moves_a_teacher_in_its_wrapper():
+    model = Pair(teacher=5.0, student=1.25)
+    model.teacher = Averaged(model.student)
+    model.value = lambda: model.teacher.network.weight.item()
+    hook, runner = TeacherEMAHook(keep=0.75), runner_with(model)
+    hook.before_train(runner)
+    assert drive(hook, runner, 2) == [1.5, 1.9375]
 
 
 def test_before_the_step_skips_iteration_zero():
