@@ -16,4 +16,3 @@ optim_wrapper = dict(
     optimizer=dict(type="SGD", lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
 )
 param_scheduler = dict(milestones=[150, 225])
-custom_hooks = [*_base_.custom_hooks, dict(type="pld_mmdet.PastSelfHook")]

@@ -10,7 +10,6 @@ model = dict(
     num_classes=10,
     alpha_T=0.8,
 )
-custom_hooks = [*_base_.custom_hooks, dict(type="pld_mmdet.PastSelfHook")]
 
 wrong_labels = ["train_dataloader.dataset.noise_seed={seed}"]
 experiment = dict(

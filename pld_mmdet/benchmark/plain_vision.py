@@ -16,6 +16,7 @@ from pld_mmdet.benchmark.pairs import (
     sgd,
     step_case,
 )
+from pld_mmdet.engine.progress import Progress
 
 
 def conv_net(*widths: int) -> dict:
@@ -54,7 +55,7 @@ def ps_kd_step() -> Pair:
     network = conv_net(64, 128, 256, 384)
     model = build("PSKD", network=network, num_samples=1000, num_classes=10)
     model.bank.rows.copy_(torch.rand(1000, 10).softmax(1))
-    model.set_epoch(5, 10)
+    model.progress = Progress(steps=10, epoch=5, epochs=10)
     twin = copy.deepcopy(model)
     x, y, index = torch.randn(32, 3, 32, 32), torch.arange(32) % 10, torch.arange(32)
     past, alpha = twin.bank.rows, 0.8 * 6 / 10

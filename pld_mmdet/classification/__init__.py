@@ -4,7 +4,7 @@ from pld_mmdet.classification.bd_kd import BDKD
 from pld_mmdet.classification.clip_teacher import CLIPImageEncoder, CLIPZeroShot
 from pld_mmdet.classification.dho import DHO, MixSearchHook
 from pld_mmdet.classification.digits_teacher import ConfusedDigitsTeacher
-from pld_mmdet.classification.ps_kd import PSKD, PastSelfHook
+from pld_mmdet.classification.ps_kd import PSKD
 
 __all__ = [
     "BDKD",
@@ -14,5 +14,4 @@ __all__ = [
     "CLIPZeroShot",
     "ConfusedDigitsTeacher",
     "MixSearchHook",
-    "PastSelfHook",
 ]

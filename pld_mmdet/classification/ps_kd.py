@@ -1,16 +1,13 @@
 """PS-KD: the network of the epoch before teaches the network of this one."""
 
-from mmengine.hooks import Hook
 from torch import Tensor
 from torch.nn import functional as F
 
 from pld_mmdet.distill.losses import soft_nll
 from pld_mmdet.distill.memory import SampleBank
-from pld_mmdet.engine.hooks.teacher_ema import len_epoch
 from pld_mmdet.engine.method import Method
-from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.errors import UserError
-from pld_mmdet.registry import HOOKS, MODELS
+from pld_mmdet.registry import MODELS
 
 
 @MODELS.register_module()
@@ -27,10 +24,12 @@ class PSKD(Method):
     teacher network: P is a bank of N x C numbers in the checkpoint, so that a resumed
     run has the targets that it would have had.
 
-    Needs ``PastSelfHook``, which tells the epoch, and the data set's ``index`` in each
-    sample. Deviations from the released code (lgcnsai/PS-KD-Pytorch, commit 9aa0828):
-    the last checkpoint is reported, not the best one on test images. An image that was
-    not seen in epoch 0 has its label for P.
+    Needs the data set's ``index`` in each sample. Under a loop that counts iterations
+    an epoch is as many of them as one pass over the data set takes.
+
+    Deviations from the released code (lgcnsai/PS-KD-Pytorch, commit 9aa0828): the last
+    checkpoint is reported, not the best one on test images. An image that was not seen
+    in epoch 0 has its label for P.
 
     Args:
         network: Config of a network, N x ... -> N x C logits.
@@ -62,19 +61,6 @@ class PSKD(Method):
         # DDP would send the whole bank around at every step.
         self._ddp_params_and_buffers_to_ignore = ["bank.rows"]
         self.alpha_T = alpha_T
-        self.epoch: int | None = None
-        self.alpha = 0.0
-
-    def set_epoch(self, epoch: int, epochs: int) -> None:
-        """Begin an epoch.
-
-        Args:
-            epoch: e, from 0.
-            epochs: E.
-        """
-        self.epoch = epoch
-        # an iteration-based loop may end with a part of an epoch
-        self.alpha = self.alpha_T * min(1.0, (epoch + 1) / epochs)
 
     def loss(
         self, inputs: Tensor, targets: Tensor, index: Tensor, **_
@@ -93,11 +79,6 @@ class PSKD(Method):
 
     def soft_targets(self, targets: Tensor, index: Tensor) -> Tensor:
         """Targets [N, C] of labels [N] and the past predictions of images [N]."""
-        if self.epoch is None:
-            raise UserError(
-                "PSKD does not know which epoch it is.",
-                "Add dict(type='pld_mmdet.PastSelfHook') to custom_hooks.",
-            )
         if int(index.max()) >= len(self.bank.rows):
             raise UserError(
                 f"PSKD: image number {int(index.max())}, but num_samples="
@@ -105,31 +86,15 @@ class PSKD(Method):
                 "Set model.num_samples to the length of the training set.",
             )
         one_hot = F.one_hot(targets, self.bank.rows.shape[1]).float()
-        if self.epoch == 0:
+        now = self.progress.known()
+        if now.epoch == 0:
             return one_hot  # (1 - alpha) onehot + alpha onehot
         past = self.bank.read(index)
         past = past.where(past.sum(1, keepdim=True) > 0, one_hot)
-        return one_hot.lerp(past, self.alpha)
-
-    def predict(self, inputs: Tensor, targets: Tensor, **_) -> list[dict]:
-        """Logits [N, C] beside the labels."""
-        return [{"logits": self.network(inputs), "targets": targets}]
+        # the last epoch may be a part of one, beyond the whole ones
+        alpha = self.alpha_T * min(1.0, (now.epoch + 1) / now.epochs)
+        return one_hot.lerp(past, alpha)
 
     def outputs(self, inputs: Tensor, **_) -> Tensor:
         """Logits [N, C]."""
         return self.network(inputs)
-
-
-@HOOKS.register_module()
-class PastSelfHook(Hook):
-    """Tells the model the epoch e and their number E, in any loop.
-
-    Under a loop that counts iterations an epoch is as many of them as one pass over the
-    data set takes. Calls ``model.set_epoch(e, E)``.
-    """
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
-        """Tell the epoch; derived from the iteration, so resuming needs no state."""
-        model = unwrapped(runner.model)
-        length = len_epoch(runner)
-        model.set_epoch(runner.iter // length, max(1, runner.max_iters // length))

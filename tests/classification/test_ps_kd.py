@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from pld_mmdet.classification import PSKD
+from pld_mmdet.engine.progress import Progress
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 from tests.classification.helpers import check_toy, load, train
@@ -17,7 +18,7 @@ def build(epoch: int = 1, epochs: int = 2, **changes) -> PSKD:
     torch.manual_seed(0)
     cfg = dict(type="pld_mmdet.PSKD", network=MLP, num_samples=6, num_classes=3)
     model = MODELS.build(cfg | changes)
-    model.set_epoch(epoch, epochs)
+    model.progress = Progress(steps=1, epoch=epoch, epochs=epochs)
     return model
 
 
@@ -31,15 +32,20 @@ def cross_entropy(model, data):
     return F.cross_entropy(model.network(data["inputs"]), data["targets"])
 
 
-@pytest.mark.parametrize(("epoch", "alpha"), [(0, 0.0026667), (149, 0.4), (299, 0.8)])
+@pytest.mark.parametrize(
+    ("epoch", "alpha"), [(1, 0.0053333), (149, 0.4), (299, 0.8), (300, 0.8)]
+)
 def test_alpha_rises_with_the_epoch(epoch, alpha):
-    assert build(epoch, 300).alpha == pytest.approx(alpha, abs=1e-7)
+    """Seen where the past is sure of another class; 300: a part of an epoch more."""
+    model = build(epoch, 300)
+    model.bank.rows[2] = torch.tensor([0.0, 1.0, 0.0])
+    target = model.soft_targets(torch.tensor([0]), torch.tensor([2]))
+    assert target[0].tolist() == pytest.approx([1 - alpha, alpha, 0.0], abs=1e-6)
 
 
 def test_worked_target_loss_and_gradient():
     """The specification's case: y = 0, P = (.6, .3, .1), alpha = .4, z = (1, .5, 0)."""
     model = build(epoch=1, epochs=4)
-    assert model.alpha == pytest.approx(0.4)
     model.bank.rows[2] = torch.tensor([0.6, 0.3, 0.1])
     y, index = torch.tensor([0]), torch.tensor([2])
     target = model.soft_targets(y, index)
@@ -86,10 +92,10 @@ def test_writes_the_rows_of_the_batch_only():
 
 def test_refuses_what_would_go_wrong_silently():
     model, data = build(), batch()
-    model.epoch = None
-    with pytest.raises(UserError, match="which epoch") as error:
+    model.progress = Progress()
+    with pytest.raises(UserError, match="how long the run is") as error:
         model.loss(**data)
-    assert "PastSelfHook" in error.value.fix
+    assert "ProgressHook" in error.value.fix
     with pytest.raises(UserError, match="num_samples=2"):
         build(num_samples=2).loss(**data)
     with pytest.raises(UserError, match="alpha_T=2"):
@@ -147,7 +153,8 @@ def test_paper_config_counts_epochs(tmp_path):
     )
     runner = train(cfg)
     assert runner.iter == 4
-    assert (runner.model.epoch, runner.model.alpha) == (1, 0.8)
+    now = runner.model.progress  # at the end
+    assert (now.epoch, now.epochs) == (2, 2)
     rows = runner.model.bank.rows
     assert torch.allclose(rows.sum(1), torch.ones(8), atol=1e-5)
     millions = sum(p.numel() for p in runner.model.parameters()) / 1e6
