@@ -1,17 +1,17 @@
 """BD-KD: teacher and student learn together, the student through both divergences."""
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pld_mmdet.distill.divergences import kl, reverse_kl
 from pld_mmdet.distill.losses import entropy
-from pld_mmdet.engine.method import Method
+from pld_mmdet.engine.method import TeacherStudent
 from pld_mmdet.errors import one_of
 from pld_mmdet.registry import MODELS
 
 
 @MODELS.register_module()
-class BDKD(Method):
+class BDKD(TeacherStudent):
     r"""Balanced-divergence online distillation (Amara et al. 2022, arXiv 2212.12965).
 
     With p = softmax(z / tau) and delta = H(p_t) - H(p_s) of each image::
@@ -52,16 +52,14 @@ class BDKD(Method):
         predict_on: str = "student",
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
-        one_of(
-            "BDKD",
-            student_kl=(student_kl, ("balanced", "forward")),
-            predict_on=(predict_on, ("student", "teacher")),
-        )
-        # The student first: its initial weights are then those of a plain classifier.
-        self.student, self.teacher = MODELS.build(student), MODELS.build(teacher)
+        one_of("BDKD", student_kl=(student_kl, ("balanced", "forward")))
+        super().__init__(student, teacher, predict_on, init_cfg=init_cfg)
         self.nu, self.tau, self.alpha = nu, tau, alpha
-        self.student_kl, self.predict_on = student_kl, predict_on
+        self.student_kl = student_kl
+
+    def build_teacher(self, config: dict) -> nn.Module:
+        """A network that learns too."""
+        return MODELS.build(config)
 
     def loss(self, inputs: Tensor, targets: Tensor, **_) -> dict[str, Tensor]:
         """Losses of both networks for one batch: N x ..., N labels."""
@@ -95,12 +93,3 @@ class BDKD(Method):
         w_r = self.nu + 1 - w_f
         balanced = (w_f * forward + w_r * reverse).mean() * self.tau**2
         return balanced, sharper.float().mean()
-
-    def predict(self, inputs: Tensor, targets: Tensor, **_) -> list[dict]:
-        """Logits [N, C] of the network that ``predict_on`` names, beside the labels."""
-        return [{"logits": self.outputs(inputs), "targets": targets}]
-
-    def outputs(self, inputs: Tensor, **_) -> Tensor:
-        """Logits [N, C] of the network that ``predict_on`` names."""
-        network = self.student if self.predict_on == "student" else self.teacher
-        return network(inputs)
