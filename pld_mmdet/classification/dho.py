@@ -128,10 +128,6 @@ class DHO(Method):
             "loss_kd_unlabelled": self.w2 * masked_mean(kd, ~labelled),
         }
 
-    def predict(self, inputs: Tensor, targets: Tensor, **_) -> list[dict]:
-        """Log-probabilities [N, C] (as ``logits``) beside the labels."""
-        return [{"logits": self.outputs(inputs), "targets": targets}]
-
     def outputs(self, inputs: Tensor, **_) -> Tensor:
         """[N, C] of what ``predict_on`` names; of the mixture its log-probabilities."""
         if self.predict_on == "teacher":
