@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pld_mmdet.benchmark.pairs import Pair, build, ours, plain, step_case
+from pld_mmdet.engine.progress import Progress
 
 
 @step_case
@@ -19,7 +20,8 @@ def taid_step() -> Pair:
         | dict(n_embd=128, vocab_size=5000),
     )
     teacher = {**gpt2, "config": {**gpt2["config"], "n_layer": 4}}
-    model = build("TAID", student=gpt2, teacher=teacher, total_steps=1000)
+    model = build("TAID", student=gpt2, teacher=teacher)
+    model.progress = Progress(steps=1000)
     twin = copy.deepcopy(model)
     ids = torch.randint(5000, (8, 64))
     t = twin.time.t

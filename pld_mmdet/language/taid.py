@@ -4,12 +4,11 @@ import math
 
 import torch
 from mmengine.dist import all_reduce
-from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
 from pld_mmdet.distill.divergences import kl
 from pld_mmdet.distill.losses import masked_mean
-from pld_mmdet.errors import UserError
+from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.language.causal import (
     IGNORE,
     CausalLanguageModel,
@@ -96,8 +95,8 @@ class TAID(CausalLanguageModel):
     J is the cross-entropy, as in the authors' code; the paper writes KL(p_t || q). Both
     have one gradient, but their values differ by the entropy of p_t, so t adapts
     differently: ``objective='kl'`` is the paper's. Deviations from the code: buffers
-    are made on the CPU; J is averaged over processes and over ``accumulate`` losses
-    before t moves, so that all processes have one t and n / N counts optimizer steps.
+    are made on the CPU; J is averaged over processes and over an optimizer step's losses
+    before t moves, so that all processes have one t and n / N counts steps.
 
     Args:
         student: Config of the network that learns.
@@ -111,9 +110,6 @@ class TAID(CausalLanguageModel):
         objective: ``ce`` (code) or ``kl`` (paper): the value that drives t.
         distil_ratio: Share of J in the loss; the rest is cross-entropy with the next
             token (code: 1).
-        accumulate: Losses of one optimizer step (``accumulative_counts`` of the
-            optimizer wrapper).
-        total_steps: N [iterations of the run / accumulate].
     """
 
     def __init__(
@@ -127,18 +123,12 @@ class TAID(CausalLanguageModel):
         adaptive: bool = True,
         objective: str = "ce",
         distil_ratio: float = 1.0,
-        accumulate: int = 1,
-        total_steps: int | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(student, teacher, init_cfg=init_cfg)
-        if objective not in ("ce", "kl"):
-            raise UserError(
-                f"TAID: there is no objective {objective!r}.", "Choose 'ce' or 'kl'."
-            )
+        one_of("TAID", objective=(objective, ("ce", "kl")))
         self.time = AdaptiveTime(t0, t1, alpha, beta, adaptive)
         self.objective, self.distil_ratio = objective, distil_ratio
-        self.accumulate, self.total_steps = accumulate, total_steps
         self.register_buffer("pending", torch.zeros(2))  # sum and number of losses
 
     def loss(
@@ -163,24 +153,14 @@ class TAID(CausalLanguageModel):
         return losses
 
     def _advance(self, j: Tensor) -> None:
+        now = self.progress.known()
         self.pending += torch.stack([j, torch.ones_like(j)])
-        if self.accumulate > 1 and self.pending[1] < self.accumulate:
+        if now.accumulation > 1 and self.pending[1] < now.accumulation:
             return
         mean = self.pending[0] / self.pending[1]
         all_reduce(mean, op="mean")
-        self.time.update(mean, self._total())
+        self.time.update(mean, now.steps)
         self.pending.zero_()
-
-    def _total(self) -> int:
-        if self.total_steps is not None:
-            return self.total_steps
-        iterations = MessageHub.get_current_instance().get_info("max_iters", None)
-        if iterations is None:
-            raise UserError(
-                "TAID does not know the length of the run.",
-                "Train it with tools/train.py, or give total_steps=N.",
-            )
-        return max(1, iterations // self.accumulate)
 
 
 @torch.no_grad()

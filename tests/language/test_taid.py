@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from pld_mmdet.engine.progress import Progress
 from pld_mmdet.errors import UserError
 from pld_mmdet.language.causal import CausalDistillation
 from pld_mmdet.language.taid import TAID, AdaptiveTime, entropy
@@ -36,11 +37,12 @@ class FixedLogits(nn.Module):
 
 
 def fixed(student=Z_S, **options) -> TAID:
-    options = {"total_steps": 1000, **options}
     networks = [
         dict(type="pld_mmdet.FixedLogits", logits=z.tolist()) for z in (student, Z_T)
     ]
-    return TAID(*networks, **options)
+    model = TAID(*networks, **options)
+    model.progress = Progress(steps=1000)
+    return model
 
 
 BATCH = dict(input_ids=torch.tensor([[0, 1]]), labels=torch.tensor([[-100, 1]]))
@@ -143,7 +145,8 @@ def test_linear_time_ignores_the_loss():
 
 
 def test_accumulated_losses_move_t_once():
-    model = fixed(accumulate=2, total_steps=5)
+    model = fixed()
+    model.progress = Progress(steps=5, accumulation=2)
     model.loss(**BATCH)
     assert model.time.step.item() == 0
     model.loss(**BATCH)
@@ -158,7 +161,8 @@ def test_ignored_tokens_and_padding_change_nothing():
     net = dict(
         type="pld_mmdet.CausalTransformer", config=dict(model_type="gpt2", **sizes)
     )
-    model = TAID(net, net, total_steps=10).eval()
+    model = TAID(net, net).eval()
+    model.progress = Progress(steps=10)
     ids = torch.randint(9, (2, 6))
     labels = ids.clone()
     labels[:, :2] = -100
@@ -183,7 +187,7 @@ def test_distil_ratio_mixes_in_the_next_token_loss():
 
 
 def test_wrong_arguments_say_what_to_do():
-    with pytest.raises(UserError, match="no objective 'rkl'"):
+    with pytest.raises(UserError, match="objective='rkl' is not known"):
         fixed(objective="rkl")
     with pytest.raises(UserError, match=r"t0=0\.9 and t1=0\.5"):
         fixed(t0=0.9, t1=0.5)
