@@ -95,8 +95,8 @@ class TAID(CausalLanguageModel):
     J is the cross-entropy, as in the authors' code; the paper writes KL(p_t || q). Both
     have one gradient, but their values differ by the entropy of p_t, so t adapts
     differently: ``objective='kl'`` is the paper's. Deviations from the code: buffers
-    are made on the CPU; J is averaged over processes and over an optimizer step's losses
-    before t moves, so that all processes have one t and n / N counts steps.
+    are made on the CPU; J is averaged over processes and over the losses of a step
+    of the optimizer before t moves: all processes have one t, and n / N counts steps.
 
     Args:
         student: Config of the network that learns.
