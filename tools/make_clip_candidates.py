@@ -13,7 +13,6 @@ Examples:
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -50,9 +49,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     """Run one of the two commands."""
+    from pld_mmdet.detection.data.coco import read_coco
     from pld_mmdet.detection.open_vocabulary import clip_stage
 
-    content = json.loads(Path(args.ann).read_text(encoding="utf-8"))
+    content = read_coco(args.ann)
     (clip_stage.write_text if args.command == "text" else clip_stage.write_boxes)(
         args, content
     )

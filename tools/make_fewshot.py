@@ -11,7 +11,6 @@ Examples:
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -50,12 +49,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     """Write the files."""
     from pld_mmdet.detection.data import fewshot_files
+    from pld_mmdet.detection.data.coco import read_coco
 
     if args.command == "extend":
         fewshot_files.extend_checkpoint(
             args.checkpoint,
             args.out,
-            json.loads(Path(args.classes).read_text(encoding="utf-8")),
+            read_coco(args.classes, needs=("categories",)),
             args.seed,
         )
         print(f"{args.out}: set load_from to it")

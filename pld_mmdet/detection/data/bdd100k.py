@@ -12,7 +12,14 @@ from pathlib import Path
 from pld_mmdet.errors import UserError
 
 from .cityscapes import CLASSES
-from .labelled import Box, LabelledImage, coco_content, report_split, write_split
+from .labelled import (
+    Box,
+    LabelledImage,
+    coco_content,
+    report_split,
+    sized_image,
+    write_split,
+)
 
 # Images whose label file says timeofday: daytime.
 EXPECTED_COUNTS = {"train": 36728, "val": 5258}
@@ -62,7 +69,7 @@ def _daytime(root: Path, split: str) -> list[LabelledImage]:
             for frame in frames
             if frame["attributes"]["timeofday"] == "daytime"
         ]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} is no label file of BDD100k ({type(error).__name__}: {error}).",
             _HOW,
@@ -72,6 +79,10 @@ def _daytime(root: Path, split: str) -> list[LabelledImage]:
         raise UserError(
             f"{len(missing)} images are missing, e.g. {root / missing[0]}.", _HOW
         )
+    found = [
+        sized_image(root, i.file_name, i.boxes, i.source, (WIDTH, HEIGHT))
+        for i in found
+    ]
     return sorted(found, key=lambda image: image.file_name)
 
 
@@ -80,7 +91,7 @@ def _read(frame: dict, split: str, path: Path) -> LabelledImage:
     for label in frame.get("labels") or []:
         box = label.get("box2d")  # lanes and drivable areas have none
         if box is not None:
-            corners = (box["x1"], box["y1"], box["x2"], box["y2"])
+            corners = tuple(float(box[key]) for key in ("x1", "y1", "x2", "y2"))
             boxes.append(Box(label["category"], corners))
     name = f"images/100k/{split}/{frame['name']}"
     source = f"{path}, {frame['name']}"

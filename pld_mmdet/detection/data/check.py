@@ -13,6 +13,7 @@ from pld_mmdet.engine.checkpoint import load_checkpoint_file
 from pld_mmdet.errors import UserError
 
 from .cityscapes import statistics
+from .coco import NEGATIVE, STRAY, TWICE, coco_faults
 from .images import image_fault
 from .pool import run_jobs
 
@@ -211,6 +212,7 @@ def _read_coco(split: str, dataset: dict, annotations: str, scope: str | None) -
         part.paths = [
             os.path.join(root, folder, image["file_name"]) for image in images
         ]
+        faults = coco_faults(content)
         part.sizes = Counter((image["width"], image["height"]) for image in images)
     except FileNotFoundError:
         part.complain(f"the annotation file {path} is missing", OBTAIN)
@@ -238,6 +240,9 @@ def _read_coco(split: str, dataset: dict, annotations: str, scope: str | None) -
         part.complain(f"{path}: {strays} boxes belong to no image", OBTAIN)
     if flat:
         part.complain(f"{path}: {flat} boxes have no width or height", OBTAIN)
+    for kind, (number, example) in faults.items():
+        if kind not in (STRAY, TWICE, NEGATIVE):  # those are counted here
+            part.complain(f"{path}: {number} {kind}, e.g. {example}", OBTAIN)
     if len(set(part.paths)) < len(part.paths):
         twice = len(part.paths) - len(set(part.paths))
         part.complain(f"{path} lists {twice} images twice", OBTAIN)

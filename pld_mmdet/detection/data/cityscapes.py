@@ -15,7 +15,6 @@ as they share layout and file names.
 """
 
 import argparse
-import json
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -27,7 +26,8 @@ import numpy as np
 
 from pld_mmdet.errors import UserError
 
-from .files import write_bytes
+from .files import write_json
+from .images import image_size
 from .masks import boxes_of
 from .pool import default_workers, run_jobs
 
@@ -144,7 +144,8 @@ def convert(
     names = {
         beta: [_image_of(root, split, mask, beta) for mask in masks] for beta in betas
     }
-    results = run_jobs(partial(_read, root), masks, workers, f"{split}: masks to boxes")
+    jobs = [(mask, *listed) for mask, *listed in zip(masks, *names.values(), strict=True)]
+    results = run_jobs(partial(_read, root), jobs, workers, f"{split}: masks to boxes")
     annotations = [
         {"image_id": number, **annotation}
         for number, (_, _, found) in enumerate(results, start=1)
@@ -165,7 +166,7 @@ def convert(
             "annotations": annotations,
             "categories": categories,
         }
-        write_bytes(root / annotation_name(split, beta), json.dumps(content).encode())
+        write_json(root / annotation_name(split, beta), content)
     return statistics(content)
 
 
@@ -201,13 +202,25 @@ def _how_to_get(root: Path, foggy: bool = False) -> str:
     return _DOWNLOAD_FOGGY if foggy else _DOWNLOAD
 
 
-def _read(root: Path, path: Path) -> tuple[int, int, list[dict[str, Any]]]:
+def _read(
+    root: Path, job: tuple[Path, *tuple[str, ...]]
+) -> tuple[int, int, list[dict[str, Any]]]:
+    path, *images = job
     mask = cv2.imread(os.fspath(path), cv2.IMREAD_UNCHANGED)
     if mask is None or mask.ndim != 2:
         raise UserError(
             f"{path} is no readable one-channel PNG (truncated or not a mask).",
             _how_to_get(root),
         )
+    for name in images:
+        size = image_size(root / name)
+        if size != mask.shape[::-1]:
+            shown = "no image" if size is None else f"{size[0]} x {size[1]} px"
+            raise UserError(
+                f"{root / name} is {shown}, its mask {path.name} is "
+                f"{mask.shape[1]} x {mask.shape[0]} px: the boxes would not fit.",
+                _how_to_get(root),
+            )
     return (*mask.shape, annotate(mask))
 
 
@@ -219,7 +232,8 @@ def statistics(content: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         ``images``, ``empty`` (images without a box), ``crowds``, and ``boxes`` (per
-        class name, crowds not counted).
+        class name, crowds not counted), and ``left_out`` (what a converter left out or
+        found strange, see ``labelled.coco_content``).
     """
     names = {category["id"]: category["name"] for category in content["categories"]}
     boxes = dict.fromkeys(names.values(), 0)
@@ -233,16 +247,19 @@ def statistics(content: dict[str, Any]) -> dict[str, Any]:
         "empty": len(content["images"]) - len(filled),
         "crowds": len(content["annotations"]) - sum(boxes.values()),
         "boxes": boxes,
+        "left_out": dict((content.get("info") or {}).get("left_out") or {}),
     }
 
 
 def summary(split: str, counts: dict[str, Any]) -> str:
     """One line of statistics for people."""
     boxes = ", ".join(f"{name} {number}" for name, number in counts["boxes"].items())
-    return (
+    text = (
         f"{split}: {counts['images']} images ({counts['empty']} without a box), "
         f"{counts['crowds']} groups, boxes: {boxes}"
     )
+    strange = [f"{number} {what}" for what, number in counts["left_out"].items()]
+    return text + (f"\n{split}, not as it should be: {'; '.join(strange)}" * bool(strange))
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,6 @@ images it also writes annotations/instances_unlabeled2017.json.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ import numpy as np
 from pld_mmdet.errors import UserError
 
 from .cityscapes import statistics
-from .files import write_bytes
+from .coco import read_coco
+from .files import write_json
 
 FOLDER = "semi_anns"
 _UNLABELED = ("image_info_unlabeled2017.json", "instances_unlabeled2017.json")
@@ -101,7 +101,7 @@ def write_folds(
             for name, part in zip(
                 fold_names(ann_file, fold, percent), parts, strict=True
             ):
-                write_bytes(root / name, json.dumps(part).encode())
+                write_json(root / name, part)
             counts = statistics(parts[0])
             total = sum(counts["boxes"].values())
             line = (
@@ -130,29 +130,16 @@ def write_unlabeled(root: Path, ann_file: str) -> str | None:
         return None
     content = _read(source)
     content |= {"categories": _read(root / ann_file)["categories"], "annotations": []}
-    write_bytes(target, json.dumps(content).encode())
+    write_json(target, content)
     return f"{target.name}: {len(content['images'])} unlabelled images"
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(
-            f"The annotation file {path} cannot be read ({error.strerror}).",
-            "Unpack annotations_trainval2017.zip from https://cocodataset.org there, "
-            "or name another file with --root and --ann.",
-        ) from error
-    except ValueError as error:
-        raise UserError(
-            f"{path} is no json ({error}).", "Download or generate it again."
-        ) from error
-    if not isinstance(content, dict) or "images" not in content:
-        raise UserError(
-            f"{path} is no COCO annotation file (it has no list of images).",
-            "Name a COCO json with --ann.",
-        )
-    return content
+    return read_coco(
+        path,
+        "Unpack annotations_trainval2017.zip from https://cocodataset.org there, or "
+        "name another file with --root and --ann.",
+    )
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

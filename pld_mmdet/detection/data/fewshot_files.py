@@ -1,12 +1,12 @@
 """What ``tools/make_fewshot.py`` does: files in, files out."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pld_mmdet.detection.detectors.class_surgery import remap_classes
 from pld_mmdet.detection.data import fewshot
-from pld_mmdet.detection.data.files import write_bytes
+from pld_mmdet.detection.data.coco import read_coco
+from pld_mmdet.detection.data.files import write_json
 from pld_mmdet.detection.data.voc import voc_to_coco
 from pld_mmdet.engine.checkpoint import load_checkpoint_file, save_atomic
 from pld_mmdet.errors import UserError
@@ -52,7 +52,7 @@ def write(
     files = fewshot.few_shot_files(train, test, base, novel, shots, seed)
     for name, content in files.items():
         path = root / "annotations" / "fewshot" / f"{stem}_{name}.json"
-        write_bytes(path, json.dumps(content).encode())
+        write_json(path, content)
         yield path, len(content["images"]), len(content["annotations"])
 
 
@@ -68,7 +68,7 @@ def read_annotations(root: Path, name: str) -> dict:
             f"There is no {path}.",
             "Prepare the data first (python tools/prepare.py --help), or give --root.",
         )
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_coco(path)
 
 
 def _with_folder(root: Path, name: str, folder: str) -> dict:

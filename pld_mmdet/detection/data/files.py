@@ -1,7 +1,9 @@
 """Files that are whole or absent, whenever the process is killed."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -40,3 +42,19 @@ def write_png(path: Path, image: np.ndarray) -> None:
     if not done:
         raise ValueError(f"cv2 cannot encode {path.name}: {image.dtype} {image.shape}")
     write_bytes(path, content.tobytes())
+
+
+def write_json(path: Path, content: Any, indent: int | None = None) -> None:
+    """Write json atomically; NaN and infinity, which json does not have, never.
+
+    Raises:
+        UserError: A number of the content is not finite.
+    """
+    try:
+        text = json.dumps(content, indent=indent, allow_nan=False)
+    except ValueError as error:
+        raise UserError(
+            f"{path} would hold a number that is NaN or infinite; it was not written.",
+            "Correct the source that the numbers come from.",
+        ) from error
+    write_bytes(path, text.encode())

@@ -1,27 +1,37 @@
 """Is an image file whole? Asked before training, not in the middle of an epoch."""
 
 import struct
+import threading
 import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+# Twice Pillow's warning, and the number at which Pillow itself refuses: half a gigabyte
+# as three bytes a pixel.
+MAX_PIXELS = 178_956_970
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB`\x82"
 _JPEG = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
+_PILLOW = threading.Lock()
 
 
 def image_fault(
-    path: str | Path, fast: bool = False
+    path: str | Path, fast: bool = False, max_pixels: int = MAX_PIXELS
 ) -> tuple[str | None, tuple[int, int] | None]:
-    """Look for a fault in an image file.
+    """Look for a fault in an image file; whatever is in it, this raises nothing.
+
+    The header is read before anything is decoded, so that a small file that unfolds to
+    gigabytes takes no memory.
 
     Args:
         path: The file.
         fast: Look at its last bytes only, which finds truncated PNG and JPEG files;
             otherwise check the sums of a PNG and decode the image.
+        max_pixels: Width times height above which an image is not decoded.
 
     Returns:
         What is wrong (``missing``, or a few words) or None; and width and height in
@@ -29,21 +39,41 @@ def image_fault(
     """
     path = Path(path)
     try:
-        content = _tail(path) if fast else path.read_bytes()
+        return _look(path, fast, max_pixels)
     except FileNotFoundError:
         return "missing", None
     except OSError as error:
-        return f"unreadable ({error.strerror})", None
-    if not content:
+        return f"unreadable ({error.strerror or error})", None
+    except MemoryError:
+        return "larger than the free memory", None
+    except Exception:  # one bad file must not end a run; decoders raise all kinds
+        return "not decodable", None
+
+
+def _look(
+    path: Path, fast: bool, max_pixels: int
+) -> tuple[str | None, tuple[int, int] | None]:
+    size = path.stat().st_size
+    if size == 0:
         return "empty file", None
+    tail = _tail(path)
     suffix = path.suffix.lower()
-    if suffix == ".png" and not content.endswith(_PNG_END):
+    if suffix == ".png" and not tail.endswith(_PNG_END):
         return "truncated", None
     # Some cameras append bytes to a JPEG, so its end mark may come earlier.
-    if suffix in (".jpg", ".jpeg") and _JPEG_END not in content[-4096:]:
+    if suffix in (".jpg", ".jpeg") and _JPEG_END not in tail:
         return "truncated", None
     if fast:
         return None, None
+    stated = image_size(path)
+    if stated is None:
+        return "not decodable", None
+    if stated[0] * stated[1] > max_pixels:
+        return f"too large, {stated[0]} x {stated[1]} px", None
+    # Four channels of two bytes, not packed at all: no image that is allowed has more.
+    if size > 8 * max_pixels + (1 << 24):
+        return f"too large, {size >> 20} MB", None
+    content = path.read_bytes()
     # Older versions of cv2 decode a damaged PNG to a half grey picture without a word.
     if content.startswith(_PNG) and not _sums_agree(content):
         return "damaged", None
@@ -51,6 +81,56 @@ def image_fault(
     if image is None:
         return "not decodable", None
     return None, (image.shape[1], image.shape[0])
+
+
+def image_size(path: str | Path) -> tuple[int, int] | None:
+    """Width and height in pixels that the header of an image states.
+
+    Nothing is decoded, and a photo that the camera turned (EXIF) is not turned.
+
+    Returns:
+        None if it is no image.
+
+    Raises:
+        OSError: The file cannot be opened.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    with Path(path).open("rb") as file:
+        start = file.read(8)
+        file.seek(0)
+        # Pillow's own limit is a global number, which would hide the size from us.
+        with _PILLOW:
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                with Image.open(file) as image:
+                    return image.size
+            except (UnidentifiedImageError, ValueError, SyntaxError, struct.error):
+                pass
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
+        if start[:4] in (b"II*\0", b"MM\0*"):
+            return _tiff_size(file, "<" if start[:2] == b"II" else ">")
+    return None
+
+
+def _tiff_size(file, order: str) -> tuple[int, int] | None:
+    """Size of a TIFF whose pixels Pillow does not know (three floats, for example)."""
+    try:
+        file.seek(4)
+        (at,) = struct.unpack(f"{order}I", file.read(4))
+        file.seek(at)
+        (entries,) = struct.unpack(f"{order}H", file.read(2))
+        found = {}
+        for _ in range(entries):
+            tag, kind, _, value = struct.unpack(f"{order}HHI4s", file.read(12))
+            short = kind == 3
+            found[tag] = struct.unpack(
+                f"{order}{'H' if short else 'I'}", value[:2] if short else value
+            )[0]
+        return found[256], found[257]
+    except (struct.error, KeyError):
+        return None
 
 
 def _tail(path: Path) -> bytes:

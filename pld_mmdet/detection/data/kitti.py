@@ -16,6 +16,7 @@ from .labelled import (
     coco_content,
     image_of,
     report_split,
+    sized_image,
     write_split,
 )
 
@@ -39,7 +40,8 @@ def read_labels(path: Path) -> list[Box]:
     """Objects of one label file.
 
     A line is: type, truncated, occluded, alpha, left, top, right, bottom, and seven
-    numbers in three dimensions; pixels are 0-based with inclusive corners.
+    numbers in three dimensions. Pixels are 0-based, and a box is ``right - left`` wide,
+    as KITTI's own evaluation (evaluate_object.cpp) measures it.
 
     Raises:
         UserError: A line that is not like that.
@@ -56,7 +58,7 @@ def read_labels(path: Path) -> list[Box]:
                 f"{path}, line {number} is no KITTI label: {line[:60]!r}.",
                 "Unpack data_object_label_2.zip again.",
             ) from error
-        corners = (left, top, right + 1, bottom + 1)
+        corners = (left, top, right, bottom)
         boxes.append(Box(name, corners, crowd=name == "DontCare"))
     return boxes
 
@@ -68,8 +70,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def prepare(args: argparse.Namespace) -> None:
     """Convert the training images; the benchmark has no other split of the source."""
-    from PIL import Image
-
     root = args.root
     labels = sorted((root / "training/label_2").glob("*.txt"))
     if not labels:
@@ -77,9 +77,6 @@ def prepare(args: argparse.Namespace) -> None:
     images = []
     for path in labels:
         name = image_of(root, "training/image_2", path.stem, _HOW)
-        with Image.open(root / name) as image:  # reads the header only
-            width, height = image.size
-        boxes = read_labels(path)
-        images.append(LabelledImage(name, width, height, boxes, source=str(path)))
+        images.append(sized_image(root, name, read_labels(path), str(path)))
     counts = write_split(root, "train", coco_content(images, CLASSES, _MAPPING))
     report_split("train", counts, EXPECTED_COUNTS["train"])

@@ -1,6 +1,7 @@
 """From images with named boxes to a COCO json: what every converter ends with."""
 
-import json
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 from pld_mmdet.errors import UserError
 
 from .cityscapes import statistics
-from .files import write_bytes
+from .files import write_bytes, write_json
+from .images import image_size
 
 
 @dataclass
@@ -39,6 +41,7 @@ class LabelledImage:
         height: Pixels.
         boxes: Objects.
         source: File that the boxes come from, for messages.
+        remarks: What is strange about it; counted and printed, so plural words.
     """
 
     file_name: str
@@ -46,6 +49,7 @@ class LabelledImage:
     height: int
     boxes: list[Box] = field(default_factory=list)
     source: str = ""
+    remarks: list[str] = field(default_factory=list)
 
 
 def coco_content(
@@ -55,8 +59,9 @@ def coco_content(
 ) -> dict[str, Any]:
     """A COCO json's content; classes are matched by name, never by number.
 
-    Boxes are clipped to their image; one that is outside altogether is dropped and
-    counted under ``info.outside``. Images without boxes stay.
+    Boxes are clipped to their image. Those that are outside altogether, that have no
+    width or height, or whose corners are exchanged are left out and counted under
+    ``info.left_out``, which :func:`report_split` prints. Images without boxes stay.
 
     Args:
         images: In the order of their ids 1, 2, ...
@@ -68,12 +73,22 @@ def coco_content(
         ``images``, ``annotations``, ``categories``, ``info``.
 
     Raises:
-        UserError: A name that neither ``classes`` nor ``mapping`` knows.
+        UserError: A name that neither ``classes`` nor ``mapping`` knows, a corner that
+            is NaN or infinite, or an image that is listed twice.
     """
     number = {name: i for i, name in enumerate(classes, start=1)}
     mapping = {**{name: name for name in classes}, **(mapping or {})}
-    listed, annotations, outside = [], [], 0
+    listed, annotations, left_out = [], [], Counter()
+    sources: dict[str, str] = {}
     for image_id, image in enumerate(images, start=1):
+        first = sources.setdefault(image.file_name, image.source)
+        if len(sources) < image_id:
+            raise UserError(
+                f"The image {image.file_name} is listed twice"
+                + (f" ({first} and {image.source})." if first else "."),
+                "Take one of them out, or unpack the data again.",
+            )
+        left_out.update(image.remarks)
         listed.append(
             {
                 "id": image_id,
@@ -91,12 +106,11 @@ def coco_content(
             name = mapping[box.name]
             if name is None:
                 continue
-            x1, y1, x2, y2 = box.corners
-            x1, x2 = (min(max(x, 0.0), float(image.width)) for x in (x1, x2))
-            y1, y2 = (min(max(y, 0.0), float(image.height)) for y in (y1, y2))
-            if x2 <= x1 or y2 <= y1:
-                outside += 1
+            fault, corners = _clipped(box, image)
+            if fault is not None:
+                left_out[fault] += 1
                 continue
+            x1, y1, x2, y2 = corners
             annotation = {
                 "id": len(annotations) + 1,
                 "image_id": image_id,
@@ -109,11 +123,68 @@ def coco_content(
             annotations.append(annotation)
     categories = [{"id": i, "name": name} for name, i in number.items()]
     return {
-        "info": {"outside": outside},
+        "info": {"left_out": dict(sorted(left_out.items()))},
         "images": listed,
         "annotations": annotations,
         "categories": categories,
     }
+
+
+def _clipped(
+    box: Box, image: LabelledImage
+) -> tuple[str | None, tuple[float, float, float, float]]:
+    """Why a box is left out (None: it stays), and its part inside the image."""
+    if not all(map(math.isfinite, box.corners)):
+        raise UserError(
+            f"{image.source or image.file_name}: a box of class {box.name!r} has the "
+            f"corners {box.corners}.",
+            "Correct the file, or unpack the data again.",
+        )
+    x1, y1, x2, y2 = box.corners
+    if x2 < x1 or y2 < y1:
+        return "boxes with exchanged corners left out", box.corners
+    if x2 == x1 or y2 == y1:
+        return "boxes without width or height left out", box.corners
+    x1, x2 = (min(max(x, 0.0), float(image.width)) for x in (x1, x2))
+    y1, y2 = (min(max(y, 0.0), float(image.height)) for y in (y1, y2))
+    fault = "boxes outside of their image left out"
+    return (fault if x2 <= x1 or y2 <= y1 else None), (x1, y1, x2, y2)
+
+
+def sized_image(
+    root: Path,
+    file_name: str,
+    boxes: list[Box],
+    source: str,
+    stated: tuple[int, int] | None = None,
+) -> LabelledImage:
+    """An image with the size that its file has; only the header is read.
+
+    Args:
+        root: Data root.
+        file_name: Below it.
+        boxes: Objects.
+        source: File that they come from.
+        stated: Width and height that ``source`` states; remarked on when the file has
+            others, and taken when the file cannot be read.
+
+    Raises:
+        UserError: The file is no image and no size is stated.
+    """
+    try:
+        size = image_size(root / file_name)
+    except OSError:
+        size = None
+    if size is None and stated is None:
+        raise UserError(f"{root / file_name} is no image.", "Unpack the data again.")
+    image = LabelledImage(file_name, *(size or stated), boxes, source)
+    if size is None:
+        image.remarks.append("images that cannot be read")
+    elif stated not in (None, size):
+        image.remarks.append(
+            "images of another size than their annotation states (boxes may not fit)"
+        )
+    return image
 
 
 def write_split(root: Path, name: str, content: dict[str, Any]) -> dict[str, Any]:
@@ -132,7 +203,7 @@ def write_split(root: Path, name: str, content: dict[str, Any]) -> dict[str, Any
     """
     folder = root / "annotations"
     names = "".join(f"{image['file_name']}\n" for image in content["images"])
-    write_bytes(folder / f"{name}.json", json.dumps(content).encode())
+    write_json(folder / f"{name}.json", content)
     write_bytes(folder / f"{name}_images.txt", names.encode())
     return statistics(content)
 

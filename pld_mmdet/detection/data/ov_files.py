@@ -1,12 +1,11 @@
 """What ``tools/make_ov_coco.py`` does: files in, files out."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from pld_mmdet.detection.open_vocabulary.clip_candidates import training_file
 from pld_mmdet.detection.data.fewshot_files import read_annotations
-from pld_mmdet.detection.data.files import write_bytes
+from pld_mmdet.detection.data.files import write_json
 from pld_mmdet.detection.data.ov_coco import (
     BASE,
     STREETS_BASE,
@@ -50,5 +49,5 @@ def write(benchmark: str, root: Path, seed: int = 0) -> Iterator[tuple[Path, int
             files[part] = keep_classes(content, classes)
     for name, content in files.items():
         path = root / "annotations" / "ov" / f"{name}.json"
-        write_bytes(path, json.dumps(content).encode())
+        write_json(path, content)
         yield path, len(content["images"]), len(content["annotations"])

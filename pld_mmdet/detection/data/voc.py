@@ -15,6 +15,7 @@ from .labelled import (
     image_of,
     listed_stems,
     report_split,
+    sized_image,
     write_split,
 )
 
@@ -88,7 +89,8 @@ def read_folder(
     for stem in stems:
         xml = root / f"{prefix}Annotations/{stem}.xml"
         name = image_of(root, f"{prefix}JPEGImages", stem, how)
-        found.append(LabelledImage(name, *read_xml(xml), source=str(xml)))
+        *stated, boxes = read_xml(xml)
+        found.append(sized_image(root, name, boxes, str(xml), tuple(stated)))
     return found
 
 

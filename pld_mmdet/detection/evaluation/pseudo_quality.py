@@ -1,6 +1,5 @@
 """Pseudo labels against the hidden truth: evidence, never an input of training."""
 
-import json
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -13,6 +12,7 @@ from mmdet.structures.bbox import bbox_overlaps
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from pld_mmdet.detection.data.coco import read_coco
 from pld_mmdet.detection.evaluation.polish_quality import FilterQuality, PolishGain
 from pld_mmdet.detection.mean_teacher import PseudoLabels
 
@@ -38,7 +38,7 @@ class PseudoLabelQuality:
         area_bounds: tuple[float, float] = (32**2, 96**2),
         min_iou: float = 0.5,
     ) -> None:
-        truth = json.loads(Path(ann_file).read_text())
+        truth = read_coco(ann_file, needs=("annotations", "categories"))
         label_of = {c["id"]: n for n, c in enumerate(truth["categories"])}
         boxes, labels = defaultdict(list), defaultdict(list)
         for item in truth["annotations"]:

@@ -12,6 +12,7 @@ from mmengine.hooks import Hook
 from torch import Tensor
 
 from pld_mmdet.detection.boxes import project_boxes
+from pld_mmdet.detection.data.coco import read_coco
 from pld_mmdet.engine.checkpoint import write_atomic
 from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.errors import UserError
@@ -65,7 +66,7 @@ class PseudoTruthHook(Hook):
         interval: int = 50,
         min_iou: float = 0.5,
     ) -> None:
-        content = json.loads(Path(ann_file).read_text(encoding="utf-8"))
+        content = read_coco(ann_file, needs=("annotations", "categories"))
         self.truth = _boxes_of_images(content)
         names = [category["name"] for category in content["categories"]]
         self.num_classes = len(names)
@@ -95,7 +96,7 @@ class PseudoTruthHook(Hook):
         dataset = runner.train_dataloader.dataset
         while hasattr(dataset, "dataset"):
             dataset = dataset.dataset
-        content = json.loads(Path(dataset.ann_file).read_text(encoding="utf-8"))
+        content = read_coco(dataset.ann_file, needs=("annotations",))
         rows = [row for row in content["annotations"] if "kind" in row]
         if not rows:
             raise UserError(

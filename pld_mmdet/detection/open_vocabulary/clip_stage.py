@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from rich.progress import track
 
-from pld_mmdet.detection.data.files import write_bytes
+from pld_mmdet.detection.data.files import write_bytes, write_json
 from pld_mmdet.detection.open_vocabulary.clip_candidates import (
     TEMPLATES,
     ClipScorer,
@@ -88,7 +88,7 @@ def write_boxes(args: Namespace, content: dict) -> None:
         )
     ordered = [parts.rows[str(image["id"])] for image in content["images"]]
     result = training_file(content, ordered, args.novel)
-    write_bytes(Path(args.out), json.dumps(result).encode())
+    write_json(Path(args.out), result)
     count = sum(len(row["boxes"]) for row in ordered)
     print(f"{args.out}: {count} candidates in {len(ordered)} images")
 

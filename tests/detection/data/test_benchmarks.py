@@ -6,8 +6,9 @@ from argparse import Namespace
 
 import pytest
 
-from pld_mmdet.detection.data import bdd100k, kitti, sim10k, voc
+from pld_mmdet.detection.data import bdd100k, cityscapes, kitti, sim10k, voc
 from pld_mmdet.detection.data.fewshot import VOC
+from pld_mmdet.detection.data.files import write_json
 from pld_mmdet.errors import UserError
 from tests.detection.data import trees
 
@@ -46,8 +47,8 @@ def test_kitti_cars_and_regions_to_ignore(tmp_path, capsys):
         f"training/image_2/00000{i}.png" for i in range(3)
     ]
     assert boxes(content) == [
-        ("car", [10.0, 20.0, 50.0, 30.0], 0, 0),  # inclusive corners: 59 - 10 + 1
-        ("car", [70.0, 5.0, 21.0, 11.0], 1, 0),
+        ("car", [10.0, 20.0, 49.0, 29.0], 0, 0),  # 59 - 10, as KITTI evaluates
+        ("car", [70.0, 5.0, 20.0, 10.0], 1, 0),
     ]
     said = capsys.readouterr().out
     assert "3 images (2 without a box), 1 groups, boxes: car 1" in said
@@ -166,14 +167,84 @@ def test_a_bdd_file_of_another_kind_is_refused(tmp_path):
         bdd100k.prepare(Namespace(root=tmp_path))
 
 
-def test_boxes_are_clipped_and_strays_are_counted(tmp_path):
-    trees.voc_folder(tmp_path, {"x": 1}, ["car"])
+def test_boxes_are_clipped_and_strange_ones_are_counted_and_printed(tmp_path, capsys):
+    trees.voc_folder(tmp_path, {"x": 2}, ["car"])
     objects = [
         trees.voc_object("car", (-20, 1, 50, 30)),
         trees.voc_object("car", (200, 1, 250, 30)),
+        trees.voc_object("car", (60, 1, 20, 30)),
+        trees.voc_object("car", (60, 9, 20, 30)),
+        trees.voc_object("car", (11, 9, 10, 30)),  # 1-based: x from 10 to 10
     ]
     trees.voc_xml(tmp_path / "Annotations/x_000.xml", *objects)
+    trees.voc_xml(tmp_path / "Annotations/x_001.xml", size=(64, 96))  # it is 96 x 64
     sim10k.prepare(Namespace(root=tmp_path))
     content = read(tmp_path, "train")
     assert [a["bbox"] for a in content["annotations"]] == [[0.0, 0.0, 50.0, 30.0]]
-    assert content["info"]["outside"] == 1
+    assert [(i["width"], i["height"]) for i in content["images"]] == [(96, 64)] * 2
+    said = capsys.readouterr().out
+    for words in (
+        "1 boxes outside of their image left out",
+        "2 boxes with exchanged corners left out",
+        "1 boxes without width or height left out",
+        "1 images of another size than their annotation states",
+    ):
+        assert words in said
+    assert sum(content["info"]["left_out"].values()) == 5
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e999"])
+@pytest.mark.parametrize("name", ["sim10k", "clipart1k", "kitti", "bdd100k", "voc"])
+def test_a_corner_that_is_no_number_is_refused_and_nothing_written(
+    tmp_path, name, number
+):
+    trees.benchmarks(tmp_path)
+    root = tmp_path / PREPARE[name]
+    files = [*root.rglob("*.xml"), *root.rglob("label_2/*.txt")]
+    if name == "bdd100k":
+        path = root / "labels/bdd100k_labels_images_train.json"
+        spelt = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+        text = path.read_text().replace('"x2": 60', f'"x2": {spelt.get(number, number)}')
+    else:
+        path = min(p for p in files if "60" in p.read_text() or "Car" in p.read_text())
+        text = path.read_text()
+        old = "59.00" if name == "kitti" else ">60<"
+        text = text.replace(old, number if name == "kitti" else f">{number}<")
+    assert text != path.read_text()
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"corners .*(nan|inf)"):
+        run(name, root)
+    part = "test" if "test" in path.name else "train"
+    assert not (root / f"annotations/{part}.json").exists()
+
+
+def test_a_frame_that_is_listed_twice_is_refused(tmp_path):
+    trees.bdd100k(tmp_path)
+    path = tmp_path / "labels/bdd100k_labels_images_train.json"
+    frames = json.loads(path.read_text())
+    path.write_text(json.dumps([*frames, frames[0]]))
+    with pytest.raises(UserError, match=r"train0\.jpg is listed twice"):
+        bdd100k.prepare(Namespace(root=tmp_path))
+
+
+def test_bdd_images_of_another_size_are_counted(tmp_path, capsys):
+    trees.bdd100k(tmp_path)
+    trees.image(tmp_path / "images/100k/train/train0.jpg", 0, (640, 360))
+    bdd100k.prepare(Namespace(root=tmp_path))
+    assert "1 images of another size" in capsys.readouterr().out
+    assert read(tmp_path, "train_daytime")["images"][0]["width"] == 640
+
+
+def test_a_mask_of_another_size_than_its_image_is_refused(tmp_path):
+    trees.cityscapes(tmp_path)
+    image = next((tmp_path / "leftImg8bit/val").rglob("*.png"))
+    trees.image(image, 0, (48, 32))
+    with pytest.raises(UserError, match=r"is 48 x 32 px, its mask .* is 96 x 64 px"):
+        cityscapes.convert(tmp_path, "val")
+    assert not (tmp_path / "annotations").exists()
+
+
+def test_no_json_is_written_with_nan(tmp_path):
+    with pytest.raises(UserError, match="NaN or infinite"):
+        write_json(tmp_path / "a.json", {"bbox": [1.0, float("nan")]})
+    assert not list(tmp_path.iterdir())

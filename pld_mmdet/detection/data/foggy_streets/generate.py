@@ -12,7 +12,7 @@ import numpy as np
 from pld_mmdet.errors import UserError
 
 from ..cityscapes import clear_name, convert, foggy_name, summary
-from ..files import TEMPORARY, write_bytes, write_png
+from ..files import TEMPORARY, write_json, write_png
 from ..pool import default_workers, run_jobs
 from .fog import BETAS, add_fog
 from .render import render
@@ -71,7 +71,7 @@ def write_frame(
         share = frame.transmission(beta)
         write_png(path, add_fog(frame.image, share, frame.airlight))
     write_png(mask, frame.instance_ids)
-    write_bytes(outlines, json.dumps(frame.polygons).encode())
+    write_json(outlines, frame.polygons)
 
 
 def generate(
@@ -110,7 +110,7 @@ def generate(
         }  # fmt: skip
         _clear_way(root, split, recorded.get(split), wanted, force)
         recorded[split] = wanted
-        write_bytes(root / RECORD, json.dumps(recorded, indent=2).encode())
+        write_json(root / RECORD, recorded, indent=2)
         missing = [
             index
             for index in range(images)
