@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 
 from pld_mmdet.cli import run_tool
 
+MAX_PIXELS = 178_956_970  # pld_mmdet.detection.data.images, which imports too much
 METHODS = ("lpld", "mean_teacher", "adabn")
 SCORES = ("agreement", "box_stability", "das")
 
@@ -63,6 +64,13 @@ def parse_args() -> argparse.Namespace:
     add("--score-images", type=int, default=32, help="images they look at [32]")
     add("--evaluations", type=int, default=4, help="during the run [4]")
     add("--workers", type=int, default=2, help="loader processes [2]")
+    add(
+        "--max-pixels",
+        type=int,
+        default=MAX_PIXELS,
+        metavar="N",
+        help=f"larger images count as unreadable [{MAX_PIXELS}]",
+    )
     add("--amp", nargs="?", const="fp16", choices=["fp16", "bf16"])
     add(
         "--watch",

@@ -2,13 +2,16 @@
 
 import glob
 import os
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 from pld_mmdet.detection.data.image_folder import IMAGE_SUFFIXES
-from pld_mmdet.detection.data.images import image_fault
+from pld_mmdet.detection.data.images import MAX_PIXELS, image_fault
 from pld_mmdet.errors import UserError
 
 MAX_BROKEN = 0.05
@@ -66,12 +69,14 @@ def find_images(images: str | Path) -> tuple[Path, list[str]]:
         UserError: There is no such folder, or no image in it.
     """
     text = str(images)
+    if not text.strip():
+        raise UserError(
+            "The image folder is an empty string.",
+            "Name a folder; the current one is '.'.",
+        )
     if Path(text).is_dir():
         root = Path(text)
-        found = [
-            Path(p)
-            for p in glob.glob(str(Path(glob.escape(text), "**", "*")), recursive=True)
-        ]
+        found = list(_walk(root))
     elif glob.has_magic(text) and not Path(text).is_file():
         parts = Path(text).parts
         at = next(i for i, part in enumerate(parts) if glob.has_magic(part))
@@ -81,7 +86,14 @@ def find_images(images: str | Path) -> tuple[Path, list[str]]:
                 f"The folder {root} of the pattern {text} does not exist.",
                 "Check the path (relative paths start at the current folder).",
             )
-        found = [Path(p) for p in glob.glob(text, recursive=True)]
+        if "**" in parts[at:]:
+            found = [
+                path
+                for path in _walk(root)
+                if _matches(path.relative_to(root).parts, parts[at:])
+            ]
+        else:
+            found = [Path(p) for p in glob.glob(text)]
     elif Path(text).is_file():
         root, found = Path(text).parent, [Path(text)]
     else:
@@ -89,13 +101,12 @@ def find_images(images: str | Path) -> tuple[Path, list[str]]:
             f"The image folder {text} does not exist.",
             "Name a folder, or a pattern in quotes such as 'shots/**/*.png'.",
         )
-    files = sorted(
-        os.path.relpath(p, root)
-        for p in found
-        if p.suffix.lower() in IMAGE_SUFFIXES
-        and not p.name.startswith(".")
-        and p.is_file()
-    )
+    named = [
+        path
+        for path in found
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    ]
+    files = _each_file_once(root, named)
     if not files:
         other = len([p for p in found if p.is_file()])
         raise UserError(
@@ -106,11 +117,69 @@ def find_images(images: str | Path) -> tuple[Path, list[str]]:
     return root, files
 
 
+def _walk(folder: Path) -> Iterator[Path]:
+    """Files below a folder; links are followed, but into no folder twice."""
+    seen = set()
+    for at, folders, names in os.walk(folder, followlinks=True):
+        status = os.stat(at)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        # Own sub-folders before links, so that a file is named by its own path.
+        folders.sort(key=lambda name: (os.path.islink(os.path.join(at, name)), name))
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in sorted(names):
+            yield Path(at, name)
+
+
+def _matches(path: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Glob with ``**`` on the parts of a path; glob's own search runs in circles."""
+    if not pattern:
+        return not path
+    if pattern[0] == "**":
+        rest = pattern[1:]
+        return any(_matches(path[n:], rest) for n in range(len(path) + 1))
+    return (
+        bool(path)
+        and fnmatchcase(path[0], pattern[0])
+        and _matches(path[1:], pattern[1:])
+    )
+
+
+def _each_file_once(root: Path, paths: list[Path]) -> list[str]:
+    """Paths relative to the root; of several ways to one file the shortest stays.
+
+    A copy of an image is another file, and stays.
+    """
+    chosen = {}
+    for path in sorted(paths, key=lambda p: (len(p.parts), p.is_symlink(), str(p))):
+        try:
+            status = path.stat()
+        except OSError:  # a link that leads nowhere, or in a circle
+            continue
+        if stat.S_ISREG(status.st_mode):
+            chosen.setdefault((status.st_dev, status.st_ino), path)
+    return sorted(os.path.relpath(path, root) for path in chosen.values())
+
+
+def look_at(
+    paths: list[Path], max_pixels: int = MAX_PIXELS
+) -> Iterator[tuple[str | None, tuple[int, int] | None]]:
+    """:func:`image_fault` of each path, in order.
+
+    Decoding releases the lock of the interpreter, so threads are enough.
+    """
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        yield from pool.map(partial(image_fault, max_pixels=max_pixels), paths)
+
+
 def check_images(
     root: Path,
     files: list[str],
     on_progress: Callable[[int, int], None] | None = None,
     max_broken: float = MAX_BROKEN,
+    max_pixels: int = MAX_PIXELS,
 ) -> Images:
     """Decode every image once and leave out those that cannot be read.
 
@@ -119,24 +188,24 @@ def check_images(
         files: From :func:`find_images`.
         on_progress: Called with (done, all) while it works.
         max_broken: Largest share of unreadable files.
+        max_pixels: Images with more (width times height) count as unreadable; they are
+            not decoded.
 
     Raises:
         UserError: More files are broken than that.
     """
     paths = [root / name for name in files]
     good, broken, sizes = [], [], []
-    # Decoding releases the lock of the interpreter, so threads are enough.
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for n, (fault, size) in enumerate(pool.map(image_fault, paths)):
-            if fault is None and max(size) > MAX_RATIO * min(size):
-                fault = f"too thin, {size[0]} x {size[1]} px"
-            if fault is None:
-                good.append(files[n])
-                sizes.append(size)
-            else:
-                broken.append((files[n], fault))
-            if on_progress is not None:
-                on_progress(n + 1, len(files))
+    for n, (fault, size) in enumerate(look_at(paths, max_pixels)):
+        if fault is None and max(size) > MAX_RATIO * min(size):
+            fault = f"too thin, {size[0]} x {size[1]} px"
+        if fault is None:
+            good.append(files[n])
+            sizes.append(size)
+        else:
+            broken.append((files[n], fault))
+        if on_progress is not None:
+            on_progress(n + 1, len(files))
     if len(broken) > max_broken * len(files):
         first = "; ".join(f"{name} ({what})" for name, what in broken[:5])
         more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""

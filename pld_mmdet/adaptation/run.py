@@ -18,11 +18,13 @@ from pld_mmdet.adaptation.detector import (
     require_method,
 )
 from pld_mmdet.adaptation.folder import Images, check_images, find_images
+from pld_mmdet.adaptation.labels import find_labels
 from pld_mmdet.adaptation.outcome import Outcome, read_outcome
 from pld_mmdet.adaptation.outfolder import claimed
 from pld_mmdet.adaptation.page import write_page
 from pld_mmdet.adaptation.recipe import Recipe, choose_recipe
 from pld_mmdet.cli import build_runner
+from pld_mmdet.detection.data.images import MAX_PIXELS
 from pld_mmdet.detection.export import export_detector
 from pld_mmdet.engine.checkpoint import write_atomic
 from pld_mmdet.engine.optional import require
@@ -80,6 +82,7 @@ def adapt(
     score_images: int = 32,
     evaluations: int = 4,
     workers: int = 2,
+    max_pixels: int = MAX_PIXELS,
     amp: str | None = None,
     log: Sequence[str] = (),
     watch: int | None = None,
@@ -111,6 +114,8 @@ def adapt(
         score_images: Images they look at, spread evenly.
         evaluations: Evaluations during the run.
         workers: Loader processes.
+        max_pixels: Images with more (width times height) count as unreadable; they are
+            not decoded.
         amp: ``'fp16'`` or ``'bf16'``.
         log: Where the curves go beside ``out``: ``'tensorboard'``, ``'wandb'``.
         watch: Port on which a page of this machine shows the growing run; 0 takes a
@@ -135,8 +140,9 @@ def adapt(
         root, files = find_images(images)
         if len(files) > 1000:
             say(f"Checking {len(files)} images ...")
-        found = check_images(root, files)
+        found = check_images(root, files, max_pixels=max_pixels)
         say(f"Images:   {found.sentence()}")
+        labels = find_labels(val, val_images, root, detector.classes, max_pixels)
         recipe = _recipe(
             cfg,
             detector,
@@ -167,7 +173,7 @@ def adapt(
             workers=workers,
             amp=amp,
             log=tuple(log),
-            **_labels(val, val_images, root),
+            **labels,
         )
         run_config = out / "config.py"
         made = (
@@ -256,30 +262,6 @@ def _recipe(
         (optimizer["lr"], base) if adam and "lr" in optimizer else None,
         detector.batch_norms,
         **chosen,
-    )
-
-
-def _labels(val: str | Path | None, val_images: str | Path | None, root: Path) -> dict:
-    """Annotation file and the folder in which its first image lies."""
-    if val is None:
-        return {}
-    path = Path(val).resolve()
-    if not path.is_file():
-        raise UserError(
-            f"The annotation file {val} does not exist.",
-            "Name a COCO json, or leave --val out: labels are only used to measure.",
-        )
-    from pld_mmdet.engine.preflight import _first_image
-
-    first = _first_image(str(path))
-    places = [Path(val_images)] if val_images else [root, path.parent, path.parents[1]]
-    for place in places:
-        if first is None or (place / first).is_file():
-            return dict(val=path, val_root=place.resolve())
-    raise UserError(
-        f"The images of {path} (for example {first}) were not found in "
-        f"{', '.join(map(str, places))}.",
-        "Name their folder with --val-images.",
     )
 
 

@@ -1,5 +1,9 @@
 """Any folder of images: what counts, what is skipped, what stops."""
 
+import os
+import struct
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -7,6 +11,7 @@ from PIL import Image
 
 from pld_mmdet.adaptation.folder import check_images, find_images
 from pld_mmdet.detection.data.image_folder import ImageFolder
+from pld_mmdet.detection.data.images import image_fault
 from pld_mmdet.engine.stack import import_mmdet
 from pld_mmdet.errors import UserError
 from tests.adaptation.tiny import write_images
@@ -138,3 +143,128 @@ def test_list_of_files_fixes_the_images_and_their_order(tmp_path):
         ImageFolder(str(tmp_path), files=str(listed))
     with pytest.raises(UserError, match="does not exist"):
         ImageFolder(str(tmp_path), files=str(tmp_path / "none.txt"))
+
+
+def test_a_link_loop_and_two_paths_to_a_file_count_once(tmp_path):
+    write_images(tmp_path / "photos", 4)
+    (tmp_path / "photos/sub/loop").symlink_to(tmp_path / "photos")
+    (tmp_path / "photos/again").symlink_to(tmp_path / "photos/sub")
+    (tmp_path / "photos/alias.png").symlink_to("000.png")
+    os.link(tmp_path / "photos/002.png", tmp_path / "photos/sub/hard.png")
+    (tmp_path / "photos/nowhere.png").symlink_to("gone.png")
+    (tmp_path / "photos/circle.png").symlink_to("circle.png")
+    wanted = ["000.png", "002.png", "sub/001.png", "sub/003.png"]
+    assert find_images(tmp_path / "photos")[1] == wanted
+    assert find_images(f"{tmp_path}/photos/**/*.png")[1] == wanted
+    assert find_images(f"{tmp_path}/photos/*.png")[1] == ["000.png", "002.png"]
+    # a folder elsewhere that is linked in belongs to it
+    write_images(tmp_path / "elsewhere", 2, seed=3)
+    (tmp_path / "photos/more").symlink_to(tmp_path / "elsewhere")
+    assert find_images(tmp_path / "photos")[1] == [
+        "000.png", "002.png", "more/000.png", "more/sub/001.png", "sub/001.png",
+        "sub/003.png",
+    ]  # fmt: skip
+
+
+def test_patterns_mean_what_a_shell_means(tmp_path):
+    write_images(tmp_path, 4)
+    write_images(tmp_path / "deep/er", 2)
+    (tmp_path / ".hidden").mkdir()
+    cv2.imwrite(str(tmp_path / ".hidden/009.png"), np.zeros((9, 9, 3), np.uint8))
+
+    def found(pattern):
+        return [f"{find_images(f'{tmp_path}/{pattern}')[1]}"]
+
+    assert found("**/sub/*.png") == [
+        "['deep/er/sub/001.png', 'sub/001.png', 'sub/003.png']"
+    ]
+    assert found("deep/**/00[01].png") == ["['er/000.png', 'er/sub/001.png']"]
+    assert found("**/00?.png").pop().count("png") == 6
+    assert found("**").pop().count("png") == 6
+
+
+@pytest.mark.parametrize("text", ["", " "])
+def test_an_empty_string_is_no_folder(text):
+    with pytest.raises(UserError, match="empty string"):
+        find_images(text)
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A small PNG that unfolds to many gigabytes, with right check sums."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        body = name + content
+        return (
+            struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+        )
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    rows = zlib.compress(bytes(1000))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", rows)
+        + chunk(b"IEND", b"")
+    )
+
+
+def test_a_decompression_bomb_is_skipped_before_it_is_decoded(tmp_path, monkeypatch):
+    write_images(tmp_path, 60)
+    (tmp_path / "bomb.png").write_bytes(bomb(30000, 30000))
+    (tmp_path / "wide.png").write_bytes(bomb(2**31 - 1, 2**31 - 1))
+    decoded = []
+    whole = cv2.imdecode
+    monkeypatch.setattr(
+        cv2, "imdecode", lambda *args: decoded.append(len(args[0])) or whole(*args)
+    )
+    found = look(tmp_path)
+    assert dict(found.broken) == {
+        "bomb.png": "too large, 30000 x 30000 px",
+        "wide.png": "too large, 2147483647 x 2147483647 px",
+    }
+    assert len(decoded) == 60
+    root, files = find_images(tmp_path)
+    with pytest.raises(UserError, match=r"62 of 62 images .*too large, 96 x 64 px"):
+        check_images(root, files, max_pixels=96 * 64 - 1)
+    assert len(check_images(root, files, max_pixels=96 * 64).files) == 60
+    # Pillow's own limit, which a user may have set, is as it was
+    assert Image.MAX_IMAGE_PIXELS == 89478485
+
+
+def test_whatever_a_decoder_raises_is_one_bad_file(tmp_path, monkeypatch):
+    write_images(tmp_path, 60)
+    rng = np.random.default_rng(0)
+    kinds = (
+        b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"BM", b"II*\0\x08\0\0\0",
+        b"MM\0*\xff\xff\xff\xff", b"RIFF\0\0\0\0WEBPVP8 ", b"GIF89a", b"",
+    )  # fmt: skip
+    faults = {}
+    for n, kind in enumerate(kinds):
+        for suffix in (".bmp", ".tif", ".webp"):
+            path = tmp_path / f"bad{n}{suffix}"
+            path.write_bytes(kind + rng.bytes(200))
+            faults[path.name] = image_fault(path)[0]
+    assert None not in faults.values(), faults
+
+    def explode(*args):
+        raise RuntimeError("what a decoder says")
+
+    monkeypatch.setattr(cv2, "imdecode", explode)
+    assert image_fault(tmp_path / "000.png") == ("not decodable", None)
+
+
+def test_a_tiff_that_only_opencv_knows_is_an_image(tmp_path):
+    path = tmp_path / "depth.tif"
+    cv2.imwrite(str(path), np.random.default_rng(0).random((40, 60, 3), np.float32))
+    assert image_fault(path) == (None, (60, 40))
+    assert image_fault(path, max_pixels=2399) == ("too large, 60 x 40 px", None)
+
+
+def test_a_file_larger_than_any_allowed_image_is_not_read(tmp_path):
+    path = tmp_path / "long.png"
+    path.write_bytes(bomb(4, 4))
+    with path.open("r+b") as file:  # sparse: takes no space on the disk
+        file.truncate(1 << 33)
+        file.seek(-12, 2)
+        file.write(bomb(4, 4)[-12:])
+    assert image_fault(path) == ("too large, 8192 MB", None)

@@ -21,6 +21,7 @@ def read_coco(
     path: str | Path,
     fix: str = "Correct the file, or make it again.",
     needs: tuple[str, ...] = ("images",),
+    complete: bool = False,
 ) -> dict[str, Any]:
     """Read a COCO annotation file and check it; see :func:`check_coco`.
 
@@ -28,6 +29,7 @@ def read_coco(
         path: The json.
         fix: What to do when it is missing or no json.
         needs: Lists that have to be there.
+        complete: See :func:`check_coco`.
 
     Raises:
         UserError: It cannot be read, is no COCO json, or has broken entries.
@@ -41,10 +43,10 @@ def read_coco(
         ) from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no json ({error}).", fix) from error
-    check_coco(content, str(path))
-    for name in needs:
+    for name in needs if isinstance(content, dict) else ():
         if name not in content:
             raise _no_coco(str(path), name)
+    check_coco(content, str(path), complete)
     return content
 
 

@@ -1,0 +1,85 @@
+"""``--val``: labels that measure. Believed only after a look, before anything runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pld_mmdet.adaptation.folder import look_at
+from pld_mmdet.detection.data.coco import read_coco
+from pld_mmdet.detection.data.images import MAX_PIXELS
+from pld_mmdet.detection.evaluation.ap50 import match_classes
+from pld_mmdet.errors import UserError
+
+
+def find_labels(
+    val: str | Path | None,
+    val_images: str | Path | None,
+    root: Path,
+    classes: Sequence[str],
+    max_pixels: int = MAX_PIXELS,
+) -> dict:
+    """Check the annotation file and find the folder of its images.
+
+    Args:
+        val: COCO json, or None.
+        val_images: Folder that its file names are relative to; None: it is searched.
+        root: Folder of the unlabelled images, which is searched first.
+        classes: Of the detector.
+        max_pixels: See :func:`pld_mmdet.detection.data.images.image_fault`.
+
+    Returns:
+        ``val`` and ``val_root``; nothing without ``val``.
+
+    Raises:
+        UserError: The file or an entry of it is broken, its classes are others, or one
+            of its images is missing, cannot be read or has another size.
+    """
+    if val is None:
+        return {}
+    path = Path(val).resolve()
+    if not path.is_file():
+        raise UserError(
+            f"The annotation file {val} does not exist.",
+            "Name a COCO json, or leave --val out: labels are only used to measure.",
+        )
+    content = read_coco(
+        path,
+        "Name a COCO json, or leave --val out.",
+        needs=("images", "annotations", "categories"),
+        complete=True,
+    )
+    match_classes(classes, content, str(val))
+    images = content["images"]
+    if not images or not content["annotations"]:
+        what = "annotation" if images else "image"
+        raise UserError(
+            f"{val} lists no {what}, so there is nothing to measure.",
+            "Name a COCO json with labelled images, or leave --val out.",
+        )
+    places = [Path(val_images)] if val_images else [root, path.parent, path.parents[1]]
+    place = next((p for p in places if (p / images[0]["file_name"]).is_file()), None)
+    if place is None:
+        raise UserError(
+            f"The images of {path} (for example {images[0]['file_name']}) were not "
+            f"found in {', '.join(map(str, places))}.",
+            "Name their folder with --val-images.",
+        )
+    _check_images(str(val), place, images, max_pixels)
+    return dict(val=path, val_root=place.resolve())
+
+
+def _check_images(val: str, place: Path, images: list[dict], max_pixels: int) -> None:
+    paths = [place / image["file_name"] for image in images]
+    wrong = []
+    for image, (fault, size) in zip(images, look_at(paths, max_pixels), strict=True):
+        stated = (image["width"], image["height"])
+        if fault is None and stated not in (size, size[::-1]):  # a turned photo
+            fault = f"{size[0]} x {size[1]} px, the file says {stated[0]} x {stated[1]}"
+        if fault is not None:
+            wrong.append(f"{image['file_name']} ({fault})")
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise UserError(
+            f"{val}: {len(wrong)} of its {len(images)} images in {place} cannot be "
+            f"measured on: {'; '.join(wrong[:3])}{more}.",
+            "Copy them again, correct their sizes in the json, or take them out of it.",
+        )

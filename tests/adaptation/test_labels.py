@@ -1,0 +1,66 @@
+"""--val: a broken entry is a sentence before anything runs, never an AP."""
+
+import json
+
+import pytest
+
+from pld_mmdet.adaptation.labels import find_labels
+from pld_mmdet.errors import UserError
+from tests.adaptation.tiny import CLASSES, write_images, write_labels
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_images(tmp_path / "images", 10), write_labels(tmp_path / "val.json")
+
+
+def change(path, edit):
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+def test_good_labels_and_where_their_images_are(data, tmp_path):
+    root, val = data
+    wanted = dict(val=val, val_root=root)
+    assert find_labels(val, None, root, CLASSES) == wanted
+    assert find_labels(val, root, tmp_path, CLASSES) == wanted
+    assert find_labels(None, None, root, CLASSES) == {}
+    with pytest.raises(UserError, match="were not found in"):
+        find_labels(val, tmp_path, root, CLASSES)
+    with pytest.raises(UserError, match="does not exist"):
+        find_labels(tmp_path, None, root, CLASSES)
+
+
+EDITS = {
+    "NaN": lambda c: c["annotations"][0].update(bbox=[0, 0, float("nan"), 1]),
+    "outside of their image": lambda c: c["annotations"][0].update(bbox=[1e6, 0, 9, 9]),
+    "unknown category": lambda c: c["annotations"][0].update(category_id=9),
+    "belong to no image": lambda c: c["annotations"][0].update(image_id=9),
+    "area that is no number": lambda c: c["annotations"][0].pop("area"),
+    "'hen', is not in": lambda c: c["categories"][2].update(name="hens"),
+    "every label would be shifted": lambda c: c["categories"].reverse(),
+    "lists no annotation": lambda c: c.update(annotations=[]),
+    "no list of categories": lambda c: c.pop("categories"),
+    r"002\.png \(96 x 64 px, the file says 100 x 64\)": lambda c: c["images"][1].update(
+        width=100
+    ),
+    r"1 of its 3 images .*gone\.png \(missing\)": lambda c: c["images"][2].update(
+        file_name="gone.png"
+    ),
+}
+
+
+@pytest.mark.parametrize("words", EDITS)
+def test_a_broken_entry_is_a_sentence(data, words):
+    root, val = data
+    change(val, EDITS[words])
+    with pytest.raises(UserError, match=words):
+        find_labels(val, None, root, CLASSES)
+
+
+def test_a_broken_image_of_val_is_named_before_the_run(data):
+    root, val = data
+    (root / "004.png").write_bytes(b"\x89PNG")
+    with pytest.raises(UserError, match=r"1 of its 3 .*004\.png \(truncated\)"):
+        find_labels(val, None, root, CLASSES)
