@@ -21,30 +21,10 @@ experiment = dict(
     },
     reported="student",
     rows=[
-        dict(
-            name="plain",
-            title="Cross-entropy only",
-            config="configs/bd_kd/plain.py",
-            seconds=15,
-        ),
-        dict(
-            name="mutual",
-            title="Deep mutual learning (forward KL)",
-            config="configs/bd_kd/mutual.py",
-            seconds=20,
-        ),
-        dict(
-            name="mutual_x3",
-            title="Deep mutual learning, weight 3",
-            config="configs/bd_kd/mutual_x3.py",
-            seconds=20,
-        ),
-        dict(name="bd_kd", title="BD-KD", config="configs/bd_kd/toy.py", seconds=20),
-        dict(
-            name="no_balance",
-            title="BD-KD without balancing (nu = 1)",
-            config="configs/bd_kd/no_balance.py",
-            seconds=20,
-        ),
+        dict(name="plain", title="Cross-entropy only"),
+        dict(name="mutual", title="Deep mutual learning (forward KL)"),
+        dict(name="mutual_x3", title="Deep mutual learning, weight 3"),
+        dict(name="bd_kd", title="BD-KD"),
+        dict(name="no_balance", title="BD-KD without balancing (nu = 1)"),
     ],
 )

@@ -45,23 +45,11 @@ experiment = dict(
     },
     reported="student",
     rows=[
-        dict(
-            name="plain",
-            title="Cross-entropy on 30 labels",
-            config="configs/dho/plain.py",
-            seconds=15,
-        ),
-        dict(
-            name="single_head",
-            title="One head, both losses",
-            config="configs/dho/single_head.py",
-            seconds=20,
-        ),
+        dict(name="plain", title="Cross-entropy on 30 labels"),
+        dict(name="single_head", title="One head, both losses"),
         dict(
             name="dho",
             title="DHO",
-            config="configs/dho/toy.py",
-            seconds=20,
             evaluate=dict(
                 teacher="configs/dho/teacher.py",
                 kd_head="configs/dho/kd_head.py",

@@ -100,22 +100,13 @@ experiment = dict(
             title="Distribution matching (one rate, no GAN)",
             config="configs/dmd2/dmd.py",
             online="curve",
-            seconds=60,
         ),
-        dict(
-            name="two_rates",
-            title="Two rates (1 : 5), no GAN",
-            config="configs/dmd2/two_rates.py",
-            online="curve",
-            seconds=60,
-        ),
+        dict(name="two_rates", title="Two rates (1 : 5), no GAN", online="curve"),
         dict(
             name="dmd2",
             title="DMD2",
-            config="configs/dmd2/toy.py",
             evaluate=dict(test=None, teacher="configs/dmd2/teacher.py"),
             online="curve",
-            seconds=60,
         ),
     ],
 )

@@ -71,40 +71,12 @@ experiment = dict(
     reported="global model of the last round",
     columns={"accuracy": ("test", "accuracy"), "NLL (x 100)": ("test", "nll")},
     rows=[
+        dict(name="labels_only", title="FedAvg on the labels", options=[partition]),
+        dict(name="local", title="Local pseudo-labels", options=[partition]),
+        dict(name="fedlabel", title="FedLabel", options=[partition]),
+        dict(name="global", title="Global pseudo-labels", options=[partition]),
         dict(
-            name="labels_only",
-            title="FedAvg on the labels",
-            config="configs/fedlabel/labels_only.py",
-            options=[partition],
-            seconds=15,
-        ),
-        dict(
-            name="local",
-            title="Local pseudo-labels",
-            config="configs/fedlabel/local.py",
-            options=[partition],
-            seconds=20,
-        ),
-        dict(
-            name="fedlabel",
-            title="FedLabel",
-            config="configs/fedlabel/toy.py",
-            options=[partition],
-            seconds=25,
-        ),
-        dict(
-            name="global",
-            title="Global pseudo-labels",
-            config="configs/fedlabel/global.py",
-            options=[partition],
-            seconds=20,
-        ),
-        dict(
-            name="all_labels",
-            title="FedAvg on all labels (bound)",
-            config="configs/fedlabel/all_labels.py",
-            options=[partition],
-            seconds=15,
+            name="all_labels", title="FedAvg on all labels (bound)", options=[partition]
         ),
     ],
 )

@@ -76,7 +76,6 @@ experiment = dict(
             name="start",
             title="Source only: where all start",
             config="configs/fst/clear_to_fog_start.py",
-            seconds=60,
         ),
         _row("self_training", "Self-training, decay 0.99", 0, 0.99, 20),
         _row("fst", "FST-D, K = 3", 3, 0.99, 70),

@@ -27,7 +27,6 @@ experiment = dict(
             name="start",
             title="Source only: where all start",
             config="configs/fst/released_start.py",
-            seconds=25,
         ),
         _plain,
         _fst,

@@ -52,41 +52,24 @@ experiment = dict(
         dict(
             name="supervised",
             title="Labelled scenes only",
-            config="configs/fst/supervised.py",
             init="start",
             options=_shared,
-            seconds=20,
         ),
         dict(
             name="mean_teacher",
             title="Mean teacher with CutMix, decay 0.99^4",
-            config="configs/fst/mean_teacher.py",
             init="start",
             options=_shared,
-            seconds=25,
         ),
-        dict(
-            name="fst",
-            title="FST-D, K = 3",
-            config="configs/fst/toy.py",
-            init="start",
-            options=_shared,
-            seconds=50,
-        ),
+        dict(name="fst", title="FST-D, K = 3", init="start", options=_shared),
         dict(
             name="fst_w",
             title="FST-W, N = 3",
             config="configs/fst/width.py",
             init="start",
             options=_shared,
-            seconds=50,
         ),
-        dict(
-            name="start",
-            title="Where all start: 150 iterations on labelled scenes",
-            config="configs/fst/start.py",
-            seconds=20,
-        ),
+        dict(name="start", title="Where all start: 150 iterations on labelled scenes"),
     ],
 )
 # For a quick look: three iterations on a tree of a few scenes, which `walk_data` makes.

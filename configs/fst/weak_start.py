@@ -28,7 +28,6 @@ experiment = dict(
             name="start",
             title="Source only: where all start",
             config="configs/fst/weak_start_start.py",
-            seconds=20,
         ),
         *(dict(row, **_here) for row in _base_.experiment.rows[1:]),
     ],

@@ -66,35 +66,19 @@ experiment = dict(
     data_seconds=60,
     reported="student of the last iteration, in fog",
     rows=[
-        dict(
-            name="source",
-            title="Source only",
-            config="configs/hiast/source.py",
-            seconds=30,
-        ),
+        dict(name="source", title="Source only"),
         dict(
             name="constant",
             title="Self-training, constant threshold 0.9",
-            config="configs/hiast/constant.py",
             init="source",
             options=_shared,
-            seconds=25,
         ),
-        dict(
-            name="hiast",
-            title="HIAST",
-            config="configs/hiast/toy.py",
-            init="source",
-            options=_shared,
-            seconds=25,
-        ),
+        dict(name="hiast", title="HIAST", init="source", options=_shared),
         dict(
             name="ias",
             title="IAS only (adaptive thresholds)",
-            config="configs/hiast/ias.py",
             init="source",
             options=_shared,
-            seconds=25,
         ),
     ],
 )

@@ -90,24 +90,9 @@ experiment = dict(
         "unit of frames": ("test", "unit_accuracy"),
     },
     rows=[
-        dict(
-            name="plain",
-            title="HuBERT",
-            config="configs/hubertopic/plain.py",
-            seconds=40,
-        ),
-        dict(
-            name="topic_only",
-            title="Topics only",
-            config="configs/hubertopic/topic_only.py",
-            seconds=40,
-        ),
-        dict(
-            name="hubertopic",
-            title="HuBERTopic",
-            config="configs/hubertopic/toy.py",
-            seconds=40,
-        ),
+        dict(name="plain", title="HuBERT"),
+        dict(name="topic_only", title="Topics only"),
+        dict(name="hubertopic", title="HuBERTopic"),
     ],
 )
 walk = [

@@ -22,27 +22,9 @@ experiment = dict(
     },
     reported="network",
     rows=[
-        dict(
-            name="plain",
-            title="Cross-entropy only",
-            config="configs/ps_kd/plain.py",
-            options=wrong_labels,
-            seconds=20,
-        ),
-        dict(
-            name="label_smoothing",
-            title="Label smoothing",
-            config="configs/ps_kd/label_smoothing.py",
-            options=wrong_labels,
-            seconds=20,
-        ),
-        dict(
-            name="ps_kd",
-            title="PS-KD",
-            config="configs/ps_kd/toy.py",
-            options=wrong_labels,
-            seconds=20,
-        ),
+        dict(name="plain", title="Cross-entropy only", options=wrong_labels),
+        dict(name="label_smoothing", title="Label smoothing", options=wrong_labels),
+        dict(name="ps_kd", title="PS-KD", options=wrong_labels),
     ],
 )
 # Two epochs of two iterations, so that the past self is used.

@@ -53,20 +53,10 @@ experiment = dict(
         "NMI": ("test", "nmi"),
     },
     rows=[
-        dict(
-            name="uniform",
-            title="Uniform transport (Sinkhorn)",
-            config="configs/sp2ot/uniform.py",
-            seconds=15,
-        ),
-        dict(name="p2ot", title="P2OT", config="configs/sp2ot/p2ot.py", seconds=15),
-        dict(name="sp2ot", title="SP2OT", config="configs/sp2ot/toy.py", seconds=30),
-        dict(
-            name="relaxed",
-            title="Relaxed transport, no curriculum",
-            config="configs/sp2ot/relaxed.py",
-            seconds=15,
-        ),
+        dict(name="uniform", title="Uniform transport (Sinkhorn)"),
+        dict(name="p2ot", title="P2OT"),
+        dict(name="sp2ot", title="SP2OT"),
+        dict(name="relaxed", title="Relaxed transport, no curriculum"),
     ],
 )
 walk = ["train_cfg.stages.0.max_iters=2", "train_dataloader.batch_size=32"]

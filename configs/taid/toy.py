@@ -18,31 +18,11 @@ experiment = dict(
         "nll": ("test", "nll"),
     },
     rows=[
-        dict(
-            name="plain",
-            title="Cross-entropy, no teacher",
-            config="configs/taid/plain.py",
-            seconds=30,
-        ),
-        dict(
-            name="kl",
-            title="Forward KL",
-            config="configs/taid/kl.py",
-            seconds=30,
-        ),
-        dict(name="taid", title="TAID", config="configs/taid/toy.py", seconds=30),
-        dict(
-            name="linear",
-            title="TAID, linear t",
-            config="configs/taid/linear.py",
-            seconds=30,
-        ),
-        dict(
-            name="reverse_kl",
-            title="Reverse KL",
-            config="configs/taid/reverse_kl.py",
-            seconds=30,
-        ),
+        dict(name="plain", title="Cross-entropy, no teacher"),
+        dict(name="kl", title="Forward KL"),
+        dict(name="taid", title="TAID"),
+        dict(name="linear", title="TAID, linear t"),
+        dict(name="reverse_kl", title="Reverse KL"),
     ],
 )
 walk = [

@@ -11,16 +11,18 @@ A config carries the experiment as plain data::
         rows=[
             dict(name='source', title='Source only', config='configs/source/x.py',
                  init=None, evaluate=dict(clear=None, fog='configs/source/fog.py'),
-                 seconds=420, quick=['train_cfg.max_iters=12']),
+                 quick=['train_cfg.max_iters=12']),
             dict(name='lpld', title='LPLD', config='configs/lpld/x.py', init='source',
-                 evaluate=dict(fog=None), seconds=290),
+                 evaluate=dict(fog=None)),
         ],
         reported='teacher')
 
-``init`` names the row whose last checkpoint a row starts from, of the same seed, so
-all rows of one seed start from the same weights. ``prepare`` is a command between the
-two: ``{init}`` in it stands for that checkpoint, ``{out}`` for the file that it writes
-and training starts from. ``options`` of a row are ``--cfg-options`` of its training.
+Without ``config`` a row's config is ``<name>.py`` beside the one that carries the
+experiment, where that exists, else that one itself; so a row that differs by a word is
+one line with ``options``, the ``--cfg-options`` of its training. ``init`` names the row
+whose last checkpoint a row starts from, of the same seed, so all rows of one seed start
+from the same weights. ``prepare`` is a command between the two: ``{init}`` in it stands
+for that checkpoint, ``{out}`` for the file that it writes and training starts from.
 ``command`` is run instead of training: ``{config}``, ``{init}`` and ``{out}``, the
 row's folder, are filled in, and ``checkpoint`` names the file in it that is tested. Its
 ``quick`` are words that are appended.
@@ -30,7 +32,7 @@ the data of one seed after ``data`` (one command or several, one after the other
 In ``evaluate`` None stands for the row's own config. ``online`` is the label of the
 numbers that the run itself wrote into ``online.json``. ``columns`` of the table are
 ``title=(label, metric)``; without them each label's ``metric`` and sizes are shown.
-``seconds`` is how long training usually takes. ``quick`` is what
+How long a row takes is read from its record in ``docs/results``. ``quick`` is what
 ``--quick`` changes: arguments of the data command, the folder of the data (old, new)
 wherever a config names it, and options for all rows or for one. ``metric`` is what
 the table shows: a fraction shown in percent, or with ``percent=False`` the number
@@ -51,8 +53,10 @@ from mmengine.config import Config, DictAction
 
 from pld_mmdet.errors import UserError
 from pld_mmdet.experiments.jobs import Job
+from pld_mmdet.places import home
 
 EVALUATION_SECONDS = 15.0
+UNKNOWN_SECONDS = 60.0
 SEED = "{seed}"
 
 
@@ -61,7 +65,7 @@ class Row:
     """One row of the table: a config, where it starts from, what it is tested on."""
 
     name: str
-    config: str
+    config: str = ""
     init: str | None = None
     prepare: str | None = None
     command: str | None = None
@@ -71,7 +75,7 @@ class Row:
     description: str = ""
     evaluate: dict[str, str | None] = field(default_factory=lambda: {"test": None})
     online: str | None = None
-    seconds: float = 300.0
+    seconds: float = 0.0
     quick: list[str] = field(default_factory=list)
     quick_seconds: float = 15.0
 
@@ -128,7 +132,11 @@ class Experiment:
                 f"The experiment of {config} does not fit: {error}.",
                 f"Its keys are described in {Path(__file__).name}.",
             ) from None
+        beside = Path(config)
         for row in every:
+            own = beside.with_name(f"{row.name}.py")
+            row.config = row.config or str(own if own.is_file() else beside)
+            row.seconds = row.seconds or recorded_seconds(made.name, row.name)
             if row.command and row.options:
                 raise UserError(
                     f"Row {row.name} of {config} has a command, and options that "
@@ -325,6 +333,22 @@ class Experiment:
         command = _command(self.report, str(out), "--out", str(page))
         needs, outputs = tuple(needs), (page,)
         return Job("report", command, needs=needs, outputs=outputs, key=key, seconds=20)
+
+
+def recorded_seconds(experiment: str, row: str, folder: Path | None = None) -> float:
+    """How long a row took when it was recorded; a minute where it never was.
+
+    Args:
+        experiment: Its name.
+        row: Its name.
+        folder: Of the records [``docs/results`` of this checkout].
+    """
+    file = (folder or home() / "docs/results") / f"{experiment}.json"
+    if not file.is_file():
+        return UNKNOWN_SECONDS
+    rows = json.loads(file.read_text(encoding="utf-8")).get("rows", [])
+    minutes = [r["minutes"] for r in rows if r.get("name") == row and r.get("minutes")]
+    return 60.0 * minutes[0] if minutes else UNKNOWN_SECONDS
 
 
 def _seeded(text: str, seed: int) -> str:

@@ -17,19 +17,15 @@ experiment = dict(
             name="source",
             title="Source only",
             config=_clear,
-            init=None,
             evaluate=dict(clear=_clear, fog=_fog),
             quick=_quick,
-            seconds=560,
         ),
         dict(
             name="oracle",
             title="Oracle (foggy labels)",
             config="configs/oracle/foggy_streets.py",
-            init=None,
             evaluate=dict(fog=_fog),
             quick=_quick,
-            seconds=560,
         ),
         dict(
             name="adabn",
@@ -38,7 +34,6 @@ experiment = dict(
             init="source",
             evaluate=dict(fog="configs/adabn/foggy_streets.py"),
             quick=["train_cfg.num_images=16", "expected_counts=None"],
-            seconds=15,
         ),
         dict(
             name="mean_teacher_no_adabn",
@@ -47,7 +42,6 @@ experiment = dict(
             init="source",
             evaluate=dict(fog="configs/mean_teacher/foggy_streets_no_adabn.py"),
             quick=[*_quick, "expected_counts=None"],
-            seconds=240,
         ),
         dict(
             name="mean_teacher",
@@ -56,7 +50,6 @@ experiment = dict(
             init="source",
             evaluate=dict(fog="configs/mean_teacher/foggy_streets.py"),
             quick=[*_quick, "expected_counts=None"],
-            seconds=240,
         ),
         dict(
             name="lpld",
@@ -65,7 +58,6 @@ experiment = dict(
             init="source",
             evaluate=dict(fog="configs/lpld/foggy_streets.py"),
             quick=[*_quick, "expected_counts=None"],
-            seconds=300,
         ),
     ],
 )

@@ -36,19 +36,15 @@ experiment = dict(
             name="source",
             title="Source only",
             config=_clear,
-            init=None,
             evaluate=dict(clear=_clear, fog=_fog),
             quick=_quick,
-            seconds=560,
         ),
         dict(
             name="oracle",
             title="Oracle (foggy labels)",
             config="configs/oracle/foggy_streets.py",
-            init=None,
             evaluate=dict(fog=_fog),
             quick=_quick,
-            seconds=560,
         ),
         dict(
             name="adabn",
@@ -57,7 +53,6 @@ experiment = dict(
             init="source",
             evaluate=dict(fog=None),
             quick=["train_cfg.num_images=16", "expected_counts=None"],
-            seconds=15,
         ),
         _row(
             "mean_teacher",
@@ -92,7 +87,6 @@ experiment = dict(
             checkpoint="adapted.pth",
             evaluate=dict(fog=_fog),
             quick=["--iterations", "12", "--evaluations", "1"],
-            seconds=360,
         ),
     ],
 )

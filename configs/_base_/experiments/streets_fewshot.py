@@ -70,7 +70,6 @@ experiment = dict(
             options=[_no_val],
             evaluate={},
             quick=_quick,
-            seconds=400,
         ),
         _frozen(3, "3 shots: frozen"),
         _online(3, "3 shots: support set only", "support_only", "_support_only"),

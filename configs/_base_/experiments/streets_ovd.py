@@ -53,7 +53,6 @@ experiment = dict(
             options=_options,
             evaluate={},
             quick=_quick,
-            seconds=300,
         ),
         _row("base_only", "Base boxes only", 90),
         _row("vl_plm", "All candidates as labels (VL-PLM)", 90),
