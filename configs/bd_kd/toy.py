@@ -2,6 +2,8 @@
 # from 20 labels a class. What its rows share stands in plain.py.
 _base_ = "./plain.py"
 
+from pld_mmdet.recipes import row
+
 model = dict(
     _delete_=True,
     type="pld_mmdet.BDKD",
@@ -11,6 +13,8 @@ model = dict(
     tau=1.0,
     alpha=1.0,
 )
+# Deep mutual learning (Zhang et al. 2018): both networks learn the other's forward KL.
+forward = "model.student_kl=forward"
 experiment = dict(
     name="bd_kd",
     metric="accuracy",
@@ -21,10 +25,12 @@ experiment = dict(
     },
     reported="student",
     rows=[
-        dict(name="plain", title="Cross-entropy only"),
-        dict(name="mutual", title="Deep mutual learning (forward KL)"),
-        dict(name="mutual_x3", title="Deep mutual learning, weight 3"),
-        dict(name="bd_kd", title="BD-KD"),
-        dict(name="no_balance", title="BD-KD without balancing (nu = 1)"),
+        row("plain", "Cross-entropy only"),
+        row("mutual", "Deep mutual learning (forward KL)", forward),
+        # as much weight on the divergence as BD-KD's student has (1 + nu): what is left
+        # between the two is the kind of divergence, not its weight
+        row("mutual_x3", "Deep mutual learning, weight 3", forward, "model.alpha=3.0"),
+        row("bd_kd", "BD-KD"),
+        row("no_balance", "BD-KD without balancing (nu = 1)", "model.nu=1.0"),
     ],
 )

@@ -4,7 +4,7 @@ A config may call them as long as ``_base_`` is its first statement (mmengine ta
 file that begins with an import for its other config style)::
 
     _base_ = "../_base_/toy_runtime.py"
-    from pld_mmdet.shared.recipes import loaders
+    from pld_mmdet.recipes import loaders
 
     train_dataloader, val_dataloader, test_dataloader = loaders(
         dict(type="pld_mmdet.Digits"),
