@@ -9,7 +9,8 @@ Examples:
     python tools/adapt.py CONFIG CHECKPOINT IMAGES --watch             # in the browser
 
 CONFIG is any stock mmdet config. OUT/adapted.pth loads in it again; OUT/report.html
-says whether the detector got better; tools/train.py OUT/config.py repeats the run.
+says whether the detector got better; tools/train.py OUT/config.py --work-dir AGAIN
+repeats the run.
 """
 
 import argparse

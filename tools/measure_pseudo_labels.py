@@ -53,12 +53,12 @@ def main(args: argparse.Namespace) -> None:
     from rich.table import Table
 
     from pld_mmdet.detection.evaluation.pseudo_quality import measure, over_checkpoints
-    from pld_mmdet.engine.checkpoint import load_checkpoint_file, write_atomic
+    from pld_mmdet.engine.checkpoint import load_checkpoint_file
+    from pld_mmdet.engine.files import write_atomic, write_json
     from pld_mmdet.engine.optional import require
     from pld_mmdet.engine.provenance import command_line, commit
     from pld_mmdet.engine.stack import import_mmdet
     from pld_mmdet.engine.weights import report_mismatch
-    from pld_mmdet.experiments.jobs import write_json
     from pld_mmdet.registry import MODELS
 
     if args.polish:

@@ -20,8 +20,9 @@ from rich.console import Console
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from pld_mmdet.engine.files import read_state, write_json  # noqa: E402
 from pld_mmdet.errors import UserError  # noqa: E402
-from pld_mmdet.experiments.jobs import JobGraph, read_json, write_json  # noqa: E402
+from pld_mmdet.experiments.jobs import JobGraph  # noqa: E402
 from pld_mmdet.experiments.progress import clock, watch  # noqa: E402
 from pld_mmdet.experiments.results import (  # noqa: E402
     collect,
@@ -68,7 +69,7 @@ def reproduce(args: argparse.Namespace, console: Console) -> int:
     # Read before it may be overwritten below.
     old = load_result(recorded) if recorded.exists() and not args.quick else None
     jobs = experiment.jobs(args.seeds, out, args.quick)
-    began, previous = time.monotonic(), read_json(out / "result.json")
+    began, previous = time.monotonic(), read_state(out / "result.json")
     facts = {
         "command": shlex.join(["python", "tools/reproduce.py", *sys.argv[1:]]),
         "quick": args.quick,

@@ -49,7 +49,7 @@ def main(args: argparse.Namespace) -> None:
             test_out_dir=os.path.abspath(args.show_dir),
         )
     from pld_mmdet.engine import provenance
-    from pld_mmdet.engine.checkpoint import write_atomic
+    from pld_mmdet.engine.files import write_atomic
     from pld_mmdet.engine.preflight import check_config, check_writable
 
     check_config(cfg, ("test",))

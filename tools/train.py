@@ -9,6 +9,7 @@ Examples:
 
 import argparse
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package
@@ -98,9 +99,17 @@ def main(args: argparse.Namespace) -> None:
         if latest is not None:
             cfg.load_from = latest
     check_config(cfg, ("train", "val"))
+    from pld_mmdet.engine.outfolder import claimed
+    from pld_mmdet.engine.resuming import refuse_other_recipe
     from pld_mmdet.report.live import is_first_process, watched
 
-    with watched(cfg.work_dir, args.watch if is_first_process() else None):
+    first = is_first_process()  # the other processes write nothing into the folder
+    with (
+        claimed(cfg.work_dir, args.resume is not None) if first else nullcontext(),
+        watched(cfg.work_dir, args.watch if first else None),
+    ):
+        if cfg.get("resume") and first:
+            refuse_other_recipe(cfg, world_size(args.launcher))
         build_runner(cfg).train()
 
 

@@ -17,7 +17,7 @@ from mmengine.hooks import Hook
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from pld_mmdet.engine.checkpoint import write_atomic
+from pld_mmdet.engine.files import write_atomic
 from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.registry import HOOKS
 

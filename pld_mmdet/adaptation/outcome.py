@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pld_mmdet.detection.loops.scored_val import read_history
+from pld_mmdet.engine.files import read_state
 from pld_mmdet.engine.runner import find_latest
 from pld_mmdet.errors import UserError
-from pld_mmdet.experiments.jobs import read_json
 
 AP = "coco/AP50"
 SCORES = {
@@ -128,8 +128,8 @@ def read_outcome(out: Path, select: str, planned: int) -> Outcome:
         chosen=str(chosen),
         chosen_iter=iteration,
         select=select,
-        guard=read_json(out / "guard.json"),
-        minutes=read_json(out / "run.json").get("minutes"),
+        guard=read_state(out / "guard.json"),
+        minutes=read_state(out / "run.json").get("minutes"),
         planned=planned,
     )
 

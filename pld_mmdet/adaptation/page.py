@@ -6,8 +6,7 @@ from pathlib import Path
 from pld_mmdet.adaptation.folder import Images
 from pld_mmdet.adaptation.outcome import AP, SCORES, Outcome
 from pld_mmdet.adaptation.recipe import Recipe
-from pld_mmdet.engine.checkpoint import write_atomic
-from pld_mmdet.experiments.jobs import read_json
+from pld_mmdet.engine.files import read_state, write_atomic
 from pld_mmdet.report.charts import line_chart
 from pld_mmdet.report.style import CSS
 
@@ -128,7 +127,7 @@ def _events(outcome: Outcome) -> str:
 
 
 def _how(out: Path, images: Images, recipe: Recipe) -> str:
-    record = read_json(out / "run.json")
+    record = read_state(out / "run.json")
     facts = {
         "command": record.get("command"),
         "commit": record.get("commit"),

@@ -1,5 +1,6 @@
 """Adapt a stock detector to a folder of images: check, compose, run, export, report."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -11,6 +12,13 @@ import torch
 from mmengine.config import Config
 
 from pld_mmdet.adaptation import compose as composing
+from pld_mmdet.adaptation.asked import (
+    began_with,
+    came_later,
+    describe,
+    images_of,
+    unbroken,
+)
 from pld_mmdet.adaptation.detector import (
     Detector,
     read_config,
@@ -20,19 +28,18 @@ from pld_mmdet.adaptation.detector import (
 from pld_mmdet.adaptation.folder import Images, check_images, find_images
 from pld_mmdet.adaptation.labels import find_labels
 from pld_mmdet.adaptation.outcome import Outcome, read_outcome
-from pld_mmdet.adaptation.outfolder import claimed
 from pld_mmdet.adaptation.page import write_page
 from pld_mmdet.adaptation.recipe import Recipe, choose_recipe
 from pld_mmdet.cli import build_runner
 from pld_mmdet.detection.data.images import MAX_PIXELS
 from pld_mmdet.detection.export import export_detector
-from pld_mmdet.engine.checkpoint import write_atomic
+from pld_mmdet.engine.files import keep_inputs, write_atomic, write_json
 from pld_mmdet.engine.optional import require
+from pld_mmdet.engine.outfolder import INHERITED, claimed
 from pld_mmdet.engine.preflight import check_config
 from pld_mmdet.engine.runner import find_latest
 from pld_mmdet.engine.stack import import_mmdet
 from pld_mmdet.errors import UserError, one_of
-from pld_mmdet.experiments.jobs import write_json
 from pld_mmdet.places import tool
 from pld_mmdet.report.live import watched
 
@@ -120,7 +127,8 @@ def adapt(
         log: Where the curves go beside ``out``: ``'tensorboard'``, ``'wandb'``.
         watch: Port on which a page of this machine shows the growing run; 0 takes a
             free one, None shows nothing.
-        resume: Go on with the run in ``out``.
+        resume: Go on with the run in ``out``, whose options these must be (``gpus``,
+            ``workers`` and ``watch`` may be others).
         say: Receives the lines for the user.
 
     Returns:
@@ -133,11 +141,46 @@ def adapt(
     _check_choices(guard, select, scores, gpus, log)
     import_mmdet()
     cfg = read_config(config)
-    with claimed(out, resume) as going_on, watched(out, watch, say):
+    with (
+        claimed(out, resume, ("config.py", "*.pth"), "--out") as going_on,
+        watched(out, watch, say),
+    ):
         detector = read_detector(cfg, checkpoint, classes)
         say(f"Detector: {detector.sentence()}")
         require_method(detector, method, stage)
         root, files = find_images(images)
+        keep_inputs(out, [root])
+        asked = describe(
+            config,
+            cfg,
+            checkpoint,
+            root,
+            val,
+            val_images,
+            method=method,
+            classes=classes,
+            batch=batch,
+            iterations=iterations,
+            lr=lr,
+            keep=keep,
+            threshold=threshold,
+            stage=stage,
+            seed=seed,
+            guard=guard,
+            select=select,
+            scores=scores,
+            score_images=score_images,
+            evaluations=evaluations,
+            amp=amp,
+            log=log,
+        )
+        if going_on:
+            asked = began_with(out, asked)
+            own = images_of(out, files, root, asked)
+            later = came_later(files, own, asked)
+            if later:
+                say(f"{later} images came later; the run goes on without them.")
+            files = own
         if len(files) > 1000:
             say(f"Checking {len(files)} images ...")
         found = check_images(root, files, max_pixels=max_pixels)
@@ -151,12 +194,27 @@ def adapt(
             gpus,
             dict(iterations=iterations, lr=lr, keep=keep, threshold=threshold),
         )
+        if going_on:
+            unbroken(found, out)
+            found.broken = asked.skipped
+            recipe = asked.recipe
+        else:
+            recipe = _recipe(
+                cfg,
+                detector,
+                len(found.files),
+                batch,
+                gpus,
+                dict(iterations=iterations, lr=lr, keep=keep, threshold=threshold),
+            )
+            asked.recipe, asked.skipped = recipe, found.broken
         say(f"Method:   {explain(detector, method, stage)}")
         say(recipe.sentence())
         listed = out / "images.txt"
         if not going_on:
             text = "\n".join(found.files) + "\n"
             write_atomic(listed, lambda file: file.write(text.encode()))
+            asked.write(out)
         job = composing.Job(
             method=method,
             out=out.resolve(),
@@ -278,7 +336,8 @@ def _train(made: Config, path: Path, processes: int, resume: bool) -> None:
     command += [f"--nproc_per_node={processes}", str(tool("train"))]
     command += [str(path), "--launcher", "pytorch", "--work-dir", made.work_dir]
     command += ["--resume"] if resume else []
-    done = subprocess.run(command, check=False)
+    held = os.environ | {INHERITED: os.path.realpath(made.work_dir)}
+    done = subprocess.run(command, check=False, env=held)
     if done.returncode != 0:
         raise UserError(
             f"Training on {processes} processes ended with code {done.returncode}; its "

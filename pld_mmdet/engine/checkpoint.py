@@ -8,7 +8,6 @@ that wants anything else is refused with the name of what it wanted.
 import os
 import pickle
 import re
-import tempfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
 
+from pld_mmdet.engine.files import write_atomic
 from pld_mmdet.errors import UserError
 
 _PACKED = "__pld_mmdet__"  # marks a dict that stands for another class
@@ -181,49 +181,6 @@ def save_atomic(obj: object, path: str | Path) -> None:
         UserError: If the folder cannot be written or the disk is full.
     """
     write_atomic(path, lambda file: torch.save(obj, file), sync=True)
-
-
-def write_atomic(
-    path: str | Path, write: Callable[[object], object], sync: bool = False
-) -> None:
-    """Call ``write`` with a binary file that becomes ``path`` only when complete.
-
-    Args:
-        path: The file to replace; its folder is made if missing.
-        write: Writes into the open binary file it is given.
-        sync: Wait until the disk has the bytes (checkpoints), or not (progress).
-
-    Raises:
-        UserError: If the folder cannot be written or the disk is full.
-    """
-    path = Path(path)
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes it private to its owner
-        os.replace(temporary, path)
-    except BaseException as error:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
-        # torch turns a failed write of its zip file into a RuntimeError
-        disk = isinstance(error, OSError) or (
-            isinstance(error, RuntimeError)
-            and re.search(r"PytorchStreamWriter|unexpected pos|write", str(error))
-        )
-        if disk:
-            raise UserError(
-                f"{path} could not be written ({error}); an earlier file of that name "
-                "is untouched.",
-                f"Free space or make {path.parent} writable, then start again with "
-                "--resume.",
-            ) from error
-        raise
 
 
 def to_plain(obj: object, where: str = "checkpoint") -> object:

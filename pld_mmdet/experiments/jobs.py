@@ -7,7 +7,6 @@ exactly what depends on it, and a killed job is told to go on where it was.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -21,7 +20,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pld_mmdet.engine.checkpoint import write_atomic
+from pld_mmdet.engine.files import read_state, write_json
+from pld_mmdet.engine.outfolder import locked
 from pld_mmdet.engine.runner import find_latest
 from pld_mmdet.errors import UserError
 
@@ -67,21 +67,7 @@ class Running:
     def progress(self) -> dict:
         """The job's own ``progress.json`` of this start, or an empty dict."""
         folder = self.job.work_dir
-        return read_json(folder / "progress.json") if folder else {}
-
-
-def read_json(path: Path) -> dict:
-    """Read a small json file; a missing or half-written one reads as ``{}``."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Write json so that a reader sees the old file or the new one, never a half."""
-    text = json.dumps(content, indent=1) + "\n"
-    write_atomic(path, lambda file: file.write(text.encode()))
+        return read_state(folder / "progress.json") if folder else {}
 
 
 def default_workers() -> int:
@@ -180,7 +166,7 @@ class JobGraph:
 
     def is_done(self, job: Job) -> bool:
         """Whether this very job was finished and its outputs still exist."""
-        stamp = read_json(self._stamp(job))
+        stamp = read_state(self._stamp(job))
         same = stamp.get("fingerprint") == self.fingerprints[job.name]
         done = same and stamp.get("state") == "done"
         return done and all(path.exists() for path in job.outputs)
@@ -188,15 +174,7 @@ class JobGraph:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for this process; the lock ends with it, however it ends."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        with open(self.out / ".lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"Another run is writing to {self.out}.",
-                    "Wait for it, stop it, or choose another folder with --out.",
-                ) from None
+        with locked(self.out):
             yield
 
     def run(self, show: Callable[["JobGraph"], None] | None = None) -> None:
@@ -233,7 +211,7 @@ class JobGraph:
 
     def _start(self, job: Job) -> Running:
         path, wanted = self._stamp(job), self.fingerprints[job.name]
-        stamp = read_json(path)
+        stamp = read_state(path)
         _stop_orphan(stamp)
         command = [_fill(argument) for argument in job.command]
         if stamp.get("fingerprint") == wanted and stamp.get("state") == "started":
@@ -276,7 +254,7 @@ class JobGraph:
             missing = [str(path) for path in running.job.outputs if not path.exists()]
             if code != 0 or missing:
                 raise _failure(running, code, missing)
-            stamp = read_json(self._stamp(running.job))
+            stamp = read_state(self._stamp(running.job))
             stamp.update(state="done", seconds=round(self.took[name], 1))
             write_json(self._stamp(running.job), stamp)
             self.done.add(name)

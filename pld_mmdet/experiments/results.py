@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rich.table import Table
 
+from pld_mmdet.engine.files import read_state
 from pld_mmdet.engine.provenance import portable
 from pld_mmdet.errors import UserError
-from pld_mmdet.experiments.jobs import read_json
 from pld_mmdet.experiments.rows import Experiment
 
 SIZES = ("small", "medium", "large")
@@ -41,7 +41,7 @@ def collect(
     for row in experiment.rows:
         runs, evaluate = {}, {}
         for seed in seeds:
-            run = read_json(out / f"seed_{seed}" / row.name / "run.json")
+            run = read_state(out / f"seed_{seed}" / row.name / "run.json")
             if run:
                 names = (
                     "command",
@@ -58,7 +58,7 @@ def collect(
         pseudo = {}
         for seed in seeds:
             folder = out / f"seed_{seed}" / row.name
-            found = read_json(folder / "pseudo_truth.json")
+            found = read_state(folder / "pseudo_truth.json")
             if found:
                 pseudo[str(seed)] = found["metrics"]
         labels = {row.online: None} if row.online else {}
@@ -68,7 +68,7 @@ def collect(
                 folder = out / f"seed_{seed}" / row.name
                 online = label == row.online
                 name = "online.json" if online else f"metrics_{label}.json"
-                test = read_json(folder / name)
+                test = read_state(folder / name)
                 if not test:
                     missing.append(f"{row.name}, {label}, seed {seed}: not tested yet")
                     continue

@@ -9,7 +9,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from pld_mmdet.detection.lpld import LPLD
-from pld_mmdet.engine.checkpoint import write_atomic
+from pld_mmdet.engine.files import write_atomic
 from pld_mmdet.errors import UserError
 from pld_mmdet.report.collect import Row, Run, collect
 from pld_mmdet.report.page import build_page

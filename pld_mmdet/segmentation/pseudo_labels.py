@@ -11,7 +11,7 @@ import torch
 from mmengine.dataset import Compose
 from torch import nn
 
-from pld_mmdet.engine.checkpoint import write_atomic
+from pld_mmdet.engine.files import write_atomic
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import TRANSFORMS
 from pld_mmdet.segmentation.data import to_tensor

@@ -11,8 +11,8 @@ import torch
 from mmengine.config import Config
 
 import pld_mmdet
-from pld_mmdet.adaptation.outfolder import claimed
 from pld_mmdet.detection.loops.scored_val import read_history
+from pld_mmdet.engine.outfolder import claimed
 from pld_mmdet.errors import UserError
 from tests.adaptation.test_folder import strange_images
 from tests.adaptation.tiny import (
@@ -122,23 +122,73 @@ def test_second_run_into_the_same_folder_is_refused_and_resume_goes_on(adapted, 
     with pytest.raises(UserError, match=r"already holds a run \(finished\)"):
         pld_mmdet.adapt(config, checkpoint, images, out=out, **SHORT)
     assert result.checkpoint.read_bytes() == before
-    again = pld_mmdet.adapt(
-        config, checkpoint, images, val=labels, out=out, resume=True, **SHORT
-    )
+    same = dict(val=labels, threshold=0.2, out=out, resume=True, say=quiet, **SHORT)
+    again = pld_mmdet.adapt(config, checkpoint, images, **same)
     assert again.outcome.chosen_iter == 4  # nothing was left to do
+
+
+def quiet(line):
+    """Receive the lines for the user."""
+
+
+def test_resume_with_other_options_is_refused_with_all_differences(
+    adapted, user, tmp_path
+):
+    """And another detector; the report that was there stays as it was."""
+    _, _, out = adapted
+    config, checkpoint, images, labels = user
+    same = dict(val=labels, threshold=0.2, out=out, resume=True, say=quiet, **SHORT)
+    report = (out / "report.json").read_bytes()
+    with pytest.raises(UserError) as refused:
+        pld_mmdet.adapt(
+            config, checkpoint, images, "mean_teacher", lr=0.013, seed=3, **same
+        )
+    assert "--method=mean_teacher (the run has lpld)" in refused.value.what
+    assert "--lr=0.013 (the run has nothing)" in refused.value.what
+    assert "--seed=3 (the run has 0)" in refused.value.what
+    other = write_detector(tmp_path / "other", confident=False)[1]
+    with pytest.raises(UserError, match="--checkpoint=source"):
+        pld_mmdet.adapt(config, other, images, **same)
+    elsewhere = write_images(tmp_path / "elsewhere", 10)
+    with pytest.raises(UserError, match="--images="):
+        pld_mmdet.adapt(config, checkpoint, elsewhere, **same)
+    (out / "adapt.json").rename(tmp_path / "adapt.json")
+    with pytest.raises(UserError, match=r"adapt\.json does not exist"):
+        pld_mmdet.adapt(config, checkpoint, images, **same)
+    (tmp_path / "adapt.json").rename(out / "adapt.json")
+    assert (out / "report.json").read_bytes() == report
+
+
+def test_resume_keeps_its_own_images_and_its_recipe(user, tmp_path):
+    """A folder that has grown changes neither the run nor its report."""
+    config, checkpoint, _, _ = user
+    images, out = write_images(tmp_path / "images", 6), tmp_path / "out"
+    pld_mmdet.adapt(config, checkpoint, images, out=out, say=quiet, **SHORT)
+    before = json.loads((out / "report.json").read_text())
+    write_images(images, 9)
+    said = []
+    again = dict(out=out, resume=True, say=said.append, **SHORT)
+    pld_mmdet.adapt(config, checkpoint, images, **again)
+    assert "3 images came later; the run goes on without them." in said
+    after = json.loads((out / "report.json").read_text())
+    assert after["recipe"] == before["recipe"]
+    assert after["recipe"]["images"] == 6
+    (images / "000.png").unlink()
+    with pytest.raises(UserError, match="for example 000"):
+        pld_mmdet.adapt(config, checkpoint, images, **again)
 
 
 def test_two_processes_never_share_a_folder(tmp_path):
     with claimed(tmp_path / "out", resume=False):
         code = (
-            "from pathlib import Path; from pld_mmdet.adaptation.outfolder import "
+            "from pathlib import Path; from pld_mmdet.engine.outfolder import "
             f"claimed; claimed(Path({str(tmp_path / 'out')!r}), False).__enter__()"
         )
         done = subprocess.run(
             [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
         )
     assert done.returncode == 1
-    assert "Another adaptation is running in" in done.stderr
+    assert "Another process is working in" in done.stderr
 
 
 def test_adabn_is_done_in_a_moment_and_trains_nothing(user, tmp_path):

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from pld_mmdet.engine.files import read_state
 from pld_mmdet.errors import UserError
-from pld_mmdet.experiments.jobs import Job, JobGraph, read_json
+from pld_mmdet.experiments.jobs import Job, JobGraph
 
 # Writes its own folder: counts steps up to a number; with --resume from where it was.
 STEPS = """
@@ -159,7 +160,7 @@ def test_failure_names_log_and_last_lines_and_stops_the_others(tmp_path):
     assert "error: no images in data/x" in caught.value.what
     assert "same command again" in caught.value.fix
     assert log.read_text().split() == ["+good"]
-    stamp = read_json(tmp_path / "out" / "stamps" / "good.json")
+    stamp = read_state(tmp_path / "out" / "stamps" / "good.json")
     assert not is_alive(stamp["pid"])
 
 
@@ -196,7 +197,7 @@ def test_killed_runner_goes_on_and_leaves_no_second_writer(tmp_path, number):
     folder, out = tmp_path / "run", tmp_path / "out"
     code = (
         "import sys\nfrom pathlib import Path\n"
-        "from tests.engine.test_jobs import steps_job\n"
+        "from tests.experiments.test_jobs import steps_job\n"
         "from pld_mmdet.experiments.jobs import JobGraph\n"
         "JobGraph([steps_job(Path(sys.argv[1]), 200)], Path(sys.argv[2])).run()"
     )
@@ -212,7 +213,7 @@ def test_killed_runner_goes_on_and_leaves_no_second_writer(tmp_path, number):
         time.sleep(0.02)
     runner.send_signal(number)
     runner.wait(timeout=30)
-    child = read_json(out / "stamps" / "steps.json")["pid"]
+    child = read_state(out / "stamps" / "steps.json")["pid"]
     assert is_alive(child) == (number == signal.SIGKILL)
     JobGraph([steps_job(folder, 200)], out).run()
     assert not is_alive(child)
@@ -223,7 +224,10 @@ def test_killed_runner_goes_on_and_leaves_no_second_writer(tmp_path, number):
 
 def test_two_runners_do_not_share_a_folder(tmp_path):
     graph = JobGraph([Job("a", python("pass"))], tmp_path / "out")
-    with graph.locked(), pytest.raises(UserError, match="Another run is writing"):
+    with (
+        graph.locked(),
+        pytest.raises(UserError, match="Another process is"),
+    ):
         graph.run()
 
 

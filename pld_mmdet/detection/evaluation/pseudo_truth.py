@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pld_mmdet.detection.boxes import project_boxes
 from pld_mmdet.detection.data.coco import read_coco
-from pld_mmdet.engine.checkpoint import write_atomic
+from pld_mmdet.engine.files import write_atomic
 from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import HOOKS

@@ -11,7 +11,7 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
 from pld_mmdet.engine import provenance
-from pld_mmdet.engine.checkpoint import write_atomic
+from pld_mmdet.engine.files import write_atomic
 from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.registry import HOOKS
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
-from pld_mmdet.engine.checkpoint import write_atomic
+from pld_mmdet.engine.files import write_atomic
 from pld_mmdet.registry import HOOKS
 
 

@@ -10,8 +10,8 @@ from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
 from mmengine.runner.base_loop import BaseLoop
 
-from pld_mmdet.engine.checkpoint import write_atomic
 from pld_mmdet.engine.data.sampler import DrawIndex
+from pld_mmdet.engine.files import write_atomic
 from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import LOOPS
