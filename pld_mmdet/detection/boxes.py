@@ -56,7 +56,7 @@ def project_boxes(
 
 def map_to_strong(boxes: Tensor, weak: DetDataSample, strong: DetDataSample) -> Tensor:
     """Carry [N, 4] boxes of the weak view to the strong view of the same image."""
-    ours, theirs = _matrix(weak), _matrix(strong)
+    ours, theirs = view_matrix(weak), view_matrix(strong)
     if ours is None or theirs is None:
         same = all(
             weak.get(key) == strong.get(key)
@@ -76,7 +76,7 @@ def map_to_strong(boxes: Tensor, weak: DetDataSample, strong: DetDataSample) -> 
     )
 
 
-def _matrix(sample: DetDataSample) -> np.ndarray | None:
+def view_matrix(sample: DetDataSample) -> np.ndarray | None:
     """Homography original -> view. mmdet writes none until a transform moves pixels."""
     matrix = sample.get("homography_matrix")
     untouched = (

@@ -17,7 +17,11 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from pld_mmdet.detection.boxes import map_to_strong
-from pld_mmdet.detection.detectors.two_stage import require_softmax_head
+from pld_mmdet.detection.detectors.two_stage import (
+    box_heads,
+    class_logits,
+    require_softmax_head,
+)
 from pld_mmdet.detection.mean_teacher import (
     MeanTeacherSFOD,
     PseudoLabels,
@@ -225,7 +229,7 @@ class LPLD(MeanTeacherSFOD):
         )
         low = _split(proposals, keep, len(high))
         self._count(high=high, low=low)
-        extractor, _ = _box_head(self.student, self.stage)
+        extractor, _ = box_heads(self.student)[self.stage]
         with FeatureTap(extractor=extractor) as tap:
             losses = self.student_loss(high, batch_inputs, batch_data_samples)
         if tap.called("extractor") and any(len(mined) for mined in low):
@@ -257,7 +261,7 @@ class LPLD(MeanTeacherSFOD):
         self, weak_inputs: Tensor, weak_samples: list[DetDataSample]
     ) -> tuple[list[InstanceData], InstanceData, Tensor]:
         """Predict once; return HPL per image, all proposals pooled, and who is LPL."""
-        extractor, head = _box_head(self.teacher, self.stage)
+        extractor, head = box_heads(self.teacher)[self.stage]
         with FeatureTap(rois=extractor, cls=head.fc_cls, reg=head.fc_reg) as tap:
             detections = self._teacher_detections(weak_inputs, weak_samples)
         high = [high_confidence(d, self.hpl_threshold) for d in detections]
@@ -313,34 +317,14 @@ class LPLD(MeanTeacherSFOD):
         rois = bbox2roi(
             [map_to_strong(i.bboxes, weak, strong) for i, weak, strong in views]
         )
-        _, head = _box_head(self.student, self.stage)
+        _, head = box_heads(self.student)[self.stage]
         with FeatureTap(cls=head.fc_cls) as tap:
-            logits = _run_box_head(self.student, self.stage, features, rois)
+            logits = class_logits(self.student, self.stage, features, rois)
         weight = feature_distance(
             tap.inputs("cls")[0], torch.cat([i.features for i in low])
         )
         teacher_logits = torch.cat([i.logits for i in low])
         return lpld_loss(logits, teacher_logits, weight, self.lpl_loss_weight)
-
-
-def _box_head(detector: nn.Module, stage: int) -> tuple[nn.Module, nn.Module]:
-    """RoI extractor and box head, those of ``stage`` in a cascade."""
-    extractor = detector.roi_head.bbox_roi_extractor
-    head = detector.roi_head.bbox_head
-    if isinstance(head, nn.ModuleList):
-        return extractor[stage], head[stage]
-    return extractor, head
-
-
-def _run_box_head(
-    detector: nn.Module, stage: int, features: tuple[Tensor, ...], rois: Tensor
-) -> Tensor:
-    """Class logits [N, C + 1] of the box head on given RoIs [N, 5]."""
-    roi_head = detector.roi_head
-    if isinstance(roi_head.bbox_head, nn.ModuleList):
-        stage = range(len(roi_head.bbox_head))[stage]
-        return roi_head._bbox_forward(stage, features, rois)["cls_score"]
-    return roi_head._bbox_forward(features, rois)["cls_score"]
 
 
 def _split(

@@ -32,6 +32,7 @@ from pld_mmdet.detection.mean_teacher import (
     high_confidence,
 )
 from pld_mmdet.detection.pseudo_labels import OPTIONS
+from pld_mmdet.detection.pseudo_labels.soft_targets import weighted_cls_loss
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 
@@ -84,28 +85,6 @@ def box_uncertainty(refined: Tensor, labels: Tensor) -> Tensor:
     mean = refined.mean(0)
     size = (mean[:, 2:] - mean[:, :2]).clamp(min=1.0).repeat(1, 2)
     return refined.std(0) / size
-
-
-def weighted_cls_loss(logits: Tensor, labels: Tensor, teacher_probs: Tensor) -> Tensor:
-    """Cross-entropy in which background counts as much as the teacher believes in it.
-
-    ``sum_j w_j CE_j / max(sum_j w_j, 1)`` with w = 1 for foreground and w = the
-    teacher's probability of background, without gradient, for background.
-
-    Args:
-        logits: [R, C + 1] of the student, background last.
-        labels: [R] in 0..C; C is background.
-        teacher_probs: [R, C + 1]; read in the background's rows and column only.
-
-    Returns:
-        Scalar; 0 (with a gradient of 0) when R = 0.
-    """
-    background = logits.shape[1] - 1
-    weight = torch.where(
-        labels == background, teacher_probs[:, background].detach().float(), 1.0
-    )
-    losses = F.cross_entropy(logits.float(), labels, reduction="none")
-    return (weight * losses).sum() / weight.sum().clamp(min=1.0)
 
 
 @dataclass

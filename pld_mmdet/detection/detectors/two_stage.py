@@ -96,3 +96,22 @@ def run_box_head(
     with FeatureTap(cls=detector.roi_head.bbox_head.fc_cls) as tap:
         out = detector.roi_head._bbox_forward(features, rois)
     return RoIOutputs(tap.inputs("cls")[0], out["cls_score"], out["bbox_pred"])
+
+
+def box_heads(detector: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
+    """RoI extractor and box head of each stage; one stage without a cascade."""
+    roi_head = detector.roi_head
+    if isinstance(roi_head.bbox_head, nn.ModuleList):
+        return list(zip(roi_head.bbox_roi_extractor, roi_head.bbox_head, strict=True))
+    return [(roi_head.bbox_roi_extractor, roi_head.bbox_head)]
+
+
+def class_logits(
+    detector: nn.Module, stage: int, features: tuple[Tensor, ...], rois: Tensor
+) -> Tensor:
+    """Class logits [R, C + 1] of one stage's box head on given RoIs [R, 5]."""
+    roi_head = detector.roi_head
+    if isinstance(roi_head.bbox_head, nn.ModuleList):
+        stage = range(len(roi_head.bbox_head))[stage]
+        return roi_head._bbox_forward(stage, features, rois)["cls_score"]
+    return roi_head._bbox_forward(features, rois)["cls_score"]
