@@ -193,7 +193,8 @@ class LPLD(MeanTeacherSFOD):
         UserError: The detector has no proposals or no softmax box head.
     """
 
-    unread_options = ("teacher_scales",)  # it mines the proposals of one view
+    # it mines the proposals of one view, in every image that the student saw
+    unread_options = ("teacher_scales", "skip_empty")
 
     def __init__(
         self,
@@ -264,7 +265,7 @@ class LPLD(MeanTeacherSFOD):
         extractor, head = box_heads(self.teacher)[self.stage]
         with FeatureTap(rois=extractor, cls=head.fc_cls, reg=head.fc_reg) as tap:
             detections = self._teacher_detections(weak_inputs, weak_samples)
-        high = [high_confidence(d, self.hpl_threshold) for d in detections]
+        high = self._confident(detections, weak_samples)
         if not tap.called("cls"):  # no proposal in the whole batch
             nothing = _no_proposals(weak_inputs, self.num_classes)
             return high, nothing, nothing.labels.bool()

@@ -23,6 +23,8 @@ from pld_mmdet.detection.detectors.stock import (
 from pld_mmdet.detection.matching import count_agreeing
 from pld_mmdet.detection.pseudo_labels import (
     ClassThresholds,
+    Ingredients,
+    SecondOpinion,
     batch_statistics,
     detect_in_views,
     mark_doubtful,
@@ -90,10 +92,15 @@ class MeanTeacherSFOD(BaseDetector):
             running ones follow (SF-UT's code).
         loss_weights: Factors of the detector's losses by name; see
             :func:`weigh_losses`.
+        teacher_flip: The teacher also looks at the mirrored weak view.
+        second_opinion: Keys of :class:`SecondOpinion` (``file``, ``classes``): boxes of
+            another labeller that the teacher misses count as well.
         data_preprocessor: Defaults to mmdet's ``MultiBranchDataPreprocessor`` around
             the detector's own.
         init_cfg: As in mmengine; usually the weights come from ``load_from``. A
             checkpoint of the plain detector fills both networks.
+        **ingredients: See :class:`Ingredients`: ``skip_empty``, ``soft_rois``,
+            ``soft_objectness``, ``rpn_threshold``, ``mosaic``, ``masks``.
 
     Attributes:
         unread_options: Of the options about pseudo labels, those that a subclass does
@@ -114,8 +121,11 @@ class MeanTeacherSFOD(BaseDetector):
         teacher_scales: Sequence[float] = (1.0,),
         teacher_statistics: str = "running",
         loss_weights: dict[str, float] | None = None,
+        teacher_flip: bool = False,
+        second_opinion: dict | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
+        **ingredients,
     ) -> None:
         detector = ConfigDict(copy.deepcopy(detector))
         if predict_on not in ("teacher", "student"):
@@ -138,6 +148,11 @@ class MeanTeacherSFOD(BaseDetector):
         self.teacher_scales = tuple(teacher_scales)
         self.teacher_statistics = teacher_statistics
         self.loss_weights = loss_weights
+        self.teacher_flip = teacher_flip
+        self.second_opinion = None
+        if second_opinion is not None:
+            self.second_opinion = SecondOpinion(**second_opinion)
+        self.ingredients = Ingredients(**ingredients)
         self.class_thresholds = None
         self.hpl_threshold = hpl_threshold
         if class_thresholds is not None:
@@ -160,8 +175,11 @@ class MeanTeacherSFOD(BaseDetector):
             "teacher_scales": self.teacher_scales != (1.0,),
             "teacher_statistics": self.teacher_statistics != "running",
             "loss_weights": self.loss_weights is not None,
+            "teacher_flip": self.teacher_flip,
+            "second_opinion": self.second_opinion is not None,
+            **dict.fromkeys(self.ingredients.given(), True),
         }
-        unread = [name for name in self.unread_options if given[name]]
+        unread = [name for name in self.unread_options if given.get(name)]
         if unread:
             raise UserError(
                 f"{type(self).__name__} does not read {', '.join(unread)}.",
@@ -177,10 +195,20 @@ class MeanTeacherSFOD(BaseDetector):
                 f"teacher_scales={self.teacher_scales} gives the teacher no view.",
                 "Write factors above 0, for example teacher_scales=(1.0, 2.0).",
             )
-        if given["teacher_scales"] and getattr(self.student, "with_mask", False):
+        merged = ("teacher_scales", "teacher_flip", "second_opinion")
+        merged = [name for name in merged if given[name]]
+        if merged and getattr(self.student, "with_mask", False):
             raise UserError(
-                "teacher_scales: pseudo masks are not carried between sizes.",
-                "Use teacher_scales=(1.0,) for a detector with masks.",
+                f"{', '.join(merged)}: pseudo masks are not carried between views.",
+                "Use teacher_scales=(1.0,) and neither of the others for a detector "
+                "with masks.",
+            )
+        soft = self.ingredients.soft_rois or self.ingredients.soft_objectness
+        if given["teacher_scales"] and soft:
+            raise UserError(
+                "soft_rois and soft_objectness read the teacher's view at its own "
+                "size, and teacher_scales has others.",
+                "Use teacher_scales=(1.0,) with them.",
             )
         lowest = self.hpl_threshold
         if self.class_thresholds is not None:
@@ -190,6 +218,7 @@ class MeanTeacherSFOD(BaseDetector):
                 f"ignore_above={self.ignore_above} leaves no band below {lowest}.",
                 "Write a score between 0 and the (lowest) threshold.",
             )
+        self.ingredients.check(self.student, lowest)
 
     @property
     def hpl_threshold(self) -> float | Tensor:
@@ -244,9 +273,7 @@ class MeanTeacherSFOD(BaseDetector):
     ) -> PseudoLabels:
         """Confident detections of the teacher, in pixels of the weak view."""
         detections = self._teacher_detections(weak_inputs, weak_samples)
-        return PseudoLabels(
-            [high_confidence(d, self.hpl_threshold) for d in detections]
-        )
+        return PseudoLabels(self._confident(detections, weak_samples))
 
     def student_loss(
         self,
@@ -264,8 +291,12 @@ class MeanTeacherSFOD(BaseDetector):
                 strict=True,
             )
         ]
-        losses = self.student.loss(batch_inputs["strong"], samples)
+        losses = self.ingredients.student_losses(
+            self.student, self.teacher, high, batch_inputs, batch_data_samples, samples
+        )
         weights = self.loss_weights or {}
+        if self.ingredients.skip_empty:  # a batch without a box has one zero left
+            weights = {k: w for k, w in weights.items() if k in losses}
         if hasattr(self.student, "roi_head") and "loss_cls" not in losses:
             # A RoI head without one single box returns nothing; a zero on its
             # parameters keeps logs and distributed gradient buckets complete.
@@ -280,9 +311,14 @@ class MeanTeacherSFOD(BaseDetector):
     ) -> list[InstanceData]:
         """What the teacher sees; only a training step changes any state."""
         follow = self.training and self.teacher_statistics == "batch"
-        with batch_statistics(self.teacher, self.student) if follow else nullcontext():
+        moving = batch_statistics(self.teacher, self.student) if follow else None
+        with moving or nullcontext(), self.ingredients.watch(self.teacher):
             detections = detect_in_views(
-                self.teacher, weak_inputs, weak_samples, self.teacher_scales
+                self.teacher,
+                weak_inputs,
+                weak_samples,
+                self.teacher_scales,
+                self.teacher_flip,
             )
         self.pseudo_scores = _score_sums(detections)
         if self.class_thresholds is not None and self.training:
@@ -292,7 +328,19 @@ class MeanTeacherSFOD(BaseDetector):
             )
         if self.ignore_above is not None:
             mark_doubtful(detections, self.ignore_above, self.hpl_threshold)
+        self.ingredients.mark_objects(detections)
         return detections
+
+    def _confident(
+        self, detections: list[InstanceData], weak_samples: list[DetDataSample]
+    ) -> list[InstanceData]:
+        """Boxes that supervise the student: the teacher's, and a second opinion's."""
+        high = [high_confidence(d, self.hpl_threshold) for d in detections]
+        if self.second_opinion is None:
+            return high
+        return self.second_opinion.join(
+            detections, high, weak_samples, self.hpl_threshold, self.training
+        )
 
     @torch.no_grad()
     def view_agreement(self, data_batch: dict) -> Tensor:

@@ -44,7 +44,7 @@ class Ingredients:
             above ``hpl_threshold`` teach the RoI head (LabelMatch, PseCo: 0.4).
         mosaic: ``dict(weight=0.5, veil=(0.4, 0.9), least_height=7)``, each with that
             default; ``veil=None`` for none.
-        masks: ``dict(block=6, share=(0.3, 0.5), weight=1, most_covered=0.7)``, likewise:
+        masks: ``dict(block=6, share=(0.3, 0.5), weight=1, most_covered=0.7)``, likewise
             a second pass over a masked strong view, class losses only.
     """
 
@@ -154,12 +154,11 @@ class Ingredients:
         def to_weak(rois: Tensor) -> Tensor:
             return _rois_in_weak(rois, kept, views["weak"], views["strong"])
 
-        losses = self._pass(student, teacher, strong, samples, to_weak, kept, objects)
         if self.soft_objectness:
             _one_geometry(views)
+        losses = self._pass(student, teacher, strong, samples, to_weak, kept, objects)
         if self.mosaic is not None:
-            made = self._mosaic_losses(student, teacher, high, inputs["weak"])
-            losses |= made
+            losses |= self._mosaic_losses(student, teacher, high, inputs["weak"])
         if self.masks is not None:
             losses |= self._masked_losses(student, teacher, strong, samples, to_weak)
         self._taught = None  # the teacher's activations may go

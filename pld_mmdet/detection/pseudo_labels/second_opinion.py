@@ -159,6 +159,7 @@ class SecondOpinion(nn.Module):
         self.scores = torch.cat(every).sort(descending=True).values
         self.register_buffer("per_image", torch.zeros(()))
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self._register_load_state_dict_pre_hook(_keep_count, with_module=True)
 
     def check_images(self, files: list[str]) -> int:
         """How many of the files have an entry.
@@ -249,6 +250,12 @@ class SecondOpinion(nn.Module):
             if name in self.boxes:
                 return name
         return None
+
+
+def _keep_count(module: SecondOpinion, state_dict: dict, prefix: str, *args) -> None:
+    """A detector's own checkpoint knows nothing of a second opinion."""
+    for name, buffer in module.named_buffers():
+        state_dict.setdefault(prefix + name, buffer)
 
 
 def read_results(path: Path, classes: tuple[str, ...]) -> dict[str, InstanceData]:

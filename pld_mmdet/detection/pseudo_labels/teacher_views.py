@@ -15,6 +15,7 @@ def detect_in_views(
     inputs: Tensor,
     samples: list[DetDataSample],
     scales: tuple[float, ...] = (1.0,),
+    flip: bool = False,
 ) -> list[InstanceData]:
     """Detections of a batch at one or several sizes, in pixels of ``inputs``.
 
@@ -25,8 +26,11 @@ def detect_in_views(
         samples: Their data samples; only the meta information is used.
         scales: 1.0 is the batch as it is. Several views are merged by class-wise NMS
             at an IoU of 0.5.
+        flip: Also look at the mirrored batch, after the others.
     """
     views = [_detect_at(teacher, inputs, samples, scale) for scale in scales]
+    if flip:
+        views.append(_detect_mirrored(teacher, inputs, samples))
     if len(views) == 1:
         return views[0]
     return [_merged(found) for found in zip(*views, strict=True)]
@@ -54,6 +58,23 @@ def _detect_at(
             boxes = instances.bboxes / instances.bboxes.new_tensor([wide, tall] * 2)
             limit = boxes.new_tensor([w, h, w, h])
             instances.bboxes = boxes.clamp(min=0).minimum(limit)
+    return found
+
+
+def _detect_mirrored(
+    teacher: nn.Module, inputs: Tensor, samples: list[DetDataSample]
+) -> list[InstanceData]:
+    """Padding is mirrored too: boxes are cut to the image when they are back."""
+    height, width = inputs.shape[-2:]
+    size = dict(img_shape=(height, width), pad_shape=(height, width))
+    mirrored = [DetDataSample(metainfo=dict(s.metainfo, **size)) for s in samples]
+    found = _detect_at(teacher, inputs.flip(-1), mirrored, 1.0)
+    for instances, sample in zip(found, samples, strict=True):
+        x1, y1, x2, y2 = instances.bboxes.unbind(1)
+        boxes = torch.stack([width - x2, y1, width - x1, y2], 1)
+        h, w = sample.img_shape[:2]
+        limit = boxes.new_tensor([w, h, w, h])
+        instances.bboxes = boxes.clamp(min=0).minimum(limit)
     return found
 
 
