@@ -186,14 +186,6 @@ def adapt(
         found = check_images(root, files, max_pixels=max_pixels)
         say(f"Images:   {found.sentence()}")
         labels = find_labels(val, val_images, root, detector.classes, max_pixels)
-        recipe = _recipe(
-            cfg,
-            detector,
-            len(found.files),
-            batch,
-            gpus,
-            dict(iterations=iterations, lr=lr, keep=keep, threshold=threshold),
-        )
         if going_on:
             unbroken(found, out)
             found.broken = asked.skipped

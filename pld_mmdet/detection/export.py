@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 
 from pld_mmdet.engine.checkpoint import load_checkpoint_file, save_atomic, to_plain
+from pld_mmdet.engine.files import keep_inputs
 from pld_mmdet.engine.provenance import file_sha256
-from pld_mmdet.engine.weights import report_mismatch
+from pld_mmdet.engine.weights import report_mismatch, require_finite
 from pld_mmdet.errors import UserError
 
 _NETWORKS = ("teacher", "student")
@@ -32,8 +33,10 @@ def export_detector(
         What was exported: ``teacher``, ``student`` or ``detector``.
 
     Raises:
-        UserError: If the network is not in the checkpoint, or the result does not fit.
+        UserError: If the network is not in the checkpoint, the result does not fit or
+            is not finite, or ``out`` is the checkpoint.
     """
+    keep_inputs(out, [checkpoint], "OUT")
     content = load_checkpoint_file(checkpoint)
     state = content.get("state_dict", content)
     meta = content.get("meta") or {}
@@ -56,7 +59,9 @@ def export_detector(
         )
     if not state:
         raise UserError(f"{checkpoint} holds no weights.", "Name another checkpoint.")
-    if model is not None:
+    if model is None:
+        require_finite(state, str(checkpoint))
+    else:
         _check_fits(model, state, str(checkpoint))
     kept = {k: meta[k] for k in ("dataset_meta", "epoch", "iter", "seed") if k in meta}
     kept["exported_network"] = network or "detector"

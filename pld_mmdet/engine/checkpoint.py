@@ -8,6 +8,7 @@ that wants anything else is refused with the name of what it wanted.
 import os
 import pickle
 import re
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -87,9 +88,8 @@ def refusal(path: str | Path, error: Exception) -> UserError:
         return UserError(
             f"{path} was refused and not executed: beside weights it contains "
             f"'{match.group(1)}', which could run code on this computer.",
-            'Only if you trust its author, keep its weights alone: python -c "import '
-            f"torch; c = torch.load('{path}', 'cpu', weights_only=False); "
-            f"torch.save({{'state_dict': c.get('state_dict', c)}}, '{path}.safe')\"",
+            "Get its weights alone: a plain state_dict or a .safetensors file. Making "
+            "one from this file yourself runs what is in it (docs/faults.md).",
         )
     reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason"
     return UserError(
@@ -127,6 +127,7 @@ def load_checkpoint_file(
     if path.suffix == ".safetensors":
         return {"state_dict": _load_safetensors(path, map_location)}
     try:
+        _check_archive(path)
         with torch.serialization.safe_globals(allowed_globals()):
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except PermissionError as error:
@@ -139,6 +140,20 @@ def load_checkpoint_file(
             "Name a checkpoint that was written by mmengine or torch.save(state_dict).",
         )
     return from_plain(checkpoint)
+
+
+def _check_archive(path: Path) -> None:
+    """Compare a zip archive's contents with its checksums, which torch does not do.
+
+    Raises:
+        ValueError: An entry is damaged.
+    """
+    if not zipfile.is_zipfile(path):  # torch's older format has no checksums
+        return
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"the checksum of its entry {damaged} is wrong")
 
 
 def _download(address: str) -> Path:

@@ -26,7 +26,7 @@ from pld_mmdet.engine.hooks.missed_evaluation import MissedEvaluationHook
 from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.engine.processes import start_cpu_group
 from pld_mmdet.engine.steps import accumulation
-from pld_mmdet.engine.weights import compare_classes, report_mismatch
+from pld_mmdet.engine.weights import compare_classes, report_mismatch, require_finite
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import RUNNERS
 
@@ -104,6 +104,10 @@ class SafeRunner(Runner):
             super()._init_model_weights()
         except pickle.UnpicklingError as error:
             raise refusal("A checkpoint of init_cfg in the model", error) from error
+        if self._load_from is None:  # else nothing of it may be left
+            model = self.model.module if is_model_wrapper(self.model) else self.model
+            weights = dict(model.named_parameters())
+            require_finite(weights, "The model's own beginning (init_cfg)")
 
     def load_or_resume(self) -> None:
         """Load or resume as mmengine does; finds the newest whole checkpoint itself."""

@@ -115,8 +115,10 @@ def report_mismatch(
         The sentence about what did not fit, or None if everything did.
 
     Raises:
-        UserError: If nothing fits, or if anything differs and ``partial`` is False.
+        UserError: If nothing fits, if anything differs and ``partial`` is False, or if
+            a weight is not finite.
     """
+    require_finite(state_dict, source, model)
     mismatch = load_weights(model, state_dict)
     if not mismatch:
         return None
@@ -129,6 +131,46 @@ def report_mismatch(
             "fine_tune=True in the config.",
         )
     return f"{source}: {mismatch}"
+
+
+def require_finite(
+    state_dict: dict, source: str, model: nn.Module | None = None
+) -> None:
+    """Refuse weights with NaN or infinity, before anything is computed with them.
+
+    Args:
+        state_dict: Names to tensors; other entries are passed over.
+        source: Where they come from, for the sentence.
+        model: Built from its config. What is not finite in it either (the mask of a
+            language model) is so by design.
+
+    Raises:
+        UserError: Names the first such tensor and how much of it is wrong.
+    """
+    wrong = [
+        name
+        for name, value in state_dict.items()
+        if isinstance(value, torch.Tensor)
+        and value.is_floating_point()
+        and not torch.isfinite(value).all()
+    ]
+    if wrong and model is not None:
+        built = model.state_dict()
+        wrong = [
+            name
+            for name in wrong
+            if name not in built or torch.isfinite(built[name]).all()
+        ]
+    if not wrong:
+        return
+    value = state_dict[wrong[0]]
+    bad = int((~torch.isfinite(value)).sum())
+    more = f", and {len(wrong) - 1} more tensors" if len(wrong) > 1 else ""
+    raise UserError(
+        f"{source} holds weights that are not finite: {wrong[0]} (NaN or infinity in "
+        f"{bad} of {value.numel()} numbers){more}.",
+        "Use an earlier checkpoint, or one of another run.",
+    )
 
 
 def compare_classes(ours: object, theirs: object, source: str) -> None:

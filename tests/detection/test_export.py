@@ -114,3 +114,23 @@ def test_unclear_result_asks(networks, tmp_path):
     torch.save({"state_dict": state}, tmp_path / "a.pth")
     with pytest.raises(UserError, match="--network teacher or --network student"):
         export_detector(tmp_path / "a.pth", tmp_path / "b.pth")
+
+
+def test_nothing_that_is_not_finite_is_exported(checkpoint, tmp_path):
+    content = torch.load(checkpoint, weights_only=True)
+    content["state_dict"]["teacher.roi_head.bbox_head.fc_cls.bias"][1] = float("nan")
+    torch.save(content, checkpoint)
+    for model in (None, tiny_faster_rcnn()):
+        with pytest.raises(UserError, match=r"fc_cls\.bias \(NaN or infinity in 1 of"):
+            export_detector(checkpoint, tmp_path / "out.pth", model=model)
+    assert not (tmp_path / "out.pth").exists()
+    assert export_detector(checkpoint, tmp_path / "out.pth", "student") == "student"
+
+
+def test_output_that_is_the_input_is_refused(checkpoint, tmp_path):
+    before = checkpoint.read_bytes()
+    (tmp_path / "link.pth").symlink_to(checkpoint)
+    for out in (checkpoint, tmp_path / "link.pth"):
+        with pytest.raises(UserError, match="would be destroyed"):
+            export_detector(checkpoint, out)
+    assert checkpoint.read_bytes() == before

@@ -15,10 +15,12 @@ from pld_mmdet.engine import checkpoint as module
 from pld_mmdet.engine.checkpoint import (
     from_plain,
     load_checkpoint_file,
+    refusal,
     refuse_unsafe_pickles,
     save_atomic,
     to_plain,
 )
+from pld_mmdet.engine.weights import report_mismatch, require_finite
 from pld_mmdet.errors import UserError
 
 
@@ -52,7 +54,8 @@ def test_hostile_pickle_is_refused_and_not_executed(tmp_path, payload, legacy):
     assert "evil.pth" in caught.value.what
     assert "refused and not executed" in caught.value.what
     assert ("mkdir" if payload is Payload else "getattr") in caught.value.what
-    assert "weights_only=False" in caught.value.fix
+    assert "weights_only" not in caught.value.fix
+    assert "runs what is in it" in caught.value.fix
     assert len(caught.value.fix.splitlines()) == 1
 
 
@@ -199,3 +202,41 @@ def test_kill_while_writing_keeps_the_old_file(tmp_path):
         save_atomic({"n": 2}, path)
     assert os.waitpid(child, 0)[1] >> 8 == 9
     assert load_checkpoint_file(path) == {"n": 1}
+
+
+def test_a_flipped_bit_is_found(tmp_path):
+    """torch itself reads the file and gives other weights."""
+    path = tmp_path / "a.pth"
+    weights = {"a": torch.full((64,), 1.25), "b": torch.arange(9.0)}
+    torch.save({"state_dict": weights}, path)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"\x00\x00\xa0\x3f" * 4) + 6
+    content[at] ^= 0x01
+    path.write_bytes(content)
+    read = torch.load(path, weights_only=True)["state_dict"]
+    assert not torch.equal(read["a"], weights["a"])
+    with pytest.raises(UserError, match="the checksum of its entry"):
+        load_checkpoint_file(path)
+
+
+def test_weights_that_are_not_finite_are_named(tmp_path):
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    report_mismatch(model, state, "a.pth")
+    state["1.running_var"][1] = float("inf")
+    state["0.weight"][1, 2] = float("nan")
+    with pytest.raises(UserError, match=r"0\.weight \(NaN or infinity in 1 of 6") as e:
+        report_mismatch(model, state, "a.pth")
+    assert "and 1 more tensors" in e.value.what
+    model.register_buffer("mask", torch.full((2,), float("-inf")))  # by design
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    report_mismatch(model, state, "a.pth")
+    with pytest.raises(UserError, match="mask"):
+        require_finite(state, "a.pth")
+
+
+def test_refusal_offers_no_line_that_executes_the_file(tmp_path):
+    said = refusal(tmp_path / "a.pth", Exception("GLOBAL posix.system was not allowed"))
+    assert "posix.system" in said.what
+    assert "weights_only" not in str(said)
+    assert "runs what is in it" in said.fix
