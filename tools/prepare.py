@@ -17,6 +17,7 @@ from pld_mmdet.cli import run_tool
 # Each module offers arguments(parser) and prepare(args).
 DATA_SETS = {
     "foggy_streets": "pld_mmdet.detection.data.foggy_streets.generate",
+    "street_crops": "pld_mmdet.detection.data.street_crops",
     "cityscapes": "pld_mmdet.detection.data.cityscapes",
     "foggy_cityscapes": "pld_mmdet.detection.data.foggy_cityscapes",
     "coco_semi": "pld_mmdet.detection.data.coco_semi",
