@@ -10,6 +10,7 @@ from pld_mmdet.shared.data.class_folder import ClassFolder, LabelledAndNot
 from pld_mmdet.shared.data.digits import Digits
 from pld_mmdet.shared.data.label_subsets import LabelSubsets
 from pld_mmdet.shared.data.labelled_images import LabelledImages
+from pld_mmdet.shared.data.street_crops import StreetCrops
 from pld_mmdet.shared.linear_probe import LinearProbeMetric
 from pld_mmdet.shared.networks.cifar_resnet import CIFARResNet
 from pld_mmdet.shared.networks.residual import DigitNet, GroupNormResNet, WideResNet
@@ -29,5 +30,6 @@ __all__ = [
     "LabelledImages",
     "LinearProbeMetric",
     "SmallConvNet",
+    "StreetCrops",
     "WideResNet",
 ]

@@ -51,7 +51,7 @@ def class_files(root: Path | str) -> dict[str, list[Path]]:
 def part_files(root: Path | str, part: str) -> dict[str, list[Path]]:
     """The files of one part: ``root/<part>/<class>/``, or a share of each class.
 
-    Without the folders train, val and test, 60, 15 and 25 % of each class are dealt
+    Without these three folders, 60, 15 and 25 % of each class are dealt
     out by a fixed order; each part gets at least one image of it.
 
     Args:
@@ -59,11 +59,11 @@ def part_files(root: Path | str, part: str) -> dict[str, list[Path]]:
         part: ``train``, ``val`` or ``test``.
 
     Raises:
-        UserError: As :func:`class_files`, a missing part, or a class of fewer than
+        UserError: As :func:`class_files`, parts of other classes, or a class of fewer than
             three images that would have to be dealt out.
     """
     root = Path(root)
-    if any((root / name).is_dir() for name in _SHARES):
+    if all((root / name).is_dir() for name in _SHARES):
         found = class_files(root / part)
         train = class_files(root / "train")
         if found.keys() != train.keys():
