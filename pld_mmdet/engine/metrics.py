@@ -11,11 +11,12 @@ from pld_mmdet.registry import METRICS
 
 @METRICS.register_module()
 class ClassificationMetric(BaseMetric):
-    """Top-1 accuracy, negative log-likelihood and calibration error.
+    """Accuracy, plain and class-balanced, negative log-likelihood, calibration error.
 
     Reads ``logits`` [N, C] and ``targets`` [N] of a prediction. The expected
     calibration error uses equal-width bins of the largest probability (Guo et al.
-    2017). All three are fractions or nats, not percent.
+    2017). The balanced accuracy is the mean over the classes that occur of the share
+    of their samples that are right. All are fractions or nats, not percent.
 
     Args:
         bins: Bins of the calibration error [15].
@@ -28,23 +29,35 @@ class ClassificationMetric(BaseMetric):
         self.bins = bins
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Keep what the three numbers need of a batch."""
+        """Keep what the numbers need of a batch."""
         for sample in data_samples:
             logits, targets = sample["logits"].float().cpu(), sample["targets"].cpu()
             log_p = logits.log_softmax(-1)
             top, label = log_p.max(-1)
             nll = -log_p.gather(1, targets[:, None]).squeeze(1)
-            self.results.append(
-                torch.stack([top.exp(), (label == targets).float(), nll], 1).numpy()
-            )
+            right = (label == targets).float()
+            columns = [top.exp(), right, nll, targets.float()]
+            self.results.append(torch.stack(columns, 1).numpy())
 
     def compute_metrics(self, results: list[np.ndarray]) -> dict[str, float]:
-        """Accuracy, ece and nll over all samples."""
-        confidence, correct, nll = np.concatenate(results).astype(np.float64).T
+        """``accuracy``, ``balanced_accuracy``, ``ece`` and ``nll`` over all samples."""
+        confidence, correct, nll, targets = np.concatenate(results).astype(np.float64).T
         place = np.ceil(confidence * self.bins).clip(1, self.bins).astype(int) - 1
         gaps = np.bincount(place, confidence - correct, minlength=self.bins)
         return {
             "accuracy": float(correct.mean()),
+            "balanced_accuracy": balanced_accuracy(correct, targets),
             "ece": float(np.abs(gaps).sum() / len(correct)),
             "nll": float(nll.mean()),
         }
+
+
+def balanced_accuracy(correct: np.ndarray, targets: np.ndarray) -> float:
+    """Mean over the classes that occur of the share of right answers in each.
+
+    Args:
+        correct: [N], whether an answer is right.
+        targets: [N] labels, N > 0.
+    """
+    _, place, counts = np.unique(targets, return_inverse=True, return_counts=True)
+    return float((np.bincount(place, weights=correct) / counts).mean())

@@ -193,8 +193,8 @@ class StreamMetric(ClassificationMetric):
     def compute_metrics(self, results: list[np.ndarray]) -> dict[str, float]:
         """Of all samples, of the first and the last round, of each domain."""
         rows = np.concatenate(results)
-        metrics = super().compute_metrics([rows[:, :3]])
-        correct, rounds, domains = rows[:, 1], rows[:, 3], rows[:, 4]
+        metrics = super().compute_metrics([rows[:, :-2]])
+        correct, rounds, domains = rows[:, 1], rows[:, -2], rows[:, -1]
         metrics["accuracy_first"] = float(correct[rounds == rounds.min()].mean())
         metrics["accuracy_last"] = float(correct[rounds == rounds.max()].mean())
         names = self.dataset_meta["domains"]

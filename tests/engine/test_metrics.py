@@ -24,6 +24,14 @@ def test_worked_numbers():
     assert found["ece"] == pytest.approx((0.2 + 0.6 + 0.1) / 3, abs=1e-6)
 
 
+def test_every_class_counts_the_same_in_balanced_accuracy():
+    # class 0: 1 of 3 right; class 2: 2 of 2; class 1 does not occur
+    rows = [[0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.1, 0.2, 0.7], *[[0.1, 0.3, 0.6]] * 2]
+    found = evaluate(rows, [0, 0, 0, 2, 2])
+    assert found["accuracy"] == pytest.approx(3 / 5)
+    assert found["balanced_accuracy"] == pytest.approx((1 / 3 + 1) / 2)
+
+
 def test_gaps_of_one_bin_cancel():
     found = evaluate([[0.75, 0.25]] * 4, [0, 0, 0, 1])
     assert found["ece"] == pytest.approx(0.0, abs=1e-6)
