@@ -30,7 +30,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pld_mmdet.dataset_distillation.distilled import SyntheticSet
-from pld_mmdet.dataset_distillation.self_supervision import random_view
 from pld_mmdet.distill.contrastive import barlow_twins_loss
 from pld_mmdet.distill.teachers import Frozen, fixed
 from pld_mmdet.engine.checkpoint import load_checkpoint_file
@@ -38,6 +37,7 @@ from pld_mmdet.engine.method import Method
 from pld_mmdet.engine.weights import report_mismatch
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
+from pld_mmdet.shared.views import random_view
 
 
 def kernel_ridge(

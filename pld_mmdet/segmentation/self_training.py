@@ -14,7 +14,7 @@ from pld_mmdet.segmentation.losses import (
     IGNORE,
     pixel_ce,
 )
-from pld_mmdet.segmentation.mixing import box_masks, class_masks, mix
+from pld_mmdet.segmentation.mixing import class_masks
 from pld_mmdet.segmentation.segmentors import (
     TeacherStudent,
     confident_labels,
@@ -24,6 +24,7 @@ from pld_mmdet.segmentation.segmentors import (
     supervised_losses,
 )
 from pld_mmdet.segmentation.views import blur, color_jitter
+from pld_mmdet.shared.mixing import box_masks, mix
 
 _NORMS = nn.modules.batchnorm._NormBase
 

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 from pld_mmdet.dataset_distillation.distilled import DistilledPairs
 from pld_mmdet.dataset_distillation.krr_st import kernel_ridge
-from pld_mmdet.dataset_distillation.self_supervision import random_view
 from pld_mmdet.distill.contrastive import barlow_twins_loss
 from pld_mmdet.errors import UserError
 from pld_mmdet.experiments.rows import parse_options
+from pld_mmdet.shared.views import random_view
 from tests.engine.processes import Tool
 from tests.engine.test_resume import differences
 from tests.toy_run import ROOT, assert_resume_is_exact, toy_config, train

@@ -13,11 +13,12 @@ from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 from pld_mmdet.segmentation.fst import FST
 from pld_mmdet.segmentation.losses import pixel_ce
-from pld_mmdet.segmentation.mixing import box_masks, class_masks, mix
+from pld_mmdet.segmentation.mixing import class_masks
 from pld_mmdet.segmentation.self_training import (
     ClassMixSelfTraining,
     CutMixSelfTraining,
 )
+from pld_mmdet.shared.mixing import box_masks, mix
 from tests.segmentation.helpers import (
     ROOT,
     make_streets,
