@@ -139,7 +139,7 @@ def make_part(
     split: str,
     crops: int,
     seed: int = 0,
-    jitter: float = 0.1,
+    jitter: float = 0.12,
     background: float = 0.15,
     workers: int = 1,
 ) -> dict[str, np.ndarray]:
@@ -190,7 +190,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     for split in SHARES:
         add(f"--{split}", type=int, help=f"crops of this part [its share of --crops]")
-    add("--jitter", type=float, default=0.1, help="how far boxes are off, default 0.1")
+    add("--jitter", type=float, default=0.12, help="how far boxes are off, default 0.12")
     add(
         "--background",
         type=float,
