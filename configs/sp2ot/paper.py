@@ -21,7 +21,6 @@ model = dict(
     num_clusters=100,
     feat_dim=768,
     num_samples=num_samples,
-    max_iters=max_iters,
     rho_start=0.1,
     rho_end=1.0,
     lambda0=1000.0,

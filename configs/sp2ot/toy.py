@@ -9,7 +9,6 @@ model = dict(
     num_clusters=10,
     feat_dim=64,
     num_samples=num_samples,
-    max_iters=max_iters,
     lambda0=1000.0,
     top_k=10,
     rounds=10,

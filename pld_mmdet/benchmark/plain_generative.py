@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from pld_mmdet.benchmark.pairs import Pair, build, descend, ours, plain, sgd, step_case
 from pld_mmdet.engine.optim.finite import FiniteOptimWrapper
+from pld_mmdet.engine.progress import Progress
 
 
 @step_case
@@ -111,11 +112,11 @@ def dmd2_step() -> Pair:
         "DMD2",
         process=dict(type="pld_mmdet.EDMProcess"),
         denoiser=mlp,
-        teacher=mlp,
         head=dict(type="pld_mmdet.MLPHead", sizes=(640, 128)),
         bottleneck="features",
     )
-    model.iteration.fill_(5)  # at 0 generator and critic become copies of the teacher
+    model._taught = True  # by weights that neither generator nor critic began as
+    model.progress = Progress(step=4, steps=1000)
     twin = copy.deepcopy(model)
     real, n = torch.randn(64, 64), 64
     wrappers = OptimWrapperDict(
@@ -168,13 +169,14 @@ def dmd2_step() -> Pair:
         told = F.softplus(logits(fake)).mean() + F.softplus(-logits(real)).mean()
         descend(for_critic, score + 1e-2 * told)
 
+    def ours(turn: bool) -> None:
+        model.progress.step += 1
+        model.train_step(dict(inputs=real), wrappers)
+
     def five(one) -> None:
         for number in range(5):
             one(number == 0)
 
-    sides = (
-        lambda: five(lambda _: model.train_step(dict(inputs=real), wrappers)),
-        lambda: five(iteration),
-    )
+    sides = lambda: five(ours), lambda: five(iteration)
     setting = "64 vectors of 64, 5 iterations with 1 turn of the generator"
     return Pair("DMD2", setting, model, twin, *sides)

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pld_mmdet.benchmark.pairs import Pair, build, descend, ours, plain, sgd, step_case
+from pld_mmdet.engine.progress import Progress
 
 
 @step_case
@@ -93,7 +94,6 @@ def sp2ot_step() -> Pair:
         num_clusters=clusters,
         feat_dim=128,
         num_samples=images,
-        max_iters=1000,
         lambda0=91.0,
         top_k=top,
         rounds=10,
@@ -105,7 +105,6 @@ def sp2ot_step() -> Pair:
     values, places = near.topk(top, 1)
     model.similarity.copy_(values)
     model.neighbours.copy_(places)
-    model.iteration.fill_(300)
     twin = copy.deepcopy(model)
     views = torch.randn(2, rows, 64)
     index = torch.randperm(images)[:rows]
@@ -158,7 +157,14 @@ def sp2ot_step() -> Pair:
         return F.cross_entropy(one, q2) + F.cross_entropy(two, q1)
 
     batch = dict(view1=views[0], view2=views[1], index=index)
-    sides = ours(model, batch), plain(twin, mathematics)
+    model.progress = Progress(step=299, steps=1000)
+    train_step = ours(model, batch)
+
+    def step() -> None:
+        model.progress.step += 1
+        train_step()
+
+    sides = step, plain(twin, mathematics)
     apart = ("potentials",)
     return Pair(
         "SP2OT", f"{rows} rows, {clusters} clusters", model, twin, *sides, apart

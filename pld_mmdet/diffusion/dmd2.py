@@ -16,7 +16,6 @@ instead of being zeroed afterwards, and a frozen teacher is never unfrozen.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from mmengine.dist import broadcast
@@ -86,6 +85,8 @@ class DMD2(Method):
         teacher_steps: Of the teacher's deterministic sampler [40].
     """
 
+    retired_state = ("iteration",)
+
     def __init__(
         self,
         process: dict,
@@ -116,63 +117,64 @@ class DMD2(Method):
         self.generator = MODELS.build(denoiser)
         self.critic = Critic(MODELS.build(denoiser), MODELS.build(head), bottleneck)
         self.real = Frozen(MODELS.build(teacher or denoiser))
-        self.own_teacher = teacher is not None
-        self.num_classes = num_classes
+        self._taught = teacher is not None
+        self.num_classes, self.guidance = num_classes, guidance
         self.generator_interval = generator_interval
         self.denoising_steps = tuple(denoising_steps)
         self.gan_weight, self.critic_gan_weight = gan_weight, critic_gan_weight
         levels = self.process.num_levels
         self.lowest, self.highest = (round(part * levels) for part in level_range)
-        self.guidance = guidance
         self.predict_on, self.teacher_steps = predict_on, teacher_steps
-        self.stage, self._taught = "distill", self.own_teacher
-        # In the checkpoint: a resumed run keeps the rhythm of the turns.
-        self.register_buffer("iteration", torch.zeros((), dtype=torch.long))
+        self._copy_teacher()
 
-    def enter_stage(self, name: str) -> None:
-        """Told by ``StagedLoop``: ``teacher``, or any other name for DMD2 itself."""
-        self.stage = name
+    def init_weights(self) -> None:
+        """Generator and fake score network begin as the teacher."""
+        super().init_weights()
+        self._copy_teacher()
 
     def start_stage(self, name: str, loader: object, folder: object) -> None:
         """The denoiser of the stage before becomes the teacher."""
-        if name != "teacher" and not self.own_teacher:
+        if name == "distill" and not self._taught:
             self.real.network.load_state_dict(self.generator.state_dict())
             self._taught = True
+            self._copy_teacher()
 
-    def loss(self, inputs: Tensor, targets: Tensor | None = None, **_) -> dict:
-        """Score matching of the future teacher (stage ``teacher``)."""
+    def _copy_teacher(self) -> None:
+        if self._taught:
+            weights = self.real.network.state_dict()
+            for network in (self.generator, self.critic.network):
+                network.load_state_dict(weights)
+
+    def loss_teacher(self, inputs: Tensor, targets: Tensor | None = None, **_) -> dict:
+        """Score matching of the future teacher."""
         condition = targets if self.num_classes else None
         return {"loss_teacher": self._matching(self.generator, inputs, condition)}
 
-    def train_step(self, data: dict, optim_wrapper) -> dict[str, Tensor]:
+    def step_distill(self, batch: dict, optim_wrapper) -> dict[str, Tensor]:
         """One iteration: the critic always steps, the generator every r-th time."""
-        if self.stage == "teacher":
-            return super().train_step(data, optim_wrapper)
-        batch = self.data_preprocessor(data, True)
-        real = batch["inputs"]
-        iteration = int(self.iteration)
-        if iteration == 0:
-            self._start()
-        condition = self._draw_condition(real)
-        turn = iteration % self.generator_interval == 0
-        logs = {}
-        wrapper = optim_wrapper["generator"]
-        with wrapper.optim_context(self), torch.set_grad_enabled(turn):
-            fake = self.generate(torch.randn_like(real), condition)
-            losses = self.generator_losses(fake, condition) if turn else None
-        if turn:
-            total, logged = self.parse_losses(losses)
-            wrapper.update_params(total)
-            logs |= {f"generator_{k}": v for k, v in logged.items() if k != "loss"}
-        wrapper = optim_wrapper["critic"]
-        with wrapper.optim_context(self):
-            losses = self.critic_losses(
-                fake.detach(), condition, real, batch.get("targets")
+        iteration, real = self.progress.known().step, batch["inputs"]
+        if not (iteration or self._taught):
+            raise UserError(
+                "DMD2 has no teacher: model.teacher is None, and no stage trained one.",
+                "Set model.teacher, or train with StagedLoop and a stage `teacher`.",
             )
-        total, logged = self.parse_losses(losses)
-        wrapper.update_params(total)
-        self.iteration += 1
-        return logs | logged
+        turn = iteration % self.generator_interval == 0
+        condition, made, classes = None, [], self.num_classes
+        if classes:
+            condition = torch.randint(classes, (len(real),), device=real.device)
+
+        def generator() -> dict[str, Tensor]:
+            with torch.set_grad_enabled(turn):
+                made.append(self.generate(torch.randn_like(real), condition))
+                return self.generator_losses(made[0], condition) if turn else {}
+
+        def critic() -> dict[str, Tensor]:
+            labels = batch.get("targets") if classes else None
+            return self.critic_losses((made[0].detach(), condition), (real, labels))
+
+        logs = self.step(optim_wrapper, generator, "generator")
+        logs = {f"generator_{k}": v for k, v in logs.items() if k != "loss"}
+        return logs | self.step(optim_wrapper, critic, "critic")
 
     def generate(self, noise: Tensor, condition: Tensor | None) -> Tensor:
         """Samples x0 from standard normal noise, the last call with gradient.
@@ -182,29 +184,19 @@ class DMD2(Method):
         """
         draw = torch.randint(len(self.denoising_steps), (1,), device=noise.device)
         broadcast(draw)
-        return self._denoise_until(int(draw), noise, condition, torch.randn_like)
-
-    def _denoise_until(self, last: int, noise, condition, fresh_noise) -> Tensor:
-        """x0 at ``denoising_steps[last]``; the calls before it are without gradient."""
-        x = self.process.pure_noise(noise)
-        with torch.no_grad():
-            for step, following in zip(
-                self.denoising_steps[:last],
-                self.denoising_steps[1 : last + 1],
-                strict=True,
-            ):
-                clean = self._denoise(self.generator, x, step, condition)
-                level = torch.full((len(x),), following, device=x.device)
-                x = self.process.add_noise(clean, level, fresh_noise(clean))
-        step = self.denoising_steps[last]
-        return self._denoise(self.generator, x, step, condition)
+        levels = self.denoising_steps[: int(draw) + 1]
+        return self.process.few_steps(
+            self.generator, noise, condition, levels, torch.randn_like
+        )
 
     def generator_losses(self, fake: Tensor, condition: Tensor | None) -> dict:
         """Distribution matching and GAN terms; the critic gets no gradient."""
         level = self._levels(fake, self.lowest, self.highest + 1)
         with torch.no_grad():
             noised = self.process.add_noise(fake, level, torch.randn_like(fake))
-            d_real = self._guided(noised, level, condition)
+            d_real = self.process.guided(
+                self.real, noised, level, condition, self.guidance, self.num_classes
+            )
             d_fake = self.process.denoise(self.critic, noised, level, condition)
         losses = {"loss_dm": distribution_matching_loss(fake, d_real, d_fake)}
         if self.gan_weight:
@@ -213,27 +205,21 @@ class DMD2(Method):
             losses["loss_gan"] = self.gan_weight * F.softplus(-logits).mean()
         return losses
 
-    def critic_losses(
-        self,
-        fake: Tensor,
-        condition: Tensor | None,
-        real: Tensor,
-        targets: Tensor | None,
-    ) -> dict:
-        """Score matching on generated samples, and telling them from real ones."""
-        losses = {"loss_score": self._matching(self.critic, fake, condition)}
+    def critic_losses(self, fake: tuple, real: tuple) -> dict:
+        """Score matching on generated samples, and telling them from real ones.
+
+        Args:
+            fake: Samples, detached, and their classes or None.
+            real: The same of the data.
+        """
+        losses = {"loss_score": self._matching(self.critic, *fake)}
         if self.gan_weight:
-            logits = self._logits(fake, condition)
-            theirs = self._logits(real, targets if self.num_classes else None)
-            losses["loss_gan"] = self.critic_gan_weight * gan_losses(logits, theirs)
+            gan = gan_losses(self._logits(*fake), self._logits(*real))
+            losses["loss_gan"] = self.critic_gan_weight * gan
         return losses
 
     def predict(
-        self,
-        inputs: Tensor,
-        index: Tensor,
-        targets: Tensor | None = None,
-        **_,
+        self, inputs: Tensor, index: Tensor, targets: Tensor | None = None, **_
     ) -> list[dict]:
         """As many samples as there are inputs, beside the inputs.
 
@@ -244,42 +230,17 @@ class DMD2(Method):
         def fresh(like: Tensor) -> Tensor:
             return torch.randn(like.shape, generator=dice).to(like)
 
-        condition = targets if self.num_classes else None
-        if self.predict_on == "teacher":
-            samples = self._teacher_samples(fresh(inputs), condition)
-        else:
-            last = len(self.denoising_steps) - 1
-            samples = self._denoise_until(last, fresh(inputs), condition, fresh)
+        noise, condition = fresh(inputs), targets if self.num_classes else None
+        process, steps = self.process, self.denoising_steps
+        if self.predict_on == "generator":
+            samples = process.few_steps(self.generator, noise, condition, steps, fresh)
+        else:  # in the stage `teacher` it is still being made
+            making = self.progress.stage == "teacher"
+            network = self.generator if making else self.real
+            samples = process.sample(network, noise, condition, self.teacher_steps)
         return [{"samples": samples, "references": inputs}]
 
-    def _teacher_samples(self, noise: Tensor, condition: Tensor | None) -> Tensor:
-        """Deterministic DDIM steps of the teacher (EDM: Euler)."""
-        network = self.generator if self.stage == "teacher" else self.real
-        steps = torch.linspace(self.process.num_levels - 1, 0, self.teacher_steps + 1)
-        steps = steps.round().long().tolist()
-        x = self.process.pure_noise(noise)
-        for step, following in pairwise(steps):
-            clean = self._denoise(network, x, step, condition)
-            level = torch.full((len(x),), step, device=x.device)
-            noise = self.process.noise_in(x, clean, level)
-            level = torch.full_like(level, following)
-            x = self.process.add_noise(clean, level, noise)
-        return self._denoise(network, x, steps[-1], condition)
-
-    def _start(self) -> None:
-        """Generator and fake score network become copies of the teacher."""
-        if not self._taught:
-            raise UserError(
-                "DMD2 has no teacher: model.teacher is None, and no stage trained one.",
-                "Set model.teacher, or train with StagedLoop and a stage `teacher`.",
-            )
-        weights = self.real.network.state_dict()
-        for network in (self.generator, self.critic.network):
-            network.load_state_dict(weights)
-
-    def _matching(
-        self, network: nn.Module, x0: Tensor, condition: Tensor | None
-    ) -> Tensor:
+    def _matching(self, network: nn.Module, x0: Tensor, condition) -> Tensor:
         level = self._levels(x0, 0, self.process.num_levels)
         noise = torch.randn_like(x0)
         return self.process.matching_loss(network, x0, level, noise, condition)
@@ -290,23 +251,5 @@ class DMD2(Method):
         inputs = self.process.network_inputs(noised, level)
         return self.critic.logits(*inputs, condition)
 
-    def _guided(self, x: Tensor, level: Tensor, condition: Tensor | None) -> Tensor:
-        """The teacher's x0; only the teacher is guided."""
-        guess = self.process.denoise(self.real, x, level, condition)
-        if self.guidance == 1.0:
-            return guess
-        nothing = torch.full_like(condition, self.num_classes)
-        plain = self.process.denoise(self.real, x, level, nothing)
-        return plain + self.guidance * (guess - plain)
-
-    def _denoise(self, network, x: Tensor, step: int, condition) -> Tensor:
-        level = torch.full((len(x),), step, device=x.device)
-        return self.process.denoise(network, x, level, condition)
-
     def _levels(self, x: Tensor, low: int, high: int) -> Tensor:
         return torch.randint(low, high, (len(x),), device=x.device)
-
-    def _draw_condition(self, like: Tensor) -> Tensor | None:
-        if not self.num_classes:
-            return None
-        return torch.randint(self.num_classes, (len(like),), device=like.device)

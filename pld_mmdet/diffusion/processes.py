@@ -4,6 +4,9 @@ A process has no weights, so one object serves teacher, critic and generator. Le
 the least noisy one, ``num_levels - 1`` is (nearly) pure noise.
 """
 
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -36,6 +39,89 @@ class NoiseProcess(nn.Module):
     ) -> Tensor:
         """The network's x0 [N, ...] in float32."""
         raise NotImplementedError
+
+    def denoise_at(
+        self, network: nn.Module, x: Tensor, step: int, condition: Tensor | None
+    ) -> Tensor:
+        """:meth:`denoise` of samples that have all the same level."""
+        level = torch.full((len(x),), step, device=x.device)
+        return self.denoise(network, x, level, condition)
+
+    def guided(
+        self,
+        network: nn.Module,
+        x: Tensor,
+        level: Tensor,
+        condition: Tensor | None,
+        scale: float,
+        nothing: int,
+    ) -> Tensor:
+        """Classifier-free guidance (Ho and Salimans 2022): ``u + scale (c - u)``.
+
+        Args:
+            network: The raw network.
+            x: Noised samples, N x ...
+            level: [N].
+            condition: Classes [N].
+            scale: 1 is no guidance, and one call.
+            nothing: The class that stands for none, of u.
+        """
+        guess = self.denoise(network, x, level, condition)
+        if scale == 1.0:
+            return guess
+        plain = self.denoise(network, x, level, torch.full_like(condition, nothing))
+        return plain + scale * (guess - plain)
+
+    def few_steps(
+        self,
+        network: nn.Module,
+        noise: Tensor,
+        condition: Tensor | None,
+        levels: Sequence[int],
+        fresh_noise: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        """x0 by noising and denoising in turn (consistency sampling).
+
+        Only the last call of the network is with gradient.
+
+        Args:
+            network: The raw network.
+            noise: Standard normal, N x ...
+            condition: Classes [N], or None.
+            levels: One for each call, descending.
+            fresh_noise: Makes standard normal noise like a tensor.
+        """
+        x = self.pure_noise(noise)
+        with torch.no_grad():
+            for step, following in pairwise(levels):
+                clean = self.denoise_at(network, x, step, condition)
+                level = torch.full((len(x),), following, device=x.device)
+                x = self.add_noise(clean, level, fresh_noise(clean))
+        return self.denoise_at(network, x, levels[-1], condition)
+
+    def sample(
+        self, network: nn.Module, noise: Tensor, condition: Tensor | None, steps: int
+    ) -> Tensor:
+        """Deterministic sampling: DDIM, which is Euler's rule for EDM.
+
+        Args:
+            network: The raw network.
+            noise: Standard normal, N x ...
+            condition: Classes [N], or None.
+            steps: Evenly spaced steps from the last level to level 0; the network is
+                called once more, at level 0.
+
+        Returns:
+            x0, N x ...
+        """
+        levels = torch.linspace(self.num_levels - 1, 0, steps + 1).round().long()
+        x = self.pure_noise(noise)
+        for step, following in pairwise(levels.tolist()):
+            clean = self.denoise_at(network, x, step, condition)
+            level = torch.full((len(x),), step, device=x.device)
+            noise = self.noise_in(x, clean, level)
+            x = self.add_noise(clean, torch.full_like(level, following), noise)
+        return self.denoise_at(network, x, 0, condition)
 
     def network_inputs(self, x: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """What the raw network is fed: scaled x and time [N]."""

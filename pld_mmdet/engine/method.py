@@ -37,12 +37,15 @@ class Method(BaseModel):
 
     #: The stage of a run without ``StagedLoop``.
     default_stage = "distill"
+    #: Buffers that checkpoints of earlier versions hold and nothing reads any more.
+    retired_state: Sequence[str] = ()
 
     def __init__(
         self, data_preprocessor: dict | None = None, init_cfg: dict | None = None
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         self.progress = Progress(stage=self.default_stage)
+        self._register_load_state_dict_pre_hook(self._leave_retired)
 
     def forward(self, mode: str = "tensor", **batch) -> dict | list | Tensor:
         """mmengine's entry: ``loss`` while training, ``predict`` for metrics.
@@ -133,6 +136,10 @@ class Method(BaseModel):
             if known
             else f"Write {type(self).__name__}.loss.",
         )
+
+    def _leave_retired(self, state: dict, prefix: str, *_) -> None:
+        for name in self.retired_state:
+            state.pop(prefix + name, None)
 
     def _of_stage(self, kind: str, stage: str) -> Callable | None:
         for name in (stage, re.sub(r"_?\d+$", "", stage)):

@@ -27,7 +27,7 @@ class Progress:
     steps: int = 0
     epoch: int = 0
     epochs: int = 0
-    stage: str = ""
+    stage: str = "distill"
     accumulation: int = 1
 
     def reset(self, stage: str) -> None:

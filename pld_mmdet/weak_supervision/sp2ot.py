@@ -51,7 +51,7 @@ class CosineHead(nn.Module):
 class SP2OT(Method):
     """Clusters by pseudo-labels that optimal transport makes for more and more mass.
 
-    In iteration t of T, for two views of B images with logits l1, l2::
+    In step t of T of the stage, for two views of B images with logits l1, l2::
 
         rho = ramp(rho_start, rho_end, t / T);   lam = (1 - rho) lambda0
         P_v = softmax([bank, l_v]);              C_v = -log P_v      # n rows
@@ -77,7 +77,6 @@ class SP2OT(Method):
         num_clusters: K.
         feat_dim: Length of a feature.
         num_samples: Images of the training set, N.
-        max_iters: T, the length of the run.
         backbone: Config of a network, view -> N x D [None: the view is flattened].
         scale: Of the cosine head [10].
         rho_start: Mass at the start [0.1].
@@ -92,12 +91,13 @@ class SP2OT(Method):
         max_iterations: Most scaling steps of a solve [1000].
     """
 
+    retired_state = ("iteration",)
+
     def __init__(
         self,
         num_clusters: int,
         feat_dim: int,
         num_samples: int,
-        max_iters: int,
         backbone: dict | None = None,
         scale: float = 10.0,
         rho_start: float = 0.1,
@@ -115,12 +115,11 @@ class SP2OT(Method):
         super().__init__(init_cfg=init_cfg)
         self.backbone = nn.Flatten() if backbone is None else MODELS.build(backbone)
         self.head = CosineHead(feat_dim, num_clusters, scale)
-        self.max_iters, self.lambda0, self.kernel = max_iters, lambda0, kernel
+        self.lambda0, self.kernel = lambda0, kernel
         self.rho_start, self.rho_end = rho_start, rho_end
         self.solver = dict(
             epsilon=epsilon, gamma=gamma, rounds=rounds, max_iterations=max_iterations
         )
-        self.register_buffer("iteration", torch.zeros((), dtype=torch.long))
         neighbours = (num_samples, top_k)
         self.register_buffer("neighbours", torch.zeros(neighbours, dtype=torch.long))
         self.register_buffer("similarity", torch.zeros(neighbours))
@@ -185,9 +184,7 @@ class SP2OT(Method):
         self, logits: tuple[Tensor, Tensor], index: Tensor
     ) -> list[Tensor]:
         """Q of both views, rows of mass <= 1, [B, K] each; moves the bank."""
-        rho = sigmoid_ramp(
-            self.rho_start, self.rho_end, self.iteration.item() / self.max_iters
-        )
+        rho = sigmoid_ramp(self.rho_start, self.rho_end, self.progress.share)
         lam = (1.0 - rho) * self.lambda0
         old = self.bank_logits[: self.banked]
         all_index = torch.cat([self.bank_index[: self.banked], index])
@@ -225,11 +222,9 @@ class SP2OT(Method):
         """
         first, second = self.head(self.backbone(view1)), self.head(self.backbone(view2))
         q1, q2 = self.pseudo_labels((first, second), index)
-        if self.training:
-            self.iteration += 1
         loss = soft_cross_entropy(first, q2) + soft_cross_entropy(second, q1)
         return {"loss_ot": loss, "mass": (q1.sum(1).mean() + q2.sum(1).mean()) / 2}
 
-    def predict(self, view1: Tensor, targets: Tensor, **_) -> list[dict]:
-        """Cluster logits N x K of a view beside the true classes."""
-        return [{"logits": self.head(self.backbone(view1)), "targets": targets}]
+    def outputs(self, view1: Tensor, **_) -> Tensor:
+        """Cluster logits N x K of a view."""
+        return self.head(self.backbone(view1))

@@ -73,6 +73,18 @@ def test_a_stage_may_step_by_itself():
     assert logs["loss"].item() == 4.0
 
 
+def test_an_older_checkpoint_with_a_retired_counter_loads_strictly():
+    class Newer(Staged):
+        retired_state = ("iteration",)
+
+    old = {"w": torch.tensor(5.0), "iteration": torch.tensor(7)}
+    model = Newer()
+    model.load_state_dict(old, strict=True)
+    assert model.w.item() == 5.0
+    with pytest.raises(RuntimeError, match="iteration"):
+        Staged().load_state_dict(old, strict=True)
+
+
 def test_an_unknown_stage_is_refused_when_the_loop_is_made():
     model = Staged()
     with pytest.raises(UserError, match="Staged has no stage 'rounds'") as error:

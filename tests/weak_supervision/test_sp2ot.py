@@ -16,6 +16,7 @@ from pld_mmdet.distill.transport import (
 )
 from pld_mmdet.engine.data.sampler import DrawIndex
 from pld_mmdet.engine.optional import require
+from pld_mmdet.engine.progress import Progress
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 from pld_mmdet.weak_supervision.cifar import Cifar
@@ -142,8 +143,10 @@ def test_ramp():
 
 def tiny(**changes) -> SP2OT:
     torch.manual_seed(0)
-    model = dict(num_clusters=3, feat_dim=4, num_samples=12, max_iters=10, top_k=2)
-    return SP2OT(**{**model, "lambda0": 1.0, **changes})
+    options = dict(num_clusters=3, feat_dim=4, num_samples=12, top_k=2, lambda0=1.0)
+    model = SP2OT(**{**options, **changes})
+    model.progress = Progress(steps=10)
+    return model
 
 
 def batch(start: int = 0, size: int = 6) -> dict:
@@ -166,14 +169,13 @@ class TestModel:
         assert losses["mass"].item() == pytest.approx(0.106064, abs=1e-4)
         assert not losses["mass"].requires_grad
 
-    def test_the_curriculum_counts_training_steps_only(self):
+    def test_the_curriculum_follows_the_run(self):
+        """t / T = 5 / 10: 0.357854; at the end all mass."""
         model = tiny(lambda0=0.0)
-        for _ in range(3):
-            step(model, batch(), lr=0.1)
-        model.eval().loss(**batch())
-        assert model.iteration.item() == 3
-        model.iteration.fill_(10)
-        assert model.loss(**batch())["mass"].item() == pytest.approx(1.0, abs=1e-5)
+        for done, mass in ((5, 0.357854), (10, 1.0)):
+            model.progress.step = done
+            found = model.loss(**batch())["mass"].item()
+            assert found == pytest.approx(mass, abs=1e-4)
 
     def test_the_bank_is_first_in_first_out_of_view_1(self):
         model = tiny(lambda0=0.0, bank=8)
@@ -295,6 +297,7 @@ def test_paper_config_steps():
     learns = {n for n, p in model.named_parameters() if p.requires_grad}
     assert "head.prototypes" in learns
     assert all("layers.1." in n or n == "head.prototypes" for n in learns)
+    model.progress = Progress(steps=10)
     data = {f"view{i}": torch.rand(4, 3, 32, 32) for i in (1, 2)}
     values = step(model, {**data, "index": torch.arange(4)}, lr=5e-4)
     assert torch.isfinite(values["loss"])

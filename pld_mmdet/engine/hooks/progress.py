@@ -32,7 +32,7 @@ class ProgressHook(Hook):
         """Start from the model's own stage unless the loop has stages."""
         if not hasattr(runner.train_loop, "span"):
             for module in _modules(runner.model):
-                stage = getattr(module, "default_stage", "")
+                stage = getattr(module, "default_stage", "distill")
                 module.progress.reset(stage)
         self._told = [module.progress for module in _modules(runner.model)]
         if runner.iter > 0:  # MissedEvaluationHook evaluates before the next step
