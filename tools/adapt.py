@@ -74,6 +74,13 @@ def parse_args() -> argparse.Namespace:
     )
     add("--amp", nargs="?", const="fp16", choices=["fp16", "bf16"])
     add(
+        "--second-opinion",
+        nargs="+",
+        metavar="FILE",
+        help="boxes that the teacher may miss: FILE.json with COCO results, or CONFIG "
+        "CHECKPOINT of another detector",
+    )
+    add(
         "--watch",
         nargs="?",
         type=int,

@@ -48,6 +48,7 @@ class Job:
         workers: Loader processes.
         amp: None, ``fp16`` or ``bf16``.
         log: Names of :data:`BACKENDS` that get the curves too.
+        second_opinion: Of :class:`pld_mmdet.MeanTeacherSFOD`, or None.
     """
 
     method: str
@@ -67,6 +68,7 @@ class Job:
     workers: int = 2
     amp: str | None = None
     log: Sequence[str] = ()
+    second_opinion: dict | None = None
 
 
 def compose(cfg: Config, detector: Detector, recipe: Recipe, job: Job) -> Config:
@@ -223,6 +225,8 @@ def _model(detector: Detector, recipe: Recipe, job: Job) -> dict:
     )
     if job.method == "lpld" and detector.stages > 1:
         model["stage"] = job.stage
+    if job.second_opinion is not None:
+        model["second_opinion"] = job.second_opinion
     return model
 
 

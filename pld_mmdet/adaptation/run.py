@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config
 
 from pld_mmdet.adaptation import compose as composing
+from pld_mmdet.adaptation import opinion
 from pld_mmdet.adaptation.asked import (
     began_with,
     came_later,
@@ -92,6 +93,7 @@ def adapt(
     max_pixels: int = MAX_PIXELS,
     amp: str | None = None,
     log: Sequence[str] = (),
+    second_opinion: Sequence[str | Path] | None = None,
     watch: int | None = None,
     resume: bool = False,
     say: Callable[[str], None] = print,
@@ -125,6 +127,8 @@ def adapt(
             not decoded.
         amp: ``'fp16'`` or ``'bf16'``.
         log: Where the curves go beside ``out``: ``'tensorboard'``, ``'wandb'``.
+        second_opinion: ``[FILE.json]`` with COCO results, or ``[CONFIG, CHECKPOINT]``
+            of another detector of the same classes: boxes that the teacher misses.
         watch: Port on which a page of this machine shows the growing run; 0 takes a
             free one, None shows nothing.
         resume: Go on with the run in ``out``, whose options these must be (``gpus``,
@@ -139,6 +143,7 @@ def adapt(
     """
     out = Path(out or Path("work_dirs/adapt") / f"{Path(config).stem}_{method}")
     _check_choices(guard, select, scores, gpus, log)
+    opinion.check_words(second_opinion, method)
     import_mmdet()
     cfg = read_config(config)
     with (
@@ -173,6 +178,7 @@ def adapt(
             evaluations=evaluations,
             amp=amp,
             log=log,
+            second_opinion=opinion.described(second_opinion),
         )
         if going_on:
             asked = began_with(out, asked)
@@ -223,6 +229,7 @@ def adapt(
             workers=workers,
             amp=amp,
             log=tuple(log),
+            second_opinion=opinion.ask(second_opinion, detector, found, out, say),
             **labels,
         )
         run_config = out / "config.py"

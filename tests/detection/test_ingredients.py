@@ -424,7 +424,7 @@ def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         SecondOpinion(str(tmp_path / "no.json"), CLASSES)
     (tmp_path / "no.json").write_text("{")
-    with pytest.raises(UserError, match="is no json"):
+    with pytest.raises(UserError, match="cannot be read as a second opinion"):
         SecondOpinion(str(tmp_path / "no.json"), CLASSES)
 
 

@@ -6,7 +6,6 @@ labellers sees would count 0.4. Here a cluster has its best score, and stays if 
 its boxes passes the threshold of the labeller it comes from.
 """
 
-import json
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -16,6 +15,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from pld_mmdet.detection.boxes import project_boxes, view_matrix
+from pld_mmdet.engine.files import read_json
 from pld_mmdet.errors import UserError
 
 CLUSTER_IOU = 0.55
@@ -260,17 +260,7 @@ def _keep_count(module: SecondOpinion, state_dict: dict, prefix: str, *args) -> 
 
 def read_results(path: Path, classes: tuple[str, ...]) -> dict[str, InstanceData]:
     """Boxes of a results file by image name; see :class:`SecondOpinion`."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(
-            f"The second opinion {path} does not exist.",
-            "Name a json with COCO results, or a config and a checkpoint.",
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path} is no json: {error}.", "Write COCO results into it."
-        ) from None
+    content = read_json(path, what="second opinion")
     try:
         rows, images, names = _parts(content)
         found: dict[str, list] = {str(name): [] for name in images.values()}

@@ -1,0 +1,132 @@
+"""A second opinion for ``adapt``: a file with boxes, or a detector that writes one."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+
+from pld_mmdet.adaptation.compose import META_KEYS, split_pipeline
+from pld_mmdet.adaptation.detector import Detector, read_config, read_detector
+from pld_mmdet.adaptation.folder import Images
+from pld_mmdet.detection.detectors.stock import build_detector
+from pld_mmdet.detection.pseudo_labels.second_opinion import SecondOpinion
+from pld_mmdet.engine.checkpoint import load_checkpoint_file
+from pld_mmdet.engine.files import write_json
+from pld_mmdet.engine.provenance import file_sha256
+from pld_mmdet.errors import UserError
+
+FILE = "second_opinion.json"
+
+
+def check_words(words: Sequence[str] | None, method: str) -> None:
+    """Refuse what is neither FILE.json nor CONFIG CHECKPOINT.
+
+    Raises:
+        UserError: Another number of words, a missing file, or a method without labels.
+    """
+    if not words:
+        return
+    if len(words) > 2 or (len(words) == 1 and Path(words[0]).suffix != ".json"):
+        raise UserError(
+            f"--second-opinion {' '.join(map(str, words))} is neither a json file nor "
+            "a config and a checkpoint.",
+            "Write --second-opinion FILE.json, or --second-opinion CONFIG CHECKPOINT.",
+        )
+    for word in words:
+        if not Path(word).is_file():
+            raise UserError(
+                f"The file {word} of --second-opinion does not exist.",
+                "Check the path (relative paths start at the current folder).",
+            )
+    if method == "adabn":
+        raise UserError(
+            "--method adabn learns from no boxes, so a second opinion changes nothing.",
+            "Leave --second-opinion out, or use --method mean_teacher.",
+        )
+
+
+def described(words: Sequence[str] | None) -> list[str] | None:
+    """The files by what is in them."""
+    if not words:
+        return None
+    return [f"{Path(w).name} ({file_sha256(w)[:12]})" for w in words]
+
+
+def ask(
+    words: Sequence[str] | None,
+    detector: Detector,
+    images: Images,
+    out: Path,
+    say: Callable[[str], None],
+) -> dict | None:
+    """The ``second_opinion`` of the model: the boxes' file, checked.
+
+    Args:
+        words: FILE.json, or CONFIG and CHECKPOINT of a detector that is run once over
+            all images; its boxes are kept in ``out``.
+        detector: The one that is adapted.
+        images: What it learns from.
+        out: Folder of the run.
+        say: Receives a line for the user.
+
+    Raises:
+        UserError: Classes or image names do not fit.
+    """
+    if not words:
+        return None
+    file = Path(words[0]) if len(words) == 1 else out / FILE
+    if len(words) == 2:
+        cfg = read_config(words[0])
+        other = read_detector(cfg, words[1])
+        unknown = sorted(set(other.classes) - set(detector.classes))
+        if unknown:
+            raise UserError(
+                f"{words[0]} finds classes that the detector does not know: "
+                f"{', '.join(unknown[:8])}. It knows {', '.join(detector.classes)}.",
+                "Use a detector of the same classes, or write its boxes into a file "
+                "and rename them there.",
+            )
+        if not file.is_file():
+            say(f"Second opinion: {other.name} looks at {len(images.files)} images ...")
+            write_json(file, detect(cfg, other, words[1], images))
+    opinion = SecondOpinion(str(file), detector.classes)
+    known = opinion.check_images([str(images.root / name) for name in images.files])
+    boxes = len(opinion.scores)
+    say(
+        f"Second opinion: {boxes} boxes in {file.name}, for {known} of the "
+        f"{len(images.files)} images; those count that the teacher misses."
+    )
+    return dict(file=str(file.resolve()), classes=tuple(detector.classes))
+
+
+@torch.no_grad()
+def detect(cfg: Config, other: Detector, checkpoint: str, images: Images) -> dict:
+    """All boxes of a detector, as COCO results with images and categories."""
+    content = load_checkpoint_file(checkpoint)
+    network = build_detector(other.config).eval()
+    network.load_state_dict(content.get("state_dict", content))
+    loading, geometry = split_pipeline(cfg)
+    pack = dict(type="PackDetInputs", meta_keys=META_KEYS)
+    pipeline = Compose([*loading, *geometry, pack])
+    rows = []
+    for number, name in enumerate(images.files):
+        data = pipeline(dict(img_path=str(images.root / name), img_id=number))
+        (sample,) = network.test_step(pseudo_collate([data]))
+        found = sample.pred_instances
+        for box, score, label in zip(
+            found.bboxes.tolist(),
+            found.scores.tolist(),
+            found.labels.tolist(),
+            strict=True,
+        ):
+            x1, y1, x2, y2 = box
+            size = [x1, y1, x2 - x1, y2 - y1]
+            row = dict(image_id=number, category_id=label, bbox=size, score=score)
+            rows.append(row)
+    return dict(
+        images=[dict(id=n, file_name=name) for n, name in enumerate(images.files)],
+        categories=[dict(id=n, name=name) for n, name in enumerate(other.classes)],
+        annotations=rows,
+    )

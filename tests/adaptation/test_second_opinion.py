@@ -1,0 +1,100 @@
+"""Another labeller beside the teacher: a file of boxes, or another detector."""
+
+import json
+
+import pytest
+from mmengine.config import Config
+
+import pld_mmdet
+from pld_mmdet.errors import UserError
+from tests.adaptation.tiny import CLASSES, write_detector, write_images
+
+SHORT = dict(workers=0, iterations=2, score_images=2, evaluations=1, say=print)
+
+
+@pytest.fixture(scope="module")
+def user(tmp_path_factory):
+    root = tmp_path_factory.mktemp("user")
+    return *write_detector(root / "detector"), write_images(root / "images", 6)
+
+
+def adapted(user, out, opinion, **more):
+    said = []
+    kwargs = SHORT | dict(say=said.append, threshold=0.9) | more
+    kwargs.setdefault("method", "mean_teacher")
+    result = pld_mmdet.adapt(*user, out=out, second_opinion=opinion, **kwargs)
+    return result, "\n".join(said)
+
+
+def write(path, rows):
+    path.write_text(json.dumps(rows))
+    return path
+
+
+ROW = dict(image_id="000.png", category_id="dog", bbox=[5, 5, 20, 20], score=0.8)
+
+
+def test_a_file_of_boxes_teaches_beside_the_teacher(user, tmp_path):
+    file = write(tmp_path / "boxes.json", [ROW, ROW | dict(image_id="sub/001.png")])
+    result, said = adapted(user, tmp_path / "out", [file])
+    assert "Second opinion: 2 boxes in boxes.json, for 2 of the 6 images" in said
+    model = Config.fromfile(str(result.config)).model
+    assert model.second_opinion.file == str(file)
+    assert tuple(model.second_opinion.classes) == CLASSES
+    other = write(tmp_path / "boxes.json", [ROW])
+    with pytest.raises(UserError, match="--second-opinion"):
+        adapted(user, tmp_path / "out", [other], resume=True)
+
+
+def test_another_detector_looks_at_every_image_once(user, tmp_path):
+    other = write_detector(tmp_path / "other")
+    result, said = adapted(user, tmp_path / "out", list(other), method="lpld")
+    assert "FasterRCNN looks at 6 images" in said
+    content = json.loads((tmp_path / "out/second_opinion.json").read_text())
+    assert [i["file_name"] for i in content["images"]][:2] == ["000.png", "002.png"]
+    assert [c["name"] for c in content["categories"]] == list(CLASSES)
+    assert len(content["annotations"]) > 6
+    for row in content["annotations"]:  # pixels of the file: 96 x 64
+        x, y, width, height = row["bbox"]
+        assert x >= 0
+        assert y >= 0
+        assert x + width <= 96.001
+        assert y + height <= 64.001
+    assert Config.fromfile(str(result.config)).model.type == "pld_mmdet.LPLD"
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ([ROW | dict(category_id="cow")], "does not know: cow"),
+        ([ROW | dict(image_id="photo.png")], "'photo.png'"),
+        ({"boxes": []}, "no list of COCO results"),
+    ],
+)
+def test_wrong_classes_and_image_names_are_a_sentence(user, tmp_path, rows, sentence):
+    file = write(tmp_path / "boxes.json", rows)
+    with pytest.raises(UserError, match=sentence):
+        adapted(user, tmp_path / "out", [file])
+    assert not (tmp_path / "out/config.py").exists()
+
+
+def test_a_detector_of_other_classes_is_refused(user, tmp_path):
+    other = write_detector(tmp_path / "other", classes=("cat", "dog", "owl"))
+    with pytest.raises(UserError, match="does not know: owl"):
+        adapted(user, tmp_path / "out", list(other))
+
+
+@pytest.mark.parametrize(
+    ("words", "method", "sentence"),
+    [
+        (["a.pth"], "lpld", "neither a json file nor"),
+        (["a.py", "b.pth", "c.pth"], "lpld", "neither a json file nor"),
+        (["a.json"], "lpld", "does not exist"),
+        (["there.json"], "adabn", "changes nothing"),
+    ],
+)
+def test_what_is_wrong_with_the_words(user, tmp_path, words, method, sentence):
+    write(tmp_path / "there.json", [ROW])
+    words = [str(tmp_path / w) for w in words]
+    with pytest.raises(UserError, match=sentence):
+        adapted(user, tmp_path / "out", words, method=method)
