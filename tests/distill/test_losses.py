@@ -46,6 +46,9 @@ class TestEntropy:
         pixels = P.log().T.reshape(1, 3, 2, 1)
         torch.testing.assert_close(entropy(pixels, dim=1), H.reshape(1, 2, 1))
         torch.testing.assert_close(entropy_of_log(pixels, 1), H.reshape(1, 2, 1))
+        last = pixels.movedim(1, -1)
+        torch.testing.assert_close(entropy_of_log(last), H.reshape(1, 2, 1))
+        torch.testing.assert_close(entropy(last), H.reshape(1, 2, 1))
         half = entropy(pixels, 1, True)
         torch.testing.assert_close(half, H.reshape(1, 2, 1) / math.log(3))
 
