@@ -65,6 +65,10 @@ EXTRAS = {
         "scikit-learn>=1.9",  # k-means and topic models that make the pseudo-labels
     ],
     "tensorboard": ["tensorboard>=2.21"],  # a second visualizer backend
+    "docs": [  # the site that tools/docs.sh builds
+        "mkdocs-material>=9.6",  # pages, navigation, search
+        "mkdocstrings[python]>=0.29",  # docstrings as pages, without importing anything
+    ],
     "dev": [
         "pytest>=9.2",  # the tests
         "pytest-xdist>=3.8",  # tests on all cores

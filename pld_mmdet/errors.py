@@ -34,7 +34,7 @@ def one_of(owner: str, **words: tuple[object, Iterable]) -> None:
     Raises:
         UserError: Names the argument, its value and what is allowed.
 
-    Example:
+    Examples:
         >>> one_of("BDKD", predict_on=("student", ("student", "teacher")))
     """
     for name, (value, allowed) in words.items():

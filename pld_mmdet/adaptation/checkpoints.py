@@ -207,7 +207,7 @@ def correlations(runs: dict[str, list[dict]]) -> list[dict]:
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:
     """Spearman's rank correlation, ties with their mean rank; 0 if one is constant.
 
-    Example:
+    Examples:
         >>> spearman([1, 2, 3], [10, 30, 20])
         0.5
     """

@@ -106,7 +106,7 @@ def deltas(features: Tensor) -> Tensor:
 def frame_geometry(kernels: tuple[int, ...], strides: tuple[int, ...]):
     """Receptive field and hop, in samples, of a stack of convolutions.
 
-    Example:
+    Examples:
         >>> frame_geometry((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))
         (400, 320)
     """

@@ -141,7 +141,7 @@ class DHO(Method):
 def mix(a: Tensor, k: Tensor, alpha: float, beta: float) -> Tensor:
     """log(alpha softmax(a) + (1 - alpha) softmax(k / beta)), [N, C] each.
 
-    Example:
+    Examples:
         >>> a, k = torch.tensor([[2.0, 1, 0]]), torch.tensor([[0.0, 3, 0]])
         >>> mix(a, k, alpha=0.5, beta=0.5).exp()
         tensor([[0.3339, 0.6199, 0.0462]])

@@ -52,7 +52,7 @@ def context_boxes(boxes: Tensor, fraction: float = 0.06) -> Tensor:
         [6N, 4 + k], pattern by pattern (all boxes of the first one, then of the
         second), not clipped.
 
-    Example:
+    Examples:
         >>> context_boxes(torch.tensor([[100.0, 200.0, 300.0, 260.0]]))[4].tolist()
         [88.0, 196.39999389648438, 312.0, 263.6000061035156]
     """

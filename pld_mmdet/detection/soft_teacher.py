@@ -49,7 +49,7 @@ def jitter_boxes(boxes: Tensor, noise: Tensor, fraction: float = 0.06) -> Tensor
     Returns:
         [T, N, 4 + k], not clipped to the image.
 
-    Example:
+    Examples:
         >>> box = torch.tensor([[100.0, 200.0, 140.0, 280.0]])
         >>> jitter_boxes(box, torch.tensor([[[1.0, -1.0, 0.5, 2.0]]])).tolist()
         [[[102.4000015258789, 195.1999969482422, 141.1999969482422, 289.6000061035156]]]

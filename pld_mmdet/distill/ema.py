@@ -98,7 +98,7 @@ def ema_update(
         ValueError: ``keep`` or ``buffers`` is out of range, or the networks do not
             have the same tensors; nothing has been changed then.
 
-    Example:
+    Examples:
         >>> teacher, student = nn.Linear(1, 1), nn.Linear(1, 1)
         >>> _ = nn.init.constant_(teacher.weight, 1)
         >>> _ = nn.init.constant_(student.weight, 3)
@@ -141,7 +141,7 @@ def ramped_keep(step: int, keep: float, warm_up: int = 0) -> float:
     the student, later ones are an equal-weight mean until ``keep`` is reached
     (Tarvainen and Valpola 2017; Soft Teacher's hook with its ``warm_up``).
 
-    Example:
+    Examples:
         >>> [round(ramped_keep(s, 0.99), 4) for s in (0, 1, 9, 1000)]
         [0.0, 0.5, 0.9, 0.99]
     """

@@ -14,7 +14,7 @@ class FeatureTap:
     Args:
         **modules: The modules to listen to, under the names they are asked by.
 
-    Example:
+    Examples:
         >>> import torch
         >>> net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
         >>> with FeatureTap(last=net[1]) as tap:

@@ -75,7 +75,7 @@ class FeatureQueue(nn.Module):
     Raises:
         UserError: A size or width below 1, or no field.
 
-    Example:
+    Examples:
         >>> queue = FeatureQueue(size=3, fields=1)
         >>> queue.push(torch.tensor([[1.0], [2.0]]))
         >>> queue.push(torch.tensor([[3.0], [4.0]]))
@@ -171,7 +171,7 @@ class PrototypeQueue(nn.Module):
     Raises:
         ValueError: A size is below 1 or ``momentum`` lies outside [0, 1].
 
-    Example:
+    Examples:
         >>> memory = PrototypeQueue(num_classes=1, feat_dim=1, length=4)
         >>> memory.push(torch.tensor([[2.0]]), torch.tensor([0]))
         >>> memory.init_prototypes()

@@ -24,7 +24,7 @@ def ramp(kind: str, start: float, end: float, share: float) -> float:
     Raises:
         UserError: An unknown kind.
 
-    Example:
+    Examples:
         >>> ramp("linear", 2.0, 6.0, 0.25)
         3.0
     """

@@ -206,7 +206,7 @@ class MeanThresholds(nn.Module):
     Raises:
         UserError: A keep rate outside [0, 1].
 
-    Example:
+    Examples:
         >>> tau = MeanThresholds(num_classes=2, keep=0.75, start=0.0)
         >>> tau.update(torch.tensor([0.5, 1.0]), torch.tensor([0, 0]))
         >>> tau.thresholds.tolist()

@@ -230,7 +230,7 @@ class TextClassifier(Method):
 def layer_map(student_layers: int, teacher_layers: int) -> list[int]:
     """Hidden state of the teacher for each of the student, embeddings first.
 
-    Example:
+    Examples:
         >>> layer_map(4, 12)
         [0, 3, 6, 9, 12]
     """

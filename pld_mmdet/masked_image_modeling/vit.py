@@ -191,7 +191,7 @@ class MAEDecoder(nn.Module):
 def random_visible(n: int, length: int, mask_ratio: float, device=None) -> Tensor:
     """N x V numbers of visible patches, V = int(length (1 - mask_ratio)), at random.
 
-    Example:
+    Examples:
         >>> [random_visible(1, 196, r).shape[1] for r in (0.75, 0.9, 0.95, 0.98)]
         [49, 19, 9, 3]
     """

@@ -54,7 +54,7 @@ def update_threshold(
     Returns:
         The new theta; the old one, exactly, for a class without pixels.
 
-    Example:
+    Examples:
         >>> round(update_threshold(np.array([0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99]),
         ...                        0.9), 6)
         0.902467

@@ -88,7 +88,7 @@ def hard_class_weights(confidence: np.ndarray) -> np.ndarray:
         confidence: Mean confidence m_c of each class's selected pixels, NaN where a
             class has none (SYNTHIA lacks three: the released code gets NaN for all).
 
-    Example:
+    Examples:
         >>> hard_class_weights(np.array([0.95, 0.9, 0.7, 0.5])).round(6).tolist()
         [0.007092, 0.028369, 0.255319, 0.70922]
     """

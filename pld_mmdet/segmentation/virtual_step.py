@@ -14,7 +14,7 @@ class StandPoint:
         optim_wrapper: Also copy this optimizer's state (moments, step counts) and the
             count of steps of its wrapper. None: they keep what the steps did to them.
 
-    Example:
+    Examples:
         >>> from torch import nn
         >>> net = nn.Linear(1, 1)
         >>> before = net.weight.item()

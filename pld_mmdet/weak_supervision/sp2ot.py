@@ -19,7 +19,7 @@ from pld_mmdet.registry import MODELS
 def sigmoid_ramp(start: float, end: float, progress: float) -> float:
     """``start + (end - start) exp(-5 (1 - progress)^2)``, progress in [0, 1].
 
-    Example:
+    Examples:
         >>> [round(sigmoid_ramp(0.1, 1.0, t), 6) for t in (0.0, 0.5, 1.0)]
         [0.106064, 0.357854, 1.0]
     """

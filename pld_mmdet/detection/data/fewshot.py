@@ -72,7 +72,7 @@ def base_then_novel(
 ) -> tuple[list[str], list[str]]:
     """Base classes in their order, and the novel ones in the order of ``novel``.
 
-    Example:
+    Examples:
         >>> base, novel = base_then_novel(VOC, VOC_NOVEL[1])
         >>> len(base), base[:3], novel[0]
         (15, ['aeroplane', 'bicycle', 'boat'], 'bird')

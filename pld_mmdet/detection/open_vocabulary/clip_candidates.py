@@ -154,7 +154,7 @@ def _parts(items: list, size: int) -> Iterable[list]:
 def name_probabilities(cosines: Tensor, temperature: float = TEMPERATURE) -> Tensor:
     """Softmax over names of cosine / temperature.
 
-    Example:
+    Examples:
         >>> name_probabilities(torch.tensor([0.3, 0.27]))
         tensor([0.9526, 0.0474])
     """

@@ -55,7 +55,7 @@ def rescale(
     Raises:
         UserError: The rule is not known, or a batch is smaller than one image.
 
-    Example:
+    Examples:
         >>> new = rescale(Schedule(2, 0.0025, 4000, 0.999, 400), 8)
         >>> new.lr, new.iterations, new.warm_up, round(new.keep, 6)
         (0.01, 1000, 100, 0.996006)

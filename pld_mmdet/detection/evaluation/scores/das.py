@@ -157,7 +157,7 @@ def das_of_run(fis: Sequence[float], pdr: Sequence[float]) -> list[float]:
         fis: FIS of each checkpoint.
         pdr: PDR of each; empty when the detector has none.
 
-    Example:
+    Examples:
         >>> das_of_run([0.2, 0.4, 0.3], [10.0, 20.0, 30.0])
         [0.0, 1.5, 1.5]
     """
