@@ -10,17 +10,30 @@ how_to_get = dict(
     "name a line in the order of the sorted wnids",
 )
 names = data_root + "classnames.txt"
+templates = (
+    "itap of a {}.",
+    "a bad photo of the {}.",
+    "a origami {}.",
+    "a photo of the large {}.",
+    "a {} in a video game.",
+    "art of the {}.",
+    "a photo of the small {}.",
+)
 model = dict(
     type="pld_mmdet.DHO",
     student=dict(
         type="pld_mmdet.CLIPImageEncoder",
         source="openai/clip-vit-base-patch16",
         names=names,
+        templates=templates,
+        text_length="raw",
     ),
     teacher=dict(
         type="pld_mmdet.CLIPZeroShot",
         source="apple/DFN5B-CLIP-ViT-H-14-378",
         names=names,
+        templates=templates,
+        text_length="mean",
     ),
     num_classes=1000,
     w1=1.0,
@@ -75,6 +88,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, begin=0, end=5000, by_epoch=False),
-    dict(type="CosineAnnealingLR", begin=5000, end=max_iters, by_epoch=False),
+    # From the first step and 5000 steps too short, as theirs: it rises at the end.
+    dict(type="CosineAnnealingLR", T_max=max_iters - 5000, by_epoch=False),
 ]
 default_hooks = dict(checkpoint=dict(interval=5000))

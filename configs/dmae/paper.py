@@ -1,5 +1,8 @@
-# DMAE on ImageNet-1K, ViT-L to ViT-B, 100 epochs: the official code's settings (batches
-# of 4096 in all: 32 processes of 128; rate 1.5e-4 * 4096 / 256 = 2.4e-3).
+# DMAE on ImageNet-1K, ViT-L to ViT-B, 100 epochs: the official code's settings
+# (pretrain.sh of UCSC-VLAA/DMAE, a0f4959): 8 processes of 128 images, gradients of 4
+# iterations added up, so batches of 4096; rate 1.5e-4 * 4096 / 256 = 2.4e-3.
+# tools/dist_train.sh configs/dmae/paper.py 8 --amp. Images are made smaller by area
+# averages (theirs: bicubic with antialias).
 _base_ = ["../_base_/toy_runtime.py"]
 
 data_root = "data/imagenet/train"
@@ -11,7 +14,7 @@ how_to_get = dict(
     "data/teachers/mae_visualize_vit_large.pth https://dl.fbaipublicfiles.com/mae/"
     "visualize/mae_visualize_vit_large.pth  (MAE ViT-L with pixel targets)",
 )
-batches = 312  # of an epoch: 1 281 167 // 4096
+batches = 1251  # iterations of an epoch: 1 281 167 // (8 * 128)
 
 model = dict(
     type="pld_mmdet.DMAE",
@@ -48,6 +51,7 @@ optim_wrapper = dict(
     optimizer=dict(type="AdamW", lr=2.4e-3, betas=(0.9, 0.95), weight_decay=0.05),
     constructor="pld_mmdet.MergedGroups",
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+    accumulative_counts=4,
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=1e-4, end=20 * batches, by_epoch=False),

@@ -1,5 +1,7 @@
 # DMD2 on ImageNet 64 x 64, class-conditional, one step: the official code's settings
-# (EDM teacher, 200 000 critic steps with the GAN from the start, 7 GPUs x 40 images).
+# (tianweiy/DMD2, 8d8fa55; EDM teacher, 200 000 critic steps with the GAN from the
+# start): tools/dist_train.sh configs/dmd2/paper.py 7, 40 images each; alone, divide the
+# rate by 7. Theirs runs in bfloat16.
 _base_ = ["../_base_/toy_runtime.py"]
 
 data_root = "data/imagenet/train"
@@ -11,7 +13,8 @@ how_to_get = dict(
     "and safetensors of a UNet2DModel) in data/teachers/edm_imagenet64.",
 )
 
-# The ADM architecture of EDM's ImageNet teacher, in diffusers' words.
+# The ADM architecture of EDM's ImageNet teacher (295.90 M parameters) in diffusers'
+# words: residual blocks, not convolutions, change the resolution.
 unet = dict(
     type="pld_mmdet.DiffusersUNet",
     sample_size=64,
@@ -19,8 +22,10 @@ unet = dict(
     out_channels=3,
     layers_per_block=3,
     block_out_channels=(192, 384, 576, 768),
-    down_block_types=("DownBlock2D",) + ("AttnDownBlock2D",) * 3,
+    down_block_types=("ResnetDownsampleBlock2D",) + ("AttnDownBlock2D",) * 3,
     up_block_types=("AttnUpBlock2D",) * 3 + ("UpBlock2D",),
+    downsample_type="resnet",
+    upsample_type="resnet",
     attention_head_dim=64,
     resnet_time_scale_shift="scale_shift",
     num_class_embeds=1000,
@@ -31,7 +36,7 @@ model = dict(
     denoiser=unet,
     teacher=dict(type="pld_mmdet.DiffusersUNet", pretrained=teacher),
     head=dict(type="pld_mmdet.ConvHead", channels=768, size=8),
-    bottleneck="unet.mid_block",
+    bottleneck="unet.down_blocks.3",  # the encoder's last output, before the middle
     num_classes=1000,
     generator_interval=5,
     denoising_steps=(999,),
@@ -52,7 +57,7 @@ train_dataloader = dict(
             type="pld_mmdet.LabelledImages",
             data_root=data_root,
             size=64,
-            flip=True,
+            flip=False,
             mean=0.5,  # the teacher's pixels lie in [-1, 1]
             std=0.5,
         ),
@@ -66,7 +71,8 @@ optim_wrapper = dict(
     critic=dict(optimizer=optimizer, clip_grad=dict(max_norm=10.0)),
 )
 param_scheduler = [
-    dict(type="LinearLR", start_factor=2e-3, begin=0, end=500, by_epoch=False)
+    # 500 / 7: accelerate moves a schedule once a process
+    dict(type="LinearLR", start_factor=2e-3, begin=0, end=71, by_epoch=False)
 ]
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=200000, val_interval=200001)
 model_wrapper_cfg = dict(type="PartsParallel")

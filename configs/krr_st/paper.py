@@ -1,5 +1,6 @@
 # KRR-ST on CIFAR-100: 1000 pairs, 160 000 outer steps, a pool of ten networks. The
-# numbers are those of the authors' code.
+# numbers are those of the authors' code (db-Lee/selfsup_dd, 4beb4b1; rate 1e-4 from its
+# README).
 _base_ = ["../_base_/toy_runtime.py"]
 
 data_root = "data/cifar-100-binary"
@@ -10,11 +11,20 @@ how_to_get = dict(
     teacher="A ResNet-18 for 32 x 32 pixels, trained with Barlow Twins on CIFAR-100 "
     f"without labels, as an mmengine checkpoint of the target in {target_checkpoint}.",
 )
+# Their code at head crops and flips the real images of an outer step before both
+# networks see them; its first upload (d9a422c) did not: set False for that.
+augment_real = True
 pool_size = 10
 outer_steps = 160000
 model = dict(
     type="pld_mmdet.KRRST",
-    target=dict(type="pld_mmdet.CIFARResNet", num_classes=100, pre_activation=False),
+    # torchvision's ResNet-18 with a 3 x 3 stem that pads by 2
+    target=dict(
+        type="pld_mmdet.CIFARResNet",
+        num_classes=100,
+        pre_activation=False,
+        stem_padding=2,
+    ),
     target_checkpoint=target_checkpoint,
     network=dict(type="pld_mmdet.DistillConvNet", widths=(128, 256, 512)),
     image_shape=(3, 32, 32),
@@ -33,12 +43,21 @@ train_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
     collate_fn=dict(type="default_collate"),
-    dataset=dict(type="pld_mmdet.CIFAR", data_root=data_root, part="train"),
+    dataset=dict(
+        type="pld_mmdet.SeededDataset",
+        dataset=dict(
+            type="pld_mmdet.CIFAR",
+            data_root=data_root,
+            part="train",
+            augment=augment_real,
+        ),
+    ),
 )
 real_images = dict(
     train_dataloader,
     persistent_workers=False,
     sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(type="pld_mmdet.CIFAR", data_root=data_root, part="train"),
 )
 labelled = dict(
     train_dataloader,
@@ -66,7 +85,7 @@ constant = [dict(type="ConstantLR", factor=1.0, by_epoch=False)]
 optim_wrapper = dict(
     finite,
     constructor="pld_mmdet.PartsOptimConstructor",
-    synthetic=dict(optimizer=dict(type="AdamW", lr=1e-4)),
+    synthetic=dict(optimizer=dict(type="AdamW", lr=1e-4, weight_decay=0.0)),
     **{f"pool.{number}": inner for number in range(pool_size)},
 )
 train_cfg = dict(

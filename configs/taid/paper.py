@@ -9,7 +9,14 @@ batch = dict(
     num_workers=4,
     collate_fn=dict(type="default_collate"),
 )
-chat = dict(type="pld_mmdet.ChatText", data_root="data/ultrachat", tokenizer=tokenizer)
+chat = dict(
+    type="pld_mmdet.ChatText",
+    data_root="data/ultrachat",
+    tokenizer=tokenizer,
+    prompt_length=1536,
+    answer_length=512,
+    too_long="drop",
+)
 train_dataloader = dict(
     **batch,
     sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=False),
@@ -18,7 +25,8 @@ train_dataloader = dict(
 val_dataloader = dict(
     **batch,
     sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(**chat, ann_file="test_sft.jsonl"),
+    # theirs: 2000 drawn at random
+    dataset=dict(**chat, ann_file="test_sft.jsonl", size=2000),
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(type="pld_mmdet.TokenMeanMetric")
@@ -53,7 +61,9 @@ default_hooks = dict(
 optim_wrapper = dict(
     type="pld_mmdet.FiniteAmpOptimWrapper",
     dtype="bfloat16",
-    optimizer=dict(type="AdamW", lr=1e-4),
+    optimizer=dict(type="AdamW", lr=1e-4, betas=(0.9, 0.999), weight_decay=0.01),
+    constructor="pld_mmdet.MergedGroups",
+    paramwise_cfg=dict(custom_keys=dict(norm=dict(decay_mult=0.0)), bias_decay_mult=0),
     clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = dict(

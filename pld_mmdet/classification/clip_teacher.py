@@ -33,10 +33,11 @@ class CLIPImageEncoder(nn.Module):
         templates: Sentences with ``{}`` for the name; their vectors are averaged.
         mean: Of the normalisation [CLIP's].
         std: Of the normalisation [CLIP's].
+        text_length: Of the names' vectors, as in ``encode_names`` [``unit``; DHO's
+            students ``raw``, its teacher ``mean``].
 
     Attributes:
-        text_embeddings: [C, D], unit length: each sentence normalised, mean, normalised
-            again.
+        text_embeddings: [C, D].
         feat_dim: D.
 
     Raises:
@@ -50,11 +51,12 @@ class CLIPImageEncoder(nn.Module):
         templates: Sequence[str] = TEMPLATES,
         mean: Sequence[float] = MEAN,
         std: Sequence[float] = STD,
+        text_length: str = "unit",
     ) -> None:
         super().__init__()
         model, tokenizer = load_clip(source)
         sentences = [[t.format(n) for t in templates] for n in read_names(names)]
-        self.text_embeddings = encode_names(model, tokenizer, sentences)
+        self.text_embeddings = encode_names(model, tokenizer, sentences, text_length)
         self.vision, self.projection = model.vision_model, model.visual_projection
         self.side = model.config.vision_config.image_size
         self.feat_dim = model.config.projection_dim
@@ -79,7 +81,8 @@ class CLIPZeroShot(nn.Module):
     The text vectors are a buffer: a checkpoint tells which classes it was for.
 
     Args:
-        source: As for ``CLIPImageEncoder``, like ``names`` and ``templates``.
+        source: As for ``CLIPImageEncoder``, like ``names``, ``templates`` and
+            ``text_length``.
         scale: Of the cosines [100, CLIP's own].
     """
 
@@ -91,9 +94,12 @@ class CLIPZeroShot(nn.Module):
         names: Sequence[str] | str,
         templates: Sequence[str] = TEMPLATES,
         scale: float = 100.0,
+        text_length: str = "unit",
     ) -> None:
         super().__init__()
-        self.encoder = CLIPImageEncoder(source, names, templates)
+        self.encoder = CLIPImageEncoder(
+            source, names, templates, text_length=text_length
+        )
         self.register_buffer("text", self.encoder.text_embeddings)
         self.scale = scale
 

@@ -36,9 +36,10 @@ class DHO(Method):
     together, as in the authors' ImageNet script.
 
     Deviations from the released code (erjui/DHO, commit 846de75): text vectors that
-    initialise the heads have unit length (theirs do not, so their first kd logits are
-    not those of a zero-shot classifier); alpha and beta are searched on validation
-    images (theirs: on the test images for few-shot ImageNet) by ``MixSearchHook``.
+    initialise the heads have unit length unless the student says ``text_length='raw'``
+    (then, as in the code, the first logits of neither head are those of a zero-shot
+    classifier); alpha and beta are searched on validation images (theirs: on the test
+    images for few-shot ImageNet) by ``MixSearchHook``.
 
     Args:
         student: Config of a network with ``features`` (N x ... -> N x D) and

@@ -17,7 +17,9 @@ No gradient flows through the inner training. mmengine's loop is enough: every s
 
 Deviations from the authors' code (db-Lee/selfsup_dd, read): there, a network that has
 once been reset is reset at each later visit, because its counter is not;
-``official_reset=True`` does the same.
+``official_reset=True`` does the same. ``pretrain`` draws its batches anew from all
+pairs (there: epochs of 256, 256, 256 and 232), and networks start 1 to T steps old
+(there: 1 to T - 1). Whether real images are augmented is the data set's affair.
 """
 
 import copy

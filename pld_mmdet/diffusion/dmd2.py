@@ -12,7 +12,8 @@ facts only). Iteration k, ratio r::
           + w_D (mean softplus(logit(x_t)) + mean softplus(-logit(real_t')))
 
 Deviations from the official code: the critic's gradients are left alone by ``fixed``
-instead of being zeroed afterwards, and a frozen teacher is never unfrozen.
+instead of being zeroed afterwards, a frozen teacher is never unfrozen, and where the
+teacher returns the sample itself the correction is 0 (theirs: the largest float).
 """
 
 from collections.abc import Sequence
@@ -123,7 +124,8 @@ class DMD2(Method):
         self.denoising_steps = tuple(denoising_steps)
         self.gan_weight, self.critic_gan_weight = gan_weight, critic_gan_weight
         levels = self.process.num_levels
-        self.lowest, self.highest = (round(part * levels) for part in level_range)
+        self.lowest, highest = (round(part * levels) for part in level_range)
+        self.highest = min(highest, levels - 1)
         self.predict_on, self.teacher_steps = predict_on, teacher_steps
         self._copy_teacher()
 
@@ -142,8 +144,16 @@ class DMD2(Method):
     def _copy_teacher(self) -> None:
         if self._taught:
             weights = self.real.network.state_dict()
-            for network in (self.generator, self.critic.network):
-                network.load_state_dict(weights)
+            try:
+                for network in (self.generator, self.critic.network):
+                    network.load_state_dict(weights)
+            except RuntimeError as error:
+                reason = str(error).splitlines()
+                raise UserError(
+                    "DMD2: the teacher's weights do not fit the denoiser "
+                    f"({len(reason) - 1} differences; {reason[1].strip()[:200]}).",
+                    "Give model.denoiser the architecture of model.teacher.",
+                ) from error
 
     def loss_teacher(self, inputs: Tensor, targets: Tensor | None = None, **_) -> dict:
         """Score matching of the future teacher."""

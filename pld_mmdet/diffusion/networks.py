@@ -126,7 +126,8 @@ class Critic(nn.Module):
     Args:
         network: Denoiser.
         head: From the bottleneck's output to N x 1 (x 1 x 1) logits.
-        bottleneck: Dotted name of the submodule of ``network`` that ``head`` looks at.
+        bottleneck: Dotted name of the submodule of ``network`` that ``head`` looks at;
+            of several outputs (a down block's: features, skips) the first.
     """
 
     def __init__(self, network: nn.Module, head: nn.Module, bottleneck: str) -> None:
@@ -157,4 +158,4 @@ class _Reached(Exception):
 
 
 def _stop(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-    raise _Reached(output)
+    raise _Reached(output[0] if isinstance(output, tuple) else output)

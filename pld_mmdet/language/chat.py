@@ -1,13 +1,15 @@
 """Conversations from a JSON-lines file, as a user has them on disk."""
 
 import json
+import logging
 from pathlib import Path
 
 import torch
+from mmengine.logging import print_log
 from torch.utils.data import Dataset
 
 from pld_mmdet.engine.optional import require
-from pld_mmdet.errors import UserError
+from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.language.causal import IGNORE
 from pld_mmdet.registry import DATASETS
 
@@ -34,7 +36,9 @@ class ChatText(Dataset):
     """Conversations, one JSON object a line: ``{"messages": [{"role", "content"}]}``.
 
     Everything up to the last message is the prompt, the last message the answer; all
-    tokens of both are labels (TAID's code), padding is -100. Sequences are padded on
+    tokens of both are labels (TAID's code), padding is -100. With a chat template the
+    whole conversation goes through it, so that what ends an answer there is learnt;
+    without one, lines are joined and the end token is added. Sequences are padded on
     the right to ``prompt_length + answer_length``; models cut what is padding in a
     whole batch.
 
@@ -42,8 +46,12 @@ class ChatText(Dataset):
         ann_file: The file.
         tokenizer: Folder or hub name; with a chat template, which is then used.
         data_root: Folder of ``ann_file``.
-        prompt_length: Tokens of the prompt that are kept, its end (TAID: 1536).
-        answer_length: Tokens of the answer that are kept (TAID: 512).
+        prompt_length: Most tokens of the prompt (TAID: 1536).
+        answer_length: Most tokens of the answer (TAID: 512).
+        too_long: ``drop`` conversations that are longer (TAID's code; all are tokenized
+            once at the start, some minutes for 200 000), or ``cut``: keep the end of
+            the prompt and the beginning of the answer.
+        size: Only the first so many of what is kept [all].
 
     Raises:
         UserError: A line is no conversation.
@@ -56,7 +64,10 @@ class ChatText(Dataset):
         data_root: str = "",
         prompt_length: int = 1536,
         answer_length: int = 512,
+        too_long: str = "drop",
+        size: int | None = None,
     ) -> None:
+        one_of("ChatText", too_long=(too_long, ("drop", "cut")))
         self.tokenizer = load_tokenizer(tokenizer)
         self.prompt_length, self.answer_length = prompt_length, answer_length
         path = Path(data_root, ann_file)
@@ -71,6 +82,17 @@ class ChatText(Dataset):
                         'Write {"messages": [{"role": "user", "content": "..."}, ...]} '
                         "on each line.",
                     ) from error
+        if too_long == "drop":
+            everything = len(self.conversations)
+            self.conversations = [c for c in self.conversations if self._fits(c)]
+            print_log(
+                f"{path}: {len(self.conversations)} of {everything} conversations have "
+                f"at most {prompt_length} + {answer_length} tokens; the others are left"
+                " out.",
+                logger="current",
+                level=logging.INFO,
+            )
+        self.conversations = self.conversations[:size]
         self.metainfo: dict = {}
 
     def __len__(self) -> int:
@@ -78,8 +100,7 @@ class ChatText(Dataset):
 
     def __getitem__(self, index: int) -> dict:
         """``input_ids``, ``attention_mask`` and ``labels``, each [T]."""
-        *prompt, answer = self.conversations[index]
-        start, end = self._ids(prompt, answer)
+        start, end = self._ids(self.conversations[index])
         length = self.prompt_length + self.answer_length
         ids = start[-self.prompt_length :] + end[: self.answer_length]
         ids = torch.tensor(ids)
@@ -91,15 +112,23 @@ class ChatText(Dataset):
             "labels": pad(ids, (0, room), value=IGNORE),
         }
 
-    def _ids(self, prompt: list, answer: dict) -> tuple[list[int], list[int]]:
-        encode, text = self.tokenizer, answer["content"]
+    def _fits(self, messages: list) -> bool:
+        start, end = self._ids(messages)
+        return len(start) <= self.prompt_length and len(end) <= self.answer_length
+
+    def _ids(self, messages: list) -> tuple[list[int], list[int]]:
+        """Tokens of the prompt, and what follows them in the whole conversation."""
+        encode, prompt = self.tokenizer, messages[:-1]
         if encode.chat_template and prompt:
             before = encode.apply_chat_template(
                 prompt, tokenize=False, add_generation_prompt=True
             )
-        else:
-            before = "\n".join(m["content"] for m in prompt)
-        end = encode(text, add_special_tokens=False).input_ids
+            whole = encode.apply_chat_template(messages, tokenize=False)
+            start = encode(before, add_special_tokens=False).input_ids
+            every = encode(whole, add_special_tokens=False).input_ids
+            return start, every[len(start) :]
+        before = "\n".join(m["content"] for m in prompt)
+        end = encode(messages[-1]["content"], add_special_tokens=False).input_ids
         if encode.eos_token_id is not None:
             end = [*end, encode.eos_token_id]
         return encode(before, add_special_tokens=False).input_ids, end

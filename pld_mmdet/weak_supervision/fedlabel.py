@@ -42,12 +42,16 @@ class FedLabel(Method):
         lam = lambda0 h(p_other) / h(p_chosen) if argmax p_other = y else 0
         loss = mean over kept: CE(f(strong; w_k), y) + lam KL(p_other || f(strong; w_k))
 
+    Both terms are means over all kept images, so an image on which the models disagree
+    counts in the second one's divisor (the second re-implementation divides by the
+    images on which they agree).
+
     A step that keeps nothing changes nothing. The server averages the clients' models:
     run it with :class:`pld_mmdet.engine.loops.FederatedLoop`. The frozen copy of w is
     made at the start of each client and is in no checkpoint.
 
-    Source: FedLabel (Cho et al., ICCV workshops 2023), equations 4 and 7, read through
-    two re-implementations; the authors' code was not found. So h, beta and the order
+    Source: FedLabel (Cho et al., ICCV 2023), equations 4 and 7, read through two
+    re-implementations; the authors' code was not found. So h, beta and the order
     of the steps are theirs, and the first one's are the defaults. The pseudo-labels of
     w_k are made in evaluation mode.
 

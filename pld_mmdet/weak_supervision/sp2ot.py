@@ -86,7 +86,11 @@ class SP2OT(Method):
         gamma: Divergence of the cluster sizes [1].
         top_k: Similarities kept for each image [20].
         kernel: Width of the Gauss kernel, in units of the root of D [2].
-        bank: Rows of the bank; the paper has 10 batches [0].
+        bank: Rows of earlier batches beside the current one in each solve, of view 2
+            [0; the paper's bank of 10 batches counts the current one: 9 batches].
+        prefill: Fill the bank before the first iteration, with images that are evenly
+            spread over the set [False; True in the code, which takes random ones and a
+            training view].
         rounds: Most rounds of majorisation [100].
         max_iterations: Most scaling steps of a solve [1000].
     """
@@ -108,6 +112,7 @@ class SP2OT(Method):
         top_k: int = 20,
         kernel: float = 2.0,
         bank: int = 0,
+        prefill: bool = False,
         rounds: int = 100,
         max_iterations: int = 1000,
         init_cfg: dict | None = None,
@@ -116,7 +121,7 @@ class SP2OT(Method):
         self.backbone = nn.Flatten() if backbone is None else MODELS.build(backbone)
         self.head = CosineHead(feat_dim, num_clusters, scale)
         self.lambda0, self.kernel = lambda0, kernel
-        self.rho_start, self.rho_end = rho_start, rho_end
+        self.rho_start, self.rho_end, self.prefill = rho_start, rho_end, prefill
         self.solver = dict(
             epsilon=epsilon, gamma=gamma, rounds=rounds, max_iterations=max_iterations
         )
@@ -142,7 +147,7 @@ class SP2OT(Method):
         Raises:
             UserError: Other images than ``num_samples`` says.
         """
-        if not self.lambda0:
+        if not (self.lambda0 or self.prefill):
             return
         mode = self.training
         self.eval()
@@ -165,6 +170,14 @@ class SP2OT(Method):
             )
         features = torch.empty_like(found[:count])
         features[index] = found
+        if self.prefill and not self.banked:
+            size = len(self.bank_index)
+            rows = torch.linspace(0, count - 1, size, device=device).round().long()
+            self.bank_index.copy_(rows)
+            self.bank_logits.copy_(self.head(features[rows]))
+            self.banked.fill_(size)
+        if not self.lambda0:
+            return
         for rows in torch.arange(len(features), device=device).split(1024):
             distance = torch.cdist(features[rows], features).square()
             width = 2 * self.kernel**2 * features.shape[1]
@@ -201,10 +214,11 @@ class SP2OT(Method):
                 **self.solver,
             )
             labels.append((plan * len(cost))[len(old) :].to(new))
-        # The newest rows come last; the bank keeps view 1 (first in, first out).
+        # The newest rows come last, first in, first out. View 2 stays: in the released
+        # code it takes the places of view 1.
         size = len(self.bank_index)
         if size:
-            rows = torch.cat([old, logits[0].detach().float()])[-size:]
+            rows = torch.cat([old, logits[1].detach().float()])[-size:]
             self.bank_logits[: len(rows)] = rows
             self.bank_index[: len(rows)] = all_index[-size:]
             self.banked.fill_(len(rows))

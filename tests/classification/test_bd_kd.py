@@ -14,6 +14,7 @@ from pld_mmdet.experiments.rows import Experiment, parse_options
 from pld_mmdet.registry import MODELS
 from pld_mmdet.shared import CIFAR
 from pld_mmdet.shared.data.cifar import crop_and_flip
+from pld_mmdet.shared.networks.cifar_resnet import CIFARResNet
 from tests.classification.helpers import check_toy, load, train
 
 MLP = dict(type="pld_mmdet.MLP", sizes=(4, 3))
@@ -220,6 +221,19 @@ class TestCIFAR:
         with pytest.raises(UserError, match="no part"):
             CIFAR(tmp_path, "val")
 
+    def test_what_is_put_around_is_black_and_numbers_can_be_given(self, tmp_path):
+        write_cifar(tmp_path, 100)
+        colours = dict(mean=(0.1, 0.2, 0.3), std=(0.5, 0.4, 0.25))
+        data = CIFAR(tmp_path, "train", augment=True, **colours)
+        data.images.fill_(255)
+        torch.manual_seed(0)
+        found = torch.stack([data[i % 8]["inputs"] for i in range(40)])
+        for channel, (white, black) in enumerate(
+            [(0.9 / 0.5, -0.2), (0.8 / 0.4, -0.5), (0.7 / 0.25, -1.2)]
+        ):
+            values = found[:, channel].unique().tolist()
+            assert values == pytest.approx([black, white], abs=1e-6)
+
     def test_crops_come_from_the_padded_image(self):
         image = torch.arange(1.0, 17).view(1, 4, 4)
         padded = F.pad(image, [1] * 4)
@@ -233,3 +247,25 @@ class TestCIFAR:
         torch.manual_seed(0)
         seen = {tuple(crop_and_flip(image, 1).flatten().tolist()) for _ in range(400)}
         assert seen == windows
+
+
+def test_where_a_residual_network_normalises():
+    """PS-KD's own: a pair after the stem and none at the end; KRR-ST's wider maps."""
+    options = dict(num_classes=5, blocks=(1, 1), widths=(4, 6), stem=4)
+    plain = CIFARResNet(**options).backbone
+    theirs = CIFARResNet(**options, stem_norm=True, last_norm=False).backbone
+    kinds = [[type(m).__name__ for m in net] for net in (plain, theirs)]
+    pair, block = ["BatchNorm2d", "ReLU"], ["_PreActBlock"] * 2
+    end = ["AdaptiveAvgPool2d", "Flatten"]
+    assert kinds[0] == ["Conv2d", *block, *pair, *end]
+    assert kinds[1] == ["Conv2d", *pair, *block, *end]
+    wide = CIFARResNet(**options, stem_padding=2).backbone[0]
+    assert wide(torch.zeros(1, 3, 32, 32)).shape == (1, 4, 34, 34)
+    spread = [
+        CIFARResNet(stem=512, widths=(4,), blocks=(1,), init=name).backbone[0].weight
+        for name in ("kaiming", "torch")
+    ]
+    # normal of variance 2 / (9 * 512) against uniform of bound 1 / sqrt 27
+    assert spread[0].std().item() == pytest.approx((2 / 4608) ** 0.5, rel=0.03)
+    assert spread[1].abs().max().item() <= 27**-0.5
+    assert spread[1].std().item() == pytest.approx(1 / 9, rel=0.03)

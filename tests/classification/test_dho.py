@@ -202,6 +202,25 @@ class TestCLIP:
         mean = F.normalize(each[0] + each[1], dim=1)
         assert torch.allclose(both.text_embeddings, mean, atol=1e-6)
 
+    def test_released_text_vectors_keep_their_length(self, folder):
+        """raw: mean of the sentences as they are; mean: of unit vectors."""
+        sentences = ["a {}.", "{} here."]
+        raw = [
+            CLIPImageEncoder(
+                str(folder), self.names, [s], text_length="raw"
+            ).text_embeddings
+            for s in sentences
+        ]
+        assert (raw[0].norm(dim=1) - 1).abs().min() > 1e-3
+        for length, parts in (
+            ("raw", raw),
+            ("mean", [F.normalize(r, dim=1) for r in raw]),
+        ):
+            found = CLIPZeroShot(
+                str(folder), self.names, sentences, text_length=length
+            ).text
+            assert torch.allclose(found, (parts[0] + parts[1]) / 2, atol=1e-6)
+
     def test_student_starts_as_the_zero_shot_classifier(self, folder):
         common = dict(source=str(folder), names=self.names)
         model = build(

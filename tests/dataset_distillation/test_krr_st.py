@@ -9,7 +9,7 @@ from mmengine.registry import DATASETS, MODELS, RUNNERS
 from torch import nn
 from torch.nn import functional as F
 
-from pld_mmdet.dataset_distillation.distilled import DistilledPairs
+from pld_mmdet.dataset_distillation.distilled import DistilledPairs, SyntheticSet
 from pld_mmdet.dataset_distillation.krr_st import kernel_ridge
 from pld_mmdet.distill.contrastive import barlow_twins_loss
 from pld_mmdet.errors import UserError
@@ -117,6 +117,90 @@ def test_outer_gradient_reaches_the_pairs_only():
     after = model.pool[0].state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before)  # statistics too
     assert model.pool[0].training
+
+
+class Says(nn.Module):
+    """Features of an image are its first pixels, times a factor; the answer is one."""
+
+    def __init__(self, factor, width):
+        super().__init__()
+        self.factor, self.width, self.modes = factor, width, []
+
+    def backbone(self, x):
+        self.modes.append(self.training)
+        return self.factor * x.flatten(1)[:, : self.width]
+
+    def forward(self, x):
+        return self.backbone(x) + 1
+
+
+def pairs(targets):
+    """Black images, the second one with a first pixel of 1."""
+    found = SyntheticSet(len(targets), (1, 8, 8), 1)
+    images = torch.zeros(len(targets), 1, 8, 8)
+    images[1, 0, 0, 0] = 1.0
+    found.fill(images, torch.tensor(targets))
+    return found
+
+
+def test_outer_loss_by_hand():
+    """A network that sees the first pixel; pairs (0, 1) and (1, 3): 1 + 2 pixel.
+
+    At real pixels 2 and -1 the regression says 5 and -1, the target 3 * pixel says 6
+    and -3: the mean of 1 and 4. The network is asked in evaluation mode.
+    """
+    model = build()
+    model.synthetic = pairs([[1.0], [3.0]])
+    network, model.target.network = Says(1.0, 1), Says(3.0, 1)
+    network.train()
+    images = torch.zeros(2, 1, 8, 8)
+    images[:, 0, 0, 0] = torch.tensor([2.0, -1.0])
+    assert model.outer_loss(network, images).item() == pytest.approx(2.5, abs=1e-3)
+    assert network.modes == [False, False]
+    assert network.training
+
+
+def test_inner_and_pretraining_losses_by_hand():
+    """Answers pixel + 1 = 1 and 2 beside targets 3 and 7: (4 + 25) / 2."""
+    model = build(batch_size=2)
+    model.synthetic = pairs([[3.0], [7.0]])
+    model.student = Says(1.0, 1)
+    model.enter_stage("pretrain")
+    assert model.loss(real())["loss_pairs"].item() == pytest.approx(14.5)
+    model.pool[0] = Says(1.0, 1)
+    model.pool[0].unused = nn.Parameter(torch.zeros(1))
+    found = []
+    wrapper = OptimWrapper(torch.optim.SGD([model.pool[0].unused], lr=0.1))
+    wrapper.update_params = lambda loss: found.append(loss.item())
+    before = int(model.steps[0])
+    logged = model._inner_step(0, {"pool.0": wrapper})
+    assert found == [pytest.approx(14.5)]
+    assert logged.item() == pytest.approx(14.5)
+    assert int(model.steps[0]) == before + 1
+
+
+def test_an_outer_step_before_the_inner_one(monkeypatch):
+    """The network of the outer loss learns afterwards, from the moved pairs."""
+    model, order = build(pool_size=2), []
+    model.steps.fill_(0)
+    outer, inner = model.outer_loss, model._inner_step
+    start = weights(model.synthetic)
+
+    def spy_outer(network, images):
+        order.append(("outer", [n is network for n in model.pool].index(True)))
+        return outer(network, images)
+
+    def spy_inner(number, wrapper):
+        moved = not torch.equal(start, weights(model.synthetic))
+        order.append(("inner", number, moved))
+        return inner(number, wrapper)
+
+    monkeypatch.setattr(model, "outer_loss", spy_outer)
+    monkeypatch.setattr(model, "_inner_step", spy_inner)
+    model.train_step({"inputs": real()}, optimizers(model))
+    (kind, number), (then, same, moved) = order
+    assert (kind, then, moved) == ("outer", "inner", True)
+    assert number == same
 
 
 def test_outer_steps_lower_the_outer_loss():

@@ -12,7 +12,7 @@ from mmengine.registry import MODELS, RUNNERS
 from torch import nn
 
 from pld_mmdet.diffusion.dmd2 import distribution_matching_loss, gan_losses
-from pld_mmdet.diffusion.networks import DiffusersUNet
+from pld_mmdet.diffusion.networks import Critic, DiffusersUNet
 from pld_mmdet.diffusion.processes import EDMProcess, EpsProcess
 from pld_mmdet.diffusion.ring import GaussianRing, energy_distance
 from pld_mmdet.errors import UserError
@@ -195,6 +195,65 @@ def test_undecided_head_by_hand():
     assert gan.item() == pytest.approx(0.5 * 1.386294, abs=1e-5)
 
 
+def test_both_gan_terms_by_hand(monkeypatch):
+    """Logits -0.3 of fakes and 1.2 of real data: the generator wants the first up."""
+    model = build(gan_weight=2.0, critic_gan_weight=0.25)
+    x, real = batch()["inputs"], batch()["inputs"] + 50
+    monkeypatch.setattr(
+        model, "_logits", lambda x0, _: torch.full((8,), 1.2 if x0.mean() > 9 else -0.3)
+    )
+    gan = model.generator_losses(x, None)["loss_gan"]
+    assert gan.item() == pytest.approx(2 * math.log1p(math.exp(0.3)), rel=1e-5)
+    gan = model.critic_losses((x, None), (real, None))["loss_gan"]
+    expected = math.log1p(math.exp(-0.3)) + math.log1p(math.exp(-1.2))
+    assert gan.item() == pytest.approx(0.25 * expected, rel=1e-5)
+
+
+def test_teacher_and_critic_in_the_generators_term(monkeypatch):
+    """x = 1, the teacher says 3, the critic 4: g = (4 - 3) / |1 - 3|, loss g^2 / 2."""
+    model, seen = build(gan_weight=0.0, level_range=(0.2, 0.7)), []
+
+    def denoise(network, x, level, condition):
+        seen.append((x, level))
+        return torch.full_like(x, 3.0 if network is model.real else 4.0)
+
+    monkeypatch.setattr(model.process, "denoise", denoise)
+    x = torch.ones(400, 2, requires_grad=True)
+    loss = model.generator_losses(x, None)["loss_dm"]
+    assert loss.item() == pytest.approx(0.5 * 0.5**2)
+    loss.backward()
+    assert torch.allclose(x.grad, torch.full_like(x, 0.5 / x.numel()))
+    (noised, level), (again, same) = seen
+    assert torch.equal(noised, again)
+    assert torch.equal(level, same)
+    assert level.unique().numel() > 50
+    assert 200 <= level.min() < level.max() <= 700
+
+
+def test_the_last_level_is_the_last_one():
+    model = build(level_range=(0.5, 1.0))
+    assert (model.lowest, model.highest) == (500, 999)
+    model.generator_losses(torch.zeros(2000, 2), None)
+
+
+def test_preconditioning_by_hand():
+    """sigma 2, sigma_data 0.5: c_skip 1/17, c_out 1 / sqrt 4.25, c_in as much."""
+    process = EDMProcess()
+    process.sigmas[700] = 2.0
+    level, x = torch.tensor([700]), torch.tensor([[3.0, -1.0]])
+
+    def network(x, time, condition):
+        return 10 * x + time[:, None]
+
+    found = process.denoise(network, x, level, None)
+    root = math.sqrt(4.25)
+    raw = 10 * x / root + math.log(2) / 4
+    assert torch.allclose(found, x / 17 + raw / root, rtol=1e-5)
+    loss = process.matching_loss(network, x - 2, level, torch.ones(1, 2), None)
+    expected = (0.25 + 4) * (found - (x - 2)).square().mean()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
 class Recorder(nn.Module):
     """Says 0; keeps what it was asked."""
 
@@ -344,7 +403,7 @@ def test_paper_config_steps(tmp_path):
     small = dict(
         sample_size=8,
         block_out_channels=(8, 16),
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        down_block_types=("ResnetDownsampleBlock2D", "AttnDownBlock2D"),
         up_block_types=("AttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1,
         attention_head_dim=8,
@@ -357,6 +416,7 @@ def test_paper_config_steps(tmp_path):
     cfg.model.denoiser = unet
     cfg.model.teacher.pretrained = str(tmp_path / "teacher")
     cfg.model.head.update(channels=16, size=4, groups=4)
+    cfg.model.bottleneck = "unet.down_blocks.1"
     dataset = "train_dataloader.dataset.dataset"
     options = [
         f"{dataset}.data_root={tmp_path / 'images'}",
@@ -375,9 +435,13 @@ def test_paper_config_steps(tmp_path):
     start = DiffusersUNet(pretrained=str(tmp_path / "teacher"))
     assert torch.equal(weights(model.real), weights(start))
     assert not torch.equal(weights(model.critic.network), weights(start))
-    # 500 warm-up steps of a rate of 2e-6: the generator has hardly left the teacher.
+    # The first of 71 warm-up steps: the generator has hardly left the teacher.
     assert torch.allclose(weights(model.generator), weights(start), atol=1e-6)
     assert (tmp_path / "run/iter_2.pth").is_file()
+    # Convolutions that change the resolution are another network.
+    cfg.model.denoiser.update(downsample_type="conv", upsample_type="conv")
+    with pytest.raises(UserError, match="do not fit the denoiser"):
+        MODELS.build(cfg.model)
 
 
 def test_full_size_paper_network():
@@ -388,4 +452,27 @@ def test_full_size_paper_network():
         bottleneck = torch.empty(2, 768, 8, 8)
         assert head(bottleneck).shape == (2, 1, 1, 1)
     millions = sum(p.numel() for p in network.parameters()) / 1e6
-    assert 200 < millions < 400  # EDM's ImageNet network has 296 M
+    assert millions == pytest.approx(295.898, abs=0.001)  # EDM's network: 295.899
+    network.get_submodule(cfg.bottleneck)
+
+
+def test_the_head_sees_the_encoders_last_output():
+    """Of a down block's outputs (features, skips) the first; the middle doesn't run."""
+    torch.manual_seed(0)
+    network = DiffusersUNet(
+        sample_size=8,
+        block_out_channels=(8, 16),
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        norm_num_groups=4,
+    )
+    seen = []
+    network.unet.mid_block.register_forward_hook(lambda *a: seen.append("middle"))
+    last = network.unet.down_blocks[1].resnets[-1]
+    last.register_forward_hook(lambda *a: seen.append(a[2]))
+    critic = Critic(network, nn.Flatten(), "unet.down_blocks.1")
+    logits = critic.logits(torch.randn(2, 3, 8, 8), torch.tensor([1.0, 2.0]), None)
+    (features,) = seen
+    assert features.shape == (2, 16, 4, 4)
+    assert torch.equal(logits, features.flatten())

@@ -280,6 +280,11 @@ def test_paper_config_trains_from_weights_on_disk(tmp_path):
         loader.update(batch_size=2, num_workers=0)
     for stage in cfg.train_cfg.stages:
         stage.max_iters = 1
+        warm, *falling = stage.param_scheduler
+        assert bool(falling) == (stage.name in ("teacher", "TSD"))
+        if falling:
+            warm.end = falling[0].begin = 1
+            stage.max_iters = 3
     runner = train(cfg)
     assert [s["name"] for s in cfg.train_cfg.stages] == ["teacher", *RECIPE]
     ids = runner.val_dataloader.dataset[1]["input_ids"].tolist()

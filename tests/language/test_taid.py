@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 from pld_mmdet.engine.progress import Progress
 from pld_mmdet.errors import UserError
 from pld_mmdet.language.causal import CausalDistillation
+from pld_mmdet.language.chat import ChatText
 from pld_mmdet.language.taid import TAID, AdaptiveTime, entropy
 from pld_mmdet.registry import DATASETS, MODELS
 from tests.toy_run import assert_resume_is_exact, toy_config, train
@@ -262,6 +263,46 @@ def test_paper_config_trains_from_weights_on_disk(tmp_path):
     assert sample["input_ids"][:4].tolist() == [2, 4, 1, 0]
     assert sample["labels"][:4].tolist() == [2, 4, 1, -100]
     assert sample["attention_mask"].sum() == 3
+
+
+def test_long_conversations_are_dropped_and_the_template_ends_the_answer(tmp_path):
+    """Three words and two marks; the end of turn is part of what is learnt."""
+    words = {"[PAD]": 0, "</s>": 1, "one": 2, "two": 3, "Q": 4, "A": 5, "end": 6}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="[PAD]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", eos_token="</s>"
+    )
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ 'Q ' if m.role == 'user' else 'A ' }}"
+        "{{ m.content }} end {% endfor %}{{ 'A ' if add_generation_prompt }}"
+    )
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+
+    def talk(question, answer):
+        roles = ("user", question), ("bot", answer)
+        return json.dumps({"messages": [dict(role=r, content=c) for r, c in roles]})
+
+    lines = [talk("one", "two"), talk("one one one", "two"), talk("one", "two two two")]
+    lines += [talk("one one", "two two")]
+    (tmp_path / "talks.jsonl").write_text("\n".join(lines))
+    options = dict(
+        ann_file=str(tmp_path / "talks.jsonl"),
+        tokenizer=str(tmp_path / "tokenizer"),
+        prompt_length=5,  # Q one one end A
+        answer_length=3,  # two two end
+    )
+    data = ChatText(**options)
+    assert [c[0]["content"] for c in data.conversations] == ["one", "one one"]
+    assert data[0]["input_ids"].tolist() == [4, 2, 6, 5, 3, 6, 0, 0]
+    assert data[0]["labels"].tolist() == [4, 2, 6, 5, 3, 6, -100, -100]
+    assert len(ChatText(**options, size=1)) == 1
+    cut = ChatText(**options, too_long="cut")
+    assert len(cut) == 4
+    assert cut[1]["input_ids"].tolist() == [2, 2, 2, 6, 5, 3, 6, 0][-8:]
+    assert cut[2]["input_ids"].tolist() == [4, 2, 6, 5, 3, 3, 3, 0]
+    with pytest.raises(UserError, match="too_long"):
+        ChatText(**options, too_long="keep")
 
 
 def test_weights_that_are_missing_or_do_not_fit_are_refused(tmp_path):

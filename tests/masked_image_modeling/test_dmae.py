@@ -7,6 +7,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, RUNNERS
 from torch import nn
+from torch.nn import functional as F
 
 from pld_mmdet.errors import UserError
 from pld_mmdet.experiments.rows import parse_options
@@ -132,6 +133,45 @@ def test_gradients_reach_the_student_only():
     # Behind the aligned block the features' loss has no say.
     assert model.student.blocks[2].attn.qkv.weight.grad is None
     assert all(p.grad is None for p in model.decoder.parameters())
+
+
+def test_losses_from_the_parts():
+    """Both see (x - 0.3) / 2; the student's block 1 is led to the teacher's block 3."""
+    model, seen = build(mean=0.3, std=2.0, alpha=1.5), {}
+    assert model.aligned == [(1, 3)]
+    model.eval()
+    x = images()
+    for name, network in (
+        ("student", model.student),
+        ("teacher", model.teacher.network),
+    ):
+        network.register_forward_pre_hook(
+            lambda module, inputs, name=name: seen.update({name: inputs})
+        )
+    losses = model.loss(x)
+    assert torch.allclose(seen["student"][0], (x - 0.3) / 2)
+    assert torch.equal(seen["student"][0], seen["teacher"][0])
+    inputs, keep = seen["student"][:2]
+    ours = model.student(inputs, keep, until=1)
+    theirs = model.teacher.network(inputs, keep, until=3)
+    distance = feature_loss(model.project[0](ours), theirs)
+    assert losses["loss_dist_block1"].item() == pytest.approx(1.5 * distance.item())
+    guess = model.decoder(model.student(inputs, keep), keep)
+    wanted = masked_pixel_loss(guess, model.student.patches(inputs), keep)
+    assert losses["loss_rec"].item() == pytest.approx(wanted.item())
+
+
+def test_features_are_the_mean_patch_without_the_class_token():
+    model = build()
+    model.eval()
+    x = images()
+    (answer,) = model.predict(x, torch.zeros(4))
+    tokens = model.student((x - model.mean) / model.std)
+    assert torch.allclose(answer["features"], tokens[:, 1:].mean(1))
+    model.enter_stage("finetune")
+    truth = torch.tensor([3, 0, 1, 1])
+    wanted = F.cross_entropy(answer["logits"], truth)
+    assert torch.allclose(model.loss(x, truth)["loss_ce"], wanted)
 
 
 def test_equal_features_cost_nothing():

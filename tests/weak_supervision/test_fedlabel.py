@@ -89,6 +89,20 @@ def test_the_surer_model_is_asked_sample_by_sample():
     assert lam[1].item() == 0  # the other model names another class
 
 
+def test_both_means_are_over_all_that_is_kept():
+    """Kept and agreed, kept and disagreed, not kept: the divergence halves."""
+    sure = torch.tensor([[0.7, 0.2, 0.1]])
+    local = torch.cat([sure, sure, torch.tensor([[0.4, 0.3, 0.3]])])
+    wide = torch.cat([GLOBAL, GLOBAL.flip(1), GLOBAL])
+    model = client(local, wide, beta=0.6)
+    x = torch.zeros(3, 4)
+    values = model.loss_unlabelled(x, x)
+    assert values["kept"].item() == pytest.approx(2 / 3)
+    assert values["loss_pseudo"].item() == pytest.approx(-np.log(0.7), abs=1e-6)
+    expected = 0.225806 * 0.092033 / 2
+    assert values["loss_kl"].item() == pytest.approx(expected, abs=1e-6)
+
+
 def test_equal_models_have_no_divergence_and_full_weight():
     model = client(wide=LOCAL, beta=0.5)
     x = torch.zeros(1, 4)

@@ -177,15 +177,29 @@ class TestModel:
             found = model.loss(**batch())["mass"].item()
             assert found == pytest.approx(mass, abs=1e-4)
 
-    def test_the_bank_is_first_in_first_out_of_view_1(self):
+    def test_the_bank_is_first_in_first_out_of_view_2(self):
         model = tiny(lambda0=0.0, bank=8)
         first, second = batch(0), batch(6)
         model.loss(**first)
         assert model.banked.item() == 6
-        before = model.head(second["view1"])
+        before = model.head(second["view2"])
         model.loss(**second)
         assert model.bank_index.tolist() == [4, 5, 6, 7, 8, 9, 10, 11]
         assert torch.equal(model.bank_logits[2:], before)
+
+    def test_the_bank_begins_full_of_images_from_all_over_the_set(self, tmp_path):
+        model = tiny(lambda0=0.0, bank=4, prefill=True)
+        data = {**batch(size=12), "view2": None}
+        loader = [{k: v[i : i + 6] for k, v in data.items() if v is not None}
+                  for i in (6, 0)]  # fmt: skip
+        model.start_stage("cluster", loader, tmp_path)
+        assert model.bank_index.tolist() == [0, 4, 7, 11]
+        expected = model.head(data["view1"][[0, 4, 7, 11]])
+        assert torch.allclose(model.bank_logits, expected, atol=1e-6)
+        assert model.banked == 4
+        model.bank_logits.zero_()
+        model.start_stage("cluster", loader, tmp_path)  # resumed: as it was
+        assert not model.bank_logits.any()
 
     def test_similarities_of_the_initial_features(self, tmp_path):
         model = tiny()
@@ -282,7 +296,7 @@ def test_rows_are_special_cases(name):
 def test_paper_config_steps():
     cfg = Config.fromfile("configs/sp2ot/paper.py")
     assert cfg.num_samples == sum(int(500 * 0.01 ** (c / 99)) for c in range(100))
-    assert cfg.model.bank == 5120
+    assert cfg.model.bank == 9 * 512
     cfg.model.backbone.weights = None
     cfg.model.backbone.config = dict(
         hidden_size=16,

@@ -1,5 +1,6 @@
 """CIFAR-10 and CIFAR-100 from their binary files, which need no pickle to be read."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,29 +45,37 @@ class CIFAR(Dataset):
         data_root: Folder with the ``.bin`` files of the binary version.
         part: ``train`` or ``test``.
         classes: 10 or 100.
-        augment: Crop of 32 from the image with 4 zero pixels around it, and a flip in
+        augment: Crop of 32 from the image with 4 black pixels around it, and a flip in
             half of the cases.
+        mean: Of red, green, blue in [0, 1], subtracted [of the training pixels].
+        std: Divided by [of the training pixels].
 
     Raises:
         UserError: Unknown part or classes, a file is missing or torn.
     """
 
     def __init__(
-        self, data_root: str, part: str, classes: int = 100, augment: bool = False
+        self,
+        data_root: str,
+        part: str,
+        classes: int = 100,
+        augment: bool = False,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
     ) -> None:
         if classes not in _KINDS or part not in ("train", "test"):
             raise UserError(
                 f"CIFAR has no part {part!r} with {classes} classes.",
                 "part is 'train' or 'test', classes is 10 or 100.",
             )
-        label_bytes, files, mean, std = _KINDS[classes]
+        label_bytes, files, own_mean, own_std = _KINDS[classes]
         width = label_bytes + _PIXELS
         records = [_read(Path(data_root) / name, width) for name in files[part]]
         table = torch.from_numpy(np.concatenate(records))
         self.images = table[:, label_bytes:].reshape(-1, 3, 32, 32)
         self.targets = table[:, label_bytes - 1].long()
-        self.mean = torch.tensor(mean).view(3, 1, 1)
-        self.std = torch.tensor(std).view(3, 1, 1)
+        self.mean = torch.tensor(mean or own_mean).view(3, 1, 1)
+        self.std = torch.tensor(std or own_std).view(3, 1, 1)
         self.augment = augment
         self.metainfo = {"classes": tuple(str(label) for label in range(classes))}
 
@@ -74,11 +83,11 @@ class CIFAR(Dataset):
         return len(self.targets)
 
     def __getitem__(self, index: int) -> dict:
-        image = (self.images[int(index)].float() / 255 - self.mean) / self.std
-        if self.augment:
+        image = self.images[int(index)].float() / 255
+        if self.augment:  # before the normalisation: what is put around is black
             image = crop_and_flip(image)
         return {
-            "inputs": image,
+            "inputs": (image - self.mean) / self.std,
             "targets": self.targets[int(index)],
             "index": int(index),
         }

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pld_mmdet.errors import one_of
 from pld_mmdet.registry import MODELS
 
 
@@ -23,6 +24,12 @@ class CIFARResNet(nn.Module):
         stem: Channels of the first convolution.
         pre_activation: Batch norm and ReLU before the convolutions; the stem has none
             then, and one more pair stands before the pooling.
+        stem_norm: Batch norm and ReLU after the stem [where ``pre_activation`` is off].
+        last_norm: Batch norm and ReLU before the pooling [where it is on].
+        stem_padding: Of the first convolution [1; 2 widens 32 pixels to 34, KRR-ST's
+            teachers].
+        init: ``kaiming``: convolutions start normal by their fan out. ``torch``: as
+            torch leaves them.
     """
 
     def __init__(
@@ -32,10 +39,17 @@ class CIFARResNet(nn.Module):
         widths: Sequence[int] = (64, 128, 256, 512),
         stem: int = 64,
         pre_activation: bool = True,
+        stem_norm: bool | None = None,
+        last_norm: bool | None = None,
+        stem_padding: int = 1,
+        init: str = "kaiming",
     ) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(3, stem, 3, padding=1, bias=False)]
-        if not pre_activation:
+        one_of("CIFARResNet", init=(init, ("kaiming", "torch")))
+        layers: list[nn.Module] = [
+            nn.Conv2d(3, stem, 3, padding=stem_padding, bias=False)
+        ]
+        if not pre_activation if stem_norm is None else stem_norm:
             layers += [nn.BatchNorm2d(stem), nn.ReLU(inplace=True)]
         block, channels = _PreActBlock if pre_activation else _BasicBlock, stem
         for stage, (count, width) in enumerate(zip(blocks, widths, strict=True)):
@@ -43,13 +57,13 @@ class CIFARResNet(nn.Module):
                 stride = 2 if stage > 0 and i == 0 else 1
                 layers.append(block(channels, width, stride))
                 channels = width
-        if pre_activation:
+        if pre_activation if last_norm is None else last_norm:
             layers += [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
         self.backbone = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.fc = nn.Linear(channels, num_classes)
         self.feat_dim, self.num_classes = channels, num_classes
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if init == "kaiming" and isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(
                     module.weight, mode="fan_out", nonlinearity="relu"
                 )

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pld_mmdet.engine.optional import require
-from pld_mmdet.errors import UserError
+from pld_mmdet.errors import UserError, one_of
 
 # Colours that CLIP models were trained with (OpenAI's, OpenCLIP's and DFN's alike).
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -38,18 +38,24 @@ def load_clip(source: str) -> tuple[nn.Module, object]:
 
 @torch.no_grad()
 def encode_names(
-    model: nn.Module, tokenizer, sentences: Sequence[Sequence[str]]
+    model: nn.Module,
+    tokenizer,
+    sentences: Sequence[Sequence[str]],
+    length: str = "unit",
 ) -> Tensor:
-    """One unit vector a name: each sentence normalised, mean, normalised again.
+    """One vector a name, of its sentences.
 
     Args:
         model: CLIP.
         tokenizer: Its tokenizer.
         sentences: For each name the sentences that hold it.
+        length: ``unit``: each sentence normalised, mean, normalised again. ``mean``:
+            not normalised again. ``raw``: the mean of the sentences as they are.
 
     Returns:
         [names, D], on the model's device.
     """
+    one_of("encode_names", length=(length, ("unit", "mean", "raw")))
     vectors = []
     for group in sentences:
         tokens = tokenizer(
@@ -58,6 +64,7 @@ def encode_names(
         pooled = model.text_model(
             input_ids=tokens.input_ids, attention_mask=tokens.attention_mask
         ).pooler_output
-        each = F.normalize(model.text_projection(pooled), dim=1)
-        vectors.append(F.normalize(each.mean(0), dim=0))
+        each = model.text_projection(pooled)
+        vector = (each if length == "raw" else F.normalize(each, dim=1)).mean(0)
+        vectors.append(F.normalize(vector, dim=0) if length == "unit" else vector)
     return torch.stack(vectors)
