@@ -57,11 +57,13 @@ class Entry:
     def files(self) -> dict[str, str]:
         """What a working method has, by kind, relative to the repository."""
         stem = self.stem
+        plain = {"plain loop": f"tests/{self.family}/plain_{stem}.py"}
         return {
             "method": f"pld_mmdet/{self.family}/{stem}.py",
             "toy config": f"configs/{self.toy or stem + '/toy'}.py",
             "paper config": f"configs/{self.published or stem + '/paper'}.py",
             "test": f"tests/{self.family}/test_{stem}.py",
+            **(plain if self.family != "detection" else {}),
             "docs": f"docs/{self.docs or self.family}.md",
             "result": f"docs/results/{self.result or stem}.json",
         }
@@ -76,7 +78,7 @@ class Entry:
         lacks = [
             f"no {kind} {path}"
             for kind, path in self.files.items()
-            if not (installed and kind in ("method", "test"))
+            if not (installed and kind in ("method", "test", "plain loop"))
             and not (root / path).is_file()
         ]
         docs = root / self.files["docs"]

@@ -3,8 +3,9 @@
 
 It makes pld_mmdet/FAMILY/STEM.py (a student that learns from the answers of a teacher,
 the smallest member of this project), configs/STEM/toy.py, plain.py and paper.py,
-tests/FAMILY/test_STEM.py, a section in docs/FAMILY.md, the import in the family's
-package, and a line in pld_mmdet/methods.csv if there is none.
+tests/FAMILY/test_STEM.py, the plain loop tests/FAMILY/plain_STEM.py beside it, a
+section in docs/FAMILY.md, the import in the family's package, and the mark `in work`
+in the method's line of pld_mmdet/methods.csv, which it adds if there is none.
 
 Example:
     python tools/new_method.py classification ferkd
@@ -29,57 +30,73 @@ STATE = "in work"  # until there is a result row
 
 METHOD = '''"""{title} ({year})."""
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from pld_mmdet.distill.divergences import kl
-from pld_mmdet.distill.teachers import Frozen
-from pld_mmdet.engine.method import Method
+from pld_mmdet.engine.method import DistilledClassifier
 from pld_mmdet.registry import MODELS
 
 
 @MODELS.register_module()
-class {name}(Method):
+class {name}(DistilledClassifier):
     """{title}.
 
-    loss = CE(student, labels) + alpha KL(teacher || student)
+        loss = CE(z_s, y) + weight * tau^2 KL(p_t || p_s),  p = softmax(z / tau)
 
     Deviations from the authors' code: TODO(name them, or say none).
 
     Args:
         student: Config of a network, N x ... -> N x C logits.
         teacher: Config of the frozen network.
-        alpha: Weight of the divergence (source: TODO).
-        temperature: Of the divergence (source: TODO).
+        weight: Of the divergence (source: TODO).
+        tau: Temperature (source: TODO).
+        predict_on: ``student`` (the result) or ``teacher``.
     """
 
     def __init__(
         self,
         student: dict,
         teacher: dict,
-        alpha: float = 1.0,
-        temperature: float = 4.0,
+        weight: float = 1.0,
+        tau: float = 4.0,
+        predict_on: str = "student",
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
-        self.student = MODELS.build(student)
-        self.teacher = Frozen(MODELS.build(teacher))
-        self.alpha, self.temperature = alpha, temperature
+        super().__init__(student, teacher, weight, predict_on, init_cfg=init_cfg)
+        self.tau = tau
 
-    def loss(self, inputs: Tensor, targets: Tensor, **_) -> dict[str, Tensor]:
-        """Named losses of a batch: N x ..., N labels."""
-        student = self.student(inputs)
+    def distance(self, z_t: Tensor, z_s: Tensor) -> Tensor:
+        """The divergence of logits [N, C] each, mean over images."""
+        return kl(z_t, z_s, self.tau)
+'''
+
+PLAIN_LOOP = '''"""{title}: a step of ours and the shortest loop of plain torch."""
+
+import copy
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pld_mmdet.benchmark.pairs import Pair, build, conv_net, ours, plain
+
+
+def pair() -> Pair:
+    """Two convolutional networks on 32 x 32 images."""
+    student, teacher = conv_net(64, 128, 256), conv_net(64, 128, 256, 512)
+    model = build("{name}", student=student, teacher=teacher)
+    twin = copy.deepcopy(model)
+    x, y = torch.randn(32, 3, 32, 32), torch.arange(32) % 10
+
+    def mathematics() -> Tensor:
+        z_s = twin.student(x)
         with torch.no_grad():
-            teacher = self.teacher(inputs)
-        return {{
-            "loss_ce": F.cross_entropy(student, targets),
-            "loss_kl": self.alpha * kl(teacher, student, self.temperature),
-        }}
+            p_t = (twin.teacher(x) / 4).softmax(1)
+        apart = (p_t * (p_t.log() - (z_s / 4).log_softmax(1))).sum(1).mean()
+        return F.cross_entropy(z_s, y) + 16 * apart
 
-    def predict(self, inputs: Tensor, targets: Tensor, **_) -> list[dict]:
-        """The student's logits N x C beside the labels."""
-        return [{{"logits": self.student(inputs), "targets": targets}}]
+    sides = ours(model, dict(inputs=x, targets=y)), plain(twin, mathematics)
+    return Pair("{title}", "32 images of 32 x 32", model, twin, *sides)
 '''
 
 PLAIN = """# The baseline of {title}: the same student and length, cross-entropy only.
@@ -151,7 +168,14 @@ def batch():
 
 def test_equal_networks_have_no_divergence(model):
     model.teacher.network = model.student.eval()
-    assert model.loss(**batch())["loss_kl"].item() == pytest.approx(0.0, abs=1e-6)
+    assert model.loss(**batch())["loss_kd"].item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_distance_by_hand(model):
+    """KL((3, 1) / 4 || (1, 1) / 2) = 0.130812, and the weight is not in it."""
+    model.tau = 1.0
+    z_t, z_s = torch.tensor([[3.0, 1.0]]).log(), torch.zeros(1, 2)
+    assert model.distance(z_t, z_s).item() == pytest.approx(0.130812, abs=1e-6)
 
 
 def test_the_teacher_gets_no_gradient(model):
@@ -229,6 +253,7 @@ def write(family: str, stem: str, title: str, year: str, root: Path) -> list[Pat
         f"configs/{stem}/toy.py": TOY,
         f"configs/{stem}/paper.py": PAPER,
         f"tests/{family}/test_{stem}.py": TEST,
+        f"tests/{family}/plain_{stem}.py": PLAIN_LOOP,
     }
     there = [path for path in texts if (root / path).exists()]
     if there:
@@ -246,24 +271,32 @@ def write(family: str, stem: str, title: str, year: str, root: Path) -> list[Pat
         file.write(DOCS.format(**words))
     package = root / f"pld_mmdet/{family}/__init__.py"
     _add_import(package, family, words)
-    changed = [root / path for path in texts] + [docs, package]
-    if stem not in known:
-        table = root / "pld_mmdet/methods.csv"
-        with open(table, "r+", encoding="utf-8", newline="") as file:
-            columns = next(csv.reader(file))
-            file.seek(0, 2)
-            line = dict(
-                stem=stem,
-                family=family,
-                title=words["title"],
-                year=words["year"],
-                paper=words["title"],
-                state=STATE,
-            )
-            csv.DictWriter(file, columns, lineterminator="\n").writerow(line)
-        changed.append(table)
+    table = root / "pld_mmdet/methods.csv"
+    _mark(table, family, words)
+    changed = [*(root / path for path in texts), docs, package, table]
     _tidy(changed)
+    page = root / "tools/list_methods.py"
+    if page.is_file():  # the table of docs/methods.md
+        _run([sys.executable, str(page), "--page"], "Mend what it says.")
     return changed
+
+
+def _mark(table: Path, family: str, words: dict) -> None:
+    """Say in methods.csv that the method is begun; a new one gets a line."""
+    with open(table, encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        lines, columns = list(reader), reader.fieldnames
+    line = next((one for one in lines if one["stem"] == words["stem"]), None)
+    if line is None:
+        line = dict.fromkeys(columns, "")
+        line |= {key: words[key] for key in ("stem", "title", "year")}
+        line |= {"family": family, "paper": words["title"]}
+        lines.append(line)
+    line["state"] = STATE
+    with open(table, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
 
 
 def _add_import(package: Path, family: str, words: dict) -> None:
@@ -281,13 +314,16 @@ def _tidy(paths: list[Path]) -> None:
     """Sort imports and format, so that the linters are content from the start."""
     ruff = [sys.executable, "-m", "ruff"]
     files = [str(path) for path in paths if path.suffix == ".py"]
+    fix = "Without ruff: pip install 'pld-mmdet[dev]'. Else do what it says."
     for command in (["check", "--fix", "--quiet"], ["format", "--quiet"]):
-        done = subprocess.run([*ruff, *command, *files], capture_output=True, text=True)
-        if done.returncode:
-            raise UserError(
-                f"ruff is not content: {(done.stdout + done.stderr).strip()}",
-                "Without ruff: pip install 'pld-mmdet[dev]'. Else do what it says.",
-            )
+        _run([*ruff, *command, *files], fix)
+
+
+def _run(command: list[str], fix: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        said = (done.stdout + done.stderr).strip()
+        raise UserError(f"{' '.join(command[:4])} is not content: {said}", fix)
 
 
 def main() -> None:

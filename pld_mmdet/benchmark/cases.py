@@ -16,6 +16,7 @@ from rich.progress import (
 
 from pld_mmdet.benchmark.plan import Plan
 from pld_mmdet.benchmark.timing import Comparison
+from pld_mmdet.catalogue import ROOT, entries
 from pld_mmdet.errors import UserError
 
 
@@ -24,7 +25,8 @@ class Case:
     """One entry of the list.
 
     Attributes:
-        module: Below ``pld_mmdet.benchmark``; the function has the case's name.
+        module: Below ``pld_mmdet.benchmark``; the function has the case's name. Or a
+            module of ``tests``, whose function ``pair`` makes both sides.
         summary: One line for ``--list``.
         seconds: Rough length on one core, for the time left.
         quick_seconds: The same with ``--quick``; 0: not part of it unless named.
@@ -36,13 +38,25 @@ class Case:
     quick_seconds: float
 
 
-# Methods outside detection, each against the shortest loop of the same mathematics.
-PLAIN = {
-    "vision": dict(bd_kd="BD-KD", ps_kd="PS-KD", dho="DHO", hiast="HIAST", fst="FST"),
-    "weak": dict(cotta="CoTTA", fedlabel="FedLabel", sp2ot="SP2OT"),
-    "generative": dict(krr_st="KRR-ST", dmae="DMAE", dmd2="DMD2"),
-    "sequences": dict(taid="TAID", ernie_tiny="ERNIE-Tiny", hubertopic="HuBERTopic"),
-}
+def _plain() -> dict[str, Case]:
+    """Methods outside detection, each against the shortest loop of its mathematics.
+
+    The loops are ``tests/<family>/plain_<stem>.py``, oracles of the tests at the same
+    time; an installed package without the repository has none.
+    """
+    found = {}
+    for entry in entries():
+        loop = ROOT / entry.files.get("plain loop", "none")
+        if loop.is_file():
+            found[f"{entry.stem}_step"] = Case(
+                f"tests.{entry.family}.plain_{entry.stem}",
+                f"{entry.title} step / the shortest plain loop",
+                30,
+                6,
+            )
+    return found
+
+
 CASES = {
     "lpld_step": Case(
         "steps",
@@ -71,16 +85,20 @@ CASES = {
     "memory": Case("memory", "resident memory over 200 LPLD steps", 60, 15),
     "loader": Case("data", "training loader / stock mmdet's, same images", 30, 5),
     "evaluation": Case("data", "AP50Metric / CocoMetric, same detections", 25, 5),
-    **{
-        f"{stem}_step": Case(
-            f"plain_{room}", f"{name} step / the shortest plain loop", 30, 6
-        )
-        for room, stems in PLAIN.items()
-        for stem, name in stems.items()
-    },
+    **_plain(),
     "runner_cost": Case("methods", "what the Runner adds to a step", 60, 10),
     "divergence": Case("methods", "KL over 50,000 words: time and memory", 40, 6),
 }
+
+
+def function_of(name: str) -> Callable[[Plan], list]:
+    """What runs a case."""
+    module = CASES[name].module
+    if not module.startswith("tests."):
+        return getattr(import_module(f"pld_mmdet.benchmark.{module}"), name)
+    from pld_mmdet.benchmark.pairs import step_case
+
+    return step_case(import_module(module).pair)
 
 
 def choose_cases(names: list[str], quick: bool) -> list[str]:
@@ -149,10 +167,7 @@ def run_cases(
                 progress.update(bar, completed=base + share * weight)
 
             start = time.perf_counter()
-            case: Callable[[Plan], list] = getattr(
-                import_module(f"pld_mmdet.benchmark.{CASES[name].module}"), name
-            )
-            found = case(Plan(rounds, quick, advance))
+            found = function_of(name)(Plan(rounds, quick, advance))
             done += weights[name]
             progress.update(bar, completed=done)
             for result in found:

@@ -40,7 +40,7 @@ class Pair:
 
 
 def step_case(build: Callable[[], Pair]) -> Callable[[Plan], list[Comparison]]:
-    """Make a benchmark case of a pair; tests find ``build`` as ``__wrapped__``."""
+    """Make a benchmark case of the function that builds a pair."""
 
     @functools.wraps(build)
     def case(plan: Plan) -> list[Comparison]:
@@ -110,3 +110,8 @@ def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
+
+
+def conv_net(*widths: int) -> dict:
+    """Config of a convolutional network for colour images."""
+    return dict(type="pld_mmdet.SmallConvNet", in_channels=3, widths=widths)

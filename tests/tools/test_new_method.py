@@ -1,4 +1,4 @@
-"""CONTRIBUTING's four steps, tried on a method that is not in the list."""
+"""CONTRIBUTING's five steps, tried on a method that is not in the list."""
 
 import importlib.util
 import os
@@ -24,10 +24,13 @@ def new_method():
 @pytest.fixture
 def copy(tmp_path):
     """The repository without its runs, data and history."""
-    left_out = shutil.ignore_patterns(
-        ".git", ".venv", "work_dirs", "data", "__pycache__"
-    )
-    return shutil.copytree(ROOT, tmp_path / "pld", ignore=left_out)
+    left_out = {".git", ".venv", "work_dirs", "data"}
+
+    def ignored(folder, names):
+        at_the_top = left_out if folder == str(ROOT) else ()
+        return {"__pycache__", *at_the_top}.intersection(names)
+
+    return shutil.copytree(ROOT, tmp_path / "pld", ignore=ignored)
 
 
 def run(copy, *command):
@@ -48,11 +51,17 @@ def test_a_new_method_is_green_and_trains(new_method, copy):
     names = [str(path.relative_to(copy)) for path in files]
     assert "pld_mmdet/classification/my_kd.py" in names
     assert "pld_mmdet/methods.csv" in names
-    run(copy, "-m", "ruff", "check", *files[:5], files[6])
-    run(copy, "-m", "ruff", "format", "--check", *files[:5], files[6])
-    test = "tests/classification/test_my_kd.py"
-    output = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", test)
-    assert "3 passed" in output
+    code = [path for path in files if path.suffix == ".py"]
+    assert copy / "tests/classification/plain_my_kd.py" in code
+    run(copy, "-m", "ruff", "check", *code)
+    run(copy, "-m", "ruff", "format", "--check", *code)
+    tests = (
+        "tests/classification/test_my_kd.py",
+        "tests/benchmark/test_plain.py::test_every_method_outside_detection_has_a_case",
+        "tests/benchmark/test_plain.py::test_both_sides_take_the_same_steps[my_kd_step]",
+    )
+    output = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
+    assert "6 passed" in output
     listed = run(
         copy, "tools/list_methods.py", "--family", "classification", "--missing"
     )
