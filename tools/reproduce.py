@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 from pld_mmdet.engine.files import read_state, write_json  # noqa: E402
 from pld_mmdet.errors import UserError  # noqa: E402
+from pld_mmdet.experiments.gates import judge  # noqa: E402
 from pld_mmdet.experiments.jobs import JobGraph  # noqa: E402
 from pld_mmdet.experiments.progress import clock, watch  # noqa: E402
 from pld_mmdet.experiments.results import (  # noqa: E402
@@ -51,6 +52,11 @@ def parse_args() -> argparse.Namespace:
     add("--result", type=Path, help="also record the result here (docs/results/*.json)")
     add("--page", help="write the table between its markers in this page")
     add("--report", action="store_true", help="write report.html into the folder")
+    add(
+        "--gate",
+        action="store_true",
+        help="run only what the experiment's gates ask about; exit 1 if one fails",
+    )
     add("--check", action="store_true", help="exit 1 when a row is out of its range")
     return parser.parse_args()
 
@@ -58,6 +64,8 @@ def parse_args() -> argparse.Namespace:
 def reproduce(args: argparse.Namespace, console: Console) -> int:
     """Run the graph, record, show. Returns the exit code."""
     experiment = Experiment.load(args.config, args.rows)
+    if args.gate:
+        experiment = _gated(experiment, args)
     quick = "_quick" if args.quick else ""
     out = args.out or Path("work_dirs/reproduce") / f"{experiment.name}{quick}"
     recorded = args.result or Path("docs/results") / f"{experiment.name}.json"
@@ -105,6 +113,12 @@ def reproduce(args: argparse.Namespace, console: Console) -> int:
     for sentence in result["missing"]:
         console.print(f"Note: {sentence}")
     code = 0
+    if args.gate:
+        passes, sentences = judge(experiment.gates, result)
+        for sentence in sentences:
+            style = None if sentence.endswith("passes.") else "bold red"
+            console.print(f"Gate: {sentence}", style=style)
+        code = 0 if passes else 1
     for name, within, sentence in compare(result, old) if old else []:
         console.print(f"{name}: {sentence}", style=None if within else "bold red")
         if args.check and not within:
@@ -119,6 +133,16 @@ def reproduce(args: argparse.Namespace, console: Console) -> int:
     if args.report:
         console.print(f"[bold]Open {(out / 'report.html').resolve()}[/]")
     return code
+
+
+def _gated(experiment: Experiment, args: argparse.Namespace) -> Experiment:
+    """The experiment with the rows alone that its gates ask about."""
+    if not experiment.gates:
+        raise UserError(
+            f"{args.config} has no gates.", "Leave --gate out: nothing is to be met."
+        )
+    rows = list(dict.fromkeys(n for gate in experiment.gates for n in gate.rows()))
+    return Experiment.load(args.config, rows)
 
 
 def _now() -> str:

@@ -16,6 +16,8 @@ from pld_mmdet.detection.detectors.defrcn import (
 from pld_mmdet.detection.detectors.vgg import VGG16
 from pld_mmdet.detection.dual_polish import DualPolishTeacher
 from pld_mmdet.detection.evaluation.ap50 import AP50Metric
+from pld_mmdet.detection.evaluation.box_quality import BoxQualityMetric
+from pld_mmdet.detection.evaluation.ceilings import CeilingMeanTeacher
 from pld_mmdet.detection.evaluation.groups import GroupAP50Metric
 from pld_mmdet.detection.evaluation.pseudo_truth import PseudoTruthHook
 from pld_mmdet.detection.evaluation.scores import (
@@ -50,8 +52,10 @@ __all__ = [
     "AdaBNHook",
     "AdaBNLoop",
     "BoxJitterSoftTeacher",
+    "BoxQualityMetric",
     "BoxStability",
     "CandidateCocoDataset",
+    "CeilingMeanTeacher",
     "CollapseGuardHook",
     "DecoupledRPNHead",
     "DecoupledRoIExtractor",

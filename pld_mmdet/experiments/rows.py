@@ -52,6 +52,7 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 
 from pld_mmdet.errors import UserError
+from pld_mmdet.experiments.gates import Gate, read_gates
 from pld_mmdet.experiments.jobs import Job
 from pld_mmdet.places import home
 
@@ -99,6 +100,7 @@ class Experiment:
     percent: bool = True
     lower_is_better: bool = False
     columns: dict[str, tuple[str, str]] = field(default_factory=dict)
+    gates: list[Gate] = field(default_factory=list)
     train: str = "python tools/train.py"
     test: str = "python tools/test.py"
     report: str = "python tools/report.py"
@@ -127,6 +129,7 @@ class Experiment:
         try:
             every = [Row(**row) for row in found.pop("rows")]
             made = cls(config=config, rows=every, **found)
+            made.gates = read_gates(made.gates, [row.name for row in every])
         except (TypeError, KeyError) as error:
             raise UserError(
                 f"The experiment of {config} does not fit: {error}.",

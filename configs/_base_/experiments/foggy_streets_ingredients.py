@@ -1,0 +1,146 @@
+# The room, part by part, on val with seeds 10 and 11 (docs/lab/room.md): four ceilings
+# and the free looks first, then each ingredient alone on the long recipe, all together,
+# and each left out. Runs from configs/best/ingredients.py.
+_base_ = "../../best/long.py"
+
+_val = dict(val="configs/best/on_val.py")
+_quick = [
+    "train_cfg.max_iters=12",
+    "train_cfg.val_interval=12",
+    "train_dataloader.dataset.dataset.data_root=data/foggy_streets_quick/",
+]
+_best = "configs/best/foggy_streets.py"
+_long = "configs/best/long.py"
+_all = "configs/best/ingredients.py"
+_adabn = "configs/adabn/foggy_streets.py"
+_parts = dict(
+    skip_empty="images without a box teach nothing",
+    soft_rois="soft targets at the student's RoIs",
+    mosaic="half-size mosaic with veil",
+    plain_mosaic="half-size mosaic without veil",
+    teacher_flip="the teacher also looks in the mirror",
+    rpn_threshold="boxes above 0.4 are objects to the RPN",
+    soft_objectness="soft objectness",
+    masks="masked views",
+)
+_on = dict(
+    skip_empty=["model.skip_empty=True"],
+    soft_rois=["model.soft_rois=mixed"],
+    mosaic=["model.mosaic.weight=0.5"],
+    plain_mosaic=["model.mosaic.veil=None"],
+    teacher_flip=["model.teacher_flip=True"],
+    rpn_threshold=["model.rpn_threshold=0.4"],
+    soft_objectness=["model.soft_objectness=0.5"],
+    masks=["model.masks.block=6"],
+)
+_off = dict(
+    skip_empty=["model.skip_empty=False"],
+    soft_rois=["model.soft_rois=None"],
+    mosaic=["model.mosaic=None"],
+    plain_mosaic=["model.mosaic.veil=None"],
+    teacher_flip=["model.teacher_flip=False"],
+    rpn_threshold=["model.rpn_threshold=None"],
+    soft_objectness=["model.soft_objectness=0.0"],
+    masks=["model.masks=None"],
+)
+
+
+def _row(name, title, config, seconds, options=(), init="source", **more):
+    return dict(
+        name=name,
+        title=title,
+        config=config,
+        init=init,
+        options=list(options),
+        evaluate=_val,
+        quick=[*_quick, "expected_counts=None"],
+        seconds=seconds,
+        **more,
+    )
+
+
+def _adabn_row(name, title, images, **more):
+    return dict(
+        name=name,
+        title=title,
+        config=_adabn,
+        options=[f"train_cfg.num_images={images}"],
+        evaluate=_val,
+        quick=["expected_counts=None"],
+        seconds=20,
+        **more,
+    )
+
+
+experiment = dict(
+    _delete_=True,
+    name="foggy_streets_ingredients",
+    data=[
+        "python tools/prepare.py foggy_streets",
+        "python tools/prepare.py foggy_streets --root data/foggy_streets_3200 "
+        "--train 3200 --val 0 --test 0",
+    ],
+    data_seconds=900,
+    quick=dict(
+        data_args=["--train 48 --val 16 --test 16 --root data/foggy_streets_quick"] * 2,
+        data_root=("data/foggy_streets/", "data/foggy_streets_quick/"),
+    ),
+    reported="teacher of the last iteration, on val",
+    rows=[
+        dict(
+            name="source",
+            title="Source only",
+            config="configs/source/foggy_streets.py",
+            init=None,
+            evaluate=_val,
+            quick=_quick[:2],
+            seconds=560,
+        ),
+        _row("best", "best, 400 iterations", _best, 240),
+        *[
+            _row(f"ceiling_{n}", title, "configs/best/ceiling.py", 240, [option])
+            for n, title, option in (
+                (1, "ceiling: all true boxes", "model.kind=all"),
+                (2, "ceiling: true boxes of what is found", "model.kind=hit"),
+                (3, "ceiling: what is missed is nobody's", "model.kind=spared"),
+                (4, "ceiling: true small boxes too", "model.kind=small"),
+            )
+        ],
+        _adabn_row("adabn", "AdaBN, 200 images", 200, init="source"),
+        _adabn_row("adabn_800", "AdaBN, 800 images", 800, init="source"),
+        _adabn_row(
+            "adabn_again",
+            "AdaBN once more on best's teacher",
+            200,
+            init="best",
+            prepare="python tools/export.py {init} {out}",
+        ),
+        *[
+            _row(
+                f"proposals_{count}",
+                f"best, {count} proposals of the teacher",
+                _best,
+                260,
+                [
+                    f"model.detector.test_cfg.rpn.max_per_img={count}",
+                    f"model.detector.test_cfg.rpn.nms_pre={2 * count}",
+                ],
+            )
+            for count in (500, 1000)
+        ],
+        _row(
+            "long", "best, 3,200 images, 2,000 iterations", "configs/best/long.py", 1300
+        ),
+        *[
+            _row(f"with_{n}", f"long + {t}", _long, 1700, _on[n])
+            for n, t in _parts.items()
+        ],
+        _row("together", "long + all", _all, 2900),
+        *[
+            _row(
+                f"no_{n}", f"all but: {t}", "configs/best/ingredients.py", 2700, _off[n]
+            )
+            for n, t in _parts.items()
+        ],
+    ],
+)
