@@ -1,10 +1,15 @@
 # HuBERTopic at the size of HuBERT base, second iteration: 500 units from layer 6 of a
-# HuBERT of the first. The recipe is HuBERT's public one; lambda and the number of
-# topics were not found in any source.
+# HuBERT of the first. The recipe is HuBERT's public one (fairseq's
+# hubert_base_librispeech.yaml and learn_kmeans.py); lambda and the number of topics
+# were not found in any source. On 32 processes:
+# tools/dist_train.sh configs/hubertopic/paper.py 32
 _base_ = "../_base_/toy_runtime.py"
 
 waves = dict(
-    type="pld_mmdet.WaveFiles", data_root="data/librispeech", ann_file="train_960.txt"
+    type="pld_mmdet.WaveFiles",
+    data_root="data/librispeech",
+    ann_file="train_960.txt",
+    normalise=False,
 )
 train_dataloader = dict(
     batch_size=6,  # about 90 s a GPU, 32 GPUs
@@ -22,16 +27,31 @@ work_dataloader = dict(
 )
 model = dict(
     type="pld_mmdet.HuBERTopic",
-    config=dict(),  # HubertConfig's defaults are HuBERT base
+    # HubertConfig's defaults are HuBERT base but for these, which its training had
+    config=dict(activation_dropout=0.0, layerdrop=0.05, feat_proj_dropout=0.1),
     clusters=500,
     num_topics=10,
     topic_weight=0.1,
     labeller="data/hubert-base-iteration1",  # None: MFCC, the first iteration
     labeller_layer=6,
+    # Theirs fits on a tenth of the frames, 17 millions; these are 6 GB.
+    kmeans=dict(
+        fit_frames=2_000_000,
+        standardise=False,
+        batch_size=10000,
+        n_init=20,
+        max_iter=100,
+        tol=0.0,
+        max_no_improvement=100,
+        reassignment_ratio=0.0,
+    ),
 )
 optim_wrapper = dict(
     type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="Adam", lr=5e-4, betas=(0.9, 0.98), weight_decay=0.01),
+    # fairseq's `adam` takes the decay from the weights, not from the gradient
+    optimizer=dict(
+        type="AdamW", lr=5e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.01
+    ),
     clip_grad=dict(max_norm=10.0),
 )
 param_scheduler = [

@@ -1,17 +1,26 @@
 """HuBERTopic: masked units and utterance topics (Maekaku et al., 2023)."""
 
 import logging
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.dist import (
+    all_gather_object,
+    broadcast_object_list,
+    get_rank,
+    get_world_size,
+    is_main_process,
+)
 from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from pld_mmdet.audio.features import frame_geometry, mfcc
-from pld_mmdet.audio.labels import cluster_frames, topic_model
+from pld_mmdet.audio.labels import FrameSample, Units, topic_model
 from pld_mmdet.audio.masks import pooled, span_mask
 from pld_mmdet.engine.method import Method
 from pld_mmdet.engine.optional import require
@@ -39,7 +48,8 @@ class HuBERTopic(Method):
 
     No code was found. Open points, here arguments or stated: the utterance's vector is
     the mean over frames of the last layer, from the masked pass; units are counted
-    frame by frame (no collapsing); lambda and K are not given in any source.
+    frame by frame (no collapsing); lambda and K are not given in any source. HuBERT's
+    masks also have at least two spans and as many frames in all utterances of a batch.
 
     Args:
         config: Fields of transformers' ``HubertConfig``.
@@ -58,6 +68,8 @@ class HuBERTopic(Method):
             cluster [none: MFCC, the first iteration].
         labeller_layer: Its layer (HuBERT: 6).
         labels_seed: Of k-means and LDA.
+        kmeans: ``fit_frames``, most frames to fit on [200 000]; ``standardise`` [True];
+            and options of scikit-learn's ``MiniBatchKMeans``.
         probe: ``(units, topics)``: sizes of the two readers [none].
     """
 
@@ -82,6 +94,7 @@ class HuBERTopic(Method):
         labeller: str | None = None,
         labeller_layer: int = 6,
         labels_seed: int = 0,
+        kmeans: dict | None = None,
         probe: tuple[int, int] | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -105,6 +118,7 @@ class HuBERTopic(Method):
         self.sample_rate = sample_rate
         self.labeller, self.labeller_layer = labeller, labeller_layer
         self.labels_seed = labels_seed
+        self.kmeans = {"fit_frames": 200_000, **(kmeans or {})}
         # units of all frames of all utterances, one after the other
         self.register_buffer("units", torch.zeros(0, dtype=torch.int32))
         self.register_buffer("starts", torch.zeros(1, dtype=torch.long))
@@ -152,31 +166,34 @@ class HuBERTopic(Method):
                 "Stage labels has no utterances to label.",
                 "Give it a work_dataloader: the training set, unshuffled, uncropped.",
             )
-        extract = self._features()
-        features = []
-        # A sampler would share the utterances out over the processes; labels are made
-        # of all of them, in the data set's own order, by every process alike.
-        whole = DataLoader(
-            loader.dataset,
-            loader.batch_size,
-            num_workers=loader.num_workers,
-            collate_fn=loader.collate_fn,
-        )
-        for batch in whole:
-            batch = self.data_preprocessor(batch)
-            waves = batch["inputs"]
-            with torch.autocast(waves.device.type, enabled=False):
-                found = extract(waves).float().cpu().numpy()
-            lengths = batch.get("lengths")
-            if lengths is None:
-                features += list(found)
-            else:
-                frames = self.frames(lengths).tolist()
-                features += [f[:n] for f, n in zip(found, frames, strict=True)]
-        units = cluster_frames(features, self.clusters, self.labels_seed)
-        topics, mixtures = topic_model(
-            units, self.clusters, self.num_topics, self.labels_seed
-        )
+        # Each process goes through its share of the utterances, in the data set's own
+        # order, twice: to draw the frames that k-means is fitted on, and to label. A
+        # whole corpus of features would be hundreds of gigabytes.
+        share = range(get_rank(), len(loader.dataset), get_world_size())
+        extract, options = self._features(), dict(self.kmeans)
+        sample = FrameSample(options.pop("fit_frames"), self.labels_seed)
+        for number, frames in self._utterances(loader, share, extract):
+            sample.add(number, frames)
+        frames, seen = sample.joined(all_gather_object)
+        made = [None]
+        if is_main_process():
+            made = [Units(frames, self.clusters, self.labels_seed, **options)]
+        broadcast_object_list(made)
+        fitted, (units_of,) = len(frames), made
+        del frames, sample
+        mine = [
+            (number, units_of(frames))
+            for number, frames in self._utterances(loader, share, extract)
+        ]
+        parts = all_gather_object(mine)
+        units = [u for _, u in sorted(chain(*parts), key=lambda pair: pair[0])]
+        made = [None]
+        if is_main_process():
+            made = [
+                topic_model(units, self.clusters, self.num_topics, self.labels_seed)
+            ]
+        broadcast_object_list(made)
+        ((topics, mixtures),) = made
         where = self.starts.device
         counts = torch.tensor([len(u) for u in units])
         self.units = torch.from_numpy(np.concatenate(units)).to(where)
@@ -184,13 +201,37 @@ class HuBERTopic(Method):
         self.topics = torch.from_numpy(topics).to(where)
         # near-uniform mixtures make the argmax noise
         spread = -(mixtures * np.log(mixtures)).sum(1).mean() / np.log(self.num_topics)
+        sizes = np.bincount(topics, minlength=self.num_topics).tolist()
         print_log(
-            f"{len(units)} utterances, {len(self.units)} frames, {self.clusters} units;"
-            f" topics {np.bincount(topics, minlength=self.num_topics).tolist()}, "
+            f"{len(units)} utterances, {seen} frames, {self.clusters} units fitted on "
+            f"{fitted} of them; topics {sizes}, "
             f"mean entropy of the mixtures {spread:.2f} of 1",
             logger="current",
             level=logging.INFO,
         )
+
+    def _utterances(
+        self, loader: DataLoader, share: Sequence[int], extract: Callable
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Numbers and frames [T, D] of some utterances, a batch at a time."""
+        some = DataLoader(
+            Subset(loader.dataset, share),
+            loader.batch_size,
+            num_workers=loader.num_workers,
+            collate_fn=loader.collate_fn,
+        )
+        numbers = iter(share)
+        for batch in some:
+            batch = self.data_preprocessor(batch)
+            waves = batch["inputs"]
+            with torch.autocast(waves.device.type, enabled=False):
+                found = extract(waves).float().cpu().numpy()
+            lengths = batch.get("lengths")
+            counts = [None] * len(found)
+            if lengths is not None:
+                counts = self.frames(lengths).tolist()
+            for frames, count in zip(found, counts, strict=True):
+                yield next(numbers), frames[:count]
 
     def _features(self):
         """Waves [B, S] -> features [B, T, D] that k-means sees."""

@@ -113,7 +113,6 @@ class WaveFiles(Dataset):
     A sample is ``dict(inputs=[size], index, offset, lengths)``: a crop that begins
     ``offset`` samples into the file, a multiple of ``hop`` so that frames and their
     labels stay together; shorter files are padded, ``lengths`` counts real samples.
-    Waves are normalised to mean 0 and variance 1.
 
     Args:
         ann_file: The list; paths are relative to ``data_root``.
@@ -121,6 +120,7 @@ class WaveFiles(Dataset):
         sample_rate: That all files must have, in Hz.
         size: Samples of a crop; None: the whole file (batches of one, for labelling).
         hop: Samples between frames.
+        normalise: Waves to mean 0 and variance 1 [True; HuBERT base: False].
     """
 
     def __init__(
@@ -130,7 +130,9 @@ class WaveFiles(Dataset):
         sample_rate: int = 16000,
         size: int | None = 250000,
         hop: int = 320,
+        normalise: bool = True,
     ) -> None:
+        self.normalise = normalise
         self.root = Path(data_root)
         listed = Path(self.root, ann_file).read_text(encoding="utf-8").splitlines()
         self.names = [name for name in listed if name.strip()]
@@ -143,7 +145,8 @@ class WaveFiles(Dataset):
     def __getitem__(self, index: int) -> dict:
         samples = read_wave(self.root / self.names[index], self.sample_rate)
         samples = torch.from_numpy(samples)
-        samples = (samples - samples.mean()) / (samples.std() + 1e-7)
+        if self.normalise:
+            samples = (samples - samples.mean()) / (samples.std() + 1e-7)
         size, offset = self.size or len(samples), 0
         if len(samples) > size:
             # torch's stream: SeededDataset seeds it by draw

@@ -6,12 +6,13 @@ import wave
 import numpy as np
 import pytest
 import torch
+from sklearn.cluster import MiniBatchKMeans
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from pld_mmdet.audio.features import frame_geometry, log_mel, mel_filters, mfcc
 from pld_mmdet.audio.hubertopic import HuBERTopic
-from pld_mmdet.audio.labels import cluster_frames, topic_model
+from pld_mmdet.audio.labels import FrameSample, Units, topic_model
 from pld_mmdet.audio.masks import pooled, span_mask
 from pld_mmdet.audio.speech import TopicSpeech, WaveFiles, read_wave
 from pld_mmdet.errors import UserError
@@ -117,16 +118,133 @@ def test_topics_are_of_bags_of_units():
 def test_units_are_nearest_centres_and_repeatable():
     rng = np.random.default_rng(0)
     centres = np.array([[0, 0], [10, 0], [0, 10]])
-    truth = [rng.integers(3, size=20) for _ in range(4)]
-    features = [centres[t] + rng.normal(0, 0.1, (20, 2)) for t in truth]
-    units = cluster_frames(features, 3, seed=0)
-    assert [len(u) for u in units] == [20] * 4
-    pairs = set(zip(np.concatenate(truth), np.concatenate(units), strict=True))
-    assert len(pairs) == 3
-    for one, two in zip(units, cluster_frames(features, 3, seed=0), strict=True):
-        np.testing.assert_array_equal(one, two)
+    truth = rng.integers(3, size=80)
+    frames = (centres[truth] + rng.normal(0, 0.1, (80, 2))).astype(np.float32)
+    units = Units(frames, 3, seed=0)(frames)
+    assert units.dtype == np.int32
+    assert len(set(zip(truth, units, strict=True))) == 3
+    np.testing.assert_array_equal(units, Units(frames, 3, seed=0)(frames))
     with pytest.raises(UserError, match="2 frames cannot make 3 clusters"):
-        cluster_frames([np.zeros((2, 2))], 3, seed=0)
+        Units(frames[:2], 3, seed=0)
+
+
+def test_standardised_frames_weigh_every_coefficient_alike():
+    """Two groups differ by 1 beside noise of 30: raw frames hide them."""
+    rng = np.random.default_rng(0)
+    truth = np.arange(200) % 2
+    frames = np.stack([truth + rng.normal(0, 0.05, 200), rng.normal(0, 30, 200)], 1)
+    frames = frames.astype(np.float32)
+    agree = []
+    for standardise in (True, False):
+        units = Units(frames, 2, seed=0, standardise=standardise, n_init=20)(frames)
+        agree.append(max((units == truth).mean(), (units != truth).mean()))
+    assert agree[0] > 0.95
+    assert agree[1] < 0.7
+
+
+def test_a_sample_of_frames_is_even_and_the_same_for_any_number_of_shares():
+    def sample(limit, shares):
+        parts = [FrameSample(limit, seed=3) for _ in range(shares)]
+        for number in range(60):
+            frames = np.stack([np.full(300, number), np.arange(300)], 1)
+            parts[number % shares].add(number, frames)
+        keys = [np.concatenate([*p._keys, np.empty(0)]) for p in parts]
+
+        def gather(mine):  # all processes send their keys, then what they keep
+            if isinstance(mine, np.ndarray):
+                return keys
+            bound = FrameSample(limit, 3)._bound(np.concatenate(keys))
+            for p in parts[1:]:
+                p._shrink(bound)
+            return [mine, *((p._places, p._frames, p.seen) for p in parts[1:])]
+
+        return parts[0].joined(gather)
+
+    whole, seen = sample(10**6, 1)
+    assert seen == len(whole) == 18_000
+    assert whole[:301].tolist() == [*([0, t] for t in range(300)), [1, 0]]
+    few, seen = sample(1000, 1)
+    assert (len(few), seen) == (1000, 18_000)
+    assert np.bincount(few[:, 0].astype(int), minlength=60).min() > 3
+    assert few[:, 1].mean() == pytest.approx(149.5, abs=10)
+    for shares in (2, 7):
+        again, seen = sample(1000, shares)
+        assert seen == 18_000
+        np.testing.assert_array_equal(again, few)
+
+
+def test_a_stream_of_frames_is_never_held_whole():
+    sample = FrameSample(100, seed=0)
+    held = []
+    for number in range(300):
+        sample.add(number, np.zeros((1000, 4)))
+        held.append(sum(map(len, sample._frames)))
+    assert max(held) <= 2 * 100 + 10_000
+    assert sample.joined(lambda mine: [mine])[0].shape == (100, 4)
+
+
+def test_labels_are_those_of_all_frames_at_once(speech):
+    """The recorded recipe: standardise, mix, fit, label; in batches it is the same."""
+    net = model(speech)
+    waves = torch.stack([speech[i]["inputs"] for i in range(12)])
+    frames = np.concatenate(mfcc(waves, 4000, net.window, net.hop).numpy())
+    mean, scale = frames.mean(0), frames.std(0) + 1e-6
+    scaled = (frames - mean) / scale
+    mixed = scaled[np.random.default_rng(0).permutation(len(scaled))]
+    kmeans = MiniBatchKMeans(
+        6, random_state=0, batch_size=2048, n_init=3, max_iter=50
+    ).fit(mixed)
+    assert (net.units.numpy() == kmeans.predict(scaled)).mean() > 0.999
+
+
+def test_topics_belong_to_their_utterances(speech, monkeypatch):
+    """Frames of the first six utterances are of two kinds, of the others of two more.
+
+    A shuffled loader gives the same labels; an utterance's end is not counted.
+    """
+    kinds = torch.eye(4)
+
+    class Talk(torch.utils.data.Dataset):
+        def __len__(self):
+            return 12
+
+        def __getitem__(self, i):
+            # what lies behind the end is of the other pair
+            return {"inputs": torch.tensor([float(i)]), "index": i, "lengths": 1100}
+
+    def extract(waves):
+        first = 2 * (waves[:, 0].long() >= 6)  # [B]
+        place = torch.arange(20)
+        kind = first[:, None] + place % 2
+        kind = torch.where(place < 10, kind, 3 - kind)
+        return kinds[kind]
+
+    net = model(clusters=4, num_topics=2)
+    monkeypatch.setattr(net, "_features", lambda: extract)
+    monkeypatch.setattr(net, "frames", lambda samples: samples // 110)
+    net.start_stage("labels", DataLoader(Talk(), 5, shuffle=True), None)
+    assert net.starts.tolist() == [10 * i for i in range(13)]
+    topics = net.topics.tolist()
+    assert topics[:6] == [topics[0]] * 6
+    assert topics[6:] == [1 - topics[0]] * 6
+    units = net.units.reshape(12, 5, 2)
+    assert (units == units[:, :1]).all()
+    assert set(units[0].unique().tolist()) & set(units[7].unique().tolist()) == set()
+
+
+def test_topic_loss_pools_real_frames_and_asks_the_labels(speech):
+    """Padding is left out; the truth, where a batch brings it, is not looked at."""
+    net, batch = model(speech, topic_weight=0.7), batch_of(speech, 2, 7)
+    net.topics[2], net.topics[7] = 2, 1
+    batch["lengths"] = torch.tensor([2000, 4000])
+    found = net.train(False) and seeded_loss(net, {**batch, "topics": torch.zeros(2)})
+    torch.manual_seed(1)
+    real = torch.arange(59) < net.frames(batch["lengths"])[:, None]
+    mask = span_mask(batch["inputs"], 59, 0.8, 10, real)
+    hidden, _ = net.encode(batch["inputs"], mask, real)
+    mean = torch.stack([h[r].mean(0) for h, r in zip(hidden, real, strict=True)])
+    topic = F.cross_entropy(net.to_topics(mean), torch.tensor([2, 1]))
+    torch.testing.assert_close(found["loss_topic"], 0.7 * topic)
 
 
 def test_labels_lie_where_the_utterances_are(speech):
