@@ -195,3 +195,15 @@ class TestMeanThresholds:
         for function in (tau.update, tau.reached):
             with pytest.raises(UserError, match="shapes differ"):
                 function(torch.zeros(3), labels)
+
+
+def test_nothing_here_gets_a_gradient():
+    logits = P.log().requires_grad_()
+    scores, labels = logits[:, 0] + 2, torch.tensor([0, 1, 0])
+    found = [
+        margins(logits),
+        el2n(logits, labels),
+        quantile(scores, 0.3),
+        class_quantiles(scores, labels, 2, 0.3),
+    ]
+    assert not any(value.requires_grad for value in found)
