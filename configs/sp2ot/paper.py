@@ -33,9 +33,9 @@ model = dict(
 )
 collate = dict(type="default_collate")
 dataset = dict(
-    type="pld_mmdet.Cifar",
+    type="pld_mmdet.CIFARViews",
     data_root="data/cifar-100-binary",
-    files=["train.bin"],
+    part="train",
     classes=100,
     imbalance=100.0,
     size=224,

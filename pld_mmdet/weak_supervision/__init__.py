@@ -3,7 +3,7 @@
 Importing registers the family's classes.
 """
 
-from pld_mmdet.weak_supervision.cifar import Cifar
+from pld_mmdet.weak_supervision.cifar_views import CIFARViews
 from pld_mmdet.weak_supervision.clustering import ClusterMetric, LongTailDigits
 from pld_mmdet.weak_supervision.cotta import CoTTA
 from pld_mmdet.weak_supervision.federation import (
@@ -19,7 +19,7 @@ from pld_mmdet.weak_supervision.vit import ViTBackbone
 
 __all__ = [
     "SP2OT",
-    "Cifar",
+    "CIFARViews",
     "CifarC",
     "ClusterMetric",
     "CoTTA",

@@ -11,7 +11,7 @@ from pld_mmdet.distill.divergences import kl
 from pld_mmdet.engine.data.sampler import DrawIndex
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
-from pld_mmdet.weak_supervision.cifar import Cifar
+from pld_mmdet.weak_supervision.cifar_views import CIFARViews
 from pld_mmdet.weak_supervision.federation import (
     DigitViews,
     Federation,
@@ -267,14 +267,15 @@ def test_config_runs_saves_and_resumes(name, tmp_path):
 
 def test_paper_config_steps(tmp_path):
     cfg = Config.fromfile("configs/fedlabel/paper.py")
-    record = np.random.RandomState(0).randint(0, 10, (40, 3073)).astype(np.uint8)
-    record.tofile(tmp_path / "data_batch_1.bin")
+    record = np.random.RandomState(0).randint(0, 10, (8, 3073)).astype(np.uint8)
+    for number in range(1, 6):
+        record.tofile(tmp_path / f"data_batch_{number}.bin")
     inner = cfg.train_dataloader.dataset.dataset.dataset
-    inner.update(data_root=str(tmp_path), files=["data_batch_1.bin"])
+    inner.update(data_root=str(tmp_path))
     cfg.train_dataloader.dataset.update(num_clients=2, alpha=10.0)
     settings = {k: v for k, v in cfg.train_dataloader.dataset.items() if k != "type"}
     data = Federation(**settings)
-    assert isinstance(data.dataset.dataset, Cifar)
+    assert isinstance(data.dataset.dataset, CIFARViews)
     sample = data.clients[0]["unlabelled"][0]
     assert sample["inputs"].shape == sample["strong"].shape == (3, 32, 32)
     assert not torch.allclose(sample["inputs"], sample["strong"])

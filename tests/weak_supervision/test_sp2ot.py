@@ -19,7 +19,7 @@ from pld_mmdet.engine.optional import require
 from pld_mmdet.engine.progress import Progress
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
-from pld_mmdet.weak_supervision.cifar import Cifar
+from pld_mmdet.weak_supervision.cifar_views import CIFARViews
 from pld_mmdet.weak_supervision.clustering import LongTailDigits, cluster_scores
 from pld_mmdet.weak_supervision.sp2ot import SP2OT, sigmoid_ramp
 from tests.weak_supervision.helpers import small_run, step
@@ -257,15 +257,16 @@ class TestData:
         record[:, 1] = [0, 1, 0, 0, 0, 1]
         record[2, 2] = 255  # red, top left
         record.tofile(tmp_path / "train.bin")
-        changes = dict(data_root=str(tmp_path), files=["train.bin"], classes=100)
-        data = Cifar(**changes, augment=False)
+        changes = dict(data_root=str(tmp_path), part="train", classes=100)
+        data = CIFARViews(**changes, augment=False)
         assert len(data) == 6
         assert data[2]["inputs"][:, 0, 0].tolist() == [1.0, 0.0, 0.0]
-        tail = Cifar(**changes, imbalance=0.6**-99, views=2, size=40, resize=48)
+        tail = CIFARViews(**changes, imbalance=0.6**-99, views=2, size=40, resize=48)
         assert tail.targets.bincount().tolist() == [4, 2]
         assert tail[0]["view2"].shape == (3, 40, 40)
-        with pytest.raises(UserError, match=r"3073 bytes a record"):
-            Cifar(str(tmp_path), ["train.bin"])
+        record.tofile(tmp_path / "test_batch.bin")
+        with pytest.raises(UserError, match=r"no whole images of 3073"):
+            CIFARViews(str(tmp_path), "test")
 
 
 def test_toy_config_runs_saves_and_resumes(tmp_path):
