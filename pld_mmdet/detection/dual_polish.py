@@ -15,11 +15,14 @@ from mmdet.models.losses.iou_loss import giou_loss
 from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox_overlaps
-from mmengine.logging import print_log
 from mmengine.structures import InstanceData
-from torch import Tensor, nn
+from torch import Tensor
 
-from pld_mmdet.detection.detectors.box_head import clip_to_images, larger_than
+from pld_mmdet.detection.detectors.two_stage import (
+    clip_to_images,
+    larger_than,
+    zero_loss,
+)
 from pld_mmdet.detection.polishers import Polishers
 from pld_mmdet.detection.soft_teacher import (
     BoxJitterSoftTeacher,
@@ -121,6 +124,8 @@ class DualPolishTeacher(BoxJitterSoftTeacher):
         **kwargs: See :class:`BoxJitterSoftTeacher`.
     """
 
+    kept = ("polish_",)
+
     def __init__(
         self,
         detector: dict,
@@ -164,7 +169,6 @@ class DualPolishTeacher(BoxJitterSoftTeacher):
         )
         self.polish_teacher = copy.deepcopy(self.polish_student).requires_grad_(False)
         self.coder = DeltaXYWHBBoxCoder(target_stds=(1.0, 1.0, 1.0, 1.0))
-        self._register_load_state_dict_pre_hook(_keep_polishers, with_module=True)
 
     def loss(
         self,
@@ -312,7 +316,7 @@ class DualPolishTeacher(BoxJitterSoftTeacher):
             targets.append(truth)
         network, rois = self.polish_student.box, _rois(boxes)
         if len(rois) == 0:
-            return _zero(network)
+            return zero_loss(network)
         with torch.no_grad():
             crops = self._crops(features, rois)
         decoded = self.coder.decode(rois[:, 1:], network(crops))
@@ -341,7 +345,7 @@ class DualPolishTeacher(BoxJitterSoftTeacher):
             )
         network, rois = self.polish_student.category, _rois(boxes)
         if len(rois) == 0:
-            return _zero(network)
+            return zero_loss(network)
         with torch.no_grad():
             crops = self._crops(features, rois, all_looks=False)
         return F.cross_entropy(network(crops[:, 0]), torch.cat(labels))
@@ -370,22 +374,3 @@ def _rois(boxes: list[Tensor]) -> Tensor:
         for n, b in enumerate(boxes)
     ]
     return torch.cat(numbered)
-
-
-def _zero(network: nn.Module) -> Tensor:
-    """0 with a gradient of 0: gradient buckets of several processes stay complete."""
-    return sum(p.sum() * 0.0 for p in network.parameters())
-
-
-def _keep_polishers(
-    model: DualPolishTeacher, state_dict: dict, prefix: str, *args
-) -> None:
-    """A checkpoint without polishers (a detector's) leaves the model's as they are."""
-    if any(k.startswith(f"{prefix}polish_") for k in state_dict):
-        return
-    for key, value in model.state_dict().items():
-        if key.startswith("polish_"):
-            state_dict[prefix + key] = value.clone()
-    print_log(
-        "The checkpoint has no polishers: they start from fresh weights.", "current"
-    )

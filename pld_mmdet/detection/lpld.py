@@ -14,19 +14,17 @@ import torch.nn.functional as F
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox2roi, bbox_overlaps
 from mmengine.structures import InstanceData
-from torch import Tensor, nn
+from torch import Tensor
 
 from pld_mmdet.detection.boxes import map_to_strong
 from pld_mmdet.detection.detectors.two_stage import (
-    box_heads,
-    class_logits,
+    box_head,
+    own_class,
     require_softmax_head,
+    run_box_head,
 )
-from pld_mmdet.detection.mean_teacher import (
-    MeanTeacherSFOD,
-    PseudoLabels,
-    high_confidence,
-)
+from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD
+from pld_mmdet.detection.teacher_student import PseudoLabels, high_confidence
 from pld_mmdet.distill.feature_tap import FeatureTap
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
@@ -68,9 +66,7 @@ def decode_argmax_boxes(
     num_classes = logits.shape[1] - 1
     winner = logits.argmax(dim=1)
     foreground = winner < num_classes
-    if deltas.shape[1] != 4:
-        index = winner.clamp(max=num_classes - 1)[:, None, None].expand(-1, 1, 4)
-        deltas = deltas.view(-1, num_classes, 4).gather(1, index).squeeze(1)
+    deltas = own_class(deltas, winner.clamp(max=num_classes - 1))
     deltas = deltas * deltas.new_tensor(stds) + deltas.new_tensor(means)
     size = proposals[:, 2:] - proposals[:, :2]
     centre = proposals[:, :2] + 0.5 * size + deltas[:, :2] * size
@@ -87,42 +83,38 @@ def mine_low_confidence(
     max_iou: float = 0.4,
     min_certainty: float = 0.9,
     max_background: float = 0.99,
+    image: Tensor | None = None,
+    high_image: Tensor | None = None,
 ) -> Tensor:
-    """Which proposals of one image are low-confidence pseudo labels (LPL).
+    """Which proposals are low-confidence pseudo labels (LPL).
 
-    A proposal is kept when it overlaps no confident box, when the teacher is sure
-    *which* class it would be, and when it is not almost surely background. There is no
-    threshold on the class score itself.
+    A proposal is kept when it overlaps no confident box of its image, when the teacher
+    is sure *which* class it would be, and when it is not almost surely background.
+    There is no threshold on the class score itself.
 
     Args:
         logits: [P, C + 1] of the teacher, background last.
         boxes: [P, 4] from :func:`decode_argmax_boxes`.
-        high_boxes: [G, 4] confident boxes of the same image. With G = 0 nothing is
-            covered; the early return of the released code is :class:`LPLD`'s
-            ``mine_without_high``.
+        high_boxes: [G, 4] confident boxes. With G = 0 nothing is covered; the early
+            return of the released code is :class:`LPLD`'s ``mine_without_high``.
         max_iou: Largest IoU with a confident box, inclusive.
         min_certainty: Smallest maximum of the softmax without background, inclusive.
         max_background: Largest probability of background, inclusive.
+        image: [P], which image each proposal is of. None: all of one.
+        high_image: [G], likewise for the confident boxes.
 
     Returns:
         bool [P].
     """
-    return _is_informative(logits, min_certainty, max_background) & _is_uncovered(
-        boxes, high_boxes, max_iou
-    )
-
-
-def _is_informative(logits: Tensor, certainty: float, background: float) -> Tensor:
     logits = logits.float()
-    return (logits[:, :-1].softmax(1).amax(1) >= certainty) & (
-        logits.softmax(1)[:, -1] <= background
-    )
-
-
-def _is_uncovered(boxes: Tensor, high_boxes: Tensor, max_iou: float) -> Tensor:
+    certain = logits[:, :-1].softmax(1).amax(1) >= min_certainty
+    keep = certain & (logits.softmax(1)[:, -1] <= max_background)
     if len(high_boxes) == 0:
-        return boxes.new_ones(len(boxes), dtype=torch.bool)
-    return bbox_overlaps(boxes, high_boxes).amax(1) <= max_iou
+        return keep
+    overlap = bbox_overlaps(boxes, high_boxes)
+    if image is not None:
+        overlap.masked_fill_(image[:, None] != high_image, 0.0)
+    return keep & (overlap.amax(1) <= max_iou)
 
 
 @torch.no_grad()
@@ -193,9 +185,6 @@ class LPLD(MeanTeacherSFOD):
         UserError: The detector has no proposals or no softmax box head.
     """
 
-    # it mines the proposals of one view, in every image that the student saw
-    unread_options = ("teacher_scales", "skip_empty")
-
     def __init__(
         self,
         detector: dict,
@@ -209,13 +198,24 @@ class LPLD(MeanTeacherSFOD):
         **kwargs,
     ) -> None:
         super().__init__(detector, **kwargs)
+        require_softmax_head(self.student, "LPLD", cascade=True, decodes=True)
+        # it mines the proposals of one view, in every image that the student saw
+        given = {
+            "teacher_scales": self.teacher_scales != (1.0,),
+            "skip_empty": self.ingredients.skip_empty,
+        }
+        unread = [name for name in given if given[name]]
+        if unread:
+            raise UserError(
+                f"LPLD does not read {', '.join(unread)}.",
+                "Leave it out, or use MeanTeacherSFOD.",
+            )
         self.lpl_max_iou = lpl_max_iou
         self.lpl_min_certainty = lpl_min_certainty
         self.lpl_max_background = lpl_max_background
         self.lpl_loss_weight = lpl_loss_weight
         self.mine_without_high = mine_without_high
         self.stage = stage
-        _check_detector(self.student)
 
     def loss(
         self,
@@ -228,12 +228,12 @@ class LPLD(MeanTeacherSFOD):
         high, proposals, keep = self._teacher_pass(
             batch_inputs["weak"], batch_data_samples["weak"]
         )
-        low = _split(proposals, keep, len(high))
-        self._count(high=high, low=low)
-        extractor, _ = box_heads(self.student)[self.stage]
+        low = proposals[keep.nonzero().squeeze(1)]  # one wait for the GPU, not seven
+        self._count(high=high, low=_by_image(low, len(high)))
+        extractor, _ = box_head(self.student, self.stage)
         with FeatureTap(extractor=extractor) as tap:
             losses = self.student_loss(high, batch_inputs, batch_data_samples)
-        if tap.called("extractor") and any(len(mined) for mined in low):
+        if tap.called("extractor") and len(low):
             features = tap.inputs("extractor")[0]
             losses["loss_lpl"] = self._distil(features, low, batch_data_samples)
         else:
@@ -253,8 +253,8 @@ class LPLD(MeanTeacherSFOD):
         high, proposals, keep = self._teacher_pass(weak_inputs, weak_samples)
         return PseudoLabels(
             high,
-            low=_split(proposals, keep, len(high)),
-            dropped=_split(proposals, ~keep, len(high)),
+            low=_by_image(proposals[keep], len(high)),
+            dropped=_by_image(proposals[~keep], len(high)),
         )
 
     @torch.no_grad()
@@ -262,7 +262,7 @@ class LPLD(MeanTeacherSFOD):
         self, weak_inputs: Tensor, weak_samples: list[DetDataSample]
     ) -> tuple[list[InstanceData], InstanceData, Tensor]:
         """Predict once; return HPL per image, all proposals pooled, and who is LPL."""
-        extractor, head = box_heads(self.teacher)[self.stage]
+        extractor, head = box_head(self.teacher, self.stage)
         with FeatureTap(rois=extractor, cls=head.fc_cls, reg=head.fc_reg) as tap:
             detections = self._teacher_detections(weak_inputs, weak_samples)
         high = self._confident(detections, weak_samples)
@@ -274,11 +274,26 @@ class LPLD(MeanTeacherSFOD):
         decoded = decode_argmax_boxes(
             rois[:, 1:], logits, tap.output("reg"), coder.stds, coder.means
         )
-        keep = _is_informative(logits, self.lpl_min_certainty, self.lpl_max_background)
-        keep &= self._uncovered(rois[:, 0], decoded, high)
+        image = rois[:, 0].long()
+        counts = image.new_tensor([len(h) for h in high])
+        owner = torch.arange(len(high), device=image.device).repeat_interleave(
+            counts, output_size=sum(map(len, high))
+        )
+        keep = mine_low_confidence(
+            logits,
+            decoded,
+            torch.cat([h.bboxes for h in high]),
+            self.lpl_max_iou,
+            self.lpl_min_certainty,
+            self.lpl_max_background,
+            image,
+            owner,
+        )
+        if not self.mine_without_high:
+            keep &= counts[image] > 0
         labels = logits[:, :-1].argmax(1)
         proposals = InstanceData(
-            image=rois[:, 0].long(),
+            image=image,
             bboxes=rois[:, 1:],
             decoded=decoded,
             scores=logits.softmax(1).gather(1, labels[:, None]).squeeze(1),
@@ -288,53 +303,24 @@ class LPLD(MeanTeacherSFOD):
         )
         return high, proposals, keep
 
-    def _uncovered(
-        self, image_of: Tensor, decoded: Tensor, high: list[InstanceData]
-    ) -> Tensor:
-        """[P] bool over all images at once; only boxes of the same image count."""
-        counts = image_of.new_tensor([len(h) for h in high])
-        has_high = counts[image_of.long()] > 0
-        high_boxes = torch.cat([h.bboxes for h in high])
-        if len(high_boxes):
-            owner = torch.arange(len(high), device=image_of.device).repeat_interleave(
-                counts.long(), output_size=len(high_boxes)
-            )
-            overlap = bbox_overlaps(decoded, high_boxes)
-            overlap.masked_fill_(image_of[:, None] != owner, 0.0)
-            uncovered = overlap.amax(1) <= self.lpl_max_iou
-        else:
-            uncovered = torch.ones_like(has_high)
-        return uncovered if self.mine_without_high else uncovered & has_high
-
     def _distil(
         self,
         features: tuple[Tensor, ...],
-        low: list[InstanceData],
+        low: InstanceData,
         batch_data_samples: dict[str, list[DetDataSample]],
     ) -> Tensor:
-        views = zip(
-            low, batch_data_samples["weak"], batch_data_samples["strong"], strict=True
-        )
-        rois = bbox2roi(
-            [map_to_strong(i.bboxes, weak, strong) for i, weak, strong in views]
-        )
-        _, head = box_heads(self.student)[self.stage]
-        with FeatureTap(cls=head.fc_cls) as tap:
-            logits = class_logits(self.student, self.stage, features, rois)
-        weight = feature_distance(
-            tap.inputs("cls")[0], torch.cat([i.features for i in low])
-        )
-        teacher_logits = torch.cat([i.logits for i in low])
-        return lpld_loss(logits, teacher_logits, weight, self.lpl_loss_weight)
+        weak, strong = batch_data_samples["weak"], batch_data_samples["strong"]
+        views = zip(_by_image(low, len(weak)), weak, strong, strict=True)
+        rois = bbox2roi([map_to_strong(i.bboxes, w, s) for i, w, s in views])
+        out = run_box_head(self.student, features, rois, self.stage)
+        weight = feature_distance(out.features, low.features)
+        return lpld_loss(out.logits, low.logits, weight, self.lpl_loss_weight)
 
 
-def _split(
-    proposals: InstanceData, chosen: Tensor, num_images: int
-) -> list[InstanceData]:
-    """The chosen rows of pooled proposals, one entry an image."""
-    rows = proposals[chosen.nonzero().squeeze(1)]
-    ends = torch.bincount(rows.image, minlength=num_images).cumsum(0).tolist()
-    return [rows[a:b] for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+def _by_image(proposals: InstanceData, num_images: int) -> list[InstanceData]:
+    """Pooled proposals, which are sorted by image, one entry an image."""
+    ends = torch.bincount(proposals.image, minlength=num_images).cumsum(0).tolist()
+    return [proposals[a:b] for a, b in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 def _no_proposals(like: Tensor, num_classes: int) -> InstanceData:
@@ -347,15 +333,3 @@ def _no_proposals(like: Tensor, num_classes: int) -> InstanceData:
         logits=like.new_zeros(0, num_classes + 1),
         features=like.new_zeros(0, 0),
     )
-
-
-def _check_detector(detector: nn.Module) -> None:
-    require_softmax_head(detector, "LPLD", cascade=True)
-    heads = detector.roi_head.bbox_head
-    for head in heads if isinstance(heads, nn.ModuleList) else [heads]:
-        if not hasattr(head.bbox_coder, "stds"):
-            raise UserError(
-                f"LPLD decodes boxes from deltas; {type(detector).__name__} codes them "
-                f"with {type(head.bbox_coder).__name__}.",
-                "Use DeltaXYWHBBoxCoder in the box head.",
-            )

@@ -5,25 +5,22 @@ Numbers follow the specification of the released code (wkfdb/MarvelOVD, commit e
 :class:`MarvelOVD` lists what differs.
 """
 
-import copy
 from collections.abc import Sequence
 
 import torch
-from mmdet.models.detectors.base import BaseDetector
 from mmdet.models.task_modules.assigners import AssignResult
 from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox2roi, bbox_overlaps
-from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
-from torch import Tensor, nn
+from torch import Tensor
 
-from pld_mmdet.detection.detectors.stock import build_detector, full_precision_heads
 from pld_mmdet.detection.detectors.two_stage import (
     require_softmax_head,
     rpn_loss,
     run_box_head,
 )
+from pld_mmdet.detection.teacher_student import DetectorWrapper
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 
@@ -132,7 +129,7 @@ def novel_weights(
 
 
 @MODELS.register_module()
-class MarvelOVD(BaseDetector):
+class MarvelOVD(DetectorWrapper):
     """A detector that corrects CLIP's candidate boxes while it learns from them.
 
     There is no EMA teacher: the teacher is the current network on the weak view,
@@ -166,9 +163,7 @@ class MarvelOVD(BaseDetector):
         stratified: False assigns by the best IoU (ablation).
         mining: False keeps all candidates all the time, without a burn-in: VL-PLM.
         reweighting: False weighs novel RoIs by their confidence (ablation).
-        data_preprocessor: Defaults to mmdet's ``MultiBranchDataPreprocessor`` around
-            the detector's own.
-        init_cfg: As in mmengine.
+        **kwargs: See :class:`pld_mmdet.detection.teacher_student.DetectorWrapper`.
 
     Attributes:
         pseudo_boxes: ``novel``: the candidates of each image that the last step
@@ -180,6 +175,7 @@ class MarvelOVD(BaseDetector):
         UserError: The detector has no proposals, or its box head does not fit.
     """
 
+    kept = ("steps",)
     steps: Tensor
 
     def __init__(
@@ -196,19 +192,9 @@ class MarvelOVD(BaseDetector):
         stratified: bool = True,
         mining: bool = True,
         reweighting: bool = True,
-        data_preprocessor: dict | None = None,
-        init_cfg: dict | None = None,
+        **kwargs,
     ) -> None:
-        detector = ConfigDict(copy.deepcopy(detector))
-        if data_preprocessor is None:
-            data_preprocessor = ConfigDict(
-                type="mmdet.MultiBranchDataPreprocessor",
-                data_preprocessor=detector.get(
-                    "data_preprocessor", dict(type="mmdet.DetDataPreprocessor")
-                ),
-            )
-        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        self.detector = full_precision_heads(build_detector(detector))
+        super().__init__(detector, **kwargs)
         require_softmax_head(self.detector, "MarvelOVD")
         head = self.detector.roi_head
         if not head.bbox_head.reg_class_agnostic:
@@ -217,7 +203,6 @@ class MarvelOVD(BaseDetector):
                 "Set roi_head.bbox_head.reg_class_agnostic=True.",
             )
         head.bbox_sampler.add_gt_as_proposals = False  # done before the assignment
-        self.num_classes = head.bbox_head.num_classes
         if not novel or not 0 <= min(novel) <= max(novel) < self.num_classes:
             raise UserError(
                 f"MarvelOVD: novel={list(novel)} are not labels of "
@@ -235,14 +220,8 @@ class MarvelOVD(BaseDetector):
         self.stratified = stratified
         self.mining = mining
         self.reweighting = reweighting
-        self.pseudo_counts: dict[str, Tensor] = {}
         self.pseudo_boxes: dict[str, list[InstanceData]] = {}
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
-        self._register_load_state_dict_pre_hook(_fill_detector, with_module=True)
-
-    def init_weights(self) -> None:
-        """Initialise the detector; the text matrix is a buffer and stays."""
-        self.detector.init_weights()
 
     def set_vocabulary(self, names: Sequence[str], embeddings: Tensor) -> None:
         """Detect other classes from now on.
@@ -319,9 +298,7 @@ class MarvelOVD(BaseDetector):
         else:
             chosen = self._mine(truth, weak_features)
         self.pseudo_boxes = {"novel": [t[~t.is_base] for t in chosen]}
-        labels = torch.cat([t.labels for t in self.pseudo_boxes["novel"]])
-        counts = torch.bincount(labels, minlength=self.num_classes).float()
-        self.pseudo_counts = {"novel": counts / max(len(chosen), 1)}
+        self._count(**self.pseudo_boxes)
         return chosen
 
     def _mine(
@@ -422,22 +399,6 @@ class MarvelOVD(BaseDetector):
             ).logits
         return weak_logits.softmax(1)[:, -1]
 
-    def predict(
-        self,
-        batch_inputs: Tensor,
-        batch_data_samples: list[DetDataSample],
-        rescale: bool = True,
-    ) -> list[DetDataSample]:
-        """Detections of the present vocabulary; see mmdet."""
-        return self.detector.predict(batch_inputs, batch_data_samples, rescale=rescale)
-
-    def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
-        """Feature maps; see mmdet."""
-        return self.detector.extract_feat(batch_inputs)
-
-    def _forward(self, batch_inputs: Tensor, batch_data_samples=None) -> tuple:
-        return self.detector._forward(batch_inputs, batch_data_samples)
-
 
 def _of_matched(sampled: SamplingResult, values: Tensor) -> Tensor:
     """``values`` [G] at the matched boxes of the positives; 1 for the negatives."""
@@ -456,14 +417,3 @@ def _require_same_geometry(
                     f"({ours.get(key)} and {theirs.get(key)}).",
                     "Resize and flip before MultiBranch, so that both views share it.",
                 )
-
-
-def _fill_detector(model: nn.Module, state_dict: dict, prefix: str, *args) -> None:
-    """Let a checkpoint of the plain detector fill ours."""
-    start = f"{prefix}detector."
-    keys = [k for k in state_dict if k.startswith(prefix)]
-    if not keys or any(k.startswith(start) for k in keys):
-        return
-    for key in keys:
-        state_dict[start + key[len(prefix) :]] = state_dict.pop(key)
-    state_dict[f"{prefix}steps"] = model.steps.clone()

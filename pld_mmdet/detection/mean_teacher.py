@@ -1,26 +1,17 @@
 """Mean Teacher for source-free adaptation (SFOD) of any mmdet detector."""
 
-import copy
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from mmdet.models.detectors.base import BaseDetector
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
-from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
-from torch import Tensor, nn
+from torch import Tensor
 
 from pld_mmdet.detection.boxes import map_to_strong
-from pld_mmdet.detection.detectors.stock import (
-    build_detector,
-    full_precision_heads,
-    num_classes,
-)
-from pld_mmdet.detection.matching import count_agreeing
+from pld_mmdet.detection.detectors.two_stage import zero_loss
 from pld_mmdet.detection.pseudo_labels import (
     ClassThresholds,
     Ingredients,
@@ -31,39 +22,17 @@ from pld_mmdet.detection.pseudo_labels import (
     spare_doubtful,
     weigh_losses,
 )
+from pld_mmdet.detection.teacher_student import (
+    PseudoLabels,
+    TeacherStudentDetector,
+    high_confidence,
+)
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 
 
-@dataclass
-class PseudoLabels:
-    """What the teacher says about a batch; one entry an image, weak-view pixels.
-
-    Attributes:
-        high: Boxes the student is supervised with.
-        low: Mined low-confidence proposals (LPLD only).
-        dropped: Proposals that were neither (LPLD only).
-    """
-
-    high: list[InstanceData]
-    low: list[InstanceData] = field(default_factory=list)
-    dropped: list[InstanceData] = field(default_factory=list)
-
-
-def high_confidence(instances: InstanceData, threshold: float | Tensor) -> InstanceData:
-    """Detections whose score lies strictly above ``threshold`` (HPL).
-
-    Args:
-        instances: Detections of one image.
-        threshold: One number, or [C] one a class.
-    """
-    if isinstance(threshold, Tensor):
-        threshold = threshold[instances.labels]
-    return instances[instances.scores > threshold]
-
-
 @MODELS.register_module()
-class MeanTeacherSFOD(BaseDetector):
+class MeanTeacherSFOD(TeacherStudentDetector):
     """Mean Teacher on unlabelled target images only (LPLD's and IRG's baseline).
 
     The teacher labels the weak view, its confident detections supervise the student
@@ -79,7 +48,8 @@ class MeanTeacherSFOD(BaseDetector):
         detector: Config of any mmdet detector.
         hpl_threshold: Detections with a score strictly above become pseudo ground
             truth. 0.7 as in LPLD's released code (IRG: 0.9).
-        predict_on: ``'teacher'`` or ``'student'``: the network that is the result.
+        predict_on: See :class:`TeacherStudentDetector`, also for ``data_preprocessor``
+            and ``init_cfg``.
         class_thresholds: Keys of :class:`ClassThresholds` (``dict()`` for its
             defaults): each class has its own threshold, and ``hpl_threshold`` says how
             many boxes pass in all. None: one threshold.
@@ -95,21 +65,14 @@ class MeanTeacherSFOD(BaseDetector):
         teacher_flip: The teacher also looks at the mirrored weak view.
         second_opinion: Keys of :class:`SecondOpinion` (``file``, ``classes``): boxes of
             another labeller that the teacher misses count as well.
-        data_preprocessor: Defaults to mmdet's ``MultiBranchDataPreprocessor`` around
-            the detector's own.
-        init_cfg: As in mmengine; usually the weights come from ``load_from``. A
-            checkpoint of the plain detector fills both networks.
         **ingredients: See :class:`Ingredients`: ``skip_empty``, ``soft_rois``,
             ``soft_objectness``, ``rpn_threshold``, ``mosaic``, ``masks``.
 
-    Attributes:
-        unread_options: Of the options about pseudo labels, those that a subclass does
-            not look at; it refuses them.
+    Raises:
+        UserError: An option means nothing, or does not fit the detector.
 
     Source: IRG-SFDA repository (82c84894) and LPLD repository (61192a05).
     """
-
-    unread_options: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -127,23 +90,12 @@ class MeanTeacherSFOD(BaseDetector):
         init_cfg: dict | None = None,
         **ingredients,
     ) -> None:
-        detector = ConfigDict(copy.deepcopy(detector))
-        if predict_on not in ("teacher", "student"):
-            raise UserError(
-                f"predict_on={predict_on!r} names no network of {type(self).__name__}.",
-                "Write predict_on='teacher' or predict_on='student'.",
-            )
-        if data_preprocessor is None:
-            data_preprocessor = ConfigDict(
-                type="mmdet.MultiBranchDataPreprocessor",
-                data_preprocessor=detector.get(
-                    "data_preprocessor", dict(type="mmdet.DetDataPreprocessor")
-                ),
-            )
-        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        self.student = full_precision_heads(build_detector(detector))
-        self.num_classes = num_classes(self.student)
-        self.predict_on = predict_on
+        super().__init__(
+            detector,
+            predict_on=predict_on,
+            data_preprocessor=data_preprocessor,
+            init_cfg=init_cfg,
+        )
         self.ignore_above = ignore_above
         self.teacher_scales = tuple(teacher_scales)
         self.teacher_statistics = teacher_statistics
@@ -162,29 +114,10 @@ class MeanTeacherSFOD(BaseDetector):
         self._check_options()
         if ignore_above is not None:
             spare_doubtful(self.student)
-        self.teacher = copy.deepcopy(self.student).requires_grad_(False).eval()
-        self.pseudo_counts: dict[str, Tensor] = {}
         self.pseudo_scores: Tensor | None = None
-        self._register_load_state_dict_pre_hook(_fill_both_networks)
 
     def _check_options(self) -> None:
-        """Refuse what a wrapper would not read, and values that mean nothing."""
-        given = {
-            "class_thresholds": self.class_thresholds is not None,
-            "ignore_above": self.ignore_above is not None,
-            "teacher_scales": self.teacher_scales != (1.0,),
-            "teacher_statistics": self.teacher_statistics != "running",
-            "loss_weights": self.loss_weights is not None,
-            "teacher_flip": self.teacher_flip,
-            "second_opinion": self.second_opinion is not None,
-            **dict.fromkeys(self.ingredients.given(), True),
-        }
-        unread = [name for name in self.unread_options if given.get(name)]
-        if unread:
-            raise UserError(
-                f"{type(self).__name__} does not read {', '.join(unread)}.",
-                "Leave it out, or use MeanTeacherSFOD.",
-            )
+        """Refuse values that mean nothing, or that the detector has no use for."""
         if self.teacher_statistics not in ("running", "batch"):
             raise UserError(
                 f"teacher_statistics={self.teacher_statistics!r} is not known.",
@@ -195,16 +128,20 @@ class MeanTeacherSFOD(BaseDetector):
                 f"teacher_scales={self.teacher_scales} gives the teacher no view.",
                 "Write factors above 0, for example teacher_scales=(1.0, 2.0).",
             )
-        merged = ("teacher_scales", "teacher_flip", "second_opinion")
-        merged = [name for name in merged if given[name]]
-        if merged and getattr(self.student, "with_mask", False):
+        merged = {
+            "teacher_scales": self.teacher_scales != (1.0,),
+            "teacher_flip": self.teacher_flip,
+            "second_opinion": self.second_opinion is not None,
+        }
+        given = [name for name in merged if merged[name]]
+        if given and getattr(self.student, "with_mask", False):
             raise UserError(
-                f"{', '.join(merged)}: pseudo masks are not carried between views.",
+                f"{', '.join(given)}: pseudo masks are not carried between views.",
                 "Use teacher_scales=(1.0,) and neither of the others for a detector "
                 "with masks.",
             )
         soft = self.ingredients.soft_rois or self.ingredients.soft_objectness
-        if given["teacher_scales"] and soft:
+        if merged["teacher_scales"] and soft:
             raise UserError(
                 "soft_rois and soft_objectness read the teacher's view at its own "
                 "size, and teacher_scales has others.",
@@ -232,22 +169,6 @@ class MeanTeacherSFOD(BaseDetector):
         if self.class_thresholds is not None:
             self.class_thresholds.base = value
         self._hpl_threshold = value
-
-    def init_weights(self) -> None:
-        """Initialise the student and copy it to the teacher."""
-        self.student.init_weights()
-        self.teacher.load_state_dict(self.student.state_dict())
-
-    def train(self, mode: bool = True) -> "MeanTeacherSFOD":
-        """The teacher stays in evaluation mode whatever the student does."""
-        super().train(mode)
-        self.teacher.eval()
-        return self
-
-    @property
-    def result(self) -> nn.Module:
-        """The network that ``predict_on`` names."""
-        return getattr(self, self.predict_on)
 
     def loss(
         self,
@@ -301,9 +222,7 @@ class MeanTeacherSFOD(BaseDetector):
             # A RoI head without one single box returns nothing; a zero on its
             # parameters keeps logs and distributed gradient buckets complete.
             weights = {k: w for k, w in weights.items() if k in losses}
-            losses["loss_cls"] = sum(
-                p.sum() * 0.0 for p in self.student.roi_head.parameters()
-            )
+            losses["loss_cls"] = zero_loss(self.student.roi_head)
         return weigh_losses(losses, weights) if weights else losses
 
     def _teacher_detections(
@@ -342,72 +261,6 @@ class MeanTeacherSFOD(BaseDetector):
             detections, high, weak_samples, self.hpl_threshold, self.training
         )
 
-    @torch.no_grad()
-    def view_agreement(self, data_batch: dict) -> Tensor:
-        """How far the student on the strong view sees what the teacher sees.
-
-        Args:
-            data_batch: A training batch as the loader gives it; it is not changed.
-
-        Returns:
-            [2]: boxes that have a partner of the same class (IoU at least 0.5) in the
-            other view, and all boxes; of both networks, scores above
-            ``hpl_threshold / 2``.
-        """
-        data = self.data_preprocessor(copy.deepcopy(data_batch), True)
-        inputs, samples = data["inputs"], data["data_samples"]
-        training = self.student.training
-        self.student.eval()
-        seen = [
-            [
-                high_confidence(s.pred_instances, self.hpl_threshold / 2)
-                for s in network.predict(
-                    inputs[view],
-                    [DetDataSample(metainfo=s.metainfo) for s in samples[view]],
-                    rescale=False,
-                )
-            ]
-            for network, view in ((self.teacher, "weak"), (self.student, "strong"))
-        ]
-        self.student.train(training)
-        views = zip(*seen, samples["weak"], samples["strong"], strict=True)
-        counts = [
-            count_agreeing(
-                map_to_strong(ours.bboxes, weak, strong),
-                ours.labels,
-                theirs.bboxes,
-                theirs.labels,
-            )
-            for ours, theirs, weak, strong in views
-        ]
-        return torch.stack(counts).sum(0)
-
-    @torch.no_grad()
-    def _count(self, **instances: list[InstanceData]) -> None:
-        """Boxes per class of this step, left on the device for whoever logs them."""
-        self.pseudo_counts = {}
-        for name, per_image in instances.items():
-            labels = torch.cat([i.labels for i in per_image])
-            counts = labels.new_zeros(self.num_classes, dtype=torch.float)
-            counts.index_add_(0, labels, torch.ones_like(labels, dtype=torch.float))
-            self.pseudo_counts[name] = counts / len(per_image)
-
-    def predict(
-        self,
-        batch_inputs: Tensor,
-        batch_data_samples: list[DetDataSample],
-        rescale: bool = True,
-    ) -> list[DetDataSample]:
-        """Detections of the network that is the result; see mmdet."""
-        return self.result.predict(batch_inputs, batch_data_samples, rescale=rescale)
-
-    def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
-        """Features of the network that is the result; see mmdet."""
-        return self.result.extract_feat(batch_inputs)
-
-    def _forward(self, batch_inputs: Tensor, batch_data_samples=None) -> tuple:
-        return self.result._forward(batch_inputs, batch_data_samples)
-
 
 def _score_sums(detections: list[InstanceData]) -> Tensor:
     """[3]: sum of scores, sum of their binary entropies (nats), number of boxes."""
@@ -438,15 +291,3 @@ def _supervised_sample(
             bboxes=map_to_strong(spared.bboxes, weak, strong), labels=spared.labels
         )
     return sample
-
-
-def _fill_both_networks(state_dict: dict, prefix: str, *args) -> None:
-    """Let a checkpoint of the plain detector fill student and teacher."""
-    ours = (f"{prefix}student.", f"{prefix}teacher.")
-    keys = [k for k in state_dict if k.startswith(prefix)]
-    if not keys or any(k.startswith(ours) for k in keys):
-        return
-    for key in keys:
-        value = state_dict.pop(key)
-        for network in ours:
-            state_dict[network + key[len(prefix) :]] = value

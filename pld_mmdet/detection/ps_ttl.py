@@ -13,7 +13,7 @@ from mmcv.ops import nms
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox2roi, bbox_overlaps
 from mmengine.structures import InstanceData
-from torch import Tensor, nn
+from torch import Tensor
 
 from pld_mmdet.detection.detectors.defrcn import decouple
 from pld_mmdet.detection.detectors.two_stage import (
@@ -21,8 +21,7 @@ from pld_mmdet.detection.detectors.two_stage import (
     rpn_loss,
     run_box_head,
 )
-from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD, PseudoLabels
-from pld_mmdet.detection.pseudo_labels import OPTIONS
+from pld_mmdet.detection.teacher_student import PseudoLabels, TeacherStudentDetector
 from pld_mmdet.distill.memory import PrototypeQueue
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
@@ -124,7 +123,7 @@ def soft_label_loss(
 
 
 @MODELS.register_module()
-class PSTTL(MeanTeacherSFOD):
+class PSTTL(TeacherStudentDetector):
     """A few-shot detector that learns on the test stream (PS-TTL).
 
     One step, on one test image: the teacher's detections are split into known and
@@ -162,7 +161,7 @@ class PSTTL(MeanTeacherSFOD):
         teacher_train_mode: The release labels with the teacher in *training* mode:
             classifier dropout is active and the training proposals (2000) are used.
             False labels in evaluation mode. Scoring is always in evaluation mode.
-        **kwargs: See :class:`pld_mmdet.MeanTeacherSFOD`.
+        **kwargs: See :class:`TeacherStudentDetector`.
 
     Attributes:
         pseudo_boxes: ``known`` and ``unknown`` boxes of each image of the last step,
@@ -172,7 +171,7 @@ class PSTTL(MeanTeacherSFOD):
         UserError: The detector has no proposals or not one softmax box head.
     """
 
-    unread_options = OPTIONS
+    kept = ("memory.",)
 
     def __init__(
         self,
@@ -190,7 +189,7 @@ class PSTTL(MeanTeacherSFOD):
         teacher_train_mode: bool = True,
         **kwargs,
     ) -> None:
-        super().__init__(detector, hpl_threshold=known_threshold, **kwargs)
+        super().__init__(detector, **kwargs)
         require_softmax_head(self.student, "PS-TTL")
         if not 0 <= unknown_threshold <= known_threshold <= 1:
             raise UserError(
@@ -198,6 +197,7 @@ class PSTTL(MeanTeacherSFOD):
                 f"{known_threshold} do not grow within [0, 1].",
                 "The released code has 0.5 and 0.9.",
             )
+        self.hpl_threshold = known_threshold
         self.unknown_threshold = unknown_threshold
         self.unknown_nms_iou = unknown_nms_iou
         self.cosine_scale = cosine_scale
@@ -210,7 +210,6 @@ class PSTTL(MeanTeacherSFOD):
         self.memory = PrototypeQueue(
             self.num_classes, width, queue_length, prototype_momentum
         )
-        self._register_load_state_dict_pre_hook(_keep_memory, with_module=True)
 
     @torch.no_grad()
     def start_stream(self, batches: Iterable[dict], classes: tuple = ()) -> None:
@@ -378,11 +377,3 @@ class PSTTL(MeanTeacherSFOD):
 def as_list(value: Tensor | list[Tensor]) -> list[Tensor]:
     """Losses of one level or of several, as a list."""
     return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def _keep_memory(model: nn.Module, state_dict: dict, prefix: str, *args) -> None:
-    """A few-shot checkpoint has no memory: leave ours as it is."""
-    start = f"{prefix}memory."
-    if not any(key.startswith(start) for key in state_dict):
-        for name, value in model.memory.state_dict().items():
-            state_dict[start + name] = value

@@ -16,23 +16,24 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from pld_mmdet.detection.boxes import map_to_strong
-from pld_mmdet.detection.detectors.box_head import (
-    check_faster_rcnn,
+from pld_mmdet.detection.detectors.two_stage import (
     clip_to_images,
     from_score,
     larger_than,
     mixes_samples,
     own_class,
     proposal_cfg,
+    require_softmax_head,
+    rpn_loss,
     run_box_head,
+    zero_loss,
 )
-from pld_mmdet.detection.mean_teacher import (
-    MeanTeacherSFOD,
+from pld_mmdet.detection.pseudo_labels.soft_targets import weighted_cls_loss
+from pld_mmdet.detection.teacher_student import (
     PseudoLabels,
+    TeacherStudentDetector,
     high_confidence,
 )
-from pld_mmdet.detection.pseudo_labels import OPTIONS
-from pld_mmdet.detection.pseudo_labels.soft_targets import weighted_cls_loss
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 
@@ -79,9 +80,7 @@ def box_uncertainty(refined: Tensor, labels: Tensor) -> Tensor:
     """
     if len(refined) < 2:
         raise ValueError(f"an uncertainty needs two draws or more, got {len(refined)}")
-    if refined.shape[2] != 4:
-        index = labels[None, :, None, None].expand(len(refined), -1, 1, 4)
-        refined = refined.unflatten(2, (-1, 4)).gather(2, index).squeeze(2)
+    refined = own_class(refined, labels)
     mean = refined.mean(0)
     size = (mean[:, 2:] - mean[:, :2]).clamp(min=1.0).repeat(1, 2)
     return refined.std(0) / size
@@ -103,7 +102,7 @@ class PseudoTruth:
 
 
 @MODELS.register_module()
-class BoxJitterSoftTeacher(MeanTeacherSFOD):
+class BoxJitterSoftTeacher(TeacherStudentDetector):
     """Supervised detection plus pseudo boxes weighted by how sure the teacher is.
 
     A training batch has three branches: ``sup`` (labelled images), ``weak`` (unlabelled
@@ -133,7 +132,7 @@ class BoxJitterSoftTeacher(MeanTeacherSFOD):
         share_features: One backbone pass over labelled and unlabelled images where
             padded sizes agree and no live batch norm ties them; the same numbers.
         predict_on: ``'student'`` as in the authors' configs, or ``'teacher'``.
-        **kwargs: See :class:`MeanTeacherSFOD`.
+        **kwargs: See :class:`TeacherStudentDetector`.
 
     Attributes:
         pseudo_boxes: What the last step found and believed, in pixels of the weak view:
@@ -143,8 +142,6 @@ class BoxJitterSoftTeacher(MeanTeacherSFOD):
     Raises:
         UserError: The detector is not of that kind, or an argument is out of range.
     """
-
-    unread_options = OPTIONS
 
     def __init__(
         self,
@@ -164,16 +161,15 @@ class BoxJitterSoftTeacher(MeanTeacherSFOD):
         predict_on: str = "student",
         **kwargs,
     ) -> None:
-        super().__init__(
-            detector, hpl_threshold=min_score, predict_on=predict_on, **kwargs
-        )
-        check_faster_rcnn(self.student, type(self).__name__)
+        super().__init__(detector, predict_on=predict_on, **kwargs)
+        require_softmax_head(self.student, type(self).__name__, stock_losses=True)
         if reg_threshold is not None and jitter_times < 2:
             raise UserError(
                 f"jitter_times={jitter_times}: one draw has no spread.",
                 "Use two or more (the authors use 10), or reg_threshold=None to select "
                 "the regression's boxes by their score.",
             )
+        self.hpl_threshold = min_score
         self.rpn_threshold = rpn_threshold
         self.cls_threshold = cls_threshold
         self.reg_threshold = reg_threshold
@@ -226,7 +222,7 @@ class BoxJitterSoftTeacher(MeanTeacherSFOD):
             DetDataSample(metainfo=s.metainfo, gt_instances=i)
             for s, i in zip(strong, truth.rpn, strict=True)
         ]
-        unsup, proposals = self._rpn_loss(features, objects)
+        unsup, proposals = rpn_loss(self.student, features, objects)
         unsup["loss_cls"] = self._cls_loss(
             features, proposals, truth.cls, weak_features, weak, strong
         )
@@ -315,12 +311,10 @@ class BoxJitterSoftTeacher(MeanTeacherSFOD):
         image = torch.cat(image).expand(times, -1)[..., None]
         jittered = jitter_boxes(boxes, noise, self.jitter_fraction)
         rois = torch.cat([image, jittered], 2).flatten(0, 1)
-        head = self.teacher.roi_head.bbox_head
-        deltas = run_box_head(self.teacher.roi_head, features, rois, "reg")
-        deltas = own_class(head, deltas, labels.repeat(times))
-        refined = clip_to_images(
-            head.bbox_coder.decode(rois[:, 1:], deltas), rois, samples
-        )
+        deltas = run_box_head(self.teacher, features, rois, only="reg").deltas
+        deltas = own_class(deltas, labels.repeat(times))
+        decode = self.teacher.roi_head.bbox_head.bbox_coder.decode
+        refined = clip_to_images(decode(rois[:, 1:], deltas), rois, samples)
         spread = box_uncertainty(refined.unflatten(0, (times, -1)), labels).mean(1)
         for instances, part in zip(found, spread.split(counts), strict=True):
             instances.uncertainty = part
@@ -364,33 +358,11 @@ class BoxJitterSoftTeacher(MeanTeacherSFOD):
     def _supervised_loss(
         self, features: tuple[Tensor, ...], samples: list[DetDataSample]
     ) -> dict[str, Tensor]:
-        losses, proposals = self._rpn_loss(features, samples)
+        losses, proposals = rpn_loss(self.student, features, samples)
         losses.update(self.student.roi_head.loss(features, proposals, samples))
         if "loss_cls" not in losses:  # mmdet's head without a single RoI
-            losses["loss_cls"] = sum(
-                p.sum() * 0.0 for p in self.student.roi_head.parameters()
-            )
+            losses["loss_cls"] = zero_loss(self.student.roi_head)
         return losses
-
-    def _rpn_loss(
-        self, features: tuple[Tensor, ...], samples: list[DetDataSample]
-    ) -> tuple[dict[str, Tensor], list[InstanceData]]:
-        """Losses of the class-less RPN, and its proposals for the RoI head."""
-        class_less = []
-        for sample in samples:
-            truth = sample.gt_instances
-            target = DetDataSample(metainfo=sample.metainfo)
-            target.gt_instances = InstanceData(
-                bboxes=truth.bboxes, labels=torch.zeros_like(truth.labels)
-            )
-            if "ignored_instances" in sample:
-                target.ignored_instances = sample.ignored_instances
-            class_less.append(target)
-        losses, proposals = self.student.rpn_head.loss_and_predict(
-            features, class_less, proposal_cfg=proposal_cfg(self.student)
-        )
-        named = {k if "rpn" in k else f"rpn_{k}": v for k, v in losses.items()}
-        return named, proposals
 
     def _sample(
         self,
@@ -421,7 +393,7 @@ class BoxJitterSoftTeacher(MeanTeacherSFOD):
         sampled = self._sample(features, proposals, truth)
         head = self.student.roi_head.bbox_head
         rois = bbox2roi([s.priors for s in sampled])  # positives first in each image
-        logits = run_box_head(self.student.roi_head, features, rois, "cls")
+        logits = run_box_head(self.student, features, rois, only="cls").logits
         background = self.num_classes
         labels = torch.cat(
             [
@@ -436,10 +408,10 @@ class BoxJitterSoftTeacher(MeanTeacherSFOD):
                     map_to_strong(s.neg_priors, theirs, ours)
                     for s, theirs, ours in zip(sampled, strong, weak, strict=True)
                 ]
-                seen = run_box_head(
-                    self.teacher.roi_head, weak_features, bbox2roi(back), "cls"
-                )
-                probs[labels == background] = seen.softmax(1).to(probs.dtype)
+                logits_seen = run_box_head(
+                    self.teacher, weak_features, bbox2roi(back), only="cls"
+                ).logits
+                probs[labels == background] = logits_seen.softmax(1).to(probs.dtype)
         return weighted_cls_loss(logits, labels, probs) * head.loss_cls.loss_weight
 
     def _reg_loss(
@@ -454,25 +426,27 @@ class BoxJitterSoftTeacher(MeanTeacherSFOD):
         labels = torch.cat([s.pos_gt_labels for s in sampled])
         if len(labels) == 0:
             return features[0].new_zeros(())
-        rois = bbox2roi([s.pos_priors for s in sampled])
+        rois = positive = bbox2roi([s.pos_priors for s in sampled])
         if mixes_samples(roi_head):  # the negatives' statistics count too
-            every = bbox2roi([s.priors for s in sampled])
-            positive = torch.cat(
-                [
-                    torch.arange(len(s.priors), device=labels.device)
-                    < len(s.pos_priors)
-                    for s in sampled
-                ]
-            )
-            deltas = run_box_head(roi_head, features, every, "reg")[positive]
-        else:
-            deltas = run_box_head(roi_head, features, rois, "reg")
-        predicted = own_class(head, deltas, labels)
+            rois = bbox2roi([s.priors for s in sampled])
+        deltas = run_box_head(self.student, features, rois, only="reg").deltas
+        if rois is not positive:
+            deltas = deltas[_positives(sampled)]
+        predicted = own_class(deltas, labels)
         target = torch.cat([s.pos_gt_bboxes for s in sampled])
         if head.reg_decoded_bbox:
-            predicted = head.bbox_coder.decode(rois[:, 1:], predicted)
+            predicted = head.bbox_coder.decode(positive[:, 1:], predicted)
         else:
-            target = head.bbox_coder.encode(rois[:, 1:], target)
+            target = head.bbox_coder.encode(positive[:, 1:], target)
         return head.loss_bbox(
             predicted, target, avg_factor=sum(len(s.priors) for s in sampled)
         )
+
+
+def _positives(sampled: list) -> Tensor:
+    """[R] bool: which RoIs of all images are objects; they come first in each."""
+    marks = [
+        torch.arange(len(s.priors), device=s.priors.device) < len(s.pos_priors)
+        for s in sampled
+    ]
+    return torch.cat(marks)

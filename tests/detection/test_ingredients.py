@@ -529,4 +529,8 @@ def test_refusals():
         build(soft_rois="hard")
     with pytest.raises(UserError, match="other"):
         build(soft_rois="mixed", teacher_scales=(1.0, 2.0))
-    assert {"mosaic", "soft_rois", "teacher_flip"} <= set(PSTTL.unread_options)
+    for option in (dict(mosaic={}), dict(soft_rois="all"), dict(teacher_flip=True)):
+        with pytest.raises(
+            UserError, match=f"PSTTL does not read {next(iter(option))}"
+        ):
+            PSTTL(tiny_faster_rcnn(), **option)

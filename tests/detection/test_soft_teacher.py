@@ -9,7 +9,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
 from pld_mmdet.detection.boxes import project_boxes
-from pld_mmdet.detection.detectors.box_head import from_score, run_box_head
+from pld_mmdet.detection.detectors.two_stage import from_score, run_box_head
 from pld_mmdet.detection.soft_teacher import (
     BoxJitterSoftTeacher,
     box_uncertainty,
@@ -405,7 +405,7 @@ def test_head_flags_return_after_an_error():
     model = build()
     head = model.student.roi_head
     with pytest.raises(TypeError):
-        run_box_head(head, None, None, "cls")
+        run_box_head(model.student, None, None, only="cls")
     assert head.bbox_head.with_reg
 
 

@@ -1,7 +1,5 @@
 """What Mean Teacher can do to its pseudo labels; every idea is off by default."""
 
-from dataclasses import fields
-
 from pld_mmdet.detection.pseudo_labels.batch_statistics import batch_statistics
 from pld_mmdet.detection.pseudo_labels.class_thresholds import ClassThresholds
 from pld_mmdet.detection.pseudo_labels.ignore_band import (
@@ -14,20 +12,7 @@ from pld_mmdet.detection.pseudo_labels.loss_weights import weigh_losses
 from pld_mmdet.detection.pseudo_labels.second_opinion import SecondOpinion
 from pld_mmdet.detection.pseudo_labels.teacher_views import detect_in_views
 
-# arguments of the wrappers, all about pseudo labels
-OPTIONS = (
-    "class_thresholds",
-    "ignore_above",
-    "teacher_scales",
-    "teacher_statistics",
-    "loss_weights",
-    "teacher_flip",
-    "second_opinion",
-    *(field.name for field in fields(Ingredients)),
-)
-
 __all__ = [
-    "OPTIONS",
     "ClassThresholds",
     "Ingredients",
     "SecondOpinion",

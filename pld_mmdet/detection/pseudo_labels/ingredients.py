@@ -13,7 +13,11 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from pld_mmdet.detection.boxes import map_to_strong
-from pld_mmdet.detection.detectors.two_stage import require_softmax_head, rpn_loss
+from pld_mmdet.detection.detectors.two_stage import (
+    require_softmax_head,
+    rpn_loss,
+    zero_loss,
+)
 from pld_mmdet.detection.pseudo_labels.masks import draw_mask, visible
 from pld_mmdet.detection.pseudo_labels.mosaic import draw_mosaic
 from pld_mmdet.detection.pseudo_labels.soft_targets import (
@@ -140,7 +144,7 @@ class Ingredients:
             kept = [n for n in kept if len(high[n])]
             if not kept:
                 self._taught = None
-                return {"loss_cls": sum(p.sum() * 0.0 for p in student.parameters())}
+                return {"loss_cls": zero_loss(student)}
             if len(kept) < len(samples):
                 strong = strong[kept]
                 samples = [samples[n] for n in kept]

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pld_mmdet.detection.detectors.two_stage import box_heads, class_logits
+from pld_mmdet.detection.detectors.two_stage import box_heads, run_box_head
 from pld_mmdet.distill.divergences import kl
 from pld_mmdet.distill.feature_tap import FeatureTap
 
@@ -140,7 +140,7 @@ def soften(
         rois = to_weak(seen.inputs(f"roi{stage}")[1])
         with torch.no_grad():
             features = taught.inputs(f"roi{stage}")[0]
-            target = class_logits(teacher, stage, features, rois)
+            target = run_box_head(teacher, features, rois, stage, only="cls").logits
         loss = soft_cls_loss(logits, labels, target, **settings)
         loss = loss * head.loss_cls.loss_weight
         if len(heads) > 1:
