@@ -2,50 +2,198 @@
 
 import os
 import pickle
-import signal
+import re
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import (
+    Action,
+    ArgumentError,
+    ArgumentParser,
+    ArgumentTypeError,
+    Namespace,
+    RawDescriptionHelpFormatter,
+)
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
+from typing import NoReturn
 
+from pld_mmdet import interrupts
 from pld_mmdet.errors import UserError
 
 # This module is imported before the stack is known to be there: mm* and torch only
 # inside functions, after check_stack().
 
 
-def run_tool(main: Callable[[], None], resumable: Callable[[], str] | None = None):
-    """Run a tool's main function and turn its ends into exit codes.
+class ToolParser(ArgumentParser):
+    """A parser whose errors are two lines (what, what to do) and exit code 2.
 
-    ``UserError``: two lines on stderr, exit 2. Ctrl-C: how to go on, exit 130. SIGTERM
-    (as from a cluster) ends like Ctrl-C with exit 143. Bugs keep their stack trace.
+    After reading it compares what is written (:func:`output`) with what is read
+    (:func:`input_file`, :func:`input_folder`). The ranges of numbers are the kinds of
+    ``pld_mmdet.values``: ``add("--batch", type=BATCH)``.
 
     Args:
-        main: Does the work.
-        resumable: Returns the sentence that says how to go on after Ctrl-C.
+        description: The tool's docstring.
+        kwargs: As in ``argparse.ArgumentParser``.
     """
 
-    def terminate(number, frame):
-        raise SystemExit(128 + number)
+    def __init__(self, description: str | None = None, **kwargs) -> None:
+        kwargs.setdefault("formatter_class", RawDescriptionHelpFormatter)
+        super().__init__(description=description, **kwargs)
 
-    signal.signal(signal.SIGTERM, terminate)
+    def parse_args(self, args=None, namespace=None) -> Namespace:
+        """Read the command line; see argparse."""
+        found, rest = self.parse_known_args(args, namespace)
+        if rest:
+            self.error(f"there is no option or place for {rest[0]!r}", rest[0])
+        outputs = [(k, v) for k, v in _given(found) if isinstance(v, Output)]
+        inputs = [value for _, value in _given(found) if isinstance(value, Input)]
+        if outputs:
+            from pld_mmdet.engine.files import keep_inputs
+
+            for name, value in outputs:
+                try:
+                    keep_inputs(value, inputs, name.replace("_", "-"))
+                except UserError as error:
+                    _complain(error)
+                    sys.exit(2)
+        return found
+
+    def _get_values(self, action: Action, arg_strings: list[str]):
+        # argparse makes an empty list of --option=--
+        if action.option_strings and action.nargs is None and arg_strings == ["--"]:
+            raise ArgumentError(action, "'--' is no value")
+        return super()._get_values(action, arg_strings)
+
+    def error(self, message: str, word: str = "") -> NoReturn:
+        """Print what is wrong and what to do, and end."""
+        fix = f"{self.prog} --help lists what there is."
+        option = re.match(r"argument (-[^:]*):", message)
+        if option:
+            name = option[1].rpartition("/")[2]
+            fix = f"Give another {name}; {fix}"
+        near = get_close_matches(word.split("=")[0], self._option_string_actions, n=1)
+        if near and word.startswith("-"):
+            fix = f"Did you mean {near[0]}?"
+        _complain(UserError(message.rstrip(".") + ".", fix))
+        sys.exit(2)
+
+
+class Input(str):
+    """A path that is read."""
+
+
+class Output(str):
+    """A path that is written."""
+
+
+def input_file(text: str) -> Input:
+    """Type of an option that names a file to read, or its address."""
+    if not text.strip() or "\0" in text:
+        raise ArgumentTypeError(f"{text!r} is no file")
+    if os.path.isdir(text):
+        raise ArgumentTypeError(f"{text} is a folder, not a file")
+    return Input(text)
+
+
+def input_folder(text: str) -> Input:
+    """Type of an option that names a folder (or a pattern) to read."""
+    if not text.strip() or "\0" in text:
+        raise ArgumentTypeError(f"{text!r} is no folder")
+    return Input(text)
+
+
+def output_file(text: str) -> Output:
+    """Type of an option that names a file to write."""
+    if not text.strip() or "\0" in text:
+        raise ArgumentTypeError(f"{text!r} is no file")
+    if os.path.isdir(text):
+        raise ArgumentTypeError(f"{text} is a folder, not a file")
+    _place_for(Path(text).parent)
+    return Output(text)
+
+
+def output_folder(text: str) -> Output:
+    """Type of an option that names a folder to write into."""
+    if not text.strip() or "\0" in text:
+        raise ArgumentTypeError(f"{text!r} is no folder")
+    _place_for(Path(text))
+    return Output(text)
+
+
+def _place_for(folder: Path) -> None:
+    """Refuse a folder that is, or lies below, a file."""
+    for place in (folder, *folder.parents):
+        if place.is_dir():
+            return
+        if place.exists():
+            raise ArgumentTypeError(f"{folder} cannot be written: {place} is a file")
+
+
+def _given(found: Namespace) -> list[tuple[str, object]]:
+    """(name, value) of all arguments, those of lists one by one."""
+    pairs = []
+    for name, value in vars(found).items():
+        for one in value if isinstance(value, list | tuple) else [value]:
+            pairs.append((name, one))
+    return pairs
+
+
+def run_tool(
+    main: Callable,
+    parse: Callable[[], Namespace] | None = None,
+    resumable: Callable[..., str] | None = None,
+    stack: bool = True,
+) -> None:
+    """Run a tool's main function and turn its ends into exit codes.
+
+    ``UserError``: two lines on stderr, exit 2. Ctrl-C and SIGTERM (as from a cluster):
+    one sentence and how to go on, exit 130 and 143, whatever a library made of them.
+    Bugs keep their stack trace.
+
+    Args:
+        main: Does the work; gets what ``parse`` returns, and may return an exit code.
+        parse: Reads the command line; None: ``main`` does.
+        resumable: Returns the sentence that says how to go on; gets the same.
+        stack: Whether the tool needs torch and mmengine.
+    """
+    interrupts.install()
+    arguments: list[Namespace] = []
+    code = 0
     try:
-        from pld_mmdet.engine.stack import check_stack
+        if parse is not None:
+            arguments.append(parse())
+        if stack:
+            from pld_mmdet.engine.stack import check_stack
 
-        check_stack()
-        main()
-    except UserError as error:
-        _complain(error)
-        sys.exit(2)
-    except pickle.UnpicklingError as error:
-        from pld_mmdet.engine.checkpoint import refusal
+            check_stack()
+        code = main(*arguments) or 0
+    except BaseException as error:
+        number = interrupts.received()
+        if number is not None or isinstance(error, KeyboardInterrupt):
+            code = _interrupted(number or 2, resumable, arguments)
+        elif isinstance(error, UserError):
+            _complain(error)
+            code = 2
+        elif isinstance(error, pickle.UnpicklingError):
+            from pld_mmdet.engine.checkpoint import refusal
 
-        _complain(refusal("A checkpoint", error))
-        sys.exit(2)
-    except KeyboardInterrupt:
-        how = resumable() if resumable is not None else "Start it again to repeat it."
-        print(f"\nInterrupted. {how}", file=sys.stderr)
-        sys.exit(130)
+            _complain(refusal("A checkpoint", error))
+            code = 2
+        else:
+            raise
+    if code:
+        sys.exit(code)
+
+
+def _interrupted(number: int, resumable: Callable | None, arguments: list) -> int:
+    how = "Start it again to repeat it."
+    if resumable is not None and arguments:
+        how = resumable(*arguments)
+    ranks = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
+    if next((os.environ[n] for n in ranks if n in os.environ), "0") == "0":
+        word = "Interrupted." if number == 2 else "Ended by a signal from outside."
+        print(f"\n{word} {how}", file=sys.stderr, flush=True)
+    return 128 + number
 
 
 def _complain(error: UserError) -> None:
@@ -54,7 +202,9 @@ def _complain(error: UserError) -> None:
 
 def add_config_arguments(parser: ArgumentParser) -> None:
     """Arguments that train.py and test.py share."""
-    parser.add_argument("--work-dir", help="folder for logs and checkpoints")
+    parser.add_argument(
+        "--work-dir", type=output_folder, help="folder for logs and checkpoints"
+    )
     parser.add_argument(
         "--cfg-options",
         action="extend",  # given twice, both count
@@ -82,27 +232,37 @@ def load_config(args: Namespace):
         The resolved ``mmengine.Config`` with ``work_dir`` and ``launcher`` set.
 
     Raises:
-        UserError: If the config does not exist or an option is no KEY=VALUE.
+        UserError: If the config cannot be read, or an option is no KEY=VALUE or names
+            a key that nothing reads.
     """
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    from mmengine.config import Config, DictAction
+    from mmengine.config import DictAction
 
-    if not Path(args.config).is_file():
-        raise UserError(
-            f"The config {args.config} does not exist.",
-            "Name a file in configs/ (relative paths start at the current folder).",
-        )
-    cfg = Config.fromfile(args.config)
+    from pld_mmdet.engine.configs import check_option, read_config
+
+    cfg = read_config(args.config, model=True)
+    if args.cfg_options and cfg.get("default_scope") == "mmdet":
+        from pld_mmdet.engine.stack import import_mmdet
+
+        import_mmdet()  # so that the keys of its classes are known
     options = {}
     for option in args.cfg_options:
         key, equals, value = option.partition("=")
-        if not equals:
+        if not equals or not key:
             raise UserError(
                 f"--cfg-options {option} is not of the form KEY=VALUE.",
                 "For example: --cfg-options train_cfg.max_iters=100",
             )
+        check_option(cfg, key)
         options[key] = DictAction._parse_iterable(value)
-    cfg.merge_from_dict(options)
+    try:
+        cfg.merge_from_dict(options)
+    except (KeyError, TypeError, AssertionError, IndexError) as error:
+        raise UserError(
+            f"--cfg-options does not fit the config ({error}).",
+            "Compare the keys with the config (python tools/train.py writes it whole "
+            "into its work dir).",
+        ) from error
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir

@@ -15,21 +15,30 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package
 
-from pld_mmdet.cli import run_tool
+from pld_mmdet.cli import (
+    ToolParser,
+    output_file,
+    run_tool,
+)
+from pld_mmdet.values import (
+    POSITIVE_INT,
+    PROCESSES,
+)
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ToolParser(__doc__)
     parser.add_argument("cases", nargs="*", metavar="CASE", help="default: all")
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
-    parser.add_argument("--rounds", type=int, help="timed calls of each side")
+    parser.add_argument("--rounds", type=POSITIVE_INT, help="timed calls of each side")
     parser.add_argument(
-        "--json", metavar="FILE", help="also record the results, after each case"
+        "--json",
+        type=output_file,
+        metavar="FILE",
+        help="also record the results, after each case",
     )
-    parser.add_argument("--threads", type=int, default=1, help="of torch [1]")
+    parser.add_argument("--threads", type=PROCESSES, default=1, help="of torch [1]")
     parser.add_argument(
         "--clock",
         choices=["cpu", "wall"],
@@ -52,10 +61,6 @@ def main(args: argparse.Namespace) -> None:
             print(f"{name:<18} {case.summary} (about {case.seconds:.0f} s)")
         return
     names = choose_cases(args.cases, args.quick)
-    if args.rounds is not None and args.rounds < 1:
-        from pld_mmdet.errors import UserError
-
-        raise UserError(f"--rounds {args.rounds} times nothing.", "Give 1 or more.")
 
     import torch
     from mmengine.registry import init_default_scope
@@ -78,5 +83,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments = parse_args()
-    run_tool(lambda: main(arguments))
+    run_tool(main, parse_args)

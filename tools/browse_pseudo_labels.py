@@ -17,20 +17,37 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package
 
-from pld_mmdet.cli import add_config_arguments, load_config, run_tool
+from pld_mmdet.cli import (
+    ToolParser,
+    add_config_arguments,
+    input_file,
+    input_folder,
+    load_config,
+    output_folder,
+    run_tool,
+)
 from pld_mmdet.errors import UserError
+from pld_mmdet.values import (
+    POSITIVE_INT,
+)
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = ToolParser(__doc__)
+    parser.add_argument(
+        "config", type=input_file, help="config of a source-free method"
     )
-    parser.add_argument("config", help="config of a source-free method")
-    parser.add_argument("checkpoint", help="its checkpoint, or a plain detector's")
-    parser.add_argument("images", help="folder, searched with its sub-folders")
-    parser.add_argument("--out", type=Path, default=Path("pseudo_labels"))
-    parser.add_argument("--limit", type=int, default=20, help="how many images [20]")
+    parser.add_argument(
+        "checkpoint", type=input_file, help="its checkpoint, or a plain detector's"
+    )
+    parser.add_argument(
+        "images", type=input_folder, help="folder, searched with its sub-folders"
+    )
+    parser.add_argument("--out", type=output_folder, default="pseudo_labels")
+    parser.add_argument(
+        "--limit", type=POSITIVE_INT, default=20, help="how many images [20]"
+    )
     parser.add_argument(
         "--hide", nargs="+", default=[], choices=["kept", "mined", "dropped"]
     )
@@ -51,7 +68,7 @@ def main(args: argparse.Namespace) -> None:
     from pld_mmdet.report.browse import draw, label_images, write_page
     from pld_mmdet.report.pictures import spaced
 
-    cfg = load_config(args)
+    cfg, out = load_config(args), Path(args.out)
     import_mmdet()
     init_default_scope("mmdet")
     model = MODELS.build(cfg.model).eval()
@@ -70,12 +87,12 @@ def main(args: argparse.Namespace) -> None:
     found = []
     for number, labelled in enumerate(label_images(model, loader, classes), start=1):
         name = f"{number:03d}_{labelled.path.stem}.png"
-        write_png(args.out / name, draw(labelled, tuple(args.hide)))
+        write_png(out / name, draw(labelled, tuple(args.hide)))
         found.append((name, labelled.counts))
         counts = ", ".join(f"{n} {kind}" for kind, n in labelled.counts.items())
         print(f"{name}: {counts}", flush=True)
     title = f"Pseudo labels of {Path(args.checkpoint).name}"
-    print(f"Open {write_page(args.out, found, title).resolve()}")
+    print(f"Open {write_page(out, found, title).resolve()}")
 
 
 def _dataset(cfg, images: str) -> dict:
@@ -96,5 +113,4 @@ def _dataset(cfg, images: str) -> dict:
 
 
 if __name__ == "__main__":
-    arguments = parse_args()
-    run_tool(lambda: main(arguments))
+    run_tool(main, parse_args)

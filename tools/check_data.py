@@ -17,22 +17,33 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package
 
-from pld_mmdet.cli import add_config_arguments, load_config, run_tool
+from pld_mmdet.cli import (
+    ToolParser,
+    add_config_arguments,
+    input_file,
+    load_config,
+    run_tool,
+)
+from pld_mmdet.values import (
+    PROCESSES,
+)
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = ToolParser(__doc__)
+    parser.add_argument("config", type=input_file, help="config file")
+    parser.add_argument(
+        "--checkpoint", type=input_file, help="compare its class names too"
     )
-    parser.add_argument("config", help="config file")
-    parser.add_argument("--checkpoint", help="compare its class names too")
     parser.add_argument(
         "--fast",
         action="store_true",
         help="do not decode the images, only look whether they exist and are complete",
     )
-    parser.add_argument("--workers", type=int, help="processes, default: all cores")
+    parser.add_argument(
+        "--workers", type=PROCESSES, help="processes, default: all cores"
+    )
     add_config_arguments(parser)
     return parser.parse_args()
 
@@ -58,5 +69,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments = parse_args()
-    run_tool(lambda: main(arguments))
+    run_tool(main, parse_args)

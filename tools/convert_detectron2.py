@@ -16,23 +16,33 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package
 
-from pld_mmdet.cli import add_config_arguments, load_config, run_tool
+from pld_mmdet.cli import (
+    ToolParser,
+    add_config_arguments,
+    input_file,
+    load_config,
+    output_file,
+    run_tool,
+)
 from pld_mmdet.errors import UserError
+from pld_mmdet.values import (
+    NOT_NEGATIVE,
+)
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = ToolParser(__doc__)
+    parser.add_argument("weights", type=input_file, help="detectron2's .pth or .pkl")
+    parser.add_argument(
+        "config", type=input_file, help="config whose detector receives them"
     )
-    parser.add_argument("weights", help="detectron2's .pth or .pkl")
-    parser.add_argument("config", help="config whose detector receives them")
-    parser.add_argument("out", help="file to write (.pth)")
+    parser.add_argument("out", type=output_file, help="file to write (.pth)")
     parser.add_argument(
         "--prefix", default="", help="part of the names to cut off, e.g. modelTeacher."
     )
     parser.add_argument(
-        "--tolerance", type=float, default=1e-3, help="relative, default: 1e-3"
+        "--tolerance", type=NOT_NEGATIVE, default=1e-3, help="relative, default: 1e-3"
     )
     add_config_arguments(parser)
     return parser.parse_args()
@@ -90,5 +100,4 @@ def _classes(cfg) -> tuple:
 
 
 if __name__ == "__main__":
-    arguments = parse_args()
-    run_tool(lambda: main(arguments))
+    run_tool(main, parse_args)

@@ -21,6 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from pld_mmdet.cli import ToolParser, run_tool  # noqa: E402
 from pld_mmdet.errors import UserError  # noqa: E402
 
 STACKS = ("onedl", "upstream")
@@ -47,9 +48,7 @@ class Report:
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ToolParser(__doc__)
     return parser.parse_args()
 
 
@@ -168,9 +167,8 @@ def check_extras(report: Report) -> None:
         report.say(None if missing else True, f"[{extra}] {what}", fix)
 
 
-def main() -> int:
+def main(args: argparse.Namespace | None = None) -> int:
     """Check everything; 0 when training a detector can start."""
-    parse_args()
     report = Report()
     check_python(report)
     try:
@@ -193,4 +191,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main, parse_args, stack=False)

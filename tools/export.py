@@ -15,16 +15,21 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package
 
-from pld_mmdet.cli import run_tool
+from pld_mmdet.cli import (
+    ToolParser,
+    input_file,
+    output_file,
+    run_tool,
+)
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = ToolParser(__doc__)
+    parser.add_argument(
+        "checkpoint", type=input_file, help="checkpoint of a training run"
     )
-    parser.add_argument("checkpoint", help="checkpoint of a training run")
-    parser.add_argument("out", help="file to write (.pth)")
+    parser.add_argument("out", type=output_file, help="file to write (.pth)")
     parser.add_argument(
         "--network",
         choices=["teacher", "student"],
@@ -32,6 +37,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         "--config",
+        type=input_file,
         help="the run's config: also load the exported file strictly into its detector",
     )
     return parser.parse_args()
@@ -43,13 +49,12 @@ def main(args: argparse.Namespace) -> None:
 
     detector = None
     if args.config is not None:
-        from mmengine.config import Config
+        from pld_mmdet.engine.configs import read_config
 
-        detector = Config.fromfile(args.config).model
+        detector = read_config(args.config, model=True).model
     network = export_detector(args.checkpoint, args.out, args.network, detector)
     print(f"{args.out}: {network}" + (", loads strictly" if detector else ""))
 
 
 if __name__ == "__main__":
-    arguments = parse_args()
-    run_tool(lambda: main(arguments))
+    run_tool(main, parse_args)

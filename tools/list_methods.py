@@ -24,6 +24,7 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from pld_mmdet.catalogue import Entry, entries  # noqa: E402
+from pld_mmdet.cli import ToolParser, run_tool  # noqa: E402
 from pld_mmdet.errors import UserError  # noqa: E402
 
 MARKERS = ("<!-- methods -->", "<!-- /methods -->")
@@ -40,9 +41,7 @@ HEAD = (
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ToolParser(__doc__)
     parser.add_argument("--family", help="only this family")
     parser.add_argument(
         "--missing", action="store_true", help="say what a method lacks"
@@ -127,9 +126,8 @@ def update_page(path: Path, text: str) -> None:
     path.write_text(pattern.sub(lambda _: fresh, page), encoding="utf-8")
 
 
-def main() -> None:
+def main(args: argparse.Namespace) -> None:
     """Print, or write into the page."""
-    args = parse_args()
     wide = None if sys.stdout.isatty() else 180  # a pipe has no width to fit into
     console = Console(highlight=False, soft_wrap=True, width=wide)
     found = entries()
@@ -161,8 +159,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error.what}\nfix:   {error.fix}", file=sys.stderr)
-        sys.exit(2)
+    run_tool(main, parse_args, stack=False)

@@ -16,14 +16,21 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package
 
-from pld_mmdet.cli import run_tool
+from pld_mmdet.cli import (
+    ToolParser,
+    input_file,
+    output_file,
+    run_tool,
+)
+from pld_mmdet.values import (
+    POSITIVE_INT,
+    SEED,
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ToolParser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, root in (
         ("voc", "data/VOCdevkit"),
@@ -32,17 +39,24 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     ):
         command = commands.add_parser(name)
         command.add_argument("--root", default=root, help=f"[{root}]")
-        command.add_argument("--shots", type=int, nargs="+", default=[1, 3, 5, 10])
-        command.add_argument("--seed", type=int, default=0)
+        command.add_argument(
+            "--shots", type=POSITIVE_INT, nargs="+", default=[1, 3, 5, 10]
+        )
+        command.add_argument("--seed", type=SEED, default=0)
         if name == "voc":
             command.add_argument("--split", type=int, choices=[1, 2, 3], default=1)
     extend = commands.add_parser("extend", help="base checkpoint to all classes")
-    extend.add_argument("checkpoint", help="plain detector trained on base classes")
-    extend.add_argument("out")
     extend.add_argument(
-        "--classes", required=True, help="json file that lists the new classes"
+        "checkpoint", type=input_file, help="plain detector trained on base classes"
     )
-    extend.add_argument("--seed", type=int, default=0)
+    extend.add_argument("out", type=output_file)
+    extend.add_argument(
+        "--classes",
+        type=input_file,
+        required=True,
+        help="json file that lists the new classes",
+    )
+    extend.add_argument("--seed", type=SEED, default=0)
     return parser.parse_args(argv)
 
 
@@ -71,5 +85,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments = parse_args()
-    run_tool(lambda: main(arguments))
+    run_tool(main, parse_args)

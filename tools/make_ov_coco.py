@@ -21,17 +21,21 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package
 
-from pld_mmdet.cli import run_tool
+from pld_mmdet.cli import (
+    ToolParser,
+    run_tool,
+)
+from pld_mmdet.values import (
+    SEED,
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ToolParser(__doc__)
     parser.add_argument("benchmark", choices=["coco", "streets"])
     parser.add_argument("--root", help="[data/coco or data/foggy_streets]")
-    parser.add_argument("--seed", type=int, default=0, help="of the simulated errors")
+    parser.add_argument("--seed", type=SEED, default=0, help="of the simulated errors")
     return parser.parse_args(argv)
 
 
@@ -47,5 +51,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments = parse_args()
-    run_tool(lambda: main(arguments))
+    run_tool(main, parse_args)

@@ -20,25 +20,45 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package
 
-from pld_mmdet.cli import add_config_arguments, load_config, run_tool
+from pld_mmdet.cli import (
+    ToolParser,
+    add_config_arguments,
+    input_file,
+    load_config,
+    output_file,
+    run_tool,
+)
 from pld_mmdet.errors import UserError
+from pld_mmdet.values import (
+    POSITIVE_INT,
+)
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("config", help="config of a method with pseudo boxes")
+    parser = ToolParser(__doc__)
     parser.add_argument(
-        "checkpoint", nargs="+", help="its checkpoints, or a plain detector's"
+        "config", type=input_file, help="config of a method with pseudo boxes"
+    )
+    parser.add_argument(
+        "checkpoint",
+        type=input_file,
+        nargs="+",
+        help="its checkpoints, or a plain detector's",
     )
     parser.add_argument("--ann", help="COCO json below data_root [that of val]")
     parser.add_argument("--truth", help="the same images with all boxes [--ann]")
-    parser.add_argument("--images", type=int, default=200, help="how many images [200]")
-    parser.add_argument("--out", help="write the numbers to this json")
     parser.add_argument(
-        "--polish", metavar="PNG", help="dual polishing: by IoU band, and a picture"
+        "--images", type=POSITIVE_INT, default=200, help="how many images [200]"
+    )
+    parser.add_argument(
+        "--out", type=output_file, help="write the numbers to this json"
+    )
+    parser.add_argument(
+        "--polish",
+        type=output_file,
+        metavar="PNG",
+        help="dual polishing: by IoU band, and a picture",
     )
     add_config_arguments(parser)
     return parser.parse_args()
@@ -109,5 +129,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments = parse_args()
-    run_tool(lambda: main(arguments))
+    run_tool(main, parse_args)

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from pld_mmdet.catalogue import entries  # noqa: E402
+from pld_mmdet.cli import ToolParser, run_tool  # noqa: E402
 from pld_mmdet.errors import UserError  # noqa: E402
 
 STATE = "in work"  # until there is a result row
@@ -202,9 +203,7 @@ What it is, when to use it, the equation: TODO.
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ToolParser(__doc__)
     parser.add_argument("family", help="a folder of pld_mmdet, e.g. classification")
     parser.add_argument("stem", help="name of the files, lower_snake_case")
     parser.add_argument("--title", help="name in the paper [of the catalogue]")
@@ -326,9 +325,8 @@ def _run(command: list[str], fix: str) -> None:
         raise UserError(f"{' '.join(command[:4])} is not content: {said}", fix)
 
 
-def main() -> None:
+def main(args: argparse.Namespace) -> None:
     """Write and say what to do next."""
-    args = parse_args()
     stem = args.stem
     for path in write(args.family, stem, args.title or "", args.year or "", args.root):
         print(path.relative_to(args.root))
@@ -341,8 +339,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error.what}\nfix:   {error.fix}", file=sys.stderr)
-        sys.exit(2)
+    run_tool(main, parse_args, stack=False)

@@ -5,14 +5,16 @@ Generated and downloaded data get one layout, with COCO annotations under
 ``<root>/annotations``. ``python tools/prepare.py DATA_SET --help`` shows the options.
 """
 
-import argparse
 import sys
 from importlib import import_module
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package
 
-from pld_mmdet.cli import run_tool
+from pld_mmdet.cli import (
+    ToolParser,
+    run_tool,
+)
 
 # Each module offers arguments(parser) and prepare(args).
 DATA_SETS = {
@@ -32,9 +34,7 @@ DATA_SETS = {
 
 def main(argv: list[str] | None = None) -> None:
     """Read the command line and prepare the data set it names."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ToolParser(__doc__)
     commands = parser.add_subparsers(dest="data_set", required=True, metavar="DATA_SET")
     for name, path in DATA_SETS.items():
         module = import_module(path)
@@ -43,7 +43,6 @@ def main(argv: list[str] | None = None) -> None:
             name,
             help=summary,
             description=module.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.arguments(command)
         command.set_defaults(prepare=module.prepare)
@@ -52,4 +51,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_tool(main, lambda: "The same command goes on from here.")
+    run_tool(main, resumable=lambda: "The same command goes on from here.")

@@ -12,17 +12,27 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package
 
-from pld_mmdet.cli import run_tool
+from pld_mmdet.cli import (
+    ToolParser,
+    input_folder,
+    output_file,
+    run_tool,
+)
+from pld_mmdet.values import (
+    COUNT,
+)
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = ToolParser(__doc__)
+    parser.add_argument(
+        "run_dir", type=input_folder, help="folder that tools/reproduce.py wrote"
     )
-    parser.add_argument("run_dir", help="folder that tools/reproduce.py wrote")
-    parser.add_argument("--out", help="the file [RUN_DIR/report.html]")
-    parser.add_argument("--images", type=int, default=6, help="test images shown [6]")
+    parser.add_argument(
+        "--out", type=output_file, help="the file [RUN_DIR/report.html]"
+    )
+    parser.add_argument("--images", type=COUNT, default=6, help="test images shown [6]")
     parser.add_argument("--device", default="cpu", help="where detectors run [cpu]")
     return parser.parse_args()
 
@@ -36,5 +46,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments = parse_args()
-    run_tool(lambda: main(arguments))
+    run_tool(main, parse_args)

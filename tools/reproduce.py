@@ -20,6 +20,7 @@ from rich.console import Console
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from pld_mmdet.cli import ToolParser, input_file, output_file, output_folder, run_tool  # noqa: E402
 from pld_mmdet.engine.files import read_state, write_json  # noqa: E402
 from pld_mmdet.errors import UserError  # noqa: E402
 from pld_mmdet.experiments.gates import judge  # noqa: E402
@@ -33,23 +34,34 @@ from pld_mmdet.experiments.results import (  # noqa: E402
     update_page,
 )
 from pld_mmdet.experiments.rows import Experiment  # noqa: E402
+from pld_mmdet.values import PROCESSES, SEED  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ToolParser(__doc__)
     add = parser.add_argument
-    add("config", help="a config that carries `experiment`")
-    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="[0 1 2]")
+    add("config", type=input_file, help="a config that carries `experiment`")
+    add("--seeds", type=SEED, nargs="+", default=[0, 1, 2], help="[0 1 2]")
     add("--rows", nargs="+", help="names of rows [all]; what they start from is added")
-    add("--out", type=Path, help="folder of the runs [work_dirs/reproduce/NAME]")
+    add(
+        "--out",
+        type=output_folder,
+        help="folder of the runs [work_dirs/reproduce/NAME]",
+    )
     add(
         "--quick", action="store_true", help="tiny lengths: tries the chain, no numbers"
     )
-    add("--workers", type=int, help="processes side by side [2 on two or more cores]")
-    add("--result", type=Path, help="also record the result here (docs/results/*.json)")
+    add(
+        "--workers",
+        type=PROCESSES,
+        help="processes side by side [2 on two or more cores]",
+    )
+    add(
+        "--result",
+        type=output_file,
+        help="also record the result here (docs/results/*.json)",
+    )
     add("--page", help="write the table between its markers in this page")
     add("--report", action="store_true", help="write report.html into the folder")
     add(
@@ -149,24 +161,17 @@ def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def main() -> int:
-    """Entry point: user errors are two lines, Ctrl-C is one."""
-    args, console = parse_args(), Console(highlight=False, soft_wrap=True)
+def main(args: argparse.Namespace) -> int:
+    """Go to the repository, run the graph."""
     # Configs, data and commands are relative to the repository; --out to the caller.
     for name in ("out", "result"):
         path = getattr(args, name)
-        if path and Path.cwd() != ROOT:
-            setattr(args, name, path.resolve())
+        if path:
+            absolute = Path.cwd() != ROOT
+            setattr(args, name, Path(path).resolve() if absolute else Path(path))
     os.chdir(ROOT)
-    try:
-        return reproduce(args, console)
-    except UserError as error:
-        print(f"{error.what}\n{error.fix}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Stopped. Run the same command again to go on.", file=sys.stderr)
-        return 130
+    return reproduce(args, Console(highlight=False, soft_wrap=True))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main, parse_args, lambda _: "The same command goes on.")

@@ -21,25 +21,38 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package
 
-from pld_mmdet.cli import run_tool
+from pld_mmdet.cli import (
+    ToolParser,
+    input_folder,
+    output_file,
+    run_tool,
+)
+from pld_mmdet.values import (
+    POSITIVE_INT,
+)
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ToolParser(__doc__)
     add = parser.add_argument
-    add("runs", nargs="+", help="work dirs with config.py and iter_*.pth")
+    add(
+        "runs",
+        type=input_folder,
+        nargs="+",
+        help="work dirs with config.py and iter_*.pth",
+    )
     add("--split", choices=["val", "test"], default="val", help="AP50 on [val]")
-    add("--images", type=int, default=32, help="images the scores look at [32]")
+    add(
+        "--images", type=POSITIVE_INT, default=32, help="images the scores look at [32]"
+    )
     add(
         "--recorded",
         action="store_true",
         help="runs of adapt.py: read what they measured while they ran",
     )
     add("--no-ap", action="store_true", help="only score, even where labels exist")
-    add("--out", help="write all numbers to this json")
+    add("--out", type=output_file, help="write all numbers to this json")
     return parser.parse_args()
 
 
@@ -95,5 +108,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments = parse_args()
-    run_tool(lambda: main(arguments))
+    run_tool(main, parse_args)

@@ -15,20 +15,31 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package
 
-from pld_mmdet.cli import add_config_arguments, build_runner, load_config, run_tool
+from pld_mmdet.cli import (
+    ToolParser,
+    add_config_arguments,
+    build_runner,
+    input_file,
+    load_config,
+    output_file,
+    output_folder,
+    run_tool,
+)
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("config", help="config file")
-    parser.add_argument("checkpoint", help="checkpoint file")
+    parser = ToolParser(__doc__)
+    parser.add_argument("config", type=input_file, help="config file")
+    parser.add_argument("checkpoint", type=input_file, help="checkpoint file")
     parser.add_argument("--split", choices=["test", "val"], default="test")
-    parser.add_argument("--out-metrics", metavar="FILE", help="write a json file")
     parser.add_argument(
-        "--show-dir", help="draw ground truth and detections into this folder"
+        "--out-metrics", type=output_file, metavar="FILE", help="write a json file"
+    )
+    parser.add_argument(
+        "--show-dir",
+        type=output_folder,
+        help="draw ground truth and detections into this folder",
     )
     add_config_arguments(parser)
     return parser.parse_args()
@@ -82,5 +93,4 @@ def _number(value):
 
 
 if __name__ == "__main__":
-    arguments = parse_args()
-    run_tool(lambda: main(arguments))
+    run_tool(main, parse_args)

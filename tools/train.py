@@ -15,22 +15,28 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package
 
 from pld_mmdet.cli import (
+    ToolParser,
     add_config_arguments,
     build_runner,
+    input_file,
     load_config,
     resume_sentence,
     run_tool,
 )
 from pld_mmdet.errors import UserError
+from pld_mmdet.values import (
+    PORT,
+    SEED,
+)
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ToolParser(__doc__)
     parser.add_argument(
-        "config", help="config file, e.g. configs/lpld/foggy_streets.py"
+        "config",
+        type=input_file,
+        help="config file, e.g. configs/lpld/foggy_streets.py",
     )
     parser.add_argument(
         "--resume",
@@ -40,7 +46,7 @@ def parse_args() -> argparse.Namespace:
         help="go on from the newest checkpoint in the work dir (or from this one); "
         "without any checkpoint yet, start from the beginning",
     )
-    parser.add_argument("--seed", type=int, help="replaces randomness.seed")
+    parser.add_argument("--seed", type=SEED, help="replaces randomness.seed")
     parser.add_argument(
         "--amp",
         nargs="?",
@@ -56,7 +62,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--watch",
         nargs="?",
-        type=int,
+        type=PORT,
         const=0,
         metavar="PORT",
         help="show the growing run in the browser of this machine [a free port]",
@@ -114,8 +120,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments = parse_args()
-    run_tool(
-        lambda: main(arguments),
-        lambda: resume_sentence(arguments, arguments.work_dir or ""),
-    )
+    run_tool(main, parse_args, lambda args: resume_sentence(args, args.work_dir or ""))

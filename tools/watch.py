@@ -15,24 +15,31 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package
 
-from pld_mmdet.errors import UserError
+from pld_mmdet.cli import (
+    ToolParser,
+    input_folder,
+    run_tool,
+)
 from pld_mmdet.report.live import serve
+from pld_mmdet.values import (
+    PORT,
+)
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = ToolParser(__doc__)
+    parser.add_argument(
+        "work_dir", type=input_folder, help="--out of adapt.py, --work-dir of train.py"
     )
-    parser.add_argument("work_dir", help="--out of adapt.py, --work-dir of train.py")
-    parser.add_argument("--port", type=int, default=0, help="[a free one]")
+    parser.add_argument("--port", type=PORT, default=0, help="[a free one]")
     return parser.parse_args()
 
 
+def main(args: argparse.Namespace) -> None:
+    """Serve until Ctrl-C."""
+    serve(args.work_dir, args.port)
+
+
 if __name__ == "__main__":
-    arguments = parse_args()
-    try:  # not run_tool: that would import torch
-        serve(arguments.work_dir, arguments.port)
-    except UserError as error:
-        print(f"error: {error.what}\nfix:   {error.fix}", file=sys.stderr)
-        sys.exit(2)
+    run_tool(main, parse_args, lambda _: "The run goes on without it.", stack=False)

@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from pld_mmdet.adaptation.compose import META_KEYS, SCORE_TYPES, strong_view
 from pld_mmdet.detection.loops.scored_val import read_history, score_detector
 from pld_mmdet.engine.checkpoint import load_checkpoint_file
+from pld_mmdet.engine.configs import read_config
 from pld_mmdet.engine.data.randomness import own_randomness
 from pld_mmdet.engine.stack import import_mmdet
 from pld_mmdet.engine.weights import report_mismatch
@@ -43,7 +44,7 @@ def score_run(
     if not (run / "config.py").is_file():
         raise UserError(f"{run} holds no config.py.", "Name the work dir of a run.")
     import_mmdet()
-    cfg = Config.fromfile(str(run / "config.py"))
+    cfg = read_config(run / "config.py")
     init_default_scope(cfg.get("default_scope", "mmdet"))
     numbered = sorted(
         (int(m.group(1)), path)

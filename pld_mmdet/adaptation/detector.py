@@ -10,6 +10,7 @@ from torch import nn
 from pld_mmdet.detection.detectors.stock import build_detector, num_classes
 from pld_mmdet.detection.detectors.two_stage import require_softmax_head
 from pld_mmdet.distill.adabn import batch_norms
+from pld_mmdet.engine import configs
 from pld_mmdet.engine.checkpoint import load_checkpoint_file
 from pld_mmdet.engine.weights import compare_classes, report_mismatch
 from pld_mmdet.errors import UserError
@@ -59,17 +60,7 @@ def read_config(path: str | Path) -> Config:
     Raises:
         UserError: It does not exist or has no detector.
     """
-    if not Path(path).is_file():
-        raise UserError(
-            f"The config {path} does not exist.",
-            "Name the config that trained the checkpoint (a .py file).",
-        )
-    cfg = Config.fromfile(str(path))
-    if "model" not in cfg:
-        raise UserError(
-            f"{path} has no `model`.", "Name a whole config, not a _base_ part of one."
-        )
-    return cfg
+    return configs.read_config(path, model=True)
 
 
 def read_detector(

@@ -34,6 +34,7 @@ from pld_mmdet.adaptation.recipe import Recipe, choose_recipe
 from pld_mmdet.cli import build_runner
 from pld_mmdet.detection.data.images import MAX_PIXELS
 from pld_mmdet.detection.export import export_detector
+from pld_mmdet.engine.configs import read_config as read_run_config
 from pld_mmdet.engine.files import keep_inputs, write_atomic, write_json
 from pld_mmdet.engine.optional import require
 from pld_mmdet.engine.outfolder import INHERITED, claimed
@@ -43,6 +44,7 @@ from pld_mmdet.engine.stack import import_mmdet
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.places import tool
 from pld_mmdet.report.live import watched
+from pld_mmdet.values import ADAPT
 
 
 @dataclass
@@ -141,6 +143,9 @@ def adapt(
     Raises:
         UserError: Whatever the user can mend, before anything long begins.
     """
+    given = locals()
+    for name, kind in ADAPT.items():
+        kind.check(name, given[name])
     out = Path(out or Path("work_dirs/adapt") / f"{Path(config).stem}_{method}")
     _check_choices(guard, select, scores, gpus, log)
     opinion.check_words(second_opinion, method)
@@ -234,7 +239,7 @@ def adapt(
         )
         run_config = out / "config.py"
         made = (
-            Config.fromfile(str(run_config))
+            read_run_config(run_config)
             if going_on
             else composing.compose(cfg, detector, recipe, job)
         )

@@ -13,6 +13,30 @@ from pld_mmdet.errors import UserError
 
 # .NAME.<host>-<pid>.<random>.tmp: who was writing it stands in the name
 _TEMPORARY = re.compile(r"\..+\.(?P<host>[\w-]+)-(?P<pid>\d+)\.\w+\.tmp")
+_NUMBER, _TEXT = (float, type(None)), (str, type(None))
+# result.json and docs/results/*.json, as far as something reads them.
+RESULT = {
+    "name?": _TEXT,
+    "seeds?": [int],
+    "minutes?": _NUMBER,
+    "missing?": [str],
+    "rows?": [
+        {
+            "name": str,
+            "title?": _TEXT,
+            "minutes?": _NUMBER,
+            "runs?": {"#": {"command?": _TEXT, "minutes?": _NUMBER}},
+            "evaluate?": {
+                "*": {
+                    "seeds?": {"#": {"*": _NUMBER}},
+                    "mean?": {"*": _NUMBER},
+                    "std?": {"*": _NUMBER},
+                    "commands?": {"#": _TEXT},
+                }
+            },
+        }
+    ],
+}
 _SCHEMA_WORDS = {
     dict: "an object",
     list: "a list",
@@ -30,8 +54,8 @@ def read_json(path: str | Path, schema: object = None, what: str = "json file"):
         path: The file.
         schema: What it must look like: a type (``float`` takes whole numbers too),
             a tuple of alternatives, ``[entry]`` for a list, ``{key: ...}`` for an
-            object with at least these keys (``"key?"``: may be missing), None for
-            anything.
+            object with at least these keys (``"key?"``: may be missing, ``"*"``: all
+            others, ``"#"``: all others, which are whole numbers), None for anything.
         what: What it is meant to be, for the sentence (``"COCO annotations"``).
 
     Raises:
@@ -117,7 +141,18 @@ def misfit(value: object, schema: object, where: str = "") -> str | None:
     if isinstance(schema, dict):
         if not isinstance(value, dict):
             return f"{here} is {_shown(value)}, not an object"
+        for name in value if {"*", "#"} & schema.keys() else ():
+            if name in schema or f"{name}?" in schema:
+                continue
+            if "#" in schema and not name.isdecimal():
+                return f"{where}.{name}".lstrip(".") + " is no whole number"
+            inner = schema.get("#", schema.get("*"))
+            problem = misfit(value[name], inner, f"{where}.{name}".lstrip("."))
+            if problem is not None:
+                return problem
         for key, inner in schema.items():
+            if key in ("*", "#"):
+                continue
             name = key.rstrip("?")
             if name not in value:
                 if name != key:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from pld_mmdet.engine.configs import check_numbers
 from pld_mmdet.engine.optim.precision import check_amp
 from pld_mmdet.engine.provenance import data_sets
 from pld_mmdet.errors import UserError
@@ -32,6 +33,7 @@ def check_config(cfg, stages: tuple[str, ...] = ("train", "val")) -> None:
     Raises:
         UserError: Says all that is missing in one line, and the commands in another.
     """
+    check_numbers(cfg)
     if "train" in stages:
         check_amp(cfg)
         _check_accumulation(cfg)

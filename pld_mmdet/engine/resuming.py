@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from pld_mmdet.engine.configs import read_config
 from pld_mmdet.engine.files import differences, read_state
 from pld_mmdet.errors import UserError
 
@@ -60,7 +61,7 @@ def refuse_other_recipe(cfg: Config, processes: int) -> None:
     free = FREE
     if read_state(folder / "run.json").get("processes", processes) != processes:
         free += SCALED
-    before = Config.fromfile(str(recorded)).to_dict()
+    before = read_config(recorded).to_dict()
     other = [
         (place, old, new)
         for place, old, new in differences(before, cfg.to_dict())

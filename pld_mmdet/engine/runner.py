@@ -15,6 +15,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import nn
 
+from pld_mmdet import interrupts
 from pld_mmdet.engine.checkpoint import (
     load_checkpoint_file,
     refusal,
@@ -96,7 +97,9 @@ class SafeRunner(Runner):
         try:
             return super().train()
         except BaseException as error:
-            self.call_hook("after_failure", error=error)
+            # libraries turn Ctrl-C into other errors
+            ended = KeyboardInterrupt() if interrupts.received() else error
+            self.call_hook("after_failure", error=ended)
             raise
 
     def _init_model_weights(self) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pld_mmdet import interrupts
 from pld_mmdet.engine.files import read_state, write_json
 from pld_mmdet.engine.outfolder import locked
 from pld_mmdet.engine.runner import find_latest
@@ -374,7 +375,9 @@ def _signals_as_interrupt() -> Iterator[None]:
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    numbers = (signal.SIGTERM, signal.SIGHUP)
+    # the tools' own handler ends a program in order, and remembers the signal
+    ours = signal.getsignal(signal.SIGTERM) is interrupts._arrived
+    numbers = (signal.SIGHUP,) if ours else (signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(number, interrupt) for number in numbers]
     try:
         yield

@@ -1,6 +1,5 @@
 """From finished runs to a table: means over seeds, and where each number comes from."""
 
-import json
 import re
 import statistics
 from collections.abc import Sequence
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from pld_mmdet.engine.files import read_state
+from pld_mmdet.engine.files import RESULT, read_json, read_state
 from pld_mmdet.engine.provenance import portable
 from pld_mmdet.errors import UserError
 from pld_mmdet.experiments.rows import Experiment
@@ -328,10 +327,4 @@ def compare(result: dict, recorded: dict) -> list[tuple[str, bool, str]]:
 
 def load_result(path: Path) -> dict:
     """Read a recorded result file."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError) as error:
-        raise UserError(
-            f"{path} is no readable result file: {error}.",
-            "Restore it from git, or delete it to record anew.",
-        ) from None
+    return read_json(path, RESULT, "result file")

@@ -51,6 +51,7 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
+from pld_mmdet.engine.configs import read_config
 from pld_mmdet.errors import UserError
 from pld_mmdet.experiments.gates import Gate, read_gates
 from pld_mmdet.experiments.jobs import Job
@@ -116,9 +117,7 @@ class Experiment:
         Raises:
             UserError: No such file, no experiment in it, or an unknown row or key.
         """
-        if not Path(config).is_file():
-            raise UserError(f"There is no config {config}.", "Check the path.")
-        found = Config.fromfile(config).get("experiment")
+        found = read_config(config).get("experiment")
         if found is None:
             raise UserError(
                 f"{config} carries no `experiment`, so there is no table to reproduce.",
@@ -418,7 +417,7 @@ def _resume(cfg: Config) -> tuple[str, ...]:
 
 
 def _resolve(config: str, options: Sequence[str]) -> Config:
-    cfg = Config.fromfile(config)
+    cfg = read_config(config)
     # The experiment describes the table; another row of it changes no result.
     cfg.pop("experiment", None)
     cfg.pop("how_to_get", None)

@@ -6,13 +6,13 @@
 there becomes a sentence in :attr:`Run.missing` and never a number.
 """
 
-import json
 import math
 import re
 import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pld_mmdet.engine.files import RESULT, read_json
 from pld_mmdet.errors import UserError
 
 # Order, title and one line for the rows of the founding chain.
@@ -143,7 +143,7 @@ def collect(run_dir: str | Path) -> Run:
             f" --out {path}",
         )
     result_file = path / "result.json"
-    result = _read(result_file) if result_file.is_file() else {}
+    result = _read(result_file, RESULT) if result_file.is_file() else {}
     seeds = sorted(
         {int(seed) for seed in result.get("seeds", [])}
         | {int(match[1]) for p in path.iterdir() if (match := _SEED.match(p.name))}
@@ -219,7 +219,7 @@ def _add_files(row: Row, path: Path, seeds: list[int]) -> None:
         row.work_dirs[seed] = folder
         for file in sorted(folder.glob("metrics_*.json")):
             evaluation = file.stem.removeprefix("metrics_")
-            content = _read(file)
+            content = _read(file, {"metrics?": dict, "command?": str})
             per_seed = row.metrics.setdefault(evaluation, {})
             per_seed.setdefault(seed, content.get("metrics", {}))
             if content.get("command"):
@@ -314,14 +314,5 @@ def _gaps(run: Run) -> list[str]:
     return lines
 
 
-def _read(file: Path) -> dict:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{file} is not complete json (line {error.lineno}).",
-            "It was probably cut off: delete it and run the same reproduce command.",
-        ) from error
-    if not isinstance(content, dict):
-        raise UserError(f"{file} does not hold a json object.", "Delete it, run again.")
-    return content
+def _read(file: Path, schema: object = dict) -> dict:
+    return read_json(file, schema, "file of a run")

@@ -163,7 +163,7 @@ def test_quick_moves_the_data_and_changes_options(config):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["nowhere.py"], "There is no config nowhere.py"),
+        (["nowhere.py"], "The config nowhere.py does not exist"),
         (["{folder}/source.py"], "carries no `experiment`"),
         (["{folder}/table.py", "--rows", "lpdl"], "has no row 'lpdl'"),
     ],

@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 
 from pld_mmdet.errors import UserError
+from pld_mmdet.values import PROCESSES
 
 from .files import write_json
 from .images import image_size
@@ -270,7 +271,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--splits", nargs="+", default=["train", "val"], help="default: train val"
     )
-    parser.add_argument("--workers", type=int, default=default_workers())
+    parser.add_argument("--workers", type=PROCESSES, default=default_workers())
 
 
 def prepare(args: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from pld_mmdet.errors import UserError
+from pld_mmdet.values import PERCENT, SEED
 
 from .cityscapes import statistics
 from .coco import read_coco
@@ -153,10 +154,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="annotation file below it [annotations/instances_train2017.json]",
     )
     parser.add_argument(
-        "--percents", type=float, nargs="+", default=[1, 2, 5, 10], help="[1 2 5 10]"
+        "--percents", type=PERCENT, nargs="+", default=[1, 2, 5, 10], help="[1 2 5 10]"
     )
     parser.add_argument(
-        "--folds", type=int, nargs="+", default=[1, 2, 3, 4, 5], help="[1 2 3 4 5]"
+        "--folds", type=SEED, nargs="+", default=[1, 2, 3, 4, 5], help="[1 2 3 4 5]"
     )
 
 

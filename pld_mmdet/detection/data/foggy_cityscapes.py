@@ -2,6 +2,8 @@
 
 import argparse
 
+from pld_mmdet.values import POSITIVE
+
 from . import cityscapes
 
 
@@ -10,7 +12,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     cityscapes.arguments(parser)
     parser.add_argument(
         "--beta",
-        type=float,
+        type=POSITIVE,
         required=True,
         help="fog density in 1/m: 0.005, 0.01 or 0.02 (the usual benchmark is 0.02)",
     )

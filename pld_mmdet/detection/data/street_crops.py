@@ -24,6 +24,8 @@ from pld_mmdet.shared.data.street_crops import (
     read_record,
 )
 
+from pld_mmdet.values import (COUNT, NOT_NEGATIVE, POSITIVE_INT, PROCESSES, SEED, SHARE,)
+
 from .cityscapes import LABEL_IDS
 from .files import write_bytes
 from .foggy_streets.generate import CITIES
@@ -184,21 +186,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--root", type=Path, default=Path("data/street_crops"))
     add(
         "--crops",
-        type=int,
+        type=POSITIVE_INT,
         default=10_000,
         help="crops in all: 60 %% train, 15 %% val, 25 %% test; default 10000",
     )
     for split in SHARES:
-        add(f"--{split}", type=int, help=f"crops of this part [its share of --crops]")
-    add("--jitter", type=float, default=0.12, help="how far boxes are off, default 0.12")
+        add(f"--{split}", type=COUNT, help=f"crops of this part [its share of --crops]")
+    add("--jitter", type=SHARE, default=0.12, help="how far boxes are off, default 0.12")
     add(
         "--background",
-        type=float,
+        type=NOT_NEGATIVE,
         default=0.15,
         help="share of crops without a thing, default 0.15",
     )
-    add("--seed", type=int, default=0)
-    add("--workers", type=int, default=default_workers())
+    add("--seed", type=SEED, default=0)
+    add("--workers", type=PROCESSES, default=default_workers())
     add("--force", action="store_true", help="replace crops with other parameters")
 
 

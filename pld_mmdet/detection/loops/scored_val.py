@@ -11,6 +11,7 @@ from mmengine.registry import METRICS
 from mmengine.runner import ValLoop
 
 from pld_mmdet.engine.data.randomness import own_randomness
+from pld_mmdet.engine.files import read_json_lines
 from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.registry import LOOPS
 
@@ -153,16 +154,10 @@ def mean_over_processes(values: dict[str, float]) -> dict[str, float]:
 
 def read_history(work_dir: str | Path) -> list[dict]:
     """The evaluations of a run by iteration; of a repeated one the last counts."""
-    path = Path(work_dir) / HISTORY
-    if not path.is_file():
-        return []
-    rows = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:  # the last line of a run that was killed
-            continue
-        rows[row["iter"]] = row
+    rows = {
+        row["iter"]: row
+        for row in read_json_lines(Path(work_dir) / HISTORY, {"iter": int, "*": float})
+    }
     return [rows[key] for key in sorted(rows)]
 
 

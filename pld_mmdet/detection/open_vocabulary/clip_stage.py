@@ -1,7 +1,6 @@
 """What ``tools/make_clip_candidates.py`` does: files in, files out."""
 
 import io
-import json
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,6 @@ import mmcv
 import numpy as np
 import torch
 from mmcv.transforms import Compose
-from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from rich.progress import track
 
@@ -24,6 +22,8 @@ from pld_mmdet.detection.open_vocabulary.clip_candidates import (
     training_file,
 )
 from pld_mmdet.engine.checkpoint import load_checkpoint_file
+from pld_mmdet.engine.configs import read_config
+from pld_mmdet.engine.files import read_json
 from pld_mmdet.engine.weights import report_mismatch
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
@@ -107,7 +107,8 @@ def _templates(args: Namespace) -> tuple[str, ...]:
 
 
 def _from_file(path: str) -> Propose:
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    rows = {"#": {"boxes": [[float]], "scores": [float]}}
+    content = read_json(path, rows, "file of proposals")
 
     def find(image: dict, _: Path) -> tuple[torch.Tensor, torch.Tensor]:
         row = content.get(str(image["id"]))
@@ -124,7 +125,7 @@ def _from_file(path: str) -> Propose:
 
 
 def _from_detector(config: str, checkpoint: str, device: str) -> Propose:
-    cfg = Config.fromfile(config)
+    cfg = read_config(config)
     init_default_scope(cfg.get("default_scope", "mmdet"))
     model = MODELS.build(cfg.model).eval()
     weights = load_checkpoint_file(checkpoint)

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from pld_mmdet.errors import UserError
+from pld_mmdet.values import COUNT, PROCESSES, SEED
 
 from ..cityscapes import clear_name, convert, foggy_name, summary
 from ..files import TEMPORARY, write_json, write_png
@@ -182,13 +183,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, default=Path("data/foggy_streets"))
     for split, images in (("train", 800), ("val", 200), ("test", 600)):
         parser.add_argument(
-            f"--{split}", type=int, default=images, help=f"images, default {images}"
+            f"--{split}", type=COUNT, default=images, help=f"images, default {images}"
         )
     parser.add_argument(
         "--size", type=parse_size, default=(384, 192), help="WIDTHxHEIGHT, e.g. 384x192"
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=default_workers())
+    parser.add_argument("--seed", type=SEED, default=0)
+    parser.add_argument("--workers", type=PROCESSES, default=default_workers())
     parser.add_argument(
         "--force", action="store_true", help="delete splits with other parameters"
     )

@@ -1,0 +1,242 @@
+"""Configs: read, or refused in a sentence; keys and numbers that mean something."""
+
+import inspect
+import math
+import re
+from collections.abc import Iterator
+from difflib import get_close_matches
+from fnmatch import fnmatch
+from pathlib import Path
+
+from mmengine import registry as registries
+from mmengine.config import Config, ConfigDict
+from torch.utils.data import DataLoader
+
+from pld_mmdet import interrupts, values
+from pld_mmdet.engine.files import flattened
+from pld_mmdet.errors import UserError
+
+_WEIGHTS = (".pth", ".pt", ".pkl", ".ckpt", ".safetensors")
+# What Runner.from_cfg and our runner read at the top of a config.
+_TOP = {
+    *inspect.signature(registries.RUNNERS.get("Runner").__init__).parameters,
+    *("fine_tune", "runner_type", "find_unused_parameters", "model_wrapper_cfg"),
+    *("randomness", "activation_checkpointing", "efficient_conv_bn_eval", "compile"),
+    *("custom_imports", "auto_scale_lr", "how_to_get", "expected_counts"),
+} - {"self", "cfg"}
+# Place (pattern) -> the numbers that mean something there.
+NUMBERS = {
+    "train_cfg.max_iters": values.POSITIVE_INT,
+    "train_cfg.max_epochs": values.POSITIVE_INT,
+    "train_cfg.val_interval": values.POSITIVE_INT,
+    "train_cfg.num_images": values.COUNT,
+    "train_cfg.stages.*.max_iters": values.COUNT,
+    "train_cfg.clients_per_round": values.POSITIVE_INT,
+    "*_dataloader.batch_size": values.BATCH,
+    "*_dataloader.num_workers": values.WORKERS,
+    "*optim_wrapper.accumulative_counts": values.POSITIVE_INT,
+    "*optim_wrapper.*optimizer.lr": values.NOT_NEGATIVE,
+    "*optim_wrapper.optimizer.lr": values.NOT_NEGATIVE,
+    "*optim_wrapper.optimizer.weight_decay": values.NOT_NEGATIVE,
+    "*optim_wrapper.optimizer.momentum": values.SHARE,
+    "*optim_wrapper.clip_grad.max_norm": values.POSITIVE,
+    "randomness.seed": values.SEED,
+    "custom_hooks.*.keep": values.SHARE,
+    "custom_hooks.*.interval": values.POSITIVE_INT,
+    "default_hooks.logger.interval": values.POSITIVE_INT,
+    "model.*threshold": values.SHARE,
+    "model.*score_thr": values.SHARE,
+}
+
+
+def read_config(path: str | Path, model: bool = False, what: str = "config") -> Config:
+    """Read a config file.
+
+    Configs are Python: reading one runs it.
+
+    Args:
+        path: The file.
+        model: Whether it has to have one.
+        what: What it is meant to be, for the sentence.
+
+    Raises:
+        UserError: It is missing, no config at all, or fails while it runs; the line
+            is named.
+    """
+    path = Path(path)
+    if not path.is_file():
+        kind = "is a folder" if path.is_dir() else "does not exist"
+        raise UserError(
+            f"The {what} {path} {kind}.",
+            "Name a file in configs/ (relative paths start at the current folder).",
+        )
+    if path.suffix.lower() in _WEIGHTS:
+        raise UserError(
+            f"The {what} {path} is a file of weights.",
+            "Name the config (a .py file) first and the checkpoint after it.",
+        )
+    try:
+        cfg = Config.fromfile(str(path))
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        if interrupts.received():
+            raise
+        raise UserError(
+            f"{path} cannot be read as a {what} ({_cause(error)}).",
+            "Mend it, or name another file; a config is Python that assigns names.",
+        ) from error
+    if model and not (isinstance(cfg.get("model"), dict) and "type" in cfg.model):
+        raise UserError(
+            f"{path} has no `model` with a type.",
+            "Name a whole config, not a _base_ part of one.",
+        )
+    return cfg
+
+
+def _cause(error: Exception) -> str:
+    """Kind, line and reason of whatever went wrong while a config was run."""
+    text = (str(error).strip() or "no reason given").splitlines()
+    reason = text[-1] if isinstance(error, SyntaxError) else text[0]
+    line = error.lineno if isinstance(error, SyntaxError) else None
+    trace = error.__traceback__
+    while trace is not None:  # the innermost line of a file that is no library
+        name = trace.tb_frame.f_code.co_filename
+        if name == "<string>" or "tmp" in Path(name).parts[:2]:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    match = re.search(r"line (\d+)", str(error))
+    line = line or (match and match.group(1))
+    where = f", line {line}" if line else ""
+    return f"{type(error).__name__}{where}: {reason[:150]}"
+
+
+def check_option(cfg: Config, key: str) -> None:
+    """Refuse a ``--cfg-options`` key that nothing reads.
+
+    An entry that the config has is right. A new one is right where its owner takes it:
+    the class that ``type`` names, a data loader, the runner. Owners that say nothing
+    about what they take refuse what looks like a misspelling of an entry they have.
+
+    Args:
+        cfg: The config before the option.
+        key: Dotted, as on the command line.
+
+    Raises:
+        UserError: With the nearest valid key.
+    """
+    node, done = cfg, []
+    parts = key.split(".")
+    for part in parts:
+        if isinstance(node, list | tuple):
+            if not part.isdigit() or int(part) >= len(node):
+                _refuse(key, done, part, [str(n) for n in range(len(node))])
+            node = node[int(part)]
+        elif isinstance(node, dict | Config):
+            if part in node:
+                node = node[part]
+            else:
+                known, complete = _accepted(cfg, node, done)
+                close = get_close_matches(part, known, n=1, cutoff=0.75)
+                if part not in known and (complete or close):
+                    _refuse(key, done, part, known)
+                return  # what is below is new too
+        elif node is None:
+            return
+        else:
+            raise UserError(
+                f"--cfg-options {key}: {'.'.join(done)} is {node!r}, which has no "
+                f"entry {part!r}.",
+                f"Set {'.'.join(done)} itself, or another key.",
+            )
+        done.append(part)
+
+
+def _refuse(key: str, done: list[str], part: str, known: list[str]) -> None:
+    near = get_close_matches(part, known, n=1, cutoff=0.5)
+    rest = key.split(".")[len(done) + 1 :]
+    fix = f"There are: {', '.join(sorted(known)[:30]) or 'none'}."
+    if near:
+        fix = f"Did you mean {'.'.join([*done, near[0], *rest])}?"
+    where = f"{'.'.join(done)} has" if done else "a config has"
+    raise UserError(f"--cfg-options {key}: {where} no entry {part!r}.", fix)
+
+
+def _accepted(cfg: Config, node, done: list[str]) -> tuple[list[str], bool]:
+    """Keys that an owner takes, and whether there are no others."""
+    present = [str(name) for name in node]
+    if not done:
+        return [*present, *_TOP], True
+    if done[-1].endswith("_dataloader"):
+        names = inspect.signature(DataLoader.__init__).parameters
+        return [*present, *names, "indices"], True
+    kind = node.get("type")
+    if kind is None and done[-1] in ("randomness", "env_cfg", "auto_scale_lr"):
+        return [*present, "seed", "deterministic", "diff_rank_seed", "enable"], False
+    owner = _class(kind, cfg.get("default_scope"))
+    if owner is None:
+        return present, False
+    # the last three are read by whoever builds it
+    taken = [*_arguments(owner), "priority", "_scope_", "_delete_"]
+    return list(dict.fromkeys([*present, *taken])), True
+
+
+def _class(kind: object, scope: str | None) -> type | None:
+    """The class that a config's ``type`` names, in whichever registry it is."""
+    if inspect.isclass(kind):
+        return kind
+    if not isinstance(kind, str):
+        return None
+    names = [kind] if "." in kind else [f"{scope}.{kind}", kind]
+    for name in names:
+        for registry in vars(registries).values():
+            if isinstance(registry, registries.Registry):
+                try:
+                    found = registry.get(name)
+                except Exception:  # a library that is missing: then nobody knows
+                    found = None
+                if found is not None and inspect.isclass(found):
+                    return found
+    return None
+
+
+def _arguments(owner: type) -> list[str]:
+    """Constructor arguments, also through the base classes that ``**kwargs`` go to."""
+    names: list[str] = []
+    for base in owner.__mro__:
+        if base is object:
+            break
+        if "__init__" not in vars(base):
+            continue
+        parameters = inspect.signature(base.__init__).parameters.values()
+        names += [
+            p.name
+            for p in parameters
+            if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+            and p.name not in ("self", "runner", *names)
+        ]
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return names
+
+
+def check_numbers(cfg: Config) -> None:
+    """Refuse numbers of a config that mean nothing (:data:`NUMBERS`, NaN anywhere).
+
+    Raises:
+        UserError: Names the place, the value and the range.
+    """
+    for place, value in _leaves(cfg):
+        if isinstance(value, float) and math.isnan(value):
+            raise UserError(f"{place} is NaN.", "Give a number.")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        for pattern, kind in NUMBERS.items():
+            problem = kind.problem(value) if fnmatch(place, pattern) else None
+            if problem is not None:
+                raise UserError(f"{place}: {problem}.", f"Give {kind}.")
+
+
+def _leaves(cfg: Config | ConfigDict) -> Iterator[tuple[str, object]]:
+    content = cfg.to_dict() if isinstance(cfg, Config) else cfg
+    return flattened(content)

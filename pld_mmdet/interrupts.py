@@ -1,0 +1,40 @@
+"""Ctrl-C and SIGTERM, remembered: libraries turn them into other exceptions.
+
+mmengine formats a config inside a bare ``except``; a KeyboardInterrupt that arrives
+there comes out as a SyntaxError. Whoever ends a run asks :func:`received`.
+"""
+
+import os
+import signal
+import threading
+import time
+
+AGAIN = 1.0  # seconds after which a second Ctrl-C is meant as one
+_state: dict = {"number": None, "at": 0.0}
+
+
+def install() -> None:
+    """Remember SIGINT and SIGTERM, then raise KeyboardInterrupt or SystemExit.
+
+    The first one ends the program in order. Later ones do not disturb that; a second
+    Ctrl-C after a second ends it at once.
+    """
+    _state["number"] = None
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _arrived)
+        signal.signal(signal.SIGTERM, _arrived)
+
+
+def _arrived(number: int, frame: object) -> None:
+    if _state["number"] is None:
+        _state.update(number=number, at=time.monotonic())
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + number)
+    if number == signal.SIGINT and time.monotonic() - _state["at"] > AGAIN:
+        os._exit(128 + number)
+
+
+def received() -> int | None:
+    """The signal that ends this program, or None."""
+    return _state["number"]

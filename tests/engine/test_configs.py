@@ -1,0 +1,103 @@
+"""Misspelt keys and numbers that mean nothing are refused, all others are not."""
+
+import pytest
+from mmengine.config import Config
+
+from pld_mmdet.engine.configs import check_numbers, check_option, read_config
+from pld_mmdet.engine.stack import import_mmdet
+from pld_mmdet.errors import UserError
+from tests.engine.toy import write_config
+
+
+@pytest.fixture(scope="module")
+def cfg():
+    import_mmdet()
+    return Config.fromfile("configs/lpld/foggy_streets.py")
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("train_cfg.max_itres", "train_cfg.max_iters"),
+        ("trian_cfg.max_iters", "train_cfg.max_iters"),
+        ("load_form", "load_from"),
+        ("optim_wraper.optimizer.lr", "optim_wrapper.optimizer.lr"),
+        ("optim_wrapper.optimizer.momentun", "optim_wrapper.optimizer.momentum"),
+        ("train_dataloader.batchsize", "train_dataloader.batch_size"),
+        ("train_dataloader.dataset.dataset.data_rot", ".data_root"),
+        ("model.hpl_treshold", "model.hpl_threshold"),
+        ("model.detector.backbone.dept", "model.detector.backbone.depth"),
+        ("model.detector.test_cfg.rcnn.score_th", "rcnn.score_thr"),
+        ("default_hooks.checkpoint.max_keep_ckpt", "max_keep_ckpts"),
+        ("custom_hooks.0.intervall", None),
+        ("custom_hooks.77.keep", None),
+        ("randomness.sed", "randomness.seed"),
+    ],
+)
+def test_a_key_that_nothing_reads_is_refused_with_the_nearest(cfg, key, nearest):
+    with pytest.raises(UserError) as refused:
+        check_option(cfg, key)
+    assert f"--cfg-options {key}" in refused.value.what
+    if nearest is not None:
+        words = nearest.split(".")
+        assert refused.value.fix.startswith("Did you mean "), refused.value.fix
+        assert refused.value.fix.endswith(f"{words[-1]}?")
+        assert ".".join(words[:1]) in refused.value.fix
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "train_cfg.max_iters",
+        "load_from",
+        "fine_tune",
+        "find_unused_parameters",
+        "randomness.deterministic",
+        "train_dataloader.pin_memory",
+        "train_dataloader.dataset.dataset.indices",
+        "optim_wrapper.clip_grad.max_norm",
+        "optim_wrapper.optimizer.nesterov",
+        "optim_wrapper.accumulative_counts",
+        "model.detector.backbone.frozen_stages",
+        "model.detector.test_cfg.rcnn.score_thr",
+        "model.detector.roi_head.bbox_head.loss_bbox.loss_weight",
+        "default_hooks.checkpoint.save_best",
+        "custom_hooks.0.priority",
+        "visualizer.name",
+    ],
+)
+def test_keys_that_are_read_are_accepted(cfg, key):
+    check_option(cfg, key)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train_cfg.max_iters", -3),
+        ("train_cfg.max_iters", 2.5),
+        ("train_cfg.val_interval", 0),
+        ("train_dataloader.batch_size", 0),
+        ("val_dataloader.num_workers", -1),
+        ("optim_wrapper.optimizer.lr", -0.02),
+        ("optim_wrapper.optimizer.lr", float("inf")),
+        ("optim_wrapper.optimizer.momentum", 1.5),
+        ("optim_wrapper.clip_grad.max_norm", 0),
+        ("model.hpl_threshold", 7),
+        ("randomness.seed", -1),
+        ("model.anything.at.all", float("nan")),
+    ],
+)
+def test_numbers_that_mean_nothing(cfg, key, value):
+    other = cfg.copy()
+    check_numbers(other)
+    other.merge_from_dict({key: value})
+    with pytest.raises(UserError, match=key.replace(".", "[.]")):
+        check_numbers(other)
+
+
+def test_a_config_says_its_line(tmp_path):
+    path = tmp_path / "a.py"
+    path.write_text("lr = 1\n\nmodel = dict(lr=lr, a=nothing)\n")
+    with pytest.raises(UserError, match=r"NameError, line 3: name .nothing."):
+        read_config(path)
+    assert read_config(write_config(tmp_path), model=True).model.type == "ToyModel"
