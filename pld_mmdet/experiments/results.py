@@ -103,6 +103,8 @@ def collect(
                 "evaluate": evaluate,
             }
         )
+        if row.trivial:
+            rows[-1]["trivial"] = True
         if pseudo:
             rows[-1]["pseudo"] = {
                 "seeds": pseudo,

@@ -29,6 +29,11 @@ row's folder, are filled in, and ``checkpoint`` names the file in it that is tes
 ``{seed}`` stands for the run's seed in both, and in ``seed_data``, a command that makes
 the data of one seed after ``data`` (one command or several, one after the other).
 
+``baseline`` names a trivial rival (``pld_mmdet/shared/baselines.py``), which is fitted
+and scored on every evaluation's test data instead of training and tests; as a dict it
+has arguments, ``dict(type='kmeans', clusters=10)``. ``trivial=True`` says of a row that
+is trained as usual that it is such a rival (learning rate 0).
+
 In ``evaluate`` None stands for the row's own config. ``online`` is the label of the
 numbers that the run itself wrote into ``online.json``. ``columns`` of the table are
 ``title=(label, metric)``; without them each label's ``metric`` and sizes are shown.
@@ -36,8 +41,8 @@ How long a row takes is read from its record in ``docs/results``. ``quick`` is w
 ``--quick`` changes: arguments of the data command, the folder of the data (old, new)
 wherever a config names it, and options for all rows or for one. ``metric`` is what
 the table shows: a fraction shown in percent, or with ``percent=False`` the number
-itself; ``lower_is_better=True`` for losses and distances. ``train``, ``test`` and
-``report`` may name other commands than this repository's tools.
+itself; ``lower_is_better=True`` for losses and distances. ``train``, ``test``,
+``baseline`` and ``report`` may name other commands than this repository's tools.
 """
 
 import json
@@ -77,6 +82,8 @@ class Row:
     description: str = ""
     evaluate: dict[str, str | None] = field(default_factory=lambda: {"test": None})
     online: str | None = None
+    baseline: str | dict | None = None
+    trivial: bool = False
     seconds: float = 0.0
     quick: list[str] = field(default_factory=list)
     quick_seconds: float = 15.0
@@ -104,6 +111,7 @@ class Experiment:
     gates: list[Gate] = field(default_factory=list)
     train: str = "python tools/train.py"
     test: str = "python tools/test.py"
+    baseline: str = "python tools/baseline.py"
     report: str = "python tools/report.py"
 
     @classmethod
@@ -139,6 +147,13 @@ class Experiment:
             own = beside.with_name(f"{row.name}.py")
             row.config = row.config or str(own if own.is_file() else beside)
             row.seconds = row.seconds or recorded_seconds(made.name, row.name)
+            row.trivial = row.trivial or row.baseline is not None
+            if row.baseline is not None and (row.command or row.options or row.init):
+                raise UserError(
+                    f"Row {row.name} of {config} has a baseline, which reads no "
+                    "command, options or init.",
+                    "Leave them out, or write the row without `baseline`.",
+                )
             if row.command and row.options:
                 raise UserError(
                     f"Row {row.name} of {config} has a command, and options that "
@@ -198,7 +213,11 @@ class Experiment:
                         jobs.append(job)
                         needs, origin = (*ready, job.name), str(job.outputs[0])
                 outputs = (folder / "run.json",)
-                if row.command:
+                if row.baseline is not None:
+                    command = self._baseline_command(row, seed, folder, options)
+                    outputs += _metrics_files(row, folder)
+                    resume = ()
+                elif row.command:
                     command = self._own_command(row, seed, folder, origin, quick)
                     resume = ("--resume",)
                 else:
@@ -224,6 +243,8 @@ class Experiment:
                         resume=resume,
                     )
                 )
+                if row.baseline is not None:  # its command has scored it too
+                    continue
                 newest = f"{{last_checkpoint:{folder}}}"
                 tested = str(folder / row.checkpoint) if row.checkpoint else newest
                 for label, other in row.evaluate.items():
@@ -323,6 +344,21 @@ class Experiment:
             row.quick if quick else ()
         )
 
+    def _baseline_command(
+        self, row: Row, seed: int, folder: Path, options: dict
+    ) -> tuple[str, ...]:
+        """The command that fits a trivial rival and scores it on all test data."""
+        given = row.baseline
+        given = {"type": given} if isinstance(given, str) else dict(given)
+        words = [given.pop("type"), "--seed", str(seed), "--work-dir", str(folder)]
+        if given:
+            words += ["--set", *(f"{name}={value}" for name, value in given.items())]
+        words += ["--tests"]
+        words += [f"{k}={v}" if v else k for k, v in row.evaluate.items()]
+        return _command(self.baseline, row.config, *words) + _cfg_options(
+            options[row.name]
+        )
+
     def report_job(self, out: Path, needs: Sequence[str], key: str) -> Job:
         """The job that writes ``out/report.html`` from everything else.
 
@@ -351,6 +387,10 @@ def recorded_seconds(experiment: str, row: str, folder: Path | None = None) -> f
     rows = json.loads(file.read_text(encoding="utf-8")).get("rows", [])
     minutes = [r["minutes"] for r in rows if r.get("name") == row and r.get("minutes")]
     return 60.0 * minutes[0] if minutes else UNKNOWN_SECONDS
+
+
+def _metrics_files(row: Row, folder: Path) -> tuple[Path, ...]:
+    return tuple(folder / f"metrics_{label}.json" for label in row.evaluate)
 
 
 def _seeded(text: str, seed: int) -> str:

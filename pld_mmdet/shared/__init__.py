@@ -5,11 +5,13 @@ downloaded. Importing this package registers its classes.
 """
 
 from pld_mmdet.shared.classifier import Classifier
+from pld_mmdet.shared.data.bags import Bags
 from pld_mmdet.shared.data.cifar import CIFAR
 from pld_mmdet.shared.data.class_folder import ClassFolder, LabelledAndNot
 from pld_mmdet.shared.data.digits import Digits
 from pld_mmdet.shared.data.label_subsets import LabelSubsets
 from pld_mmdet.shared.data.labelled_images import LabelledImages
+from pld_mmdet.shared.data.mistakes import SystematicMistakes
 from pld_mmdet.shared.data.street_crops import StreetCrops
 from pld_mmdet.shared.linear_probe import LinearProbeMetric
 from pld_mmdet.shared.networks.cifar_resnet import CIFARResNet
@@ -19,6 +21,7 @@ from pld_mmdet.shared.networks.small import MLP, SmallConvNet
 __all__ = [
     "CIFAR",
     "MLP",
+    "Bags",
     "CIFARResNet",
     "ClassFolder",
     "Classifier",
@@ -31,5 +34,6 @@ __all__ = [
     "LinearProbeMetric",
     "SmallConvNet",
     "StreetCrops",
+    "SystematicMistakes",
     "WideResNet",
 ]

@@ -1,0 +1,91 @@
+#!/usr/bin/env python
+"""Score a trivial rival on a config's test data: ``tools/baseline.py CONFIG NAME``.
+
+Examples:
+    python tools/baseline.py configs/ps_kd/plain.py raw_input
+    python tools/baseline.py configs/sp2ot/toy.py kmeans --set clusters=10 key=view1
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package
+
+from pld_mmdet.cli import add_config_arguments, load_config, run_tool
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="config file")
+    parser.add_argument("baseline", help="a name in pld_mmdet/shared/baselines.py")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--tests",
+        nargs="+",
+        default=["test"],
+        metavar="LABEL[=CONFIG]",
+        help="what it is scored on [test]: a label, and the config whose test data",
+    )
+    add_config_arguments(parser)
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    """Fit, score, print; --work-dir gets the files that a run and its tests write."""
+    from pld_mmdet.engine import provenance
+    from pld_mmdet.experiments.rows import parse_options
+    from pld_mmdet.shared.baselines import evaluate
+
+    begin = time.time()
+    head, dirty = provenance.commit()
+    facts = {
+        "command": provenance.command_line(),
+        "commit": head,
+        "dirty": dirty,
+        "machine": provenance.machine(),
+    }
+    arguments = {"type": args.baseline, **parse_options(args.set)}
+    own = args.config
+    folder = Path(args.work_dir) if args.work_dir is not None else None
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    for label, _, config in (test.partition("=") for test in args.tests):
+        args.config = config or own
+        cfg = load_config(args)
+        metrics = {
+            name: value.item() if hasattr(value, "item") else value
+            for name, value in evaluate(cfg, arguments, args.seed).items()
+        }
+        seconds = round(time.time() - begin, 2)
+        found = {"metrics": metrics, "split": "test", **facts, "seconds": seconds}
+        if folder is not None:
+            _write(folder / f"metrics_{label}.json", found)
+        numbers = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        print(f"{args.baseline} on {label}: {numbers}")
+    spent = {
+        "seed": args.seed,
+        "minutes": round((time.time() - begin) / 60, 3),
+        "peak_memory_mb": provenance.peak_memory_mb(),
+        "exit": "finished",
+    }
+    if folder is not None:
+        _write(folder / "run.json", {**facts, **spent})
+
+
+def _write(path: Path, content: dict) -> None:
+    from pld_mmdet.engine.files import write_atomic
+
+    text = json.dumps(content, indent=1) + "\n"
+    write_atomic(path, lambda file: file.write(text.encode()))
+
+
+if __name__ == "__main__":
+    arguments = parse_args()
+    run_tool(lambda: main(arguments))
