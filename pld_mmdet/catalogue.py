@@ -123,7 +123,10 @@ class Entry:
             return None
         before = rows[over or self.baseline or record["rows"][0]["name"]]["evaluate"]
         after = rows[name]["evaluate"]
-        label = self.label or [name for name in after if name in before][-1]
+        common = [name for name in after if name in before]
+        if not common:
+            return None
+        label = self.label or common[-1]
         metric = record["metric"]
         pairs = [
             (values[metric], before[label]["seeds"][seed][metric])
@@ -137,6 +140,38 @@ class Entry:
         mean = sum(gains) / len(gains)
         rest = max(len(gains) - 1, 1)
         return mean, (sum((gain - mean) ** 2 for gain in gains) / rest) ** 0.5
+
+    def trivial(self, root: Path = ROOT) -> list[str]:
+        """Rows of the record that are trivial rivals (``pld_mmdet.shared.baselines``).
+
+        Raw input, random weights, bags of words, no learning, the teacher itself.
+        """
+        if not (root / self.files["result"]).is_file():
+            return []
+        rows = self.record(root)["rows"]
+        return [row["name"] for row in rows if row.get("trivial")]
+
+    def strongest_rival(self, root: Path = ROOT) -> str:
+        """Of the named rival and all trivial ones, the row that leaves least gain.
+
+        The empty string stands for none: the baseline is the strongest simple row.
+        """
+        names = [name for name in (self.rival, *self.trivial(root)) if name]
+        gains = {name: self.gain(root, over=name) for name in names}
+        known = {name: found[0] for name, found in gains.items() if found is not None}
+        return min(known, key=known.__getitem__) if known else ""
+
+    def works(self, root: Path = ROOT) -> bool:
+        """Whether the record is evidence for the method.
+
+        Above the plain baseline by more than the spread of the paired differences, and
+        not below any trivial rival by more than the spread.
+        """
+        found = self.gain(root)
+        if found is None or found[0] <= found[1]:
+            return False
+        over = [self.gain(root, over=name) for name in self.trivial(root)]
+        return all(mean >= -spread for mean, spread in filter(None, over))
 
 
 def entries() -> list[Entry]:

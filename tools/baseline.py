@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package
 
 from pld_mmdet.cli import add_config_arguments, load_config, run_tool
+from pld_mmdet.errors import UserError
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,10 +38,25 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def parse_arguments(words: list[str]) -> dict:
+    """``['c=0.1', 'key=view1']``: values are JSON, or text where they are not."""
+    pairs = [word.partition("=") for word in words]
+    found = {}
+    for name, equals, value in pairs:
+        if not equals:
+            raise UserError(
+                f"--set {name} is not of the form KEY=VALUE.", "For example: c=0.1"
+            )
+        try:
+            found[name] = json.loads(value)
+        except json.JSONDecodeError:
+            found[name] = value
+    return found
+
+
 def main(args: argparse.Namespace) -> None:
     """Fit, score, print; --work-dir gets the files that a run and its tests write."""
     from pld_mmdet.engine import provenance
-    from pld_mmdet.experiments.rows import parse_options
     from pld_mmdet.shared.baselines import evaluate
 
     begin = time.time()
@@ -51,7 +67,7 @@ def main(args: argparse.Namespace) -> None:
         "dirty": dirty,
         "machine": provenance.machine(),
     }
-    arguments = {"type": args.baseline, **parse_options(args.set)}
+    arguments = {"type": args.baseline, **parse_arguments(args.set)}
     own = args.config
     folder = Path(args.work_dir) if args.work_dir is not None else None
     if folder is not None:

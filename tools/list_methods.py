@@ -3,8 +3,9 @@
 
 `works` means: code, both configs, tests, a docs section and a result row over three
 seeds of one clean commit that beats its baseline by more than the spread of the paired
-differences. `no gain` means: all of that, but the row does not. Everything is read from
-the files, nothing is typed in.
+differences, and is not below a trivial rival (raw input, no learning, the teacher) by
+more than the spread. `no gain` means: all of that, but the row does not. Everything is
+read from the files, nothing is typed in.
 
 Examples:
     python tools/list_methods.py                       # all 64, for the terminal
@@ -34,7 +35,7 @@ HEAD = (
     "paper",
     "status",
     "gain over its baseline",
-    "over its strongest simple rival",
+    "over its strongest rival",
     "config",
 )
 
@@ -58,9 +59,7 @@ def status(entry: Entry) -> str:
         return "planned"
     if entry.missing():
         return "in work"
-    found = entry.gain()
-    # A mean that lies within the spread of three seeds is no evidence.
-    return "works" if found is not None and found[0] > found[1] else "no gain"
+    return "works" if entry.works() else "no gain"
 
 
 def gain(entry: Entry, over: str = "") -> str:
@@ -75,13 +74,20 @@ def gain(entry: Entry, over: str = "") -> str:
     return f"{mean:+.{digits}f} ± {spread:.{digits}f} {metric}"
 
 
+def title_of(entry: Entry, name: str) -> str:
+    """What the record calls a row."""
+    rows = {row["name"]: row for row in entry.record()["rows"]}
+    return rows[name].get("title") or name
+
+
 def line(entry: Entry) -> tuple[str, ...]:
     """The cells of a method's line."""
     state = status(entry)
     config = "" if state == "planned" else entry.files["toy config"]
     paper = f"{entry.paper} ({entry.year})"
-    # without a rival named, the baseline is the strongest simple row
-    rival = gain(entry, entry.rival) if entry.rival else ""
+    # without any rival, the baseline is the strongest simple row
+    name = "" if state == "planned" else entry.strongest_rival()
+    rival = f"{gain(entry, name)} ({title_of(entry, name)})" if name else ""
     return entry.family, entry.title, paper, state, gain(entry), rival, config
 
 

@@ -32,6 +32,7 @@ from pld_mmdet.experiments.results import (  # noqa: E402
     load_result,
     table,
     update_page,
+    with_rows,
 )
 from pld_mmdet.experiments.rows import Experiment  # noqa: E402
 from pld_mmdet.values import PROCESSES, SEED  # noqa: E402
@@ -69,6 +70,7 @@ def parse_args() -> argparse.Namespace:
         action="store_true",
         help="run only what the experiment's gates ask about; exit 1 if one fails",
     )
+    add("--add", action="store_true", help="add the --rows to the record of --result")
     add("--check", action="store_true", help="exit 1 when a row is out of its range")
     return parser.parse_args()
 
@@ -85,6 +87,11 @@ def reproduce(args: argparse.Namespace, console: Console) -> int:
         raise UserError(
             "--quick only tries the chain; its numbers mean nothing.",
             "Leave out --quick, or --result, --page and --check.",
+        )
+    if args.add and not (args.result and args.result.exists() and args.rows):
+        raise UserError(
+            "--add needs a record to add to, and the rows.",
+            "Name both: --result docs/results/NAME.json --rows NAME ...",
         )
     # Read before it may be overwritten below.
     old = load_result(recorded) if recorded.exists() and not args.quick else None
@@ -136,7 +143,7 @@ def reproduce(args: argparse.Namespace, console: Console) -> int:
         if args.check and not within:
             code = 1
     if args.result:
-        write_json(args.result, result)
+        write_json(args.result, with_rows(old, result) if args.add else result)
         console.print(f"Recorded in {args.result}")
     if args.page:
         update_page(Path(args.page), result)

@@ -48,6 +48,15 @@ experiment = dict(
             evaluate={},
         ),
         dict(
+            name="no_learning",
+            title="CoTTA at rate 0: nothing learns",
+            options=["optim_wrapper.optimizer.lr=0"],
+            init="source",
+            online="test",
+            evaluate={},
+            trivial=True,
+        ),
+        dict(
             name="no_views",
             title="CoTTA without views",
             options=["model.views=0"],

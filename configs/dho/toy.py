@@ -57,5 +57,11 @@ experiment = dict(
                 test=None,
             ),
         ),
+        dict(
+            name="teacher",
+            title="The teacher itself",
+            config="configs/dho/teacher.py",
+            baseline="untrained",
+        ),
     ],
 )

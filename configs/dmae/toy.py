@@ -62,6 +62,8 @@ experiment = dict(
             title="DMAE, three times as long",
             options=[f"train_cfg.stages.1.max_iters={60 * epoch}"],
         ),
+        dict(name="raw_pixels", title="Raw pixels", baseline="raw_features"),
+        dict(name="random", title="Student with random weights", baseline="untrained"),
     ],
 )
 walk = [

@@ -51,6 +51,12 @@ experiment = dict(
         dict(name="plain", title="Student, fine-tuned"),
         dict(name="tsd_only", title="Last stage only (TSD)"),
         dict(name="ernie_tiny", title="ERNIE-Tiny"),
+        dict(
+            name="bag_of_words",
+            title="Bag of words, logistic regression",
+            config="configs/ernie_tiny/plain.py",
+            baseline="bag_of_words",
+        ),
     ],
 )
 walk = [

@@ -93,6 +93,18 @@ experiment = dict(
         dict(name="plain", title="HuBERT"),
         dict(name="topic_only", title="Topics only"),
         dict(name="hubertopic", title="HuBERTopic"),
+        dict(
+            name="mean_mfcc",
+            title="Mean MFCC, logistic regression",
+            baseline=dict(
+                type="raw_input",
+                target="topics",
+                features="pld_mmdet.audio.features.mean_mfcc",
+                geometry=dict(sample_rate=4000, window=110, hop=80),
+                standardise=True,
+                evaluator=dict(type="pld_mmdet.ClassificationMetric"),
+            ),
+        ),
     ],
 )
 walk = [

@@ -118,6 +118,13 @@ experiment = dict(
             title="Pre-trained on 50 random real images and their targets",
         ),
         dict(name="krr_st", title="KRR-ST, 50 pairs"),
+        dict(
+            name="raw_pixels",
+            title="Raw pixels, logistic regression",
+            baseline=dict(
+                type="raw_input", train="train_cfg.stages.3.dataloader.dataset"
+            ),
+        ),
     ],
 )
 walk = [

@@ -56,6 +56,16 @@ experiment = dict(
         dict(name="p2ot", title="P2OT"),
         dict(name="sp2ot", title="SP2OT"),
         dict(name="relaxed", title="Relaxed transport, no curriculum"),
+        dict(
+            name="kmeans",
+            title="k-means on the pixels",
+            baseline=dict(type="kmeans", clusters=10, key="view1"),
+        ),
+        dict(
+            name="kmeans_unit",
+            title="k-means on pixels of unit length",
+            baseline=dict(type="kmeans", clusters=10, key="view1", unit=True),
+        ),
     ],
 )
 walk = ["train_cfg.stages.0.max_iters=2", "train_dataloader.batch_size=32"]

@@ -91,6 +91,19 @@ def mfcc(
     return torch.cat([static, first, deltas(first)], -1)
 
 
+def mean_mfcc(waves: Tensor, **geometry) -> Tensor:
+    """The mean of each coefficient over an utterance: what needs no network.
+
+    Args:
+        waves: [B, S].
+        geometry: Of :func:`mfcc`.
+
+    Returns:
+        [B, 3 C].
+    """
+    return mfcc(waves, **geometry).mean(1)
+
+
 def deltas(features: Tensor) -> Tensor:
     """Slope of a line through five frames; the ends are repeated.
 

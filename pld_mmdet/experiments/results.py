@@ -140,6 +140,45 @@ def _split(test: dict) -> dict | None:
     return {"images": test["images"]} if "images" in test else None
 
 
+def with_rows(recorded: dict, result: dict) -> dict:
+    """A record with the rows of a later run added, each saying where it is from.
+
+    For rows that need nothing of the recorded ones, such as trivial rivals. The other
+    rows and the record's own facts stay; an added row has ``added``: command, commit,
+    machine, started and minutes of its run. One that was added before is replaced.
+
+    Args:
+        recorded: The record.
+        result: Of the later run, with the same experiment and seeds.
+
+    Raises:
+        UserError: Another experiment, metric or seeds, uncommitted changes, something
+            not run yet, or a row that the record has from its own run.
+    """
+    for key in ("name", "metric", "seeds"):
+        if recorded[key] != result[key]:
+            raise UserError(
+                f"The record has {key} {recorded[key]}, the new rows {result[key]}.",
+                "Run the rows as the record was made.",
+            )
+    if result["dirty"] or not result["commit"] or result["missing"]:
+        raise UserError(
+            "The new rows are not finished, or not of one clean commit.",
+            "Commit, run them again into an empty --out, then add them.",
+        )
+    keys = ("command", "commit", "machine", "started", "minutes")
+    facts = {key: result.get(key) for key in keys}
+    rows = {row["name"]: row for row in recorded["rows"]}
+    for row in result["rows"]:
+        if row["name"] in rows and "added" not in rows[row["name"]]:
+            raise UserError(
+                f"The record has a row {row['name']} of its own run.",
+                "Name other rows with --rows, or record all of them anew.",
+            )
+        rows[row["name"]] = {**row, "added": facts}
+    return {**recorded, "rows": list(rows.values())}
+
+
 def _over_seeds(by_seed: dict[str, dict], summary) -> dict[str, float]:
     """Summarise each metric that all seeds have; NaN-free by construction of them."""
     values = list(by_seed.values())

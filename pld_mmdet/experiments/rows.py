@@ -148,10 +148,10 @@ class Experiment:
             row.config = row.config or str(own if own.is_file() else beside)
             row.seconds = row.seconds or recorded_seconds(made.name, row.name)
             row.trivial = row.trivial or row.baseline is not None
-            if row.baseline is not None and (row.command or row.options or row.init):
+            if row.baseline is not None and (row.command or row.init):
                 raise UserError(
                     f"Row {row.name} of {config} has a baseline, which reads no "
-                    "command, options or init.",
+                    "command or init.",
                     "Leave them out, or write the row without `baseline`.",
                 )
             if row.command and row.options:
@@ -352,12 +352,11 @@ class Experiment:
         given = {"type": given} if isinstance(given, str) else dict(given)
         words = [given.pop("type"), "--seed", str(seed), "--work-dir", str(folder)]
         if given:
-            words += ["--set", *(f"{name}={value}" for name, value in given.items())]
+            words += ["--set", *(f"{k}={json.dumps(v)}" for k, v in given.items())]
         words += ["--tests"]
         words += [f"{k}={v}" if v else k for k, v in row.evaluate.items()]
-        return _command(self.baseline, row.config, *words) + _cfg_options(
-            options[row.name]
-        )
+        changes = [_seeded(option, seed) for option in options[row.name]]
+        return _command(self.baseline, row.config, *words) + _cfg_options(changes)
 
     def report_job(self, out: Path, needs: Sequence[str], key: str) -> Job:
         """The job that writes ``out/report.html`` from everything else.

@@ -13,7 +13,7 @@ with it); ``trivial=True`` marks a row that is trained by the usual command.
 """
 
 from collections.abc import Callable, Sequence
-from functools import reduce
+from functools import partial, reduce
 from importlib import import_module
 
 import numpy as np
@@ -42,6 +42,7 @@ def raw_input(
     key: str = "inputs",
     target: str = "targets",
     features: str | None = None,
+    geometry: dict | None = None,
     c: float = 1.0,
     standardise: bool = False,
     evaluator: dict | None = None,
@@ -60,11 +61,12 @@ def raw_input(
         target: Name of the label in a sample.
         features: Function of a batch of inputs [N, ...] -> [N, D], ``module.function``
             [flatten]; e.g. a mean spectrum.
+        geometry: Arguments of that function.
         c: Inverse strength of the L2 penalty [1, scikit-learn's].
         standardise: Subtract the mean and divide by the deviation of each feature.
         evaluator: Config of another metric than the config's.
     """
-    read = _features(features)
+    read = _features(features, geometry or {})
     known = _gathered(build_dataset(cfg, train))
     inputs, targets = read(known[key]), known[target]
     subsets = known.get("subset", torch.zeros(len(targets)))
@@ -130,13 +132,12 @@ def untrained(cfg: Config, seed: int) -> dict:
         cfg: See :func:`raw_input`.
         seed: Of the weights.
     """
-    with own_randomness(seed, _STREAM):
-        model = MODELS.build(cfg.model)
-        model.init_weights()
     test = build_dataset(cfg, "test_dataloader.dataset")
     size = cfg.test_dataloader.get("batch_size", 64)
-    model.eval()
-    with torch.no_grad():
+    with own_randomness(seed, _STREAM), torch.no_grad():
+        model = MODELS.build(cfg.model)
+        model.init_weights()
+        model.eval()
         answers = [
             (batch, model.test_step(batch))
             for batch in DataLoader(test, size, collate_fn=_collate(cfg))
@@ -325,11 +326,16 @@ def _gathered(dataset: Dataset) -> dict[str, Tensor]:
     return torch.utils.data.default_collate([dataset[i] for i in range(len(dataset))])
 
 
-def _features(name: str | None) -> Callable[[Tensor], Tensor]:
+def _features(name: str | None, arguments: dict) -> Callable[[Tensor], Tensor]:
     if name is None:
         return lambda inputs: inputs.flatten(1).float()
     module, _, function = name.rpartition(".")
-    return getattr(import_module(module), function)
+    try:
+        return partial(getattr(import_module(module), function), **arguments)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"There is no function {name}: {error}.", "Write module.function."
+        ) from error
 
 
 def _collate(cfg: Config) -> Callable:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from pld_mmdet.engine.data.sampler import DrawIndex
+from pld_mmdet.errors import UserError
 from pld_mmdet.registry import DATASETS
 from pld_mmdet.shared import Digits
 
@@ -44,6 +45,21 @@ def dirichlet_partition(
         found = [np.sort(np.concatenate(pieces)) for pieces in places]
         if min(map(len, found)) > 0:
             return found
+
+
+def partition_by(dataset: Dataset, name: str) -> list[np.ndarray]:
+    """The places of each value of a data set's attribute [N], in ascending order.
+
+    Raises:
+        UserError: No such attribute, or one value only.
+    """
+    values = getattr(dataset, name, None)
+    if values is None or len(values.unique()) < 2:
+        raise UserError(
+            f"{type(dataset).__name__} does not divide by {name}.",
+            "Leave `by` out: clients then follow the classes.",
+        )
+    return [np.flatnonzero(values.numpy() == v) for v in values.unique().tolist()]
 
 
 class View(Dataset):
@@ -84,6 +100,8 @@ class Federation(Dataset):
         labelled: Share of a client's images that have a label; at least one has, and
             at least one has none unless the share is 1 (then both views are all).
         seed: Of the partition.
+        by: Attribute [N] of the data set instead, such as ``cities`` of StreetCrops:
+            each value is a client, and ``num_clients`` and ``alpha`` are not read.
     """
 
     def __init__(
@@ -93,13 +111,18 @@ class Federation(Dataset):
         alpha: float = 0.1,
         labelled: float = 0.1,
         seed: int = 0,
+        by: str | None = None,
     ) -> None:
         self.dataset = ROOT_DATASETS.build(dataset)
         self.metainfo = self.dataset.metainfo
         targets = self.dataset.targets.numpy()
         generator = np.random.default_rng((seed, 2))
         self.clients, self.sizes = [], []
-        for places in dirichlet_partition(targets, num_clients, alpha, seed):
+        if by is None:
+            parts = dirichlet_partition(targets, num_clients, alpha, seed)
+        else:
+            parts = partition_by(self.dataset, by)
+        for places in parts:
             order = generator.permutation(places)
             count = max(1, round(labelled * len(order)))
             rest = order[count:] if count < len(order) else order

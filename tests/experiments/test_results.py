@@ -5,7 +5,13 @@ import json
 import pytest
 
 from pld_mmdet.errors import UserError
-from pld_mmdet.experiments.results import collect, compare, markdown, update_page
+from pld_mmdet.experiments.results import (
+    collect,
+    compare,
+    markdown,
+    update_page,
+    with_rows,
+)
 from pld_mmdet.experiments.rows import Experiment, Row
 
 METRIC = "coco/AP50"
@@ -139,3 +145,23 @@ def test_splits_of_other_sizes_are_not_compared(tmp_path):
     ((_, within, sentence),) = compare(now, on(then, 600))
     assert not within
     assert "OUTSIDE" in sentence
+
+
+def test_rows_are_added_and_say_where_they_are_from(tmp_path):
+    recorded = make(tmp_path / "a", [0.4, 0.44], commit="old")
+    later = make(tmp_path / "b", [0.3, 0.31], commit="new")
+    later["rows"][0] |= {"name": "raw", "trivial": True}
+    both = with_rows(recorded, later)
+    assert [row["name"] for row in both["rows"]] == ["lpld", "raw"]
+    assert both["commit"] == "old"
+    assert both["rows"][0] == recorded["rows"][0]
+    assert both["rows"][1]["added"]["commit"] == "new"
+    again = with_rows(both, later)  # one that was added is replaced
+    assert again == both
+    with pytest.raises(UserError, match="a row lpld of its own run"):
+        with_rows(recorded, make(tmp_path / "c", [0.3, 0.31]))
+    for change in ({"dirty": True}, {"commit": None}, {"missing": ["seed 1"]}):
+        with pytest.raises(UserError, match="not of one clean commit"):
+            with_rows(recorded, {**later, **change})
+    with pytest.raises(UserError, match=r"has seeds \[0, 1\]"):
+        with_rows(recorded, {**later, "seeds": [0]})

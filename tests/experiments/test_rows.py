@@ -164,3 +164,51 @@ def test_online_numbers_come_from_the_run_itself(few_shot, tmp_path):
     head, body = cells(result)
     assert head == ["", "novel", "second pass", "minutes", "MB"]
     assert body[2] == ["ps_ttl", "50.0", "60.0", "2.0", "0"]
+
+
+def test_a_trivial_rival_is_one_line_and_one_job(tmp_path):
+    (tmp_path / "mine.py").write_text("""
+experiment = dict(
+    name='toy', metric='accuracy',
+    rows=[
+        dict(name='mine'),
+        dict(name='raw', baseline=dict(type='raw_input', c=0.1, key='view'),
+             options=['a.seed={seed}'], evaluate=dict(fog='fog.py', test=None)),
+        dict(name='still', options=['lr=0'], trivial=True),
+    ])
+""")
+    (tmp_path / "fog.py").write_text("a = dict(seed=0)\n")
+    text = (tmp_path / "mine.py").read_text()
+    fog = str(tmp_path / "fog.py")
+    (tmp_path / "mine.py").write_text(text.replace("'fog.py'", repr(fog)))
+    found = Experiment.load(str(tmp_path / "mine.py"))
+    assert [row.trivial for row in found.rows] == [False, True, True]
+    jobs = {job.name: job for job in found.jobs([4], Path("out"))}
+    assert [name for name in jobs if "/raw/" in name] == ["seed_4/raw/train"]
+    job = jobs["seed_4/raw/train"]
+    folder = Path("out/seed_4/raw")
+    names = ("run.json", "metrics_fog.json", "metrics_test.json")
+    assert job.outputs == tuple(folder / name for name in names)
+    assert job.command[1:] == (
+        "tools/baseline.py",
+        str(tmp_path / "mine.py"),
+        "raw_input",
+        "--seed",
+        "4",
+        "--work-dir",
+        str(folder),
+        "--set",
+        "c=0.1",
+        'key="view"',
+        "--tests",
+        f"fog={fog}",
+        "test",
+        "--cfg-options",
+        "a.seed=4",
+    )
+    (tmp_path / "bad.py").write_text(
+        "experiment = dict(name='x', rows=[dict(name='raw', baseline='kmeans', "
+        "init='a'), dict(name='a')])\n"
+    )
+    with pytest.raises(UserError, match="reads no command or init"):
+        Experiment.load(str(tmp_path / "bad.py"))

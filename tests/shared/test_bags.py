@@ -75,7 +75,7 @@ def test_mistakes_without_a_reason_follow_their_seed():
         for s in range(40)
     }
     assert len(drawn) == 3  # each of the three cars
-    with pytest.raises(UserError, match="no class 'rider'"):
+    with pytest.raises(UserError, match="no class 'bicycle'"):
         SystematicMistakes(Seven())
     with pytest.raises(UserError, match="does not say sizes"):
         SystematicMistakes(Seven(), {"car": "bus"}, by="sizes")

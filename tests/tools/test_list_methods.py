@@ -68,6 +68,43 @@ def test_rivals_are_rows_and_stronger_than_the_baseline():
         assert over_rival[0] < over_baseline[0], entry.stem
 
 
+def with_trivial(folder, trivial):
+    """The record of 0.6 0.7 0.9 over a baseline of 0.5 0.6 0.7, and a trivial row."""
+    record(folder, [0.5, 0.6, 0.7], [0.6, 0.7, 0.9])
+    path = folder / "docs/results/mine.json"
+    content = json.loads(path.read_text())
+    seeds = {str(s): {"accuracy": value} for s, value in enumerate(trivial)}
+    row = {"name": "raw", "trivial": True, "evaluate": {"test": {"seeds": seeds}}}
+    content["rows"].append(row)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("trivial", "works"),
+    [
+        ([0.1, 0.1, 0.1], True),
+        ([0.6, 0.75, 0.9], True),  # -0.017 +- 0.029: within the spread
+        ([0.7, 0.8, 0.95], False),  # -0.083 +- 0.029
+    ],
+)
+def test_what_loses_to_a_trivial_rival_does_not_work(tmp_path, trivial, works):
+    with_trivial(tmp_path, trivial)
+    assert MINE.gain(tmp_path)[0] == pytest.approx(0.4 / 3)
+    assert MINE.works(tmp_path) is works
+
+
+def test_the_strongest_of_all_rivals_is_the_second_gain(tmp_path):
+    with_trivial(tmp_path, [0.55, 0.65, 0.8])
+    assert MINE.trivial(tmp_path) == ["raw"]
+    assert MINE.strongest_rival(tmp_path) == "raw"
+    named = Entry("mine", "audio", "Mine", "2026", "A paper", rival="plain")
+    assert named.strongest_rival(tmp_path) == "raw"
+    with_trivial(tmp_path, [0.2, 0.2, 0.2])
+    assert named.strongest_rival(tmp_path) == "plain"
+    record(tmp_path, [0.5, 0.6, 0.7], [0.6, 0.7, 0.9])
+    assert MINE.strongest_rival(tmp_path) == ""
+
+
 def test_what_is_missing_is_said(tmp_path):
     record(tmp_path, [0.5], [0.6], seeds=[0], dirty=True)
     lacks = MINE.missing(tmp_path)
@@ -106,8 +143,8 @@ def test_the_readmes_table_is_the_record():
 )
 def test_a_gain_within_the_spread_does_not_work(tmp_path, monkeypatch, after, expected):
     record(tmp_path, [0.5, 0.6, 0.7], after)
-    found = MINE.gain(tmp_path)
+    works = MINE.works(tmp_path)
     monkeypatch.setattr(Entry, "is_begun", lambda self: True)
     monkeypatch.setattr(Entry, "missing", lambda self: [])
-    monkeypatch.setattr(Entry, "gain", lambda self, over="": found)
+    monkeypatch.setattr(Entry, "works", lambda self: works)
     assert tool("list_methods").status(MINE) == expected

@@ -17,6 +17,7 @@ from pld_mmdet.weak_supervision.federation import (
     Federation,
     NoisyDigits,
     dirichlet_partition,
+    partition_by,
 )
 from pld_mmdet.weak_supervision.fedlabel import FedLabel, expertise
 from tests.weak_supervision.helpers import small_run, step, weights
@@ -289,3 +290,15 @@ def test_paper_config_steps(tmp_path):
     for branch in ("labelled", "unlabelled"):
         values = step(model, {**batch, "branch": branch}, lr=0.05)
         assert torch.isfinite(values["loss"])
+
+
+def test_clients_by_an_attribute_of_the_data():
+    class Cities(torch.utils.data.Dataset):
+        cities = torch.tensor([2, 0, 2, 5, 0])
+        one = torch.zeros(5)
+
+    parts = [places.tolist() for places in partition_by(Cities(), "cities")]
+    assert parts == [[1, 4], [0, 2], [3]]
+    for name in ("one", "scenes"):
+        with pytest.raises(UserError, match=f"Cities does not divide by {name}"):
+            partition_by(Cities(), name)
