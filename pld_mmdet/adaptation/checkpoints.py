@@ -11,7 +11,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS, METRICS, MODELS, init_default_scope
 from mmengine.runner import Runner
 
-from pld_mmdet.adaptation.compose import META_KEYS, SCORE_TYPES, strong_view
+from pld_mmdet.adaptation.compose import SCORE_TYPES, pack_keys, strong_view
 from pld_mmdet.detection.loops.scored_val import read_history, score_detector
 from pld_mmdet.engine.checkpoint import load_checkpoint_file
 from pld_mmdet.engine.configs import read_config
@@ -129,7 +129,7 @@ def _score_loader(cfg: Config, images: int) -> dict:
             f"The run trains on a {inner.type}, not on an image folder.",
             "Label-free scores are made for runs of adapt.py, lpld and mean_teacher.",
         )
-    pack = dict(type="PackDetInputs", meta_keys=META_KEYS)
+    pack = dict(type="PackDetInputs", meta_keys=pack_keys(inner.pipeline))
     last = ("MultiBranch", "PackDetInputs")
     inner.pipeline = [
         *(s for s in inner.pipeline if s.type.rpartition(".")[2] not in last),

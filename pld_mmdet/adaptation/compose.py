@@ -84,6 +84,7 @@ def compose(cfg: Config, detector: Detector, recipe: Recipe, job: Job) -> Config
         A config that ``tools/train.py`` runs as it is.
     """
     loading, geometry = split_pipeline(cfg)
+    keys = pack_keys(_pipeline(cfg))
     metainfo = dict(classes=detector.classes)
     adabn = job.method == "adabn"
     # LocalVisBackend stays: the report and the live page read its scalars.json.
@@ -108,7 +109,7 @@ def compose(cfg: Config, detector: Detector, recipe: Recipe, job: Job) -> Config
             vis_backends=[dict(type=name) for name in backends],
         ),
         model=_model(detector, recipe, job),
-        train_dataloader=_train_loader(loading, geometry, metainfo, recipe, job),
+        train_dataloader=_train_loader(loading, geometry, keys, metainfo, recipe, job),
         default_hooks=_default_hooks(recipe, job),
         custom_hooks=_custom_hooks(detector, recipe, job),
     )
@@ -132,7 +133,7 @@ def compose(cfg: Config, detector: Detector, recipe: Recipe, job: Job) -> Config
         )
     # AdaBN saves through an optimizer-less runner, but mmengine wants one built.
     made["optim_wrapper"] = _optimizer(cfg, recipe, job)
-    made.update(_evaluation(loading, geometry, metainfo, job))
+    made.update(_evaluation(loading, geometry, keys, metainfo, job))
     return Config(made)
 
 
@@ -147,19 +148,7 @@ def split_pipeline(cfg: Config) -> tuple[list, list]:
     Raises:
         UserError: There is none, or it does not load files.
     """
-    for loader in ("test_dataloader", "val_dataloader"):
-        dataset = (cfg.get(loader) or {}).get("dataset")
-        while isinstance(dataset, dict) and "pipeline" not in dataset:
-            dataset = dataset.get("dataset")
-        if isinstance(dataset, dict):
-            pipeline = [dict(step) for step in dataset["pipeline"]]
-            break
-    else:
-        raise UserError(
-            "The config has no test_dataloader with a pipeline, so it does not say how "
-            "an image becomes an input.",
-            "Add the test_dataloader that the detector was tested with.",
-        )
+    pipeline = _pipeline(cfg)
     for step in pipeline:
         for key in ("backend_args", "file_client_args"):
             step.pop(key, None)  # remote storage of the config's own data set
@@ -173,12 +162,43 @@ def split_pipeline(cfg: Config) -> tuple[list, list]:
     return loading, geometry
 
 
+def _pipeline(cfg: Config) -> list[dict]:
+    for loader in ("test_dataloader", "val_dataloader"):
+        dataset = (cfg.get(loader) or {}).get("dataset")
+        while isinstance(dataset, dict) and "pipeline" not in dataset:
+            dataset = dataset.get("dataset")
+        if isinstance(dataset, dict):
+            return [dict(step) for step in dataset["pipeline"]]
+    raise UserError(
+        "The config has no test_dataloader with a pipeline, so it does not say how "
+        "an image becomes an input.",
+        "Add the test_dataloader that the detector was tested with.",
+    )
+
+
 def _name(step: dict) -> str:
     return str(step["type"]).rpartition(".")[2]
 
 
-def _pack() -> dict:
-    return dict(type="PackDetInputs", meta_keys=META_KEYS)
+def pack_keys(pipeline: Sequence[dict]) -> tuple[str, ...]:
+    """Meta information that goes along: ours, and what the config's pipeline packs.
+
+    A detector may need more than most (CornerNet and CenterNet: ``border``).
+
+    Args:
+        pipeline: Of the config; branches of a ``MultiBranch`` are looked into.
+    """
+    keys = list(META_KEYS)
+    for step in pipeline:
+        if _name(step) == "PackDetInputs":
+            keys += step.get("meta_keys") or ()
+        for branch in step.get("branch_field", ()):
+            keys += pack_keys(step.get(branch) or ())
+    return tuple(dict.fromkeys(keys))
+
+
+def _pack(keys: Sequence[str]) -> dict:
+    return dict(type="PackDetInputs", meta_keys=tuple(keys))
 
 
 def strong_view() -> list[dict]:
@@ -201,15 +221,15 @@ def strong_view() -> list[dict]:
     ]
 
 
-def _views(loading: list, geometry: list) -> list:
+def _views(loading: list, geometry: list, keys: Sequence[str]) -> list:
     return [
         *loading,
         *geometry,
         dict(
             type="MultiBranch",
             branch_field=["weak", "strong"],
-            weak=[_pack()],
-            strong=[*strong_view(), _pack()],
+            weak=[_pack(keys)],
+            strong=[*strong_view(), _pack(keys)],
         ),
     ]
 
@@ -254,11 +274,13 @@ def _loader(dataset: dict, batch: int, workers: int, sampler: dict) -> dict:
     )
 
 
-def _train_loader(loading, geometry, metainfo: dict, recipe: Recipe, job: Job) -> dict:
+def _train_loader(
+    loading, geometry, keys, metainfo: dict, recipe: Recipe, job: Job
+) -> dict:
     pipeline = (
-        [*loading, *geometry, _pack()]
+        [*loading, *geometry, _pack(keys)]
         if job.method == "adabn"
-        else _views(loading, geometry)
+        else _views(loading, geometry, keys)
     )
     return _loader(
         _images(pipeline, metainfo, job),
@@ -348,12 +370,12 @@ def _custom_hooks(detector: Detector, recipe: Recipe, job: Job) -> list:
     return hooks
 
 
-def _evaluation(loading, geometry, metainfo: dict, job: Job) -> dict:
+def _evaluation(loading, geometry, keys, metainfo: dict, job: Job) -> dict:
     """A val loop with label-free scores, and with AP50 where labels exist."""
     count = sum(1 for line in job.files.read_text().splitlines() if line)
     chosen = min(job.score_images, count)
     dataset = _images(
-        _views(loading, geometry),
+        _views(loading, geometry, keys),
         metainfo,
         job,
         indices=[i * count // chosen for i in range(chosen)],
@@ -376,7 +398,7 @@ def _evaluation(loading, geometry, metainfo: dict, job: Job) -> dict:
             *loading,
             *geometry,
             dict(type="LoadAnnotations", with_bbox=True),
-            dict(type="PackDetInputs", meta_keys=META_KEYS),
+            _pack(keys),
         ],
     )
     metric = dict(type="pld_mmdet.AP50Metric", ann_file=str(job.val))

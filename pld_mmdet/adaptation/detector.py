@@ -7,6 +7,7 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 from torch import nn
 
+from pld_mmdet.adaptation.unsuited import refuse_unsuited
 from pld_mmdet.detection.detectors.stock import build_detector, num_classes
 from pld_mmdet.detection.detectors.two_stage import require_softmax_head
 from pld_mmdet.distill.adabn import batch_norms
@@ -77,6 +78,7 @@ def read_detector(
         UserError: The checkpoint does not fit, or class names are missing or differ.
     """
     model = ConfigDict(copy.deepcopy(cfg.model))
+    refuse_unsuited(model)
     model = model.get("detector", model)  # the config of an earlier adaptation
     prepare_model(model)
     content = load_checkpoint_file(checkpoint)
@@ -87,7 +89,7 @@ def read_detector(
             f"python tools/export.py {checkpoint} detector.pth   then adapt "
             "detector.pth.",
         )
-    network = build_detector(model)
+    network = _built(model)
     report_mismatch(network, state, str(checkpoint))
     names = _class_names(cfg, content, network, str(checkpoint), classes)
     return Detector(
@@ -99,6 +101,21 @@ def read_detector(
         masks=bool(getattr(network, "with_mask", False)),
         **_kind(network),
     )
+
+
+def _built(model: ConfigDict) -> nn.Module:
+    try:
+        return build_detector(model)
+    except UserError:
+        raise
+    except Exception as error:  # anybody's code: all kinds
+        said = str(error).strip().splitlines()
+        words = f"{type(error).__name__}{f': {said[0]}' if said else ''}"
+        raise UserError(
+            f"The {model.get('type')} of the config cannot be built: {words}.",
+            "Install what it needs, and name the modules that register its parts in "
+            "custom_imports of the config.",
+        ) from error
 
 
 def prepare_model(model: ConfigDict) -> None:
@@ -146,8 +163,10 @@ def _kind(network: nn.Module) -> dict:
             stages=len(heads) if cascade else 1,
         )
     transformer = hasattr(network, "encoder") and hasattr(network, "decoder")
-    loss = getattr(getattr(network, "bbox_head", None), "loss_cls", None)
-    sigmoid = getattr(loss, "use_sigmoid", True)
+    head = getattr(network, "bbox_head", None)
+    loss = getattr(head, "loss_cls", None)
+    # SSD's head has no loss module; it says so itself.
+    sigmoid = getattr(head, "use_sigmoid_cls", getattr(loss, "use_sigmoid", True))
     return dict(
         kind="transformer" if transformer else "one-stage",
         head="sigmoid" if sigmoid else "softmax",

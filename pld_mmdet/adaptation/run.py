@@ -31,6 +31,7 @@ from pld_mmdet.adaptation.labels import find_labels
 from pld_mmdet.adaptation.outcome import Outcome, read_outcome
 from pld_mmdet.adaptation.page import write_page
 from pld_mmdet.adaptation.recipe import Recipe, choose_recipe
+from pld_mmdet.adaptation.trial import try_step
 from pld_mmdet.cli import build_runner
 from pld_mmdet.detection.data.images import MAX_PIXELS
 from pld_mmdet.detection.export import export_detector
@@ -246,6 +247,7 @@ def adapt(
         if not going_on:
             # Before training: what cannot be built must not leave a config behind.
             check_config(made, ("train", "val"))
+            try_step(made, detector.name, method)
             text = made.pretty_text
             write_atomic(run_config, lambda file: file.write(text.encode()))
         _train(made, run_config, gpus, going_on)

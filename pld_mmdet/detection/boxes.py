@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 from pld_mmdet.errors import UserError
@@ -74,6 +75,40 @@ def map_to_strong(boxes: Tensor, weak: DetDataSample, strong: DetDataSample) -> 
     return project_boxes(
         boxes, torch.as_tensor(ours), torch.as_tensor(theirs), strong.img_shape[:2]
     )
+
+
+def into_input(instances: InstanceData, sample: DetDataSample) -> InstanceData:
+    """Detections of ``predict(rescale=False)`` in pixels of the network's input.
+
+    CornerNet and CenterNet test on an image with a border around it and take the border
+    off again, whatever ``rescale`` says; a student sees it, and its truth has to fit.
+
+    Args:
+        instances: Of one image; its ``bboxes`` are replaced where there is a border.
+        sample: With ``border`` (top, bottom, left, right in pixels) or without.
+    """
+    border = sample.get("border")
+    if border is not None:
+        top, _, left, _ = (float(edge) for edge in border)
+        shift = instances.bboxes.new_tensor([left, top, left, top])
+        instances.bboxes = instances.bboxes + shift
+    return instances
+
+
+def inside_image(instances: InstanceData, sample: DetDataSample) -> InstanceData:
+    """Boxes cut at the edges of their image; what has no size left is left out.
+
+    Two-stage detectors do this themselves. Others (YOLOv3) answer with boxes that reach
+    out of the image or lie outside, and their losses stumble over such a truth; so do
+    all over one that is not finite.
+    """
+    height, width = sample.img_shape[:2]
+    boxes = instances.bboxes
+    limit = boxes.new_tensor([width, height, width, height])
+    instances.bboxes = boxes.clamp(min=0).minimum(limit)
+    sound = (instances.bboxes[:, 2:] > instances.bboxes[:, :2]).all(1)
+    sound &= boxes.isfinite().all(1)
+    return instances[sound]
 
 
 def view_matrix(sample: DetDataSample) -> np.ndarray | None:

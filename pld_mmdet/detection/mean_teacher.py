@@ -10,7 +10,7 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from pld_mmdet.detection.boxes import map_to_strong
+from pld_mmdet.detection.boxes import inside_image, map_to_strong
 from pld_mmdet.detection.detectors.two_stage import zero_loss
 from pld_mmdet.detection.pseudo_labels import (
     ClassThresholds,
@@ -19,6 +19,7 @@ from pld_mmdet.detection.pseudo_labels import (
     batch_statistics,
     detect_in_views,
     mark_doubtful,
+    silence_semantic_heads,
     spare_doubtful,
     weigh_losses,
 )
@@ -114,6 +115,7 @@ class MeanTeacherSFOD(TeacherStudentDetector):
         self._check_options()
         if ignore_above is not None:
             spare_doubtful(self.student)
+        silence_semantic_heads(self.student)
         self.pseudo_scores: Tensor | None = None
 
     def _check_options(self) -> None:
@@ -240,6 +242,10 @@ class MeanTeacherSFOD(TeacherStudentDetector):
                 self.teacher_flip,
             )
         self.pseudo_scores = _score_sums(detections)
+        detections = [
+            inside_image(found, sample)
+            for found, sample in zip(detections, weak_samples, strict=True)
+        ]
         if self.class_thresholds is not None and self.training:
             self.class_thresholds.observe(
                 torch.cat([d.labels for d in detections]),
@@ -284,6 +290,8 @@ def _supervised_sample(
         truth.masks = BitmapMasks(
             instances.masks.cpu().numpy().astype(np.uint8), height, width
         )
+    if boxes is not instances.bboxes:  # some may lie outside of the strong view
+        truth = inside_image(truth, strong)
     sample = DetDataSample(metainfo=strong.metainfo, gt_instances=truth)
     if "doubtful" in instances:
         spared = instances.doubtful

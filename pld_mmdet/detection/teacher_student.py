@@ -15,7 +15,7 @@ from mmengine.logging import print_log
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from pld_mmdet.detection.boxes import map_to_strong
+from pld_mmdet.detection.boxes import into_input, map_to_strong
 from pld_mmdet.detection.detectors.stock import (
     build_detector,
     full_precision_heads,
@@ -203,7 +203,7 @@ class TeacherStudentDetector(DetectorWrapper):
         self.student.eval()
         seen = [
             [
-                high_confidence(s.pred_instances, self.hpl_threshold / 2)
+                high_confidence(into_input(s.pred_instances, s), self.hpl_threshold / 2)
                 for s in network.predict(
                     inputs[view],
                     [DetDataSample(metainfo=s.metainfo) for s in samples[view]],

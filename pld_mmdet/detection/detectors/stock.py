@@ -1,5 +1,7 @@
 """Stock mmdet detectors, built for our wrappers."""
 
+import copy
+
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from mmdet.models.roi_heads.roi_extractors.base_roi_extractor import BaseRoIExtractor
@@ -11,12 +13,31 @@ from torch.utils._pytree import tree_map
 
 
 def build_detector(detector: ConfigDict) -> nn.Module:
-    """Build a stock detector, also where no default scope says what its names mean."""
+    """Build a stock detector, also where no default scope says what its names mean.
+
+    From a copy: constructors of mmdet (DETR and its relatives) write into their config.
+    """
+    detector = copy.deepcopy(detector)
+    return _mended(_build(detector))
+
+
+def _build(detector: ConfigDict) -> nn.Module:
     scope = DefaultScope.get_current_instance()
     if scope is not None and scope.scope_name not in ("mmengine", "pld_mmdet"):
         return MODELS.build(detector)
     with DefaultScope.overwrite_default_scope("mmdet"):
         return MODELS.build(detector)
+
+
+def _mended(network: nn.Module) -> nn.Module:
+    """mmdet 3.3 asks every dense head for its ``loss_cls`` when it predicts.
+
+    SSD's head computes its loss without one, so that it could not predict at all.
+    """
+    head = getattr(network, "bbox_head", None)
+    if isinstance(head, BaseDenseHead) and not hasattr(head, "loss_cls"):
+        head.loss_cls = None
+    return network
 
 
 def full_precision_heads(detector: nn.Module) -> nn.Module:

@@ -76,8 +76,17 @@ def require_softmax_head(
             "Use a detector with a StandardRoIHead such as FasterRCNN.",
         )
     for head in heads:
-        outputs = getattr(head.fc_cls, "out_features", None) if head.with_cls else None
-        if not head.with_reg or outputs != head.num_classes + 1:
+        if not getattr(head, "with_reg", True) or not hasattr(head, "fc_reg"):
+            raise UserError(
+                f"{method} decodes boxes from the deltas that the class layer's "
+                f"neighbour regresses; the {type(head).__name__} of this {name} places "
+                "its boxes otherwise (Grid R-CNN by grid points, SABL by buckets).",
+                "Use MeanTeacherSFOD (--method mean_teacher), which reads detections "
+                "only.",
+            )
+        layer = getattr(head, "fc_cls", None)
+        outputs = getattr(layer, "out_features", None)
+        if outputs != head.num_classes + 1:
             raise UserError(
                 f"{method} needs a box head with one softmax logit per class and one "
                 f"for background; the {type(head).__name__} of this {name} has "

@@ -1,15 +1,18 @@
 """Evaluation that also works without labels: scores of the detector on its own."""
 
 import json
+import logging
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from mmengine.dist import all_gather_object, is_main_process
+from mmengine.logging import print_log
 from mmengine.registry import METRICS
 from mmengine.runner import ValLoop
 
+from pld_mmdet.detection.evaluation.scores.views import NotFinite
 from pld_mmdet.engine.data.randomness import own_randomness
 from pld_mmdet.engine.files import read_json_lines
 from pld_mmdet.engine.models import unwrapped
@@ -122,18 +125,33 @@ def score_detector(detector, loader, scores: Sequence) -> dict[str, float]:
             ``shared`` is a dict that lives for one batch.
 
     Returns:
-        Name -> value of all scores.
+        Name -> value of all scores; NaN for one that met boxes that are not finite.
     """
     was_training = detector.training
     detector.eval()
+    broken: list = []
     for batch in loader:
         shared: dict = {}  # what several scores need is computed once
         for score in scores:
-            score.add(detector, batch, shared)
+            if score in broken:
+                continue
+            try:
+                score.add(detector, batch, shared)
+            except NotFinite:
+                broken.append(score)
     detector.train(was_training)
     values: dict[str, float] = {}
     for score in scores:
-        values |= score.compute()
+        found = score.compute()
+        if score in broken:
+            print_log(
+                f"{type(score).__name__}: the detector answered with boxes or scores "
+                "that are not finite; the score is left out of this evaluation.",
+                "current",
+                logging.WARNING,
+            )
+            found = dict.fromkeys(found, math.nan)
+        values |= found
     return values
 
 

@@ -9,6 +9,7 @@ from pld_mmdet.detection.pseudo_labels.ignore_band import (
 )
 from pld_mmdet.detection.pseudo_labels.ingredients import Ingredients
 from pld_mmdet.detection.pseudo_labels.loss_weights import weigh_losses
+from pld_mmdet.detection.pseudo_labels.missing_truth import silence_semantic_heads
 from pld_mmdet.detection.pseudo_labels.second_opinion import SecondOpinion
 from pld_mmdet.detection.pseudo_labels.teacher_views import detect_in_views
 
@@ -20,6 +21,7 @@ __all__ = [
     "batch_statistics",
     "detect_in_views",
     "mark_doubtful",
+    "silence_semantic_heads",
     "spare_doubtful",
     "weigh_losses",
 ]

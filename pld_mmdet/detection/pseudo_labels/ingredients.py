@@ -19,6 +19,7 @@ from pld_mmdet.detection.detectors.two_stage import (
     zero_loss,
 )
 from pld_mmdet.detection.pseudo_labels.masks import draw_mask, visible
+from pld_mmdet.detection.pseudo_labels.missing_truth import loss_of_boxes
 from pld_mmdet.detection.pseudo_labels.mosaic import draw_mosaic
 from pld_mmdet.detection.pseudo_labels.soft_targets import (
     KINDS,
@@ -183,7 +184,7 @@ class Ingredients:
         watched = self.soft_rois is not None or soft_rpn
         with taps(student, soft_rpn) if watched else FeatureTap() as seen:
             if objects is None:
-                losses = student.loss(inputs, samples)
+                losses = loss_of_boxes(student, inputs, samples)
             else:
                 features = student.extract_feat(inputs)
                 losses, proposals = rpn_loss(student, features, objects)

@@ -7,6 +7,8 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from pld_mmdet.detection.boxes import into_input
+
 MERGE_IOU = 0.5
 
 
@@ -52,7 +54,10 @@ def _detect_at(
             sample.set_metainfo(
                 dict(img_shape=shape, pad_shape=size, batch_input_shape=size)
             )
-    found = [s.pred_instances for s in teacher.predict(inputs, samples, rescale=False)]
+    found = [
+        into_input(s.pred_instances, s)
+        for s in teacher.predict(inputs, samples, rescale=False)
+    ]
     if scale != 1.0:
         for instances, (h, w) in zip(found, shapes, strict=True):
             boxes = instances.bboxes / instances.bboxes.new_tensor([wide, tall] * 2)

@@ -8,9 +8,14 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from pld_mmdet.detection.boxes import into_input
 from pld_mmdet.detection.detectors.stock import num_classes
 from pld_mmdet.detection.detectors.two_stage import run_box_head
 from pld_mmdet.distill.feature_tap import FeatureTap
+
+
+class NotFinite(Exception):
+    """A detector answered with NaN or infinity, on which no score can be computed."""
 
 
 def view_of(
@@ -86,12 +91,19 @@ def predict(
 def _stock(detector, inputs, samples) -> list[InstanceData]:
     samples = [DetDataSample(metainfo=s.metainfo) for s in samples]
     found = detector.predict(inputs, samples, rescale=False)
+    for sample in found:
+        seen = sample.pred_instances
+        if not (seen.bboxes.isfinite().all() and seen.scores.isfinite().all()):
+            raise NotFinite
     # Masks and the like would only be carried about.
     return [
-        InstanceData(
-            bboxes=s.pred_instances.bboxes,
-            scores=s.pred_instances.scores,
-            labels=s.pred_instances.labels,
+        into_input(
+            InstanceData(
+                bboxes=s.pred_instances.bboxes,
+                scores=s.pred_instances.scores,
+                labels=s.pred_instances.labels,
+            ),
+            s,
         )
         for s in found
     ]
