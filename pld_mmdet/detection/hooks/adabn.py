@@ -1,16 +1,20 @@
 """AdaBN before training, as one line in any config."""
 
+from collections.abc import Iterator
+from itertools import chain
+
 import torch
 from mmengine.dist import all_reduce, get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import nn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from pld_mmdet.distill.adabn import batch_norms, estimate_batch_norm
 from pld_mmdet.distill.ema import ema_update
 from pld_mmdet.engine.models import unwrapped
+from pld_mmdet.errors import UserError
 from pld_mmdet.registry import HOOKS
 
 
@@ -36,12 +40,11 @@ def adapt_batch_norm(
     count = min(num_images, len(dataset))
     chosen = [i * len(dataset) // count for i in range(count)]
     chosen = chosen[get_rank() :: get_world_size()]
-    batches = DataLoader(
-        Subset(dataset, chosen),
-        batch_size=loader.batch_size,
-        collate_fn=loader.collate_fn,
-        num_workers=0,
-    )
+    # With a batch sampler (AspectRatioBatchSampler) torch's loader has no batch size.
+    size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None) or 1
+    counted = [0]
+    batches = _batches(dataset, chosen, size, loader.collate_fn, branch, counted)
+    first = next(batches, None) if layers else None
     # Batch norm inside a box head sees proposals, so the whole prediction has to run;
     # for a backbone and neck their own forward is enough.
     feature_layers = len(batch_norms(network.backbone))
@@ -59,14 +62,17 @@ def adapt_batch_norm(
         else:
             network.predict(inputs, samples, rescale=False)
 
-    estimate_batch_norm(network, batches, forward)
+    everything = chain([first] if first is not None else [], batches)
+    estimate_batch_norm(network, everything, forward)
     for layer in layers:
         all_reduce(layer.running_mean, op="mean")
         all_reduce(layer.running_var, op="mean")
     if network is not model:
         ema_update(model.teacher, network, keep=0.0, buffers="copy")
     if layers:
-        message = f"AdaBN: {len(layers)} layers re-estimated on {count} target images."
+        used = torch.tensor(counted[0])
+        all_reduce(used, op="sum")
+        message = f"AdaBN: {len(layers)} layers re-estimated on {used} target images."
     else:
         message = (
             f"AdaBN: {type(network).__name__} has no batch norm with running "
@@ -74,6 +80,49 @@ def adapt_batch_norm(
         )
     print_log(message, "current")
     return len(layers)
+
+
+def _batches(
+    dataset, chosen: list[int], size: int, collate, branch: str, counted: list[int]
+) -> Iterator[dict]:
+    """Batches of the chosen images; of several views the one that is wanted.
+
+    Labelled images of a semi-supervised data set have no weak view: they are left out.
+
+    Args:
+        dataset: Of the training loader.
+        chosen: Indices.
+        size: Images of a batch.
+        collate: Makes a batch of samples.
+        branch: View.
+        counted: Its one number becomes the images that were used.
+
+    Raises:
+        UserError: No image has that view.
+    """
+    held, others = [], set()
+    for index in chosen:
+        sample = dataset[index]
+        views = sample.get("inputs") if isinstance(sample, dict) else None
+        if isinstance(views, dict):
+            if views.get(branch) is None:
+                others |= {name for name, view in views.items() if view is not None}
+                continue
+            parts = ("inputs", "data_samples")
+            sample = {k: {branch: v[branch]} for k, v in sample.items() if k in parts}
+        held.append(sample)
+        counted[0] += 1
+        if len(held) == size:
+            yield collate(held)
+            held = []
+    if held:
+        yield collate(held)
+    if chosen and not counted[0]:
+        raise UserError(
+            f"AdaBN: not one of {len(chosen)} training images has the view "
+            f"{branch!r}; they have {', '.join(map(repr, sorted(others)))}.",
+            f"Write AdaBNHook(branch={sorted(others)[0]!r}) in custom_hooks.",
+        )
 
 
 @HOOKS.register_module()
