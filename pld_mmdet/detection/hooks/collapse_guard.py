@@ -302,11 +302,7 @@ class CollapseGuardHook(Hook):
                 "the source weights: it is hardly the same detector any more"
             )
         seen = sum(at is not None for at in self._last_seen)
-        lost = [
-            n
-            for n, at in zip(silent, self._when(silent), strict=True)
-            if at is not None
-        ]
+        lost = self._lost(silent)
         if seen and len(lost) > self.max_silent * seen:
             signs.append(f"{len(lost)} of {seen} classes have no pseudo label any more")
         return signs
@@ -338,19 +334,24 @@ class CollapseGuardHook(Hook):
             if now - (at or 0) >= self.silent_for
         ]
 
-    def _when(self, names: list[str]) -> list[int | None]:
-        return [self._last_seen[self._names.index(name)] for name in names]
+    def _lost(self, silent: list[str]) -> list[str]:
+        """Those that once had a pseudo label."""
+        seen = dict(zip(self._names, self._last_seen, strict=True))
+        return [name for name in silent if seen[name] is not None]
 
     def _say_silent(
         self, runner: Runner, now: int, names: list[str], silent: list[str]
     ) -> None:
-        """One sentence a class, again only after it came back."""
-        for name, at in zip(silent, self._when(silent), strict=True):
-            if name in self._warned:
-                continue
-            self._warned.add(name)
-            since = "since the start" if at is None else f"for {now - at} iterations"
-            self._event(runner, f"class {name} has had no pseudo label {since}")
+        """One sentence for all that went silent; one that never was is no alarm."""
+        gone = [name for name in self._lost(silent) if name not in self._warned]
+        self._warned.update(gone)
+        if gone:
+            since = max(self._last_seen[self._names.index(name)] for name in gone)
+            first = ", ".join(gone[:8]) + (", ..." if len(gone) > 8 else "")
+            many = f"{len(gone)} classes ({first}) have"
+            who = many if len(gone) > 1 else f"class {first} has"
+            what = f"{who} had no pseudo label for {now - since} iterations"
+            self._event(runner, what)
 
     def _collapse(self, runner: Runner, signs: list[str]) -> None:
         what = f"self-training has collapsed: {'; '.join(signs)}"

@@ -187,15 +187,28 @@ def test_silent_class_is_named_once_and_again_after_it_came_back(tmp_path):
     ]
 
 
-def test_class_that_never_came_and_most_classes_gone(tmp_path):
+def test_class_that_never_came_is_no_alarm_and_most_classes_gone_is(tmp_path):
     never = [(40, [2.0, 0.0], 0.5, 0.8)]
     _, _, written = run(tmp_path / "a", never, silent_for=8)
-    assert written["events"][0]["what"] == (
-        "class dog has had no pseudo label since the start"
-    )
+    assert written["events"] == []
+    assert written["windows"][-1]["silent"] == ["dog"]  # the page shows it
     gone = [(4, *SOUND), (40, [0.0, 1.0], 0.5, 0.8)]
     _, _, written = run(tmp_path / "b", gone, silent_for=8, max_silent=0.4)
     assert any("1 of 2 classes have no" in e["what"] for e in written["events"])
+
+
+def test_many_silent_classes_are_one_line():
+    hook = CollapseGuardHook(interval=4, silent_for=8)
+    hook._names = [f"c{n}" for n in range(80)]
+    hook._last_seen = [4] * 78 + [None, 12]
+    said = []
+    hook._event = lambda runner, sentence: said.append(sentence)
+    hook._say_silent(None, 12, hook._names, hook._silent(12))
+    hook._say_silent(None, 16, hook._names, hook._silent(16))
+    listed = ", ".join(f"c{n}" for n in range(8))
+    assert said == [
+        f"78 classes ({listed}, ...) have had no pseudo label for 8 iterations"
+    ]
 
 
 def test_no_object_at_all_stops_before_everything_becomes_background(tmp_path):
