@@ -86,26 +86,18 @@ class FedLabel(Method):
         self.student = MODELS.build(network)
         self.beta, self.lambda0, self.h = beta, lambda0, h
         self.experts, self.warm_rounds = experts, warm_rounds
-        self.round = 0
         # In a tuple, so that neither state dict nor optimizer sees it.
         self._global = (Frozen(copy.deepcopy(self.student)),)
 
     def start_client(self, round_: int, client: int) -> None:
         """Keep the global model, which ``student`` is now, beside the client's."""
-        self.round = round_
         device = next(self.student.parameters()).device
         self._global[0].to(device).network.load_state_dict(self.student.state_dict())
 
     def train_step(self, data: dict, optim_wrapper) -> dict[str, Tensor]:
         """One local step; none if no pseudo-label passes."""
         data = self.data_preprocessor(data, True)
-        with optim_wrapper.optim_context(self):
-            losses = self.loss(**data)
-        if not any("loss" in name for name in losses):
-            return losses
-        total, values = self.parse_losses(losses)
-        optim_wrapper.update_params(total)
-        return values
+        return self.step(optim_wrapper, lambda: self.loss(**data))
 
     def loss(self, branch: str, **batch) -> dict[str, Tensor]:
         """The losses of one branch.
@@ -118,7 +110,7 @@ class FedLabel(Method):
         if branch == "labelled":
             logits = self.student(batch["inputs"])
             return {"loss_labelled": F.cross_entropy(logits, batch["targets"])}
-        if self.round < self.warm_rounds:
+        if self.warm_rounds and self.progress.known().step < self.warm_rounds:
             return {}
         return self.loss_unlabelled(
             batch["inputs"], batch["strong"], batch.get("targets")
@@ -178,6 +170,6 @@ class FedLabel(Method):
         ratio = torch.where(high > 0, low / high.clamp(min=1e-12), 1.0)
         return chosen, other, label, self.lambda0 * ratio * agree
 
-    def predict(self, inputs: Tensor, targets: Tensor, **_) -> list[dict]:
-        """Logits N x K of the global model beside the labels."""
-        return [{"logits": self.student(inputs), "targets": targets}]
+    def outputs(self, inputs: Tensor, **_) -> Tensor:
+        """Logits N x K of the global model."""
+        return self.student(inputs)

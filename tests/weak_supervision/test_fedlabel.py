@@ -128,8 +128,9 @@ def test_nothing_kept_nothing_learnt():
     assert values["kept"].item() == 0
     assert all(torch.equal(v, before[n]) for n, v in weights(model).items())
     model.beta, model.warm_rounds = 0.0, 3
+    model.progress.step, model.progress.steps = 2, 9  # rounds
     assert model.loss(branch="unlabelled", **data) == {}
-    model.start_client(3, client=0)
+    model.progress.step = 3
     assert "loss_pseudo" in model.loss(branch="unlabelled", **data)
 
 
