@@ -1,5 +1,8 @@
 """FST: the teacher sees the student's next states before it labels."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
@@ -127,7 +130,7 @@ class FST(Method):
                 "FST steps several times on a batch and cannot accumulate gradients.",
                 "Set optim_wrapper.accumulative_counts=1.",
             )
-        step = _Step(self, optim_wrapper, self if network is None else network)
+        step = partial(self._learn, optim_wrapper, network)
         main, *others = self._batches(self.data_preprocessor(data, True))
         if self.learner.labelled_only:
             return step(main)
@@ -137,15 +140,25 @@ class FST(Method):
             if self.first_move:
                 self._move_teacher()
         elif self.width:
-            log = self._wide(step, main, others)
+            log = self._wide(step, self._stand_point(optim_wrapper), main, others)
         else:
-            log = self._deep(step, main)
+            theta = self._stand_point(optim_wrapper) if self.depth else None
+            log = self._deep(step, theta, main)
         if self.count == "iterations":
             self.t += 1
         return log
 
-    def _deep(self, step: "_Step", batch: dict) -> dict[str, Tensor]:
-        theta = self._stand_point(step) if self.depth else None
+    def _learn(self, optim_wrapper, network, batch: dict) -> dict[str, Tensor]:
+        """A step of the optimizer; every one draws its own random numbers."""
+        forward = partial(self if network is None else network, mode="loss", **batch)
+        log = self.step(optim_wrapper, forward, network=network)
+        if self.count == "evaluations" and not self.learner.labelled_only:
+            self.t += 1
+        return log
+
+    def _deep(
+        self, step: Callable, theta: StandPoint | None, batch: dict
+    ) -> dict[str, Tensor]:
         for _ in range(self.depth):
             self._move_teacher()
             step(batch)
@@ -154,8 +167,9 @@ class FST(Method):
             theta.restore()
         return step(batch)
 
-    def _wide(self, step: "_Step", main: dict, others: list[dict]) -> dict[str, Tensor]:
-        theta = self._stand_point(step)
+    def _wide(
+        self, step: Callable, theta: StandPoint, main: dict, others: list[dict]
+    ) -> dict[str, Tensor]:
         mean = RunningMean(self.student, self.restore_buffers)
         for batch in others:
             step(batch)
@@ -168,8 +182,8 @@ class FST(Method):
         self._move_teacher()
         return log
 
-    def _stand_point(self, step: "_Step") -> StandPoint:
-        wrapper = step.optim_wrapper if self.restore_optimizer else None
+    def _stand_point(self, optim_wrapper: OptimWrapper) -> StandPoint:
+        wrapper = optim_wrapper if self.restore_optimizer else None
         return StandPoint(self.student, self.restore_buffers, wrapper)
 
     def _move_teacher(self) -> None:
@@ -207,25 +221,6 @@ class FST(Method):
     def outputs(self, **batch) -> Tensor:
         """The learner's plain output."""
         return self.learner.outputs(**batch)
-
-
-class _Step:
-    """A step of the optimizer; every one draws its own random numbers."""
-
-    def __init__(
-        self, method: FST, optim_wrapper: OptimWrapper, network: nn.Module
-    ) -> None:
-        self.method, self.optim_wrapper, self.network = method, optim_wrapper, network
-
-    def __call__(self, batch: dict) -> dict[str, Tensor]:
-        with self.optim_wrapper.optim_context(self.network):
-            losses = self.network(mode="loss", **batch)
-        loss, log = self.method.parse_losses(losses)
-        self.optim_wrapper.update_params(loss)
-        method = self.method
-        if method.count == "evaluations" and not method.learner.labelled_only:
-            method.t += 1
-        return log
 
 
 def _take(value: Tensor | list, rows: Tensor) -> Tensor | list:
