@@ -7,21 +7,21 @@ import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from pld_mmdet.distill.ema import ema_update
 from pld_mmdet.distill.losses import entropy_of_log, masked_mean, soft_nll
-from pld_mmdet.errors import UserError, one_of
+from pld_mmdet.errors import one_of
 from pld_mmdet.registry import MODELS
-from pld_mmdet.segmentation.losses import (
-    IGNORE,
-    pixel_ce,
-    uniform_ce,
+from pld_mmdet.segmentation.losses import IGNORE, pixel_ce, uniform_ce
+from pld_mmdet.segmentation.networks import OutputDiscriminator, adversarial_losses
+from pld_mmdet.segmentation.pseudo_labels import (
+    LabelFolder,
+    LabelPass,
+    check_work_loader,
+    fingerprint,
 )
-from pld_mmdet.segmentation.networks import OutputDiscriminator, domain_loss
-from pld_mmdet.segmentation.pseudo_labels import LabelFolder, fingerprint, select
 from pld_mmdet.segmentation.segmentors import (
     TeacherStudent,
     confident_labels,
@@ -72,13 +72,13 @@ def update_threshold(
 class HIAST(TeacherStudent):
     r"""Hard-aware instance adaptive self-training (Zhu et al. 2023/2025).
 
-    Stages of ``StagedLoop`` by the beginning of their names. ``source...``: CE of the
-    labelled images alone. ``warm_up...``: labelled source and unlabelled target images;
+    Stages of ``StagedLoop``, whose names may end with a number. ``source``: CE of the
+    labelled images alone. ``warm_up``: labelled source and unlabelled target images;
     D is a discriminator of softmax maps::
 
         L = CE(source) + w_adv (D(p_t) - 1)^2 + w_ent H(p_t) / ln C  and D's own loss
 
-    ``round...``: S is the student, E its average. Before it, E labels all target
+    ``round``: S is the student, E its average. Before it, E labels all target
     images, a batch at a time, each class's threshold moving with the batches
     (:func:`update_threshold`); E becomes a copy of S. Then, with labels y, M the pixels
     that have one and U the rest, z = S(strong view), e = sg softmax E(weak view)::
@@ -115,6 +115,8 @@ class HIAST(TeacherStudent):
         predict_on: [``student``].
     """
 
+    default_stage = "round"
+
     def __init__(
         self,
         segmentor: dict,
@@ -145,40 +147,21 @@ class HIAST(TeacherStudent):
             self.discriminator = OutputDiscriminator(
                 self.num_classes, discriminator_width
             )
-        self.warming = False
         self.register_buffer("rounds", torch.zeros((), dtype=torch.long))
 
     def enter_stage(self, name: str) -> None:
-        """Choose the loss by the stage's name."""
-        if not name.startswith(("source", "warm_up", "round")):
-            raise UserError(
-                f"HIAST has no stage {name!r}.",
-                "Begin the names of stages with source, warm_up or round.",
-            )
-        self.labelled_only = name.startswith("source")
-        self.warming = self.labelled_only or name.startswith("warm_up")
-        frozen = self.freeze_warm_up and not self.labelled_only
-        if frozen or (self.freeze_affine and not self.warming):
+        """Freeze what the stage does not train."""
+        rounds, source = (name.startswith(stage) for stage in ("round", "source"))
+        if (self.freeze_affine and rounds) or (self.freeze_warm_up and not source):
             for module in self.student.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.requires_grad_(False)
 
     def start_stage(self, name: str, loader: DataLoader | None, folder: Path) -> None:
         """Before a round: E labels the target images, then starts from S again."""
-        if self.warming:
+        if not name.startswith("round"):
             return
-        if loader is None:
-            raise UserError(
-                f"HIAST cannot label images before stage {name}.",
-                "Give the stage a work_dataloader that reads the target images.",
-            )
-        if len(loader.sampler) < len(loader.dataset):
-            raise UserError(
-                f"Before stage {name} one process labels all {len(loader.dataset)} "
-                f"images, but its sampler gives it {len(loader.sampler)} of them.",
-                "Set sampler=dict(type='pld_mmdet.ResumableSampler', infinite=False, "
-                "everywhere=True) in the stage's work_dataloader.",
-            )
+        check_work_loader(name, loader)
         if self.rounds == 0:  # the warm-up's weights label for the first round
             ema_update(self.teacher, self.student, keep=0.0, buffers="copy")
         if is_main_process():  # thresholds move from batch to batch: one process
@@ -195,76 +178,51 @@ class HIAST(TeacherStudent):
         )
         if folder.index().items() >= marks.items():
             return  # a run that was stopped after this pass goes on
+        made = LabelPass(folder, self.num_classes)
         theta = np.full(self.num_classes, self.theta)
-        mean = np.full(self.num_classes, np.nan)
-        images: list[list] = [[] for _ in range(self.num_classes)]
         for batch in loader:
             inputs = self.data_preprocessor(batch, False)["inputs"]
             logits = full_logits(self.teacher, inputs)
             confidence, labels = (x.cpu().numpy() for x in confident_labels(logits))
             for c in np.unique(labels):
-                theta[c] = update_threshold(
-                    confidence[labels == c], theta[c], self.alpha, self.beta, self.gamma
-                )
-            chosen = np.stack(
-                [
-                    select(sure, found, theta)
-                    for sure, found in zip(confidence, labels, strict=True)
-                ]
-            )
-            for c in np.unique(chosen[chosen != IGNORE]):
-                now = confidence[chosen == c].mean(dtype=np.float64)
-                mean[c] = now if np.isnan(mean[c]) else 0.99 * mean[c] + 0.01 * now
-            for path, one in zip(batch["path"], chosen, strict=True):
-                folder.write(path, one)
-                pixels = np.bincount(one.ravel(), minlength=256)
-                for c in np.flatnonzero(pixels[: self.num_classes]):
-                    images[c].append([int(pixels[c]), path])
-        known = [None if np.isnan(m) else float(m) for m in mean]
-        folder.finish(
-            dict(marks, thresholds=theta.tolist(), confidence=known, images=images)
-        )
+                here, ias = confidence[labels == c], (self.alpha, self.beta, self.gamma)
+                theta[c] = update_threshold(here, theta[c], *ias)
+            made.add(batch["path"], confidence, labels, theta)
+        made.finish(marks, theta)
 
-    def loss(self, **batch) -> dict[str, Tensor]:
-        """Losses of a batch: of the warm-up or of a round, by the stage."""
-        return self._warm_up(**batch) if self.warming else self._round(**batch)
-
-    def _warm_up(
+    def loss_source(
         self, inputs: Tensor, targets: Tensor, labelled: Tensor, **_
     ) -> dict[str, Tensor]:
+        """Cross-entropy of the labelled images: N x 3 x H x W, N x H x W, N bool."""
+        logits = full_logits(self.student, inputs[labelled])
+        return {"loss_ce": pixel_ce(logits, targets[labelled])}
+
+    def loss_warm_up(
+        self, inputs: Tensor, targets: Tensor, labelled: Tensor, **_
+    ) -> dict[str, Tensor]:
+        """Of the labelled images, and of the others' entropy and origin."""
         source = full_logits(self.student, inputs[labelled])
         losses = {"loss_ce": pixel_ce(source, targets[labelled])}
-        if self.labelled_only or not (self.adversarial or self.warm_entropy):
+        if not (self.adversarial or self.warm_entropy):
             return losses
         log_p = full_logits(self.student, inputs[~labelled]).log_softmax(1)
-        p = log_p.exp()
         if self.warm_entropy:
             mean = entropy_of_log(log_p, 1).mean() / math.log(self.num_classes)
             losses["loss_entropy"] = self.warm_entropy * mean
         if self.adversarial:
-            # S learns to be taken for the source; D's weights are constants here
-            constant = {k: v.detach() for k, v in self.discriminator.named_parameters()}
-            fooled = functional_call(self.discriminator, constant, (p,))
-            losses["loss_adversarial"] = self.adversarial * domain_loss(fooled, 1.0)
-            known = self.discriminator(source.detach().softmax(1))
-            foreign = self.discriminator(p.detach())
-            losses["loss_discriminator"] = 0.5 * (
-                domain_loss(known, 1.0) + domain_loss(foreign, 0.0)
-            )
+            known, p = source.detach().softmax(1), log_p.exp()
+            fooled, told = adversarial_losses(self.discriminator, known, p)
+            losses["loss_adversarial"] = self.adversarial * fooled
+            losses["loss_discriminator"] = told
         return losses
 
-    def _round(
-        self, weak: Tensor, strong: Tensor, targets: Tensor, **_
-    ) -> dict[str, Tensor]:
+    def loss_round(self, weak: Tensor, strong: Tensor, targets: Tensor, **_) -> dict:
+        """Of target images [N, 3, H, W] twice and their labels [N, H, W]."""
         log_p = full_logits(self.student, strong).log_softmax(1)
         sure = targets != IGNORE
         scale = 1.0 / self.num_classes if self.per == "element" else 1.0
-        losses = {
-            "loss_ce": masked_mean(
-                F.nll_loss(log_p, targets, ignore_index=IGNORE, reduction="none"), sure
-            ),
-            "labelled": sure.float().mean(),
-        }
+        ce = F.nll_loss(log_p, targets, ignore_index=IGNORE, reduction="none")
+        losses = {"loss_ce": masked_mean(ce, sure), "labelled": sure.float().mean()}
         if self.kld:
             smooth = masked_mean(uniform_ce(log_p), sure)
             losses["loss_smooth"] = self.kld * scale * smooth

@@ -5,6 +5,7 @@ from itertools import pairwise
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from pld_mmdet.registry import MODELS
@@ -33,6 +34,26 @@ class OutputDiscriminator(nn.Sequential):
 def domain_loss(answers: Tensor, domain: float) -> Tensor:
     """Squared error of the discriminator's answers (least-squares GAN)."""
     return F.mse_loss(answers, answers.new_full((), domain).expand_as(answers))
+
+
+def adversarial_losses(
+    discriminator: nn.Module, source: Tensor, target: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Both sides of a game over softmax maps, N x C x H x W.
+
+    Args:
+        discriminator: Tells the domains apart.
+        source: Of source images; no gradient reaches them.
+        target: Of target images; the first loss's gradient goes to them, and not to the
+            discriminator.
+
+    Returns:
+        The loss of being taken for the source, and half of the discriminator's own.
+    """
+    constant = {k: v.detach() for k, v in discriminator.named_parameters()}
+    fooled = domain_loss(functional_call(discriminator, constant, (target,)), 1.0)
+    known, foreign = discriminator(source.detach()), discriminator(target.detach())
+    return fooled, 0.5 * (domain_loss(known, 1.0) + domain_loss(foreign, 0.0))
 
 
 @MODELS.register_module()

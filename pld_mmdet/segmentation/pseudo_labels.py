@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from mmengine.dataset import Compose
 from torch import nn
+from torch.utils.data import DataLoader
 
 from pld_mmdet.engine.files import write_atomic
 from pld_mmdet.errors import UserError
@@ -70,6 +71,68 @@ class LabelFolder:
         """The index, empty while labels are being written."""
         path = self.folder / INDEX
         return json.loads(path.read_text()) if path.is_file() else {}
+
+
+class LabelPass:
+    """Gathers one pass over the target images into a folder of labels.
+
+    Args:
+        folder: Receives the maps, and at the end the index.
+        num_classes: C.
+    """
+
+    def __init__(self, folder: LabelFolder, num_classes: int) -> None:
+        self.folder = folder
+        self.mean = np.full(num_classes, np.nan)  # EMA of the selected confidences
+        self.images: list[list] = [[] for _ in range(num_classes)]
+
+    def add(
+        self,
+        paths: list[str],
+        confidence: np.ndarray,
+        labels: np.ndarray,
+        theta: np.ndarray,
+    ) -> None:
+        """Select the labels of a batch and write them.
+
+        Args:
+            paths: Of the N images.
+            confidence: N x H x W.
+            labels: N x H x W, classes.
+            theta: C thresholds.
+        """
+        pairs = zip(confidence, labels, strict=True)
+        chosen = np.stack([select(sure, found, theta) for sure, found in pairs])
+        for c in np.unique(chosen[chosen != IGNORE]):
+            now, before = confidence[chosen == c].mean(dtype=np.float64), self.mean[c]
+            self.mean[c] = now if np.isnan(before) else 0.99 * before + 0.01 * now
+        for path, one in zip(paths, chosen, strict=True):
+            self.folder.write(path, one)
+            pixels = np.bincount(one.ravel(), minlength=256)
+            for c in np.flatnonzero(pixels[: len(self.images)]):
+                self.images[c].append([int(pixels[c]), path])
+
+    def finish(self, marks: dict, theta: np.ndarray) -> None:
+        """Write the index: what made the labels, thresholds, confidence, images."""
+        known = [None if np.isnan(m) else float(m) for m in self.mean]
+        found = dict(thresholds=theta.tolist(), confidence=known, images=self.images)
+        self.folder.finish({**marks, **found})
+
+
+def check_work_loader(stage: str, loader: DataLoader | None) -> None:
+    """Refuse a stage whose loader does not give all target images to one process."""
+    if loader is None:
+        raise UserError(
+            f"HIAST cannot label images before stage {stage}.",
+            "Give the stage a work_dataloader that reads the target images.",
+        )
+    if len(loader.sampler) < len(loader.dataset):
+        raise UserError(
+            f"Before stage {stage} one process labels all {len(loader.dataset)} "
+            f"images, but its sampler gives it {len(loader.sampler)} of them.",
+            "Set sampler=dict(type='pld_mmdet.ResumableSampler', infinite=False, "
+            "everywhere=True) in the stage's work_dataloader.",
+        )
 
 
 def fingerprint(network: nn.Module) -> str:

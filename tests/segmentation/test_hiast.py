@@ -161,7 +161,7 @@ def test_average_keeps_0999_and_copies_statistics():
 
 def test_warm_up_teaches_the_discriminator_by_its_own_loss_alone():
     method = hiast(adversarial=0.05, discriminator_width=4)
-    method.enter_stage("warm_up")
+    method.progress.stage = "warm_up"
     losses = method.loss(**semi_batch())
     judges = list(method.discriminator.parameters())
     weights = [p for p in method.student.parameters() if p.requires_grad]
@@ -186,7 +186,7 @@ def test_rounds_freeze_affine_weights_and_stages_have_names():
     method.enter_stage("round_1")
     assert not norm.weight.requires_grad
     with pytest.raises(UserError, match="no stage 'second'"):
-        method.enter_stage("second")
+        method.check_stage("second")
     with pytest.raises(UserError, match="cannot label images before stage round_1"):
         method.start_stage("round_1", None, None)
 
@@ -240,7 +240,7 @@ def test_warm_up_by_hand(monkeypatch):
     The discriminator answers 0.3 for what looks like the source's map, else 0.8.
     """
     method = hiast(adversarial=0.05, warm_entropy=3.0, discriminator_width=4)
-    method.enter_stage("warm_up")
+    method.progress.stage = "warm_up"
 
     def answer(segmentor, images):
         assert segmentor is method.student
@@ -270,7 +270,7 @@ def test_warm_up_by_hand(monkeypatch):
     assert losses.keys() == expected.keys()
     for name, value in expected.items():
         assert losses[name].item() == pytest.approx(value, rel=1e-5), name
-    method.enter_stage("source")  # the labelled images alone
+    method.progress.stage = "source"  # the labelled images alone
     assert method.loss(**batch).keys() == {"loss_ce"}
 
 
@@ -282,6 +282,9 @@ def test_what_each_stage_freezes():
     method.enter_stage("warm_up")
     assert not norm.weight.requires_grad
     assert norm.training
+    resumed = hiast(freeze_warm_up=True, freeze_affine=False)  # in a round
+    resumed.enter_stage("round_2")
+    assert not resumed.student.backbone.layer1[0].bn1.weight.requires_grad
 
 
 def fill(network, value):
@@ -527,6 +530,7 @@ def test_paper_config_steps():
         ("warm_up", semi_batch(classes=19)),
         ("round_1", round_batch()),
     ):
+        method.progress.stage = name
         method.enter_stage(name)
         losses = method.loss(**batch)
         assert all(torch.isfinite(value) for value in losses.values()), name
