@@ -22,6 +22,7 @@ from pld_mmdet.catalogue import ROOT, entries
 from pld_mmdet.distill.teachers import Frozen
 from pld_mmdet.experiments.rows import parse_options
 from tests.engine.processes import Tool
+from tests.paper_pins import check as check_pins
 
 ALL = entries()
 BEGUN = [entry for entry in ALL if entry.is_begun()]
@@ -135,6 +136,13 @@ def test_a_method_has_all_its_files(entry):
         assert entry.missing() != [], "complete: take the mark out of methods.csv"
     else:
         assert entry.missing() == []
+
+
+@pytest.mark.parametrize(
+    "entry", [e for e in BEGUN if e.state != "in work"], ids=lambda entry: entry.stem
+)
+def test_the_published_config_has_the_authors_numbers(entry):
+    check_pins(entry.files["paper config"])
 
 
 @pytest.mark.parametrize(
