@@ -195,7 +195,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--jitter", type=SHARE, default=0.12, help="how far boxes are off, default 0.12")
     add(
         "--background",
-        type=NOT_NEGATIVE,
+        type=SHARE,
         default=0.15,
         help="share of crops without a thing, default 0.15",
     )
