@@ -43,17 +43,34 @@ pld_stop_ticker() {
   PLD_TICKER=
 }
 
+# bytes of the log before this step, seconds gone: what ninja has compiled since, as it
+# says itself ("[31/120] c++ ..."), and the time left by that. Nothing if it says nothing.
+pld_files() {
+  local found done all
+  found=$(tail -c "+$(($1 + 1))" "$PLD_LOG" 2>/dev/null | tr '\r' '\n' |
+    grep -ao '^ *\[[0-9][0-9]*/[0-9][0-9]*\]' | tail -n 1 | tr -d ' []') || true
+  [ -n "$found" ] || return 0
+  done=${found%/*} all=${found#*/}
+  printf ', file %d of %d' "$done" "$all"
+  if [ "$done" -ge 3 ]; then
+    printf ', about %d min left' $((($2 * (all - done) / done + 59) / 60))
+  fi
+}
+
 # Shows that a long step is alive: each second on a terminal, each minute in a log file.
 pld_tick() {
-  local began=$SECONDS
+  local began=$SECONDS before
+  before=$(wc -c <"$PLD_LOG")
   while kill -0 $$ 2>/dev/null; do
     # The sleep must hold neither the caller's pipe nor the lock when it is orphaned.
     if [ -t 1 ]; then
-      printf '\r  %s ... %d s (usually %s) ' "$1" $((SECONDS - began)) "$2"
+      printf '\r  %s ... %d s (usually %s)%s\033[K' "$1" $((SECONDS - began)) "$2" \
+        "$(pld_files "$before" $((SECONDS - began)) 9>&-)"
       sleep 1 >/dev/null 2>&1 9>&-
     else
       sleep 60 >/dev/null 2>&1 9>&-
-      printf '  %s ... %d s (usually %s)\n' "$1" $((SECONDS - began)) "$2"
+      printf '  %s ... %d s (usually %s)%s\n' "$1" $((SECONDS - began)) "$2" \
+        "$(pld_files "$before" $((SECONDS - began)) 9>&-)"
     fi
   done
 }
@@ -137,9 +154,10 @@ pld_mmcv_wheel() {
 }
 
 # --no-build-isolation: it must compile against this environment's torch. pip keeps the
-# wheel that it builds, so this happens once for a torch version.
+# wheel that it builds, so this happens once for a torch version. -v: pip passes on what
+# ninja says, which pld_files counts.
 pld_mmcv_compile() {
-  MAX_JOBS=${MAX_JOBS:-$(pld_cores)} pld_pip --no-build-isolation --no-binary "${PLD_MMCV%%==*}" "$PLD_MMCV" &&
+  MAX_JOBS=${MAX_JOBS:-$(pld_cores)} pld_pip -v --no-build-isolation --no-binary "${PLD_MMCV%%==*}" "$PLD_MMCV" &&
     pld_mmcv_works
 }
 

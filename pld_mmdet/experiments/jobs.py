@@ -291,7 +291,8 @@ class JobGraph:
             spent = time.monotonic() - running.began
             left = running.progress().get("eta_seconds")
             if left is None:
-                left = max(running.job.seconds * scale - spent, 1.0)
+                # overdue: a quarter of what it took so far, and not "a second"
+                left = max(running.job.seconds * scale - spent, spent / 4, 1.0)
             ends[name] = lanes[lane] = float(left)
         rest = [job for name, job in self.jobs.items() if name not in ends]
         while rest:

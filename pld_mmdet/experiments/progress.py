@@ -30,9 +30,12 @@ def part_done(running: Running) -> tuple[float, str]:
         if isinstance(loss, int | float):
             note += f", loss {loss:.3f}"
         return min(step / steps, 1.0), note
+    if running.job.work_dir is not None:  # it will report; its start says nothing
+        return 0.0, "starting"
     spent = time.monotonic() - running.began
-    # No report of its own: by the usual length, and never quite done.
-    return min(spent / running.job.seconds, 0.99), "about"
+    # No report of its own: by the usual length; one that takes longer than that comes
+    # to a halt at four fifths.
+    return spent / max(running.job.seconds, 1.25 * spent), "about"
 
 
 def headline(graph: JobGraph, began: float) -> str:

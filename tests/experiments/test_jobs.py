@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pld_mmdet.engine.files import read_state
+from pld_mmdet.engine.files import read_state, write_json
 from pld_mmdet.errors import UserError
-from pld_mmdet.experiments.jobs import Job, JobGraph
+from pld_mmdet.experiments.jobs import Job, JobGraph, Running
+from pld_mmdet.experiments.progress import part_done
 
 # Writes its own folder: counts steps up to a number; with --resume from where it was.
 STEPS = """
@@ -270,3 +271,31 @@ def test_time_left_plays_the_schedule(tmp_path):
     graph.done.add("a")
     graph.took["a"] = 20.0  # this machine takes twice the usual time
     assert graph.seconds_left() == 60
+
+
+def running(tmp_path, began, work_dir=None, seconds=40.0):
+    job = Job("a", ("x",), seconds=seconds, work_dir=work_dir)
+    return Running(job, None, tmp_path / "log", time.monotonic() - began)
+
+
+def test_a_job_that_reports_is_at_nothing_before_its_first_report(tmp_path):
+    """By its usual length it stood at 86 % in its first seconds, and then at 7 %."""
+    job = running(tmp_path, 34.4, work_dir=tmp_path)
+    assert part_done(job) == (0.0, "starting")
+    write_json(
+        tmp_path / "progress.json",
+        dict(iter=7, max_iters=100, stage="train", loss=0.5, eta_seconds=90.0),
+    )
+    assert part_done(job) == (0.07, "train 7/100, loss 0.500")
+
+
+def test_a_job_that_reports_nothing_goes_by_its_usual_length(tmp_path):
+    parts = [part_done(running(tmp_path, began))[0] for began in (10.0, 30.0, 400.0)]
+    assert parts == pytest.approx([0.25, 0.75, 0.8], abs=1e-3)
+
+
+def test_time_left_of_an_overdue_job_is_not_a_second(tmp_path):
+    graph = JobGraph([Job("a", ("x",), seconds=40.0)], tmp_path, workers=1)
+    for began, left in ((10.0, 30.0), (36.0, 9.0), (400.0, 100.0)):
+        graph.running["a"] = running(tmp_path, began)
+        assert graph.seconds_left() == pytest.approx(left, abs=0.1)

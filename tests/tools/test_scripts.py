@@ -1,6 +1,7 @@
 """The shell scripts: syntax, set-up decisions, and distributed training for real."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -235,3 +236,53 @@ def test_several_machines_need_a_port(tmp_path):
     done = dist_train(tmp_path, "2", NNODES=2)
     assert done.returncode == 2
     assert "Set PORT" in done.stderr
+
+
+def test_compiling_shows_which_file_of_how_many(tmp_path):
+    """ninja's own count, of this step only; the time left by it."""
+    log = tmp_path / "setup.log"
+    earlier = "[9/9] c++ of an earlier step\n"
+    lines = [
+        "  [1/120] c++ a.o",
+        "\r  [30/120] c++ [7/8].o",
+        "  note: [2/3] is no count",
+    ]
+
+    def said(content, seconds):
+        log.write_text(earlier + content)
+        command = (
+            f"set -euo pipefail; . tools/_env.sh; PLD_LOG={log}; "
+            f"pld_files {len(earlier)} {seconds}"
+        )
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert said("", 5) == ""
+    assert said("Collecting mmcv", 5) == ""
+    assert said(lines[0], 5) == ", file 1 of 120"
+    # 30 files in 100 s, so 90 in 300 s
+    assert said("\n".join(lines), 100) == ", file 30 of 120, about 5 min left"
+
+
+def test_the_count_is_seen_while_a_step_runs(tmp_path):
+    fake = tmp_path / "sleep"
+    fake.write_text("#!/bin/bash\nexec /bin/sleep 0.2\n")
+    fake.chmod(0o755)
+    step = 'for n in 1 2 3 4 5 6; do echo "  [$n/6] c++"; /bin/sleep 0.2; done'
+    command = (
+        f"set -euo pipefail; . tools/_env.sh; PLD_LOG={tmp_path}/log; : >$PLD_LOG; "
+        f"pld_step compiling '11 minutes' bash -c '{step}'"
+    )
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"compiling \.\.\. \d s .*, file [2-6] of 6", done.stdout)
