@@ -7,7 +7,6 @@ Examples:
 """
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -60,7 +59,7 @@ def main(args: argparse.Namespace) -> None:
             test_out_dir=os.path.abspath(args.show_dir),
         )
     from pld_mmdet.engine import provenance
-    from pld_mmdet.engine.files import write_atomic
+    from pld_mmdet.engine.files import write_json
     from pld_mmdet.engine.preflight import check_config, check_writable
 
     check_config(cfg, ("test",))
@@ -83,8 +82,7 @@ def main(args: argparse.Namespace) -> None:
         "checkpoint_sha256": provenance.file_sha256(args.checkpoint),
         "machine": provenance.machine(),
     }
-    text = json.dumps(report, indent=1) + "\n"
-    write_atomic(args.out_metrics, lambda file: file.write(text.encode()))
+    write_json(args.out_metrics, report)
 
 
 def _number(value):

@@ -1,12 +1,11 @@
 """The course of a metric over a run: training that ends well may have been bad."""
 
-import json
 from pathlib import Path
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
-from pld_mmdet.engine.files import write_atomic
+from pld_mmdet.engine.files import write_json
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import HOOKS
 
@@ -56,9 +55,7 @@ class MetricCurveHook(Hook):
                 f"{self.metric}_mean": sum(values) / len(values),
             },
         }
-        text = json.dumps(content, indent=1) + "\n"
-        path = Path(runner.work_dir) / "online.json"
-        write_atomic(path, lambda file: file.write(text.encode()))
+        write_json(Path(runner.work_dir) / "online.json", content)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Store the values so far."""

@@ -18,7 +18,9 @@ _WEIGHTS = ("*.pth", "last_checkpoint")
 
 
 @contextmanager
-def locked(folder: str | Path, option: str = "--out") -> Iterator[None]:
+def locked(
+    folder: str | Path, option: str = "--out", name: str = LOCK
+) -> Iterator[None]:
     """Let no other process work in a folder while the body runs.
 
     The lock is a record lock of the operating system: it belongs to this process alone
@@ -28,28 +30,31 @@ def locked(folder: str | Path, option: str = "--out") -> Iterator[None]:
     Args:
         folder: Made if missing.
         option: With which another folder is chosen, for the sentence.
+        name: Of the lock's file; one of its own locks a part of the folder.
 
     Raises:
         UserError: Another process works in the folder.
     """
     check_writable(folder)
     key = os.path.realpath(folder)
-    if os.environ.get(INHERITED) == key:
+    if name == LOCK and os.environ.get(INHERITED) == key:
         yield
         return
     busy = UserError(
         f"Another process is working in {folder}.",
         f"Wait for it, stop it, or choose another folder with {option}.",
     )
+    key = os.path.join(key, name)
     if key in _held:  # opening and closing the file again would give the lock away
         raise busy
-    handle = os.open(Path(folder) / LOCK, os.O_CREAT | os.O_RDWR, 0o644)
+    handle = os.open(key, os.O_CREAT | os.O_RDWR, 0o644)
     try:
         if not _lock(handle):
             raise busy
         _held.add(key)
         try:
-            sweep(folder)
+            if name == LOCK:  # not a folder of data, which may be large
+                sweep(folder)
             yield
         finally:
             _held.discard(key)

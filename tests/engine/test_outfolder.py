@@ -30,6 +30,17 @@ def test_a_second_process_and_a_second_call_are_refused(tmp_path):
     assert forked(lambda: hold(tmp_path)) == 0
 
 
+def test_a_lock_of_another_name_is_another_lock(tmp_path):
+    def hold_part() -> None:
+        with locked(tmp_path, name=".part.lock"):
+            pass
+
+    with locked(tmp_path, name=".part.lock"):
+        hold(tmp_path)
+        assert forked(hold_part) == 2
+    hold_part()
+
+
 def test_a_loader_process_that_is_left_behind_holds_no_lock(tmp_path):
     def run() -> None:
         with locked(tmp_path):

@@ -1,6 +1,5 @@
 """Pseudo labels of a training run against the hidden truth, as they are made."""
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from pld_mmdet.detection.boxes import project_boxes
 from pld_mmdet.detection.data.coco import read_coco
-from pld_mmdet.engine.files import write_atomic
+from pld_mmdet.engine.files import write_json
 from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import HOOKS
@@ -139,9 +138,7 @@ class PseudoTruthHook(Hook):
             "counts": dict(sorted(self.total.items())),
             "curve": self.curve,
         }
-        text = json.dumps(content, indent=1) + "\n"
-        path = Path(runner.work_dir) / "pseudo_truth.json"
-        write_atomic(path, lambda file: file.write(text.encode()))
+        write_json(Path(runner.work_dir) / "pseudo_truth.json", content)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Store what has been counted."""

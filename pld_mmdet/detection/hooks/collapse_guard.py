@@ -1,7 +1,6 @@
 """Watches self-training for a collapse, by signs that need no label."""
 
 import copy
-import json
 import math
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from pld_mmdet.engine.files import write_atomic
+from pld_mmdet.engine.files import write_json
 from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import HOOKS
@@ -461,9 +460,7 @@ class CollapseGuardHook(Hook):
             windows=self.windows,
             events=self.events,
         )
-        text = json.dumps(content, indent=1) + "\n"
-        path = Path(runner.work_dir) / FILE
-        write_atomic(path, lambda file: file.write(text.encode()))
+        write_json(Path(runner.work_dir) / FILE, content)
 
 
 def _skipped(runner: Runner) -> int:

@@ -24,6 +24,7 @@ from pld_mmdet.detection.open_vocabulary.clip_candidates import (
 from pld_mmdet.engine.checkpoint import load_checkpoint_file
 from pld_mmdet.engine.configs import read_config
 from pld_mmdet.engine.files import read_json
+from pld_mmdet.engine.outfolder import locked
 from pld_mmdet.engine.weights import report_mismatch
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
@@ -43,7 +44,17 @@ def write_text(args: Namespace, content: dict) -> None:
 
 
 def write_boxes(args: Namespace, content: dict) -> None:
-    """Candidates of all images of the file; finished images are not done again."""
+    """Candidates of all images of the file; finished images are not done again.
+
+    Raises:
+        UserError: Another process writes the same file, or an image is missing.
+    """
+    out = Path(args.out)
+    with locked(out.parent, name=f".{out.name}.lock"):
+        _write_boxes(args, content)
+
+
+def _write_boxes(args: Namespace, content: dict) -> None:
     templates = _templates(args)
     find = (
         _from_file(args.proposals)

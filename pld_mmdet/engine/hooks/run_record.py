@@ -1,6 +1,5 @@
 """Writes down what a run is, how far it is, and how it ended."""
 
-import json
 import os
 import time
 from datetime import datetime, timezone
@@ -11,7 +10,7 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
 from pld_mmdet.engine import provenance
-from pld_mmdet.engine.files import write_atomic
+from pld_mmdet.engine.files import read_state, write_atomic, write_json
 from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.registry import HOOKS
 
@@ -55,7 +54,7 @@ class RunRecordHook(Hook):
         )
         old = {}
         if runner.iter > 0 and (folder / "run.json").is_file():
-            old = json.loads((folder / "run.json").read_text())
+            old = read_state(folder / "run.json")
         model = unwrapped(runner.model)
         head, dirty = provenance.commit()
         self._minutes_before = old.get("minutes") or 0.0
@@ -137,7 +136,7 @@ class RunRecordHook(Hook):
         self._recorded = time.time()
         spent = (self._recorded - self._begin) / 60
         self._record["minutes"] = round(self._minutes_before + spent, 3)
-        _write_json(Path(runner.work_dir) / "run.json", self._record)
+        write_json(Path(runner.work_dir) / "run.json", self._record)
 
     def _progress(self, runner, stage: str, done: int = 0, force: bool = False) -> None:
         if runner.rank != 0 or not self._record:
@@ -158,7 +157,7 @@ class RunRecordHook(Hook):
             "time": round(now, 3),
             "pid": os.getpid(),
         }
-        _write_json(Path(runner.work_dir) / "progress.json", progress)
+        write_json(Path(runner.work_dir) / "progress.json", progress)
         self._written = now
         if now - self._recorded >= 30:  # a killed run still knows its minutes
             self._write_record(runner)
@@ -177,11 +176,6 @@ def _counts(runner) -> dict:
         if coco is not None and getattr(coco, "anns", None):
             counts[stage]["boxes"] = len(coco.anns)
     return counts
-
-
-def _write_json(path: Path, content: dict) -> None:
-    text = json.dumps(content, indent=1, default=str) + "\n"
-    write_atomic(path, lambda f: f.write(text.encode()))
 
 
 def _now() -> str:

@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.runner.base_loop import BaseLoop
 
 from pld_mmdet.engine.data.sampler import DrawIndex
-from pld_mmdet.engine.files import write_atomic
+from pld_mmdet.engine.files import write_json
 from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import LOOPS
@@ -244,9 +244,7 @@ class OnlineLoop(BaseLoop):
             "images": images,
             "metrics": metrics,
         }
-        text = json.dumps(content, indent=1) + "\n"
-        path = Path(self.runner.work_dir) / "online.json"
-        write_atomic(path, lambda f: f.write(text.encode()))
+        write_json(Path(self.runner.work_dir) / "online.json", content)
         self.runner.visualizer.add_scalars(metrics, step=self._iter)
         return metrics
 
