@@ -14,19 +14,26 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package
 
-from pld_mmdet.cli import add_config_arguments, load_config, run_tool
+from pld_mmdet.cli import (
+    ToolParser,
+    add_config_arguments,
+    input_file,
+    load_config,
+    run_tool,
+)
 from pld_mmdet.errors import UserError
+from pld_mmdet.values import (
+    SEED,
+)
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("config", help="config file")
+    parser = ToolParser(__doc__)
+    parser.add_argument("config", type=input_file, help="config file")
     parser.add_argument("baseline", help="a name in pld_mmdet/shared/baselines.py")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=SEED, default=0)
     parser.add_argument(
         "--tests",
         nargs="+",
@@ -103,5 +110,4 @@ def _write(path: Path, content: dict) -> None:
 
 
 if __name__ == "__main__":
-    arguments = parse_args()
-    run_tool(lambda: main(arguments))
+    run_tool(main, parse_args)

@@ -16,18 +16,24 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package
 
-from pld_mmdet.cli import run_tool
+from pld_mmdet.cli import (
+    ToolParser,
+    output_file,
+    run_tool,
+)
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ToolParser(__doc__)
     parser.add_argument("only", nargs="*", help="folders or configs [one of each kind]")
     parser.add_argument("--variants", action="store_true", help="other backbones too")
-    parser.add_argument("--docs", help="markdown page whose table is renewed")
-    parser.add_argument("--result", help="json of all findings; those in it stay")
+    parser.add_argument(
+        "--docs", type=output_file, help="markdown page whose table is renewed"
+    )
+    parser.add_argument(
+        "--result", type=output_file, help="json of all findings; those in it stay"
+    )
     parser.add_argument("--traces", action="store_true", help="print failures whole")
     return parser.parse_args()
 
@@ -57,5 +63,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments = parse_args()
-    run_tool(lambda: main(arguments))
+    run_tool(main, parse_args)
