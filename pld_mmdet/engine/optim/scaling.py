@@ -181,7 +181,7 @@ def scale_config(cfg, processes: int) -> str | None:
             counts = [_count(m, k / accumulate, accumulate) for m in ramp.milestones]
             ramp.milestones = counts
     for hook in cfg.get("custom_hooks", []):
-        if _name(hook) == "RampedEMAHook":
+        if hook in emas:
             stretch(hook, "stop_after")
     model = cfg.get("model") or {}
     if isinstance(model.get("burn_in"), int):
@@ -226,9 +226,8 @@ def _name(node: dict) -> str:
 
 
 def _is_iteration_ema(hook: dict) -> bool:
-    if _name(hook) == "TeacherEMAHook":
-        return hook.get("unit", "iter") == "iter" and "keep" in hook
-    return _name(hook) == "RampedEMAHook" and "keep" in hook
+    known = _name(hook) in ("TeacherEMAHook", "RampedEMAHook")
+    return known and hook.get("unit", "iter") == "iter" and "keep" in hook
 
 
 def _schedulers(cfg) -> list:

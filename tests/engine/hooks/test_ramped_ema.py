@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pld_mmdet.engine.hooks.ramped_ema import RampedEMAHook
+from pld_mmdet.engine.hooks import RampedEMAHook
 from pld_mmdet.errors import UserError
 
 
@@ -56,6 +56,23 @@ def test_resuming_needs_no_stored_state():
     got = drive(RampedEMAHook(keep=0.6), model, 4)
     got += drive(RampedEMAHook(keep=0.6), model, 5, start=4)
     assert got == whole
+
+
+def test_two_pairs_keep_their_counters_apart():
+    """Beside each other in one checkpoint; a resumed ramp goes on."""
+    polish = dict(teacher="polish_teacher", student="polish_student")
+    hooks = [RampedEMAHook(), RampedEMAHook(warm_up=3, **polish)]
+    drive(hooks[0], Pair(), 4)
+    drive(hooks[1], Pair(), 6)
+    checkpoint = {}
+    for hook in hooks:
+        hook.before_save_checkpoint(None, checkpoint)
+    assert checkpoint["pld_teacher_ema"] == dict(updates=4, updates_polish_teacher=6)
+    again = RampedEMAHook(**polish)
+    again.after_load_checkpoint(SimpleNamespace(_resume=True), checkpoint)
+    assert again.updates == 6
+    again.before_train(SimpleNamespace(model=Pair(), iter=99))
+    assert again.updates == 6  # what was stored, not what the iteration says
 
 
 def test_frozen_after_the_stop():

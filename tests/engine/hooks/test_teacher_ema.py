@@ -131,3 +131,15 @@ def test_wrong_arguments_are_named(wrong):
 def test_a_model_without_teacher_is_a_clear_error():
     with pytest.raises(UserError, match=r"\.student and \.teacher; Linear"):
         TeacherEMAHook().before_train(runner_with(nn.Linear(1, 1)))
+
+
+@pytest.mark.parametrize("moment", ["after", "before"])
+def test_a_checkpoint_without_a_counter_goes_on_with_the_ramp(moment):
+    whole = TeacherEMAHook(moment=moment, warm_up=2, interval=2)
+    runner = runner_with(Pair())
+    whole.before_train(runner)
+    drive(whole, runner, 7)
+    fresh = TeacherEMAHook(moment=moment, warm_up=2, interval=2)
+    runner.iter = 7
+    fresh.before_train(runner)
+    assert fresh.updates == whole.updates == {"after": 3, "before": 4}[moment]
