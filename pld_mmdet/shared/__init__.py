@@ -12,7 +12,9 @@ from pld_mmdet.shared.data.digits import Digits
 from pld_mmdet.shared.data.label_subsets import LabelSubsets
 from pld_mmdet.shared.data.labelled_images import LabelledImages
 from pld_mmdet.shared.data.mistakes import SystematicMistakes
+from pld_mmdet.shared.data.photo_patches import PhotoPatches
 from pld_mmdet.shared.data.street_crops import StreetCrops
+from pld_mmdet.shared.encoder_rows import FineTune, LinearProbe
 from pld_mmdet.shared.linear_probe import LinearProbeMetric
 from pld_mmdet.shared.networks.cifar_resnet import CIFARResNet
 from pld_mmdet.shared.networks.residual import DigitNet, GroupNormResNet, WideResNet
@@ -27,11 +29,14 @@ __all__ = [
     "Classifier",
     "DigitNet",
     "Digits",
+    "FineTune",
     "GroupNormResNet",
     "LabelSubsets",
     "LabelledAndNot",
     "LabelledImages",
+    "LinearProbe",
     "LinearProbeMetric",
+    "PhotoPatches",
     "SmallConvNet",
     "StreetCrops",
     "SystematicMistakes",
