@@ -22,9 +22,7 @@ from pld_mmdet.cli import (
     run_tool,
 )
 from pld_mmdet.errors import UserError
-from pld_mmdet.values import (
-    SEED,
-)
+from pld_mmdet.values import SEED
 
 
 def parse_args() -> argparse.Namespace:

@@ -13,7 +13,7 @@ from functools import cache
 import pytest
 from mmengine.config import Config
 
-from pld_mmdet.cli import default_work_dir
+from pld_mmdet.cli import ToolParser, default_work_dir
 from tests.docs.commands import PAGES, ROOT, Command, commands
 
 ALL = [command for page in PAGES for command in commands(page)]
@@ -42,13 +42,17 @@ class Understood(BaseException):
 @pytest.fixture
 def parsed(monkeypatch, capsys):
     """Reads a command line with the tool's own parser; nothing else of it is run."""
-    parse = argparse.ArgumentParser.parse_args
+    whole = {kind: kind.parse_args for kind in (argparse.ArgumentParser, ToolParser)}
 
-    def stop(self, args=None, namespace=None):
-        raise Understood(parse(self, args, namespace))
+    def stopped(parse):
+        def stop(self, args=None, namespace=None):
+            raise Understood(parse(self, args, namespace))
+
+        return stop
 
     def read(tool: str, words: tuple[str, ...]) -> argparse.Namespace:
-        monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
+        for kind, parse in whole.items():
+            monkeypatch.setattr(kind, "parse_args", stopped(parse))
         monkeypatch.setattr(sys, "argv", [tool, *words])
         try:
             runpy.run_path(str(ROOT / tool), run_name="__main__")
