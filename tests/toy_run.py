@@ -67,3 +67,10 @@ def assert_same(first, second) -> None:
         assert torch.equal(first.nan_to_num(12345), second.nan_to_num(12345))
     else:
         assert first == second
+
+
+def enter(model, stage: str) -> None:
+    """Tell a model its stage, as ProgressHook and StagedLoop do."""
+    model.progress.stage = stage
+    if hasattr(model, "enter_stage"):
+        model.enter_stage(stage)

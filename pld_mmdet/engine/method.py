@@ -60,7 +60,7 @@ class Method(BaseModel):
             return self.predict(**batch)
         return self.outputs(**batch)
 
-    def loss(self, **batch) -> dict[str, Tensor]:
+    def loss(self, *args, **batch) -> dict[str, Tensor]:
         """Named losses; the ones whose name contains ``loss`` are summed.
 
         The default asks ``loss_<stage>``. A number at the end of a stage's name is not
@@ -70,7 +70,7 @@ class Method(BaseModel):
             UserError: There is none for this stage.
         """
         self.check_stage(self.progress.stage)
-        return self._of_stage("loss", self.progress.stage)(**batch)
+        return self._of_stage("loss", self.progress.stage)(*args, **batch)
 
     def predict(self, **batch) -> list[dict]:
         """One dict of whole-batch tensors: ``outputs`` as logits beside ``targets``."""

@@ -120,35 +120,35 @@ class DMAE(Method):
                 self.learner_decoder = _decoder(teacher_decoder, self.learner)
         self.head = nn.Linear(self.student.dim, num_classes)
         self.mean, self.std = mean, std
-        self.stage = "distill"
 
     def enter_stage(self, name: str) -> None:
-        """Told by ``StagedLoop``: which loss is active."""
+        """Refuse to train a teacher that has no decoder."""
         if name == "teacher" and self.learner is None:
             raise UserError(
                 "DMAE: the stage `teacher` needs teacher_decoder.",
                 "Set model.teacher_decoder, or leave the stage out.",
             )
-        self.stage = name
 
     def start_stage(self, name: str, loader: object, folder: object) -> None:
         """The teacher of ``distill`` is what the stage ``teacher`` learned."""
         if name == "distill" and self.learner is not None:
             self.teacher.network.load_state_dict(self.learner.state_dict())
 
-    def loss(self, inputs: Tensor, targets: Tensor | None = None, **_) -> dict:
-        """Named losses of the active stage; ``targets`` serve ``finetune`` alone."""
-        if self.stage == "finetune":
-            logits = self.head(self._features(inputs))
-            return {"loss_ce": F.cross_entropy(logits, targets)}
-        inputs = self._normalised(inputs)
-        length = self.student.num_patches
-        keep = random_visible(len(inputs), length, self.mask_ratio, inputs.device)
-        if self.stage == "teacher":
-            tokens = self.learner(inputs, keep)
-            patches = self.learner.patches(inputs)
-            guess = self.learner_decoder(tokens, keep)
-            return {"loss_teacher": masked_pixel_loss(guess, patches, keep)}
+    def loss_teacher(self, inputs: Tensor, **_) -> dict[str, Tensor]:
+        """The teacher as an MAE of images N x C x H x W."""
+        inputs, keep = self._masked(inputs)
+        guess = self.learner_decoder(self.learner(inputs, keep), keep)
+        patches = self.learner.patches(inputs)
+        return {"loss_teacher": masked_pixel_loss(guess, patches, keep)}
+
+    def loss_finetune(self, inputs: Tensor, targets: Tensor, **_) -> dict[str, Tensor]:
+        """Cross-entropy of whole images N x C x H x W, N labels."""
+        logits = self.head(self._features(inputs))
+        return {"loss_ce": F.cross_entropy(logits, targets)}
+
+    def loss_distill(self, inputs: Tensor, **_) -> dict[str, Tensor]:
+        """DMAE of images N x C x H x W."""
+        inputs, keep = self._masked(inputs)
         blocks = {f"block_{s}": self.student.blocks[s] for s, _ in self.aligned}
         with FeatureTap(**blocks) as tap:
             tokens = self.student(inputs, keep)
@@ -172,6 +172,12 @@ class DMAE(Method):
     def outputs(self, inputs: Tensor, **_) -> Tensor:
         """The student's tokens of the whole image, N x (1 + L) x D."""
         return self.student(self._normalised(inputs))
+
+    def _masked(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised images, and the numbers of the patches that stay visible."""
+        length = self.student.num_patches
+        keep = random_visible(len(inputs), length, self.mask_ratio, inputs.device)
+        return self._normalised(inputs), keep
 
     def _normalised(self, inputs: Tensor) -> Tensor:
         return (inputs - self.mean) / self.std

@@ -17,7 +17,7 @@ from pld_mmdet.masked_image_modeling.vit import (
     random_visible,
     sine_cosine_positions,
 )
-from tests.toy_run import ROOT, assert_resume_is_exact, toy_config, train
+from tests.toy_run import ROOT, assert_resume_is_exact, enter, toy_config, train
 
 
 def build(**changes):
@@ -168,7 +168,7 @@ def test_features_are_the_mean_patch_without_the_class_token():
     (answer,) = model.predict(x, torch.zeros(4))
     tokens = model.student((x - model.mean) / model.std)
     assert torch.allclose(answer["features"], tokens[:, 1:].mean(1))
-    model.enter_stage("finetune")
+    enter(model, "finetune")
     truth = torch.tensor([3, 0, 1, 1])
     wanted = F.cross_entropy(answer["logits"], truth)
     assert torch.allclose(model.loss(x, truth)["loss_ce"], wanted)
@@ -205,7 +205,7 @@ def test_fine_tuning_moves_the_student_and_its_head():
     model = build()
     nn.init.zeros_(model.head.weight)
     nn.init.zeros_(model.head.bias)
-    model.enter_stage("finetune")
+    enter(model, "finetune")
     loss = model.loss(images(), torch.arange(4))["loss_ce"]
     assert loss.item() == pytest.approx(np.log(10))  # a head of zeros knows nothing
     nn.init.ones_(model.head.weight[0])
@@ -223,7 +223,7 @@ def test_fine_tuning_sees_few_labels_only(tmp_path):
     assert [stage["name"] for stage in stages] == ["teacher", "distill", "finetune"]
     data = runner.train_loop.dataloader.dataset
     assert np.bincount(data.targets).tolist() == [10] * 10
-    assert runner.model.stage == "finetune"
+    assert runner.model.progress.stage == "finetune"
 
 
 def test_refuses_what_cannot_work():
@@ -233,7 +233,7 @@ def test_refuses_what_cannot_work():
         build(aligned=[(1, 6)])
     model = build(teacher_decoder=None)
     with pytest.raises(UserError, match="needs teacher_decoder"):
-        model.enter_stage("teacher")
+        enter(model, "teacher")
 
 
 def test_toy_run_resumes_exactly(tmp_path):

@@ -187,6 +187,13 @@ class StagedLoop(BaseLoop):
         runner, stage = self.runner, self.stages[number]
         model = self._model
         runner.call_hook("before_stage", name=stage["name"])
+        told = getattr(getattr(model, "progress", None), "stage", stage["name"])
+        if told != stage["name"]:
+            raise UserError(
+                f"Nobody tells {type(model).__name__} of stage {stage['name']}.",
+                "Train with runner_type='pld_mmdet.SafeRunner', or add "
+                "dict(type='pld_mmdet.ProgressHook') to custom_hooks.",
+            )
         if hasattr(model, "enter_stage"):
             model.enter_stage(stage["name"])
         if stage["max_iters"]:

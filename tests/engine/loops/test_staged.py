@@ -8,6 +8,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, RUNNERS
 
+from pld_mmdet.engine.hooks import ProgressHook
+from pld_mmdet.engine.progress import Progress
 from pld_mmdet.errors import UserError
 from tests.engine.processes import Tool
 from tests.engine.test_resume import differences
@@ -150,3 +152,15 @@ def test_a_sampler_that_cannot_skip_is_refused_on_resume(tmp_path):
     run(config, folder)
     with pytest.raises(UserError, match="cannot be resumed in its middle"):
         run(config, folder, load_from=str(folder / "iter_9.pth"), resume=True)
+
+
+def test_a_model_that_nobody_tells_its_stage_is_refused(tmp_path):
+    """As under another runner, which does not register ProgressHook."""
+    config = write(tmp_path)
+    cfg = Config.fromfile(config)
+    cfg.work_dir, cfg.log_level = str(tmp_path / "run"), "WARNING"
+    runner = RUNNERS.build(cfg)
+    runner.model.progress = Progress()
+    runner._hooks = [h for h in runner._hooks if not isinstance(h, ProgressHook)]
+    with pytest.raises(UserError, match="Nobody tells StagedToy of stage warm"):
+        runner.train()
