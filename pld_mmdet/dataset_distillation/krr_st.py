@@ -146,7 +146,6 @@ class KRRST(Method):
         for name, value in (("mean", mean), ("std", std)):
             value = torch.as_tensor(value, dtype=torch.float32).reshape(-1, 1, 1)
             self.register_buffer(name, value, persistent=False)
-        self.stage = "distill"
         # In the checkpoint, so that a resumed run goes on where it was: whether there
         # are a target and pairs, the dice by which these are chosen, and the steps of
         # each network since it began (-1: not warmed up).
@@ -156,13 +155,12 @@ class KRRST(Method):
         self.register_buffer("dice", torch.randint(2**31, ()))
 
     def enter_stage(self, name: str) -> None:
-        """Told by ``StagedLoop``: which loss is active."""
+        """Refuse to train a target that has weights of its own."""
         if name == "target" and self.learner is None:
             raise UserError(
                 "KRRST: a target of its own weights is not trained.",
                 "Leave the stage `target` out, or set target_checkpoint=None.",
             )
-        self.stage = name
 
     def start_stage(self, name: str, loader: object, folder: object) -> None:
         """Fix g, and choose the real images that the pairs start from."""
@@ -188,23 +186,28 @@ class KRRST(Method):
                 )
             self._fill(loader)
 
-    def loss(
-        self,
-        inputs: Tensor,
-        targets: Tensor | None = None,
-        subset: Tensor | None = None,
-        **_,
-    ) -> dict:
-        """Of the stages with one optimizer; ``subset``: each image's label draw."""
-        if self.stage == "target":
-            first, second = (
-                self.projector(self.learner.backbone(random_view(inputs)))
-                for _ in range(2)
-            )
-            return {"loss_target": barlow_twins_loss(first, second)}
-        if self.stage == "pretrain":  # real images and labels are not looked at
-            pairs = self._some_pairs(inputs.device)
-            return {"loss_pairs": _regression_loss(self.student, *pairs)}
+    def loss_target(self, inputs: Tensor, **_) -> dict[str, Tensor]:
+        """Barlow Twins of two views of images N x C x H x W."""
+        first, second = (
+            self.projector(self.learner.backbone(random_view(inputs))) for _ in range(2)
+        )
+        return {"loss_target": barlow_twins_loss(first, second)}
+
+    def loss_pretrain(self, inputs: Tensor, **_) -> dict[str, Tensor]:
+        """Regression on the pairs; real images and labels are not looked at."""
+        pairs = self._some_pairs(inputs.device)
+        return {"loss_pairs": _regression_loss(self.student, *pairs)}
+
+    def loss_finetune(
+        self, inputs: Tensor, targets: Tensor, subset: Tensor | None = None, **_
+    ) -> dict[str, Tensor]:
+        """Cross-entropy of each label draw's own copy.
+
+        Args:
+            inputs: N x C x H x W.
+            targets: N labels.
+            subset: N numbers of the draws [all 0].
+        """
         if subset is None:
             subset = torch.zeros_like(targets)
         losses = {}
@@ -214,21 +217,18 @@ class KRRST(Method):
             losses[f"loss_finetune{number}"] = F.cross_entropy(guess, targets[mine])
         return losses
 
-    def train_step(self, data: dict, optim_wrapper) -> dict[str, Tensor]:
+    def step_distill(self, batch: dict, optim_wrapper) -> dict[str, Tensor]:
         """One outer and one inner step."""
-        if self.stage != "distill":
-            return super().train_step(data, optim_wrapper)
-        real = self.data_preprocessor(data, True)["inputs"]
+        real = batch["inputs"]
         if (self.steps < 0).any():
             self._warm_up(optim_wrapper)
         chosen = int(_common(torch.randint(len(self.pool), (1,), device=real.device)))
         network = self.pool[chosen]
-        wrapper = optim_wrapper["synthetic"]
-        with wrapper.optim_context(self.synthetic):
-            total, logs = self.parse_losses(
-                {"loss_outer": self.outer_loss(network, real)}
-            )
-        wrapper.update_params(total)
+        logs = self.step(
+            optim_wrapper,
+            lambda: {"loss_outer": self.outer_loss(network, real)},
+            "synthetic",
+        )
         if self.steps[chosen] < self.inner_steps:
             logs["inner"] = self._inner_step(chosen, optim_wrapper)
         else:
@@ -262,13 +262,13 @@ class KRRST(Method):
         return self.classifiers[number](self.tuned[number].backbone(inputs))
 
     def _inner_step(self, number: int, optim_wrapper) -> Tensor:
-        network, wrapper = self.pool[number], optim_wrapper[f"pool.{number}"]
+        network, part = self.pool[number], f"pool.{number}"
         pairs = self.synthetic.images.detach(), self.synthetic.targets.detach()
-        with wrapper.optim_context(network):
-            loss = _regression_loss(network, *pairs)
-        wrapper.update_params(loss)
+        logs = self.step(
+            optim_wrapper, lambda: {"loss": _regression_loss(network, *pairs)}, part
+        )
         self.steps[number] += 1
-        return loss.detach()
+        return logs["loss"].detach()
 
     def _warm_up(self, optim_wrapper) -> None:
         """Networks of all ages: each learns for 1 to T steps before the first step."""

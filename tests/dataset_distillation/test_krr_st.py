@@ -17,7 +17,7 @@ from pld_mmdet.experiments.rows import parse_options
 from pld_mmdet.shared.views import random_view
 from tests.engine.processes import Tool
 from tests.engine.test_resume import differences
-from tests.toy_run import ROOT, assert_resume_is_exact, toy_config, train
+from tests.toy_run import ROOT, assert_resume_is_exact, enter, toy_config, train
 
 POINTS = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])
 TARGETS = torch.tensor([[1.0], [3.0]])
@@ -165,7 +165,7 @@ def test_inner_and_pretraining_losses_by_hand():
     model = build(batch_size=2)
     model.synthetic = pairs([[3.0], [7.0]])
     model.student = Says(1.0, 1)
-    model.enter_stage("pretrain")
+    enter(model, "pretrain")
     assert model.loss(real())["loss_pairs"].item() == pytest.approx(14.5)
     model.pool[0] = Says(1.0, 1)
     model.pool[0].unused = nn.Parameter(torch.zeros(1))
@@ -312,7 +312,7 @@ def test_each_label_draw_tunes_its_own_copy():
         for p in model.student.parameters():
             p.mul_(1.5)  # as if pre-trained
     model.start_stage("finetune", None, None)
-    model.enter_stage("finetune")
+    enter(model, "finetune")
     images, labels = real(8), torch.arange(8)
     number = torch.tensor([0, 1, 0, 1, 0, 1, 1, 1])
     model.train()
