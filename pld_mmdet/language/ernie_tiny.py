@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from pld_mmdet.engine.method import Method
-from pld_mmdet.errors import UserError
+from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.language.causal import next_token_loss
 from pld_mmdet.language.grammar import mask_words
 from pld_mmdet.registry import MODELS
@@ -82,35 +82,35 @@ class ERNIETiny(Method):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
+        one_of("ERNIETiny", predict_on=(predict_on, ("student", "finetuned")))
         self.recipe = check_recipe(dict(RECIPE if recipe is None else recipe))
         self.pretrained = MODELS.build(pretrained)
         self.finetuned = MODELS.build(finetuned)
         self.student = MODELS.build(student)
         _check_shapes(self.student, self.pretrained, self.finetuned)
         self.w = nn.Linear(self.student.width, self.finetuned.width, bias=False)
-        if predict_on not in ("student", "finetuned"):
-            raise UserError(
-                f"ERNIETiny cannot predict on {predict_on!r}.",
-                "Choose student or finetuned.",
-            )
         self.mask_id, self.first_word = mask_id, first_word
         self.predict_on = predict_on
-        self.stage: str | None = None
 
     @property
     def learner(self) -> nn.ModuleList:
         """What the current stage trains."""
-        one = {"mlm": self.pretrained, "teacher": self.finetuned}.get(self.stage)
+        one = {"mlm": self.pretrained, "teacher": self.finetuned}.get(
+            self.progress.stage
+        )
         return nn.ModuleList([self.student, self.w] if one is None else [one])
 
-    def enter_stage(self, name: str) -> None:
-        """Choose loss and learner; everything else is frozen."""
-        if name not in {"mlm", "teacher", *self.recipe}:
+    def check_stage(self, stage: str) -> None:
+        """Refuse a stage that is no part of the recipe."""
+        if stage not in {"mlm", "teacher", *self.recipe}:
             raise UserError(
-                f"ERNIETiny has no stage {name!r}.",
-                f"Choose mlm, teacher, {', '.join(self.recipe)}, or extend `recipe`.",
+                f"ERNIETiny has no stage {stage!r}.",
+                "Train it with train_cfg.type='pld_mmdet.StagedLoop' and stages out of "
+                f"mlm, teacher, {', '.join(self.recipe)}, or extend `recipe`.",
             )
-        self.stage = name
+
+    def enter_stage(self, name: str) -> None:
+        """Freeze everything but the stage's learner."""
         self.requires_grad_(False)
         self.learner.requires_grad_(True)
         self.zero_grad(set_to_none=True)
@@ -143,21 +143,18 @@ class ERNIETiny(Method):
             attention_mask: [B, T].
             targets: [B] classes; general data has none.
         """
-        if self.stage is None:
+        stage = self.progress.stage
+        self.check_stage(stage)
+        general = self.recipe.get(stage, {}).get("data") == "general"
+        if (general or stage == "mlm") != (targets is None):
             raise UserError(
-                "ERNIETiny does not know its stage.",
-                "Train it with train_cfg.type='pld_mmdet.StagedLoop' and its `stages`.",
-            )
-        general = self.recipe.get(self.stage, {}).get("data") == "general"
-        if (general or self.stage == "mlm") != (targets is None):
-            raise UserError(
-                f"Stage {self.stage} was given the other kind of data.",
+                f"Stage {stage} was given the other kind of data.",
                 "Give its entry in train_cfg.stages the dataloader that `recipe` names:"
                 " general data has no targets, task data has.",
             )
-        if self.stage == "mlm":
+        if stage == "mlm":
             return self._loss_mlm(input_ids, attention_mask)
-        if self.stage == "teacher":
+        if stage == "teacher":
             z = self.finetuned(input_ids, attention_mask)
             return {"loss_teacher": F.cross_entropy(z.float(), targets)}
         return self._distill(input_ids, attention_mask, targets)
@@ -165,7 +162,7 @@ class ERNIETiny(Method):
     def _distill(
         self, ids: Tensor, mask: Tensor | None, targets: Tensor | None
     ) -> dict[str, Tensor]:
-        wanted = self.recipe[self.stage]
+        wanted = self.recipe[self.progress.stage]
         losses = wanted["losses"]
         with torch.no_grad():
             teacher = getattr(self, wanted["teacher"])
@@ -192,15 +189,11 @@ class ERNIETiny(Method):
         )
         return {"loss_mlm": next_token_loss(self.pretrained(spoilt, mask), labels)}
 
-    def predict(
-        self,
-        input_ids: Tensor,
-        targets: Tensor,
-        attention_mask: Tensor | None = None,
-    ) -> list[dict]:
-        """Logits [B, K] of the network that ``predict_on`` names, and the labels."""
-        network = getattr(self, self.predict_on)
-        return [{"logits": network(input_ids, attention_mask), "targets": targets}]
+    def outputs(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, **_
+    ) -> Tensor:
+        """Logits [B, K] of the network that ``predict_on`` names."""
+        return getattr(self, self.predict_on)(input_ids, attention_mask)
 
 
 @MODELS.register_module()
@@ -222,12 +215,11 @@ class TextClassifier(Method):
         z = self.network(input_ids, attention_mask)
         return {"loss_hard": F.cross_entropy(z.float(), targets)}
 
-    def predict(
-        self, input_ids: Tensor, targets: Tensor, attention_mask: Tensor | None = None
-    ) -> list[dict]:
-        """Logits [B, K] and the labels."""
-        z = self.network(input_ids, attention_mask)
-        return [{"logits": z, "targets": targets}]
+    def outputs(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, **_
+    ) -> Tensor:
+        """Logits [B, K]."""
+        return self.network(input_ids, attention_mask)
 
 
 def layer_map(student_layers: int, teacher_layers: int) -> list[int]:

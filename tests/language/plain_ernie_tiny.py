@@ -29,6 +29,7 @@ def pair() -> Pair:
         finetuned=dict(classifier, config=body),
         student=dict(classifier, config=small),
     )
+    model.progress.stage = "TSD"
     model.enter_stage("TSD")
     twin = copy.deepcopy(model)
     ids, y = torch.randint(4, 1000, (32, 32)), torch.arange(32) % 6
