@@ -77,6 +77,8 @@ class HuBERTopic(Method):
     starts: Tensor
     topics: Tensor
 
+    default_stage = "pretrain"
+
     def __init__(
         self,
         config: dict,
@@ -130,20 +132,14 @@ class HuBERTopic(Method):
             nn.Sequential(nn.BatchNorm1d(width, affine=False), nn.Linear(width, size))
             for size in sizes
         )
-        self.stage = "pretrain"
 
     def enter_stage(self, name: str) -> None:
         """Choose what learns: all but the readers, or the readers alone."""
-        if name not in ("labels", "pretrain", "probe"):
-            raise UserError(
-                f"HuBERTopic has no stage {name!r}.", "Choose labels, pretrain, probe."
-            )
         if name == "probe" and not self.readers:
             raise UserError(
                 "There is nothing to train in stage probe.",
                 "Set model.probe=(number of units, number of topics).",
             )
-        self.stage = name
         self.requires_grad_(name != "probe")
         self.readers.requires_grad_(name == "probe")
         self.zero_grad(set_to_none=True)
@@ -152,7 +148,7 @@ class HuBERTopic(Method):
     def train(self, mode: bool = True) -> "HuBERTopic":
         """While the readers learn, the encoder stays as it is evaluated."""
         super().train(mode)
-        if self.stage == "probe":
+        if self.progress.stage == "probe":
             self.encoder.train(False)
         return self
 
@@ -279,29 +275,24 @@ class HuBERTopic(Method):
             )
         return net.encoder(hidden, attention_mask=real).last_hidden_state, penalty
 
-    def loss(
+    def loss_pretrain(
         self,
         inputs: Tensor,
         index: Tensor,
         offset: Tensor | None = None,
         lengths: Tensor | None = None,
-        topics: Tensor | None = None,
-        units: Tensor | None = None,
+        **_,
     ) -> dict[str, Tensor]:
-        """The losses of a batch.
+        """HuBERT's losses and the topic's.
 
         Args:
             inputs: Waves [B, S].
             index: [B] numbers of the utterances.
             offset: [B] samples that were cut away before, multiples of the hop [0].
             lengths: [B] samples that are no padding [S].
-            topics: [B] true topics; only the probe looks at them.
-            units: [B, T] true units; likewise.
         """
         frames = self.frames(inputs.shape[1])
         real = self._real(lengths, frames)
-        if self.stage == "probe":
-            return self._loss_probe(inputs, real, topics, units)
         if len(self.starts) == 1:
             raise UserError(
                 "There are no labels to learn from yet.",
@@ -341,8 +332,24 @@ class HuBERTopic(Method):
         ours = F.normalize(self.to_units(hidden).float(), dim=-1)
         return ours @ F.normalize(self.codes.float(), dim=-1).T / self.temperature
 
-    def _loss_probe(self, waves, real, topics, units) -> dict[str, Tensor]:
-        of_units, of_topics = self._read(waves, real)
+    def loss_probe(
+        self,
+        inputs: Tensor,
+        topics: Tensor,
+        units: Tensor,
+        lengths: Tensor | None = None,
+        **_,
+    ) -> dict[str, Tensor]:
+        """Cross-entropies of the readers with the truth.
+
+        Args:
+            inputs: Waves [B, S].
+            topics: [B].
+            units: [B, T].
+            lengths: [B] samples that are no padding [S].
+        """
+        real = self._real(lengths, self.frames(inputs.shape[1]))
+        of_units, of_topics = self._read(inputs, real)
         return {
             "loss_unit_probe": F.cross_entropy(of_units, units.flatten()),
             "loss_topic_probe": F.cross_entropy(of_topics, topics),

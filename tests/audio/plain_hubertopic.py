@@ -34,6 +34,7 @@ def pair() -> Pair:
     model.units = torch.randint(units, (utterances * frames,), dtype=torch.int32)
     model.starts = torch.arange(utterances + 1) * frames
     model.topics = torch.randint(topics, (utterances,))
+    model.progress.stage = "pretrain"
     model.enter_stage("pretrain")
     twin = copy.deepcopy(model)
     waves, index = torch.randn(8, samples), torch.arange(8)

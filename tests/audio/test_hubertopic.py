@@ -16,7 +16,7 @@ from pld_mmdet.audio.labels import FrameSample, Units, topic_model
 from pld_mmdet.audio.masks import pooled, span_mask
 from pld_mmdet.audio.speech import TopicSpeech, WaveFiles, read_wave
 from pld_mmdet.errors import UserError
-from tests.toy_run import assert_resume_is_exact, toy_config, train
+from tests.toy_run import assert_resume_is_exact, enter, toy_config, train
 
 SMALL = dict(
     hidden_size=8,
@@ -342,7 +342,7 @@ def test_padding_changes_neither_the_pooled_vector_nor_the_losses_labels(speech)
 
 def test_the_probe_trains_its_readers_alone(speech):
     net = model(speech, probe=(12, 4))
-    net.enter_stage("probe")
+    enter(net, "probe")
     net.train()
     assert not net.encoder.training
     whole = next(iter(DataLoader(speech, 4)))
@@ -351,7 +351,7 @@ def test_the_probe_trains_its_readers_alone(speech):
         n.partition(".")[0] for n, p in net.named_parameters() if p.grad is not None
     }
     assert learns == {"readers"}
-    net.enter_stage("pretrain")
+    enter(net, "pretrain")
     assert net.to_topics.weight.requires_grad
     assert not net.readers[0][1].weight.requires_grad
 
@@ -363,9 +363,9 @@ def test_what_is_missing_is_said(speech):
     with pytest.raises(UserError, match="no utterances to label"):
         net.start_stage("labels", None, None)
     with pytest.raises(UserError, match="nothing to train in stage probe"):
-        net.enter_stage("probe")
+        enter(net, "probe")
     with pytest.raises(UserError, match="no stage 'lda'"):
-        net.enter_stage("lda")
+        net.check_stage("lda")
     with pytest.raises(UserError, match="no part 'dev'"):
         TopicSpeech("dev", 1)
 
