@@ -23,7 +23,7 @@ from mmengine.dist import broadcast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pld_mmdet.diffusion.networks import Critic
+from pld_mmdet.diffusion.networks import Critic, start_from
 from pld_mmdet.distill.teachers import Frozen, fixed
 from pld_mmdet.engine.method import Method
 from pld_mmdet.errors import UserError, one_of
@@ -143,17 +143,7 @@ class DMD2(Method):
 
     def _copy_teacher(self) -> None:
         if self._taught:
-            weights = self.real.network.state_dict()
-            try:
-                for network in (self.generator, self.critic.network):
-                    network.load_state_dict(weights)
-            except RuntimeError as error:
-                reason = str(error).splitlines()
-                raise UserError(
-                    "DMD2: the teacher's weights do not fit the denoiser "
-                    f"({len(reason) - 1} differences; {reason[1].strip()[:200]}).",
-                    "Give model.denoiser the architecture of model.teacher.",
-                ) from error
+            start_from(self.real.network, self.generator, self.critic.network)
 
     def loss_teacher(self, inputs: Tensor, targets: Tensor | None = None, **_) -> dict:
         """Score matching of the future teacher."""

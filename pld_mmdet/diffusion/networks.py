@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pld_mmdet.engine.optional import require
+from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 
 
@@ -159,3 +160,21 @@ class _Reached(Exception):
 
 def _stop(module: nn.Module, inputs: tuple, output: Tensor) -> None:
     raise _Reached(output[0] if isinstance(output, tuple) else output)
+
+
+def start_from(teacher: nn.Module, *networks: nn.Module) -> None:
+    """Give networks the teacher's weights.
+
+    Raises:
+        UserError: One is of another architecture.
+    """
+    try:
+        for network in networks:
+            network.load_state_dict(teacher.state_dict())
+    except RuntimeError as error:
+        reason = str(error).splitlines()
+        raise UserError(
+            "DMD2: the teacher's weights do not fit the denoiser "
+            f"({len(reason) - 1} differences; {reason[1].strip()[:200]}).",
+            "Give model.denoiser the architecture of model.teacher.",
+        ) from error
