@@ -69,6 +69,7 @@ EXTRAS = {
         "mkdocs-material>=9.6",  # pages, navigation, search
         "mkdocstrings[python]>=0.29",  # docstrings as pages, without importing anything
     ],
+    "mutation": ["cosmic-ray>=8.4"],  # tools/mutate.sh; not in CI
     "dev": [
         "pytest>=9.2",  # the tests
         "pytest-xdist>=3.8",  # tests on all cores

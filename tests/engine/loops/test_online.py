@@ -232,6 +232,47 @@ def test_teacher_moves_before_the_step_and_not_at_iteration_0(whole):
         assert close(before["teacher"], after["teacher"], atol=0)
 
 
+def test_an_image_is_learnt_from_before_it_is_scored(whole):
+    """Train step in training mode, then the clean image in evaluation mode, then on."""
+    _, runner = whole if isinstance(whole, tuple) else (None, whole)
+    loop, order = runner.train_loop, []
+    model = runner.model
+
+    def learn(batch, optim_wrapper):
+        order.append(("learn", batch["n"], model.training))
+        return {}
+
+    def score(batch):
+        order.append(("score", batch["n"], model.training))
+        return [f"answer {batch['n']}"]
+
+    class Kept:
+        def process(self, data_samples, data_batch):
+            order.append((*data_samples, data_batch["n"]))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "train_step", learn)
+        patch.setattr(model, "test_step", score)
+        patch.setattr(loop, "evaluator", Kept())
+        patch.setattr(loop, "seconds", {"learn": [], "score": []})
+        patch.setattr(runner, "call_hook", lambda name, **_: order.append(name))
+        patch.setattr(
+            "pld_mmdet.engine.loops.online._require_same_images", lambda *_: None
+        )
+        patch.setattr(loop, "_iter", 3)
+        model.train()
+        loop.run_iter({"n": 1}, {"n": 2})
+        assert loop._iter == 4
+    assert order == [
+        "before_train_iter",
+        ("learn", 1, True),
+        ("score", 2, False),
+        ("answer 2", 2),
+        "after_train_iter",
+    ]
+    assert model.training
+
+
 def test_numbers_and_latency_are_written(whole):
     content = json.loads(Path(whole.work_dir, "online.json").read_text())
     metrics = content["metrics"]
