@@ -314,7 +314,7 @@ def test_cascade_says_which_stage_mines(tmp_path):
         (dict(method="magic"), "'magic' is not known"),
         (dict(guard="pray"), "guard='pray' is not known"),
         (dict(select="best"), "select='best' is not known"),
-        (dict(batch=-1), "batch=-1"),
+        (dict(batch=-1), "batch: -1 is not a whole number from 1"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_written(
