@@ -16,11 +16,12 @@ train_dataloader = dict(dataset=dict(labelled=400))
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=1000, val_interval=1000)
 optim_wrapper = dict(
     type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="AdamW", lr=3e-3, weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=6e-3, weight_decay=0.05),
 )
-param_scheduler = dict(
-    type="OneCycleLR", eta_max=6e-3, total_steps=1000, by_epoch=False
-)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.1, end=200, by_epoch=False),
+    dict(type="CosineAnnealingLR", begin=200, end=1000, by_epoch=False),
+]
 drawn = ["train_dataloader.dataset.label_seed={seed}"]
 tests = dict(fog="configs/street_crops/fog.py", test=None)
 experiment = dict(
