@@ -10,6 +10,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from pld_mmdet.detection.hooks.collapse_signs import CollapseSigns
 from pld_mmdet.engine.files import write_json
 from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.errors import UserError
@@ -18,7 +19,6 @@ from pld_mmdet.registry import HOOKS
 STATE_KEY = "pld_collapse_guard"
 FILE = "guard.json"
 ACTIONS = ("warn", "stop", "rollback")
-FEWEST_BOXES = 10  # an agreement on fewer says nothing
 _STATE = (
     "names",
     "first",
@@ -64,25 +64,12 @@ class CollapseGuardHook(Hook):
             ``'rollback'`` puts it back and goes on with a smaller learning rate, and
             stops when that happened ``max_rollbacks`` times.
         kind: Which of ``model.pseudo_counts`` are the pseudo labels.
-        silent_for: Steps without a pseudo label after which a class is called silent.
-        min_boxes: Alarm below this share of the first window's boxes per image.
-        max_boxes: Alarm above this multiple of them ...
-        many: ... and above this number of boxes per image.
-        min_agreement: Alarm below this share of the first window's agreement.
-        least_agreement: Alarm below this agreement, whatever the first window's was (it
-            may have seen the collapse already); judged from 10 boxes on.
-        min_score: Alarm below this share of the first window's mean score.
-        max_shift: Alarm above this total variation distance between the classes' shares
-            of the boxes now and in the first window, beyond what chance explains (half
-            the square root of classes per box of a window).
-        max_silent: Alarm when more than this share of the seen classes is silent.
-        max_distance: Alarm above this relative distance. It is the sign that also
-            works in the first window, which the others are compared with.
         patience: Alarms in a row that are a collapse.
         max_skipped: Steps skipped in a row by ``FiniteOptimWrapper`` that are one. With
             ``action='warn'`` the wrapper's own limit ends the run.
         lr_factor: Factor of the learning rate after a roll-back.
         max_rollbacks: Roll-backs before it stops.
+        **signs: Limits of the numbers, see :class:`CollapseSigns`.
     """
 
     # After TeacherEMAHook (NORMAL) and AdaBNHook (BELOW_NORMAL), before CheckpointHook
@@ -94,20 +81,11 @@ class CollapseGuardHook(Hook):
         interval: int = 50,
         action: str = "warn",
         kind: str = "high",
-        silent_for: int = 600,
-        min_boxes: float = 0.25,
-        max_boxes: float = 8.0,
-        many: float = 20.0,
-        min_agreement: float = 0.5,
-        least_agreement: float = 0.1,
-        min_score: float = 0.5,
-        max_shift: float = 0.25,
-        max_silent: float = 0.5,
-        max_distance: float = 0.5,
         patience: int = 2,
         max_skipped: int = 5,
         lr_factor: float = 0.5,
         max_rollbacks: int = 2,
+        **signs,
     ) -> None:
         if action not in ACTIONS or interval < 1 or patience < 1:
             raise UserError(
@@ -119,16 +97,7 @@ class CollapseGuardHook(Hook):
         self.interval = interval
         self.action = action
         self.kind = kind
-        self.silent_for = silent_for
-        self.min_boxes = min_boxes
-        self.max_boxes = max_boxes
-        self.many = many
-        self.min_agreement = min_agreement
-        self.least_agreement = least_agreement
-        self.min_score = min_score
-        self.max_shift = max_shift
-        self.max_silent = max_silent
-        self.max_distance = max_distance
+        self.signs = CollapseSigns(**signs)
         self.patience = patience
         self.max_skipped = max_skipped
         self.lr_factor = lr_factor
@@ -233,12 +202,11 @@ class CollapseGuardHook(Hook):
             if count > 0:
                 self._last_seen[n] = now
                 self._warned.discard(names[n])
-        silent = self._silent(now)
-        window["silent"] = silent
-        signs = self._signs(window, silent)
-        window["signs"] = signs
+        seen = dict(zip(names, self._last_seen, strict=True))
+        signs = self.signs.judge(self._first, window, seen, self._images)
+        window.update(silent=self.signs.silent(now, seen), signs=signs)
         self.windows.append(window)
-        self._say_silent(runner, now, names, silent)
+        self._say_silent(runner, now, seen)
         self._alarms = self._alarms + 1 if signs else 0
         if not signs:
             if not _skipped(runner):  # else these weights give no finite loss
@@ -256,96 +224,14 @@ class CollapseGuardHook(Hook):
         runner.visualizer.add_scalars(scalars, step=now)
         self._write(runner)
 
-    def _signs(self, window: dict, silent: list[str]) -> list[str]:
-        """Sentences about what is wrong in this window; empty when it is sound."""
-        first, signs = self._first, []
-        numbers = [v for v in window.values() if isinstance(v, float)]
-        if not all(math.isfinite(v) for v in numbers):
-            return ["the teacher's numbers are not finite"]
-        boxes = window["boxes"]
-        if boxes == 0:
-            signs.append(
-                "the teacher gave not one pseudo label in this window, so the student "
-                "learns that everything is background"
-            )
-        elif boxes < self.min_boxes * first["boxes"]:
-            signs.append(
-                f"pseudo labels have fallen from {first['boxes']:.2f} to {boxes:.2f} "
-                "an image"
-            )
-        elif boxes > max(self.many, self.max_boxes * first["boxes"]):
-            signs.append(
-                f"pseudo labels have risen from {first['boxes']:.2f} to {boxes:.2f} an "
-                "image"
-            )
-        for key, least, what in (
-            ("agreement", self.min_agreement, "agreement of teacher and student"),
-            ("score", self.min_score, "mean score of the detections"),
-        ):
-            if key in window and window[key] < least * first.get(key, 0.0):
-                signs.append(
-                    f"{what} has fallen from {first[key]:.2f} to {window[key]:.2f}"
-                )
-        if (
-            window.get("compared", 0) >= FEWEST_BOXES
-            and window["agreement"] < self.least_agreement
-        ):
-            signs.append(
-                f"teacher and student agree on {100 * window['agreement']:.0f} % of "
-                "their boxes"
-            )
-        signs += self._shifted(window)
-        if window.get("distance", 0.0) > self.max_distance:
-            signs.append(
-                f"the teacher has moved by {window['distance']:.2f} of the length of "
-                "the source weights: it is hardly the same detector any more"
-            )
-        seen = sum(at is not None for at in self._last_seen)
-        lost = self._lost(silent)
-        if seen and len(lost) > self.max_silent * seen:
-            signs.append(f"{len(lost)} of {seen} classes have no pseudo label any more")
-        return signs
-
-    def _shifted(self, window: dict) -> list[str]:
-        """Whether other classes are labelled than at first, beyond chance."""
-        shares, fewest = [], math.inf
-        for counts in (self._first["classes"], window["classes"]):
-            total = sum(counts)
-            if total == 0:
-                return []
-            shares.append([count / total for count in counts])
-            fewest = min(fewest, total * self._images)
-        moved = [now - before for before, now in zip(*shares, strict=True)]
-        shift = sum(map(abs, moved)) / 2
-        if shift <= self.max_shift + 0.5 * math.sqrt(len(moved) / fewest):
-            return []
-        most = max(range(len(moved)), key=moved.__getitem__)
-        before, now = (100 * share[most] for share in shares)
-        return [
-            f"class {self._names[most]} has grown from {before:.0f} % to {now:.0f} % "
-            "of the pseudo labels"
-        ]
-
-    def _silent(self, now: int) -> list[str]:
-        return [
-            name
-            for name, at in zip(self._names, self._last_seen, strict=True)
-            if now - (at or 0) >= self.silent_for
-        ]
-
-    def _lost(self, silent: list[str]) -> list[str]:
-        """Those that once had a pseudo label."""
-        seen = dict(zip(self._names, self._last_seen, strict=True))
-        return [name for name in silent if seen[name] is not None]
-
     def _say_silent(
-        self, runner: Runner, now: int, names: list[str], silent: list[str]
+        self, runner: Runner, now: int, seen: dict[str, int | None]
     ) -> None:
         """One sentence for all that went silent; one that never was is no alarm."""
-        gone = [name for name in self._lost(silent) if name not in self._warned]
+        gone = [n for n in self.signs.lost(now, seen) if n not in self._warned]
         self._warned.update(gone)
         if gone:
-            since = max(self._last_seen[self._names.index(name)] for name in gone)
+            since = max(seen[name] for name in gone)
             first = ", ".join(gone[:8]) + (", ..." if len(gone) > 8 else "")
             many = f"{len(gone)} classes ({first}) have"
             who = many if len(gone) > 1 else f"class {first} has"

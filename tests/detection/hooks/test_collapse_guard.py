@@ -199,12 +199,12 @@ def test_class_that_never_came_is_no_alarm_and_most_classes_gone_is(tmp_path):
 
 def test_many_silent_classes_are_one_line():
     hook = CollapseGuardHook(interval=4, silent_for=8)
-    hook._names = [f"c{n}" for n in range(80)]
-    hook._last_seen = [4] * 78 + [None, 12]
+    names = [f"c{n}" for n in range(80)]
+    seen = dict(zip(names, [4] * 78 + [None, 12], strict=True))
     said = []
     hook._event = lambda runner, sentence: said.append(sentence)
-    hook._say_silent(None, 12, hook._names, hook._silent(12))
-    hook._say_silent(None, 16, hook._names, hook._silent(16))
+    hook._say_silent(None, 12, seen)
+    hook._say_silent(None, 16, seen)
     listed = ", ".join(f"c{n}" for n in range(8))
     assert said == [
         f"78 classes ({listed}, ...) have had no pseudo label for 8 iterations"
