@@ -28,6 +28,7 @@ class Pair:
         ours: One step of ``model``.
         plain: One step of ``twin``, written from the equations.
         kept_apart: Tensors of the model that the plain loop holds in another form.
+        weightless: The method trains a handful of numbers, not a network.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Pair:
     ours: Callable[[], object]
     plain: Callable[[], object]
     kept_apart: tuple[str, ...] = ()
+    weightless: bool = False
 
 
 def step_case(build: Callable[[], Pair]) -> Callable[[Plan], list[Comparison]]:

@@ -1,8 +1,10 @@
 """Diffusion and generative distillation. Importing this package registers them."""
 
 from pld_mmdet.diffusion.curve import MetricCurveHook
+from pld_mmdet.diffusion.discrete import MaskedStarts, RingLanguage, RingViolations
 from pld_mmdet.diffusion.dmd2 import DMD2
 from pld_mmdet.diffusion.ict import ICT
+from pld_mmdet.diffusion.lsd import LSD
 from pld_mmdet.diffusion.networks import ConvHead, DiffusersUNet, MLPHead, TimeMLP
 from pld_mmdet.diffusion.processes import CosineProcess, EDMProcess, EpsProcess
 from pld_mmdet.diffusion.ring import EnergyDistance, GaussianRing
@@ -10,6 +12,7 @@ from pld_mmdet.diffusion.ring import EnergyDistance, GaussianRing
 __all__ = [
     "DMD2",
     "ICT",
+    "LSD",
     "ConvHead",
     "CosineProcess",
     "DiffusersUNet",
@@ -18,6 +21,9 @@ __all__ = [
     "EpsProcess",
     "GaussianRing",
     "MLPHead",
+    "MaskedStarts",
     "MetricCurveHook",
+    "RingLanguage",
+    "RingViolations",
     "TimeMLP",
 ]

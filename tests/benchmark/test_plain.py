@@ -37,7 +37,7 @@ def test_both_sides_take_the_same_steps(name):
     torch.manual_seed(0)
     pair = import_module(CASES[name].module).pair()
     parameters = sum(p.numel() for p in pair.model.parameters())
-    assert parameters > 1_000_000
+    assert pair.weightless or parameters > 1_000_000
     before = floats(pair.model)
     for side in (pair.ours, pair.plain):
         for seed in (1, 2):  # the second from a state that the first made

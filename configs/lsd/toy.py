@@ -1,0 +1,60 @@
+# LSD on ring sequences (6 tokens, length 12) whose scores are exact: no network is
+# trained. Four steps imitate 128; each row answers with its own M steps and one last
+# call. `phi=0.5` without learning is the control: slower unmasking alone leaves more
+# tokens to the last call.
+_base_ = "../_base_/toy_runtime.py"
+
+from pld_mmdet.recipes import iterations, loaders, optimizer, row
+
+model = dict(
+    type="pld_mmdet.LSD",
+    network=dict(type="pld_mmdet.RingLanguage", tokens=6, length=12),
+    steps=4,
+    teacher_steps=128,
+    zeta=0.1,  # one of twelve tokens; 5 % would be none
+)
+train_dataloader, val_dataloader, test_dataloader = loaders(
+    dict(type="pld_mmdet.MaskedStarts", tokens=6, length=12),
+    256,
+    train=dict(size=4096),
+    val=dict(size=4000),
+    test=dict(size=8000),
+    eval_batch=4000,
+)
+val_evaluator = dict(type="pld_mmdet.RingViolations")
+test_evaluator = val_evaluator
+val_cfg = dict()
+test_cfg = dict()
+train_cfg = iterations(60)
+optim_wrapper = optimizer("Adam", 0.05)
+still = ["train_cfg.max_iters=1", "optim_wrapper.optimizer.lr=0"]
+half, eight = "model.phi=0.5", "model.steps=8"
+own = dict(test=[])  # tested with the row's own options
+experiment = dict(
+    name="lsd",
+    metric="violations",
+    lower_is_better=True,
+    reported="the sampler",
+    columns={
+        "violations": ("test", "violations"),
+        "by the last call": ("test", "final_share"),
+    },
+    rows=[
+        row("plain", "Euler, 4 steps", *still, evaluate=own, trivial=True),
+        row("constant", "... all scores halved", *still, half, evaluate=own),
+        row("strict", "LSD, strict", "model.zeta=0", evaluate=own),
+        row("lsd", "LSD, relaxed", evaluate=own),
+        row("plus", "LSD+", "model.learn_times=True", evaluate=own),
+        row("plain_8", "Euler, 8 steps", *still, eight, evaluate=own),
+        row("constant_8", "... all scores halved", *still, eight, half, evaluate=own),
+        row("lsd_8", "LSD, 8 steps", eight, evaluate=own),
+    ],
+)
+walk = [
+    "train_cfg.max_iters=2",
+    "train_cfg.val_interval=2",
+    "train_dataloader.batch_size=16",
+    "model.teacher_steps=8",
+    "val_dataloader.dataset.size=32",
+    "test_dataloader.dataset.size=32",
+]

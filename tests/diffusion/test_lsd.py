@@ -1,0 +1,186 @@
+"""LSD: scores by hand, what Phi learns, what stays frozen, the exact language."""
+
+import itertools
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from pld_mmdet.diffusion.discrete import (
+    MaskedStarts,
+    RingLanguage,
+    RingViolations,
+    euler_step,
+    odds,
+    rate,
+    reveal,
+)
+from pld_mmdet.diffusion.lsd import score_match
+from pld_mmdet.engine.optim.finite import FiniteOptimWrapper
+from pld_mmdet.errors import UserError
+from pld_mmdet.registry import MODELS
+
+RING = dict(type="pld_mmdet.RingLanguage", tokens=3, length=4)
+
+
+def build(**changes):
+    settings = dict(network=RING, steps=2, teacher_steps=8, zeta=0.0)
+    return MODELS.build(dict(type="pld_mmdet.LSD", **settings | changes))
+
+
+def test_the_loss_by_hand():
+    student = torch.tensor([[0.5, 1.0, 2.0]])
+    teacher = torch.tensor([[1.0, 1.5, 2.5]])
+    phi = torch.tensor(1.0, requires_grad=True)
+    loss = score_match(student, teacher, phi)
+    assert loss.item() == pytest.approx(0.75)
+    loss.backward()
+    assert phi.grad.item() == pytest.approx(-3.5)
+    assert score_match(student, teacher, 4 / 3).item() < 0.75
+    # rows are averaged, classes summed; student and teacher are not exchangeable
+    two = torch.tensor([[0.2, 0.4, 1.0], [0.0, 0.0, 0.0]])
+    goal = torch.tensor([[0.5, 0.5, 0.8], [0.0, 3.0, 0.0]])
+    assert score_match(two, goal, 1.0).item() == pytest.approx((0.14 + 9) / 2)
+    a_row = torch.tensor([[0.916667], [5.0]])
+    assert score_match(two, goal, a_row).item() == pytest.approx(
+        (0.1316667 + 9) / 2, abs=1e-5
+    )
+    assert score_match(two, goal, 2.0) != score_match(goal, two, 2.0)
+
+
+def test_no_rows_and_rows_of_another_shape():
+    phi = torch.tensor(1.0, requires_grad=True)
+    loss = score_match(torch.zeros(0, 3), torch.zeros(0, 3), phi)
+    assert loss.item() == 0
+    loss.backward()
+    assert phi.grad.item() == 0
+    with pytest.raises(UserError, match=r"\(2, 3\) and teacher \(2, 4\)"):
+        score_match(torch.zeros(2, 3), torch.zeros(2, 4), 1.0)
+
+
+def test_log_linear_noise():
+    assert rate(0.5) == pytest.approx(1.996004, abs=1e-6)
+    # an exact step of size D unmasks with D / t
+    assert 0.3 * rate(0.8) / odds(0.8) == pytest.approx(0.375, abs=1e-9)
+    assert 0.1 * rate(0.5, 0.2) / odds(0.5, 0.2) == pytest.approx(0.2)
+
+
+def test_the_ring_is_exact():
+    ring = RingLanguage(3, 4)
+    every = torch.tensor(list(itertools.product(range(3), repeat=4)))
+    jump = every.diff(dim=1) % 3
+    whole = every[(jump <= 1).all(1)]  # 3 x 2^3, all equally likely
+    assert len(whole) == 24
+    for x in ([3, 3, 3, 3], [3, 1, 3, 3], [0, 3, 3, 2], [2, 3, 0, 3]):
+        x = torch.tensor(x)
+        fit = whole[((whole == x) | (x == 3)).all(1)]
+        expected = F.one_hot(fit, 3).float().mean(0)
+        found = ring.probabilities(x[None])[0]
+        torch.testing.assert_close(found, expected)
+    broken = ring.probabilities(torch.tensor([[0, 2, 3, 3]]))
+    assert torch.isfinite(broken).all()
+
+
+def test_a_step_moves_masked_tokens_only():
+    x = torch.tensor([[3, 1, 3, 3]])
+    sure = torch.zeros(1, 4, 3)
+    sure[..., 2] = 5.0  # more than 1 is scaled to 1
+    assert euler_step(x, sure, None).tolist() == [[2, 1, 2, 2]]
+    assert euler_step(x, 0 * sure, None).tolist() == x.tolist()
+    many = torch.full((20_000, 1), 3)
+    move = torch.tensor([0.1, 0.2, 0.3]).expand(20_000, 1, 3)
+    dice = torch.Generator().manual_seed(0)
+    shares = euler_step(many, move, dice).flatten().bincount() / 20_000
+    torch.testing.assert_close(
+        shares, torch.tensor([0.1, 0.2, 0.3, 0.4]), atol=0.012, rtol=0
+    )
+    late = reveal(many, move, dice).flatten().bincount(minlength=4) / 20_000
+    expected = torch.tensor([1 / 6, 1 / 3, 1 / 2, 0.0])
+    torch.testing.assert_close(late, expected, atol=0.012, rtol=0)
+
+
+def test_phi_one_is_the_plain_sampler():
+    model, start = build(), torch.full((32, 4), 3)
+    grid = torch.linspace(1.0, 1e-3, 3)
+    torch.testing.assert_close(model.times(), grid)
+    dice = torch.Generator().manual_seed(5)
+    ours, _ = model.walk(start, model.times(), model.phi, dice)
+    dice, x = torch.Generator().manual_seed(5), start
+    for now, following in itertools.pairwise(grid.tolist()):
+        p = model.network.network.probabilities(x)
+        x = euler_step(x, (now - following) / now * p, dice)
+    assert torch.equal(ours, x)
+
+
+def test_a_teacher_with_the_same_steps_teaches_nothing():
+    model = build(steps=4, teacher_steps=4)
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    start = torch.full((16, 4), 3)
+    _, seen = model.walk(start, model.times(), model.phi)
+    torch.set_rng_state(state)
+    _, again = model.walk(start, model.times(), model.phi)
+    for (x, s), (y, goal) in zip(seen, again, strict=True):
+        assert torch.equal(x, y)
+        both = x == 3
+        if both.any():
+            assert score_match(s[both], goal[both], model.phi[0]).item() == 0
+
+
+def test_the_first_coefficient_stays_one_without_relaxation():
+    torch.manual_seed(0)
+    model = build()
+    wrapper = FiniteOptimWrapper(torch.optim.SGD([model.phi], lr=1e-3))
+    for _ in range(3):
+        model.train_step(dict(inputs=torch.full((64, 4), 3)), wrapper)
+    assert model.phi[0].item() == pytest.approx(1, abs=1e-5)
+    assert model.phi[1].item() != pytest.approx(1, abs=1e-5)
+    assert not model.kappa.requires_grad
+
+
+def test_learned_times_descend_to_the_end():
+    torch.manual_seed(0)
+    model = build(learn_times=True, steps=4)
+    parameters = [model.phi, model.kappa]
+    wrapper = FiniteOptimWrapper(torch.optim.Adam(parameters, lr=0.2))
+    before = model.kappa.detach().clone()
+    for _ in range(4):
+        model.train_step(dict(inputs=torch.full((64, 4), 3)), wrapper)
+    times = model.times()
+    assert (times.diff() < 0).all()
+    assert times[-1].item() == pytest.approx(1e-3, abs=1e-6)
+    assert not torch.allclose(model.kappa, before)
+
+
+def test_relaxation_reveals_few_tokens_of_the_student_only():
+    model = build(zeta=0.5)
+    start = torch.full((50, 4), 3)
+    torch.manual_seed(0)
+    moved = (model.relaxed(start) != 3).sum(1)
+    assert moved.tolist() == [2] * 50
+    assert model.relaxed(start).max() <= 3
+    assert torch.equal(build(zeta=0.2).relaxed(start), start)  # less than one token
+
+
+def test_sampling_reveals_all_and_repeats_itself():
+    model, index = build(), torch.arange(64)
+    start = torch.full((64, 4), 3)
+    found = model.predict(start, index)[0]
+    assert found["samples"].max() < 3
+    assert 0 < found["final_share"] < 1
+    assert torch.equal(found["samples"], model.predict(start, index)[0]["samples"])
+    with pytest.raises(UserError, match="no multiple of steps=3"):
+        build(steps=3)
+
+
+def test_violations_are_counted():
+    metric = RingViolations()
+    x = torch.tensor([[0, 1, 1, 2], [2, 0, 2, 1]])  # jumps 1 0 1 | 1 2 2 (mod 3)
+    metric.process({}, [dict(samples=x, tokens=3, final_share=torch.tensor(0.25))])
+    metric.process({}, [dict(samples=x[:1], tokens=3, final_share=torch.tensor(1.0))])
+    found = metric.compute_metrics(metric.results)
+    assert found["violations"] == pytest.approx(2 / 9)
+    assert found["final_share"] == pytest.approx((0.25 * 2 + 1) / 3)
+    assert MaskedStarts(3, 4, 5)[2]["inputs"].tolist() == [3] * 4
+    with pytest.raises(UserError, match="size=0"):
+        MaskedStarts(size=0)
