@@ -1,7 +1,12 @@
 """Diffusion and generative distillation. Importing this package registers them."""
 
 from pld_mmdet.diffusion.curve import MetricCurveHook
-from pld_mmdet.diffusion.discrete import MaskedStarts, RingLanguage, RingViolations
+from pld_mmdet.diffusion.discrete import (
+    MaskedLMScore,
+    MaskedStarts,
+    RingLanguage,
+    RingViolations,
+)
 from pld_mmdet.diffusion.dmd2 import DMD2
 from pld_mmdet.diffusion.ict import ICT
 from pld_mmdet.diffusion.lsd import LSD
@@ -21,6 +26,7 @@ __all__ = [
     "EpsProcess",
     "GaussianRing",
     "MLPHead",
+    "MaskedLMScore",
     "MaskedStarts",
     "MetricCurveHook",
     "RingLanguage",

@@ -13,6 +13,7 @@ from mmengine.evaluator import BaseMetric
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from pld_mmdet.engine.optional import require
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import DATASETS, METRICS, MODELS
 
@@ -66,6 +67,36 @@ class RingLanguage(nn.Module):
     def forward(self, x: Tensor, t: float) -> Tensor:
         """Scores [N, L, V] of [N, L] at time t in (0, 1]."""
         return self.probabilities(x) / odds(t)
+
+
+@MODELS.register_module()
+class MaskedLMScore(nn.Module):
+    """A masked language model of transformers as a score network.
+
+    Absorbing diffusion needs no time: the score is p(token | revealed tokens) divided
+    by :func:`odds` of t (RADD, Ou et al. 2024). The last word of the vocabulary is the
+    mask, as in RADD's and SEDD's checkpoints.
+
+    Args:
+        pretrained: Folder or hub name with safetensors weights [random weights].
+        kwargs: Of ``BertConfig`` (``vocab_size``, ``hidden_size``, ...), without
+            ``pretrained``.
+    """
+
+    def __init__(self, pretrained: str | None = None, **kwargs) -> None:
+        super().__init__()
+        library = require("transformers", "language")
+        if pretrained is None:
+            self.model = library.BertForMaskedLM(library.BertConfig(**kwargs))
+        else:
+            self.model = library.AutoModelForMaskedLM.from_pretrained(
+                pretrained, use_safetensors=True, **kwargs
+            )
+
+    def forward(self, x: Tensor, t: float) -> Tensor:
+        """Scores [N, L, V] of [N, L] at time t in (0, 1]."""
+        logits = self.model(input_ids=x).logits[..., :-1]
+        return logits.float().softmax(-1) / odds(t)
 
 
 def euler_step(x: Tensor, move: Tensor, dice: torch.Generator | None) -> Tensor:

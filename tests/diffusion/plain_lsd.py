@@ -55,6 +55,5 @@ def pair() -> Pair:
         model.train_step(dict(inputs=start), wrapper)
 
     sides = lambda: (ours(), ours()), lambda: (plain(), plain())
-    return Pair(
-        "LSD", "64 sequences of 12, 4 of 16 steps, 2 updates", model, twin, *sides
-    )
+    setting = "64 sequences of 12, 4 of 16 steps, 2 updates"
+    return Pair("LSD", setting, model, twin, *sides, weightless=True)

@@ -184,3 +184,25 @@ def test_violations_are_counted():
     assert MaskedStarts(3, 4, 5)[2]["inputs"].tolist() == [3] * 4
     with pytest.raises(UserError, match="size=0"):
         MaskedStarts(size=0)
+
+
+def test_a_masked_language_model_is_a_score_network():
+    torch.manual_seed(0)
+    network = dict(
+        type="pld_mmdet.MaskedLMScore",
+        vocab_size=8,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=6,
+    )
+    model = build(network=network)
+    start = torch.full((3, 6), 7)  # the last word is the mask
+    score = model.network(start, 0.3)
+    assert score.shape == (3, 6, 7)
+    total = score.sum(-1) * odds(0.3)
+    torch.testing.assert_close(total, torch.ones(3, 6))
+    losses = model.loss(start)
+    assert torch.isfinite(losses["loss_score"])
+    assert model.predict(start, torch.arange(3))[0]["samples"].max() < 7
