@@ -1,0 +1,70 @@
+# KD-Prune on digits of which every fifth has a wrong label: a teacher of all 1077, a
+# student of a tenth of them. Every student takes 500 steps.
+_base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/digits.py"]
+
+from pld_mmdet.recipes import loader, optimizer, row
+
+network = dict(type="pld_mmdet.SmallConvNet", widths=(16, 32))
+model = dict(
+    type="pld_mmdet.KDPrune",
+    student=network,
+    teachers=[network],
+    alpha=0.9,
+    view="digits",
+)
+whole = dict(type="pld_mmdet.Digits", part="train", noise=0.2)
+train_dataloader = dict(
+    _delete_=True,
+    **loader(dict(type="pld_mmdet.Pruned", dataset=whole, share=0.1), 64, train=True),
+)
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(name="teacher", max_iters=500, dataloader=loader(whole, 64, train=True)),
+        dict(name="distill", max_iters=500),
+    ],
+)
+optim_wrapper = optimizer("Adam", 3e-3)
+find_unused_parameters = True  # on several processes: one part learns at a time
+
+drawn = [
+    "train_dataloader.dataset.seed={seed}",
+    "train_dataloader.dataset.dataset.noise_seed={seed}",
+    "train_cfg.stages.0.dataloader.dataset.noise_seed={seed}",
+]
+alone = [*drawn, "model.alpha=0.0", "train_cfg.stages.0.max_iters=1"]
+experiment = dict(
+    name="kd_prune",
+    metric="accuracy",
+    columns={
+        "accuracy": ("test", "accuracy"),
+        "ECE": ("test", "ece"),
+        "teacher": ("teacher", "accuracy"),
+    },
+    reported="student of the last iteration",
+    rows=[
+        row("plain", "Cross-entropy on a tenth", *alone),
+        row("smoothing", "Label smoothing 0.2", *alone, "model.label_smoothing=0.2"),
+        row(
+            "kd_prune",
+            "KD-Prune, alpha 0.9",
+            *drawn,
+            evaluate=dict(teacher="configs/kd_prune/teacher.py", test=None),
+        ),
+        row(
+            "all_images",
+            "The same loss on all images",
+            *drawn,
+            "train_dataloader.dataset.share=1.0",
+        ),
+        row(
+            "raw_pixels",
+            "Raw pixels, logistic regression",
+            *drawn,
+            baseline=dict(type="raw_input", c=0.1),
+        ),
+    ],
+)
+walk = [f"train_cfg.stages.{i}.max_iters=1" for i in (0, 1)] + [
+    "train_dataloader.batch_size=8"
+]

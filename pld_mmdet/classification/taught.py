@@ -1,0 +1,103 @@
+"""A student and the teachers that an earlier stage of the same run has made."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pld_mmdet.engine.method import Method
+from pld_mmdet.errors import UserError, one_of
+from pld_mmdet.registry import MODELS
+
+
+class TaughtStudent(Method):
+    """Stages ``teacher``, ``student`` and the method's own, of ``StagedLoop``.
+
+    ``teacher`` trains every teacher by cross-entropy, each alone; ``student`` trains
+    the student so (a baseline, or where a method starts from). In every other stage
+    the teachers are in evaluation mode and get no gradient, and the student learns.
+    Where teachers are given as weights, the first stage is left out.
+
+    Args:
+        student: Config of a network, N x ... -> N x C logits.
+        teachers: Configs of networks with as many outputs.
+        predict_on: ``student``, or ``teacher`` (the mean of probabilities of all).
+        init_cfg: As in mmengine.
+
+    Raises:
+        UserError: No teacher, or an unknown ``predict_on``.
+    """
+
+    def __init__(
+        self,
+        student: dict,
+        teachers: Sequence[dict],
+        predict_on: str = "student",
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        one_of(type(self).__name__, predict_on=(predict_on, ("student", "teacher")))
+        if not teachers:
+            raise UserError(
+                f"{type(self).__name__}: there is no teacher.", "Give one or more."
+            )
+        self.predict_on = predict_on
+        self.student = MODELS.build(student)
+        self.teachers = nn.ModuleList([MODELS.build(config) for config in teachers])
+        self.enter_stage(self.default_stage)
+
+    @property
+    def learners(self) -> list[nn.Module]:
+        """What this stage trains."""
+        teaching = self.progress.stage == "teacher"
+        return [self.teachers] if teaching else [self.student]
+
+    def enter_stage(self, name: str) -> None:
+        """Only what the stage trains has gradients and is in training mode."""
+        self.check_stage(name)
+        self.progress.stage = name
+        self.requires_grad_(False)
+        for part in self.learners:
+            part.requires_grad_(True)
+        self.zero_grad(set_to_none=True)
+        self.train(self.training)
+
+    def start_stage(self, name: str, loader: object, folder: Path) -> None:
+        """Nothing to prepare."""
+
+    def train(self, mode: bool = True) -> "TaughtStudent":
+        """What does not learn stays in evaluation mode."""
+        super().train(False)
+        self.training = mode
+        for part in self.learners:
+            part.train(mode)
+        return self
+
+    def loss_teacher(self, inputs: Tensor, targets: Tensor, **_) -> dict[str, Tensor]:
+        """Cross-entropy of each teacher by itself: N x ..., N labels."""
+        return {
+            f"loss_teacher_{i}": F.cross_entropy(teacher(inputs), targets)
+            for i, teacher in enumerate(self.teachers)
+        }
+
+    def loss_student(self, inputs: Tensor, targets: Tensor, **_) -> dict[str, Tensor]:
+        """Cross-entropy of the student: N x ..., N labels."""
+        return {"loss_ce": F.cross_entropy(self.student(inputs), targets)}
+
+    @torch.no_grad()
+    def answers(self, inputs: Tensor) -> list[Tensor]:
+        """Logits [N, C] of each teacher, constants."""
+        return [teacher(inputs).float() for teacher in self.teachers]
+
+    def outputs(self, inputs: Tensor, **_) -> Tensor:
+        """Logits [N, C]; of the teachers log-probabilities."""
+        if self.predict_on == "student":
+            return self.student(inputs)
+        return mean_probabilities(self.answers(inputs)).log()
+
+
+def mean_probabilities(logits: Sequence[Tensor]) -> Tensor:
+    """Mean of the softmax of each, [N, C]: not the softmax of the mean."""
+    return torch.stack([z.softmax(-1) for z in logits]).mean(0)
