@@ -43,6 +43,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
             "--shots", type=POSITIVE_INT, nargs="+", default=[1, 3, 5, 10]
         )
         command.add_argument("--seed", type=SEED, default=0)
+        command.add_argument(
+            "--most-objects",
+            type=POSITIVE_INT,
+            metavar="N",
+            help="draw from images with at most N objects [all images]",
+        )
         if name == "voc":
             command.add_argument("--split", type=int, choices=[1, 2, 3], default=1)
     extend = commands.add_parser("extend", help="base checkpoint to all classes")
@@ -80,6 +86,7 @@ def main(args: argparse.Namespace) -> None:
         args.shots,
         args.seed,
         getattr(args, "split", None),
+        args.most_objects,
     ):
         print(f"{path}: {images} images, {boxes} boxes")
 

@@ -36,6 +36,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("benchmark", choices=["coco", "streets"])
     parser.add_argument("--root", help="[data/coco or data/foggy_streets]")
     parser.add_argument("--seed", type=SEED, default=0, help="of the simulated errors")
+    parser.add_argument(
+        "--both",
+        action="store_true",
+        help="systematic errors too, as train_candidates_v2_seed<S>.json",
+    )
     return parser.parse_args(argv)
 
 
@@ -44,8 +49,9 @@ def main(args: argparse.Namespace) -> None:
     from pld_mmdet.detection.data import ov_files
 
     default = {"coco": "data/coco", "streets": "data/foggy_streets"}[args.benchmark]
+    root, versions = Path(args.root or default), (1, 2) if args.both else (1,)
     for path, images, boxes in ov_files.write(
-        args.benchmark, Path(args.root or default), args.seed
+        args.benchmark, root, args.seed, versions
     ):
         print(f"{path}: {images} images, {boxes} boxes")
 

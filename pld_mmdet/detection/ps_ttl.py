@@ -21,6 +21,7 @@ from pld_mmdet.detection.detectors.two_stage import (
     rpn_loss,
     run_box_head,
 )
+from pld_mmdet.detection.pseudo_labels.ignore_band import SparingAssigner
 from pld_mmdet.detection.teacher_student import PseudoLabels, TeacherStudentDetector
 from pld_mmdet.distill.memory import PrototypeQueue
 from pld_mmdet.errors import UserError
@@ -158,6 +159,9 @@ class PSTTL(TeacherStudentDetector):
         unsup_weight: 0.5 on all terms of the test image.
         sup_weight: Weight of the four detector losses on the support set. The release
             computes them and throws them away (0); the paper's text has them (1).
+        ignore_unknown: Unknown objects are neither objects nor background: no soft
+            labels, and priors that they would claim are left out. The simple rival that
+            shows whether prototypes do more than not punishing.
         teacher_train_mode: The release labels with the teacher in *training* mode:
             classifier dropout is active and the training proposals (2000) are used.
             False labels in evaluation mode. Scoring is always in evaluation mode.
@@ -186,6 +190,7 @@ class PSTTL(TeacherStudentDetector):
         kld_weight: float = 0.1,
         unsup_weight: float = 0.5,
         sup_weight: float = 0.0,
+        ignore_unknown: bool = False,
         teacher_train_mode: bool = True,
         **kwargs,
     ) -> None:
@@ -204,6 +209,10 @@ class PSTTL(TeacherStudentDetector):
         self.kld_weight = kld_weight
         self.unsup_weight = unsup_weight
         self.sup_weight = sup_weight
+        self.ignore_unknown = ignore_unknown
+        if ignore_unknown:
+            rpn = self.student.rpn_head
+            rpn.assigner = SparingAssigner(rpn.assigner)
         self.teacher_train_mode = teacher_train_mode
         self.pseudo_boxes: dict[str, list[InstanceData]] = {}
         width = self.student.roi_head.bbox_head.fc_cls.in_features
@@ -311,6 +320,11 @@ class PSTTL(TeacherStudentDetector):
             DetDataSample(metainfo=s.metainfo, gt_instances=t)
             for s, t in zip(samples, truth, strict=True)
         ]
+        if self.ignore_unknown:
+            for sample, objects in zip(samples, truth, strict=True):
+                known = objects.labels < self.num_classes
+                sample.gt_instances = objects[known]
+                sample.ignored_instances = objects[~known]
         rpn, proposals = rpn_loss(student, features, samples)
         rois, labels = self._sample(proposals, truth)
         out = run_box_head(student, features, rois)
@@ -320,6 +334,8 @@ class PSTTL(TeacherStudentDetector):
         soft = self.memory.soft_labels(out.features[unknown], self.cosine_scale)
         ce, kld = soft_label_loss(out.logits, labels, soft, self.num_classes)
         weight = self.unsup_weight
+        if self.ignore_unknown:
+            kld = kld * 0.0
         return dict(
             loss_rpn_cls=[weight * v for v in as_list(rpn["loss_rpn_cls"])],
             # 0, and gradients of 0 rather than none, as after the release's "* 0":

@@ -128,6 +128,8 @@ class BoxJitterSoftTeacher(TeacherStudentDetector):
         sup_weight: Weight of the labelled images' losses (1).
         unsup_weight: Weight of the unlabelled images' losses: 4 with 1 to 10 % of the
             labels, 2 with all of COCO and its unlabelled images.
+        refine_boxes: With ``reg_threshold=None``: the boxes that teach the regression
+            go through the teacher's box head once more. A simple rival of polishing.
         weigh_background: False counts background RoIs as 1 (ablation).
         share_features: One backbone pass over labelled and unlabelled images where
             padded sizes agree and no live batch norm ties them; the same numbers.
@@ -156,6 +158,7 @@ class BoxJitterSoftTeacher(TeacherStudentDetector):
         min_box_size: float = 0.0,
         sup_weight: float = 1.0,
         unsup_weight: float = 4.0,
+        refine_boxes: bool = False,
         weigh_background: bool = True,
         share_features: bool = True,
         predict_on: str = "student",
@@ -170,6 +173,12 @@ class BoxJitterSoftTeacher(TeacherStudentDetector):
                 "the regression's boxes by their score.",
             )
         self.hpl_threshold = min_score
+        if refine_boxes and reg_threshold is not None:
+            raise UserError(
+                f"refine_boxes: boxes are chosen by steadiness (reg_threshold="
+                f"{reg_threshold}), not refined.",
+                "Write reg_threshold=None with refine_boxes=True.",
+            )
         self.rpn_threshold = rpn_threshold
         self.cls_threshold = cls_threshold
         self.reg_threshold = reg_threshold
@@ -178,6 +187,7 @@ class BoxJitterSoftTeacher(TeacherStudentDetector):
         self.min_box_size = min_box_size
         self.sup_weight = sup_weight
         self.unsup_weight = unsup_weight
+        self.refine_boxes = refine_boxes
         self.weigh_background = weigh_background
         self.share_features = share_features
         self.pseudo_boxes: dict[str, list[InstanceData]] = {}
@@ -281,6 +291,8 @@ class BoxJitterSoftTeacher(TeacherStudentDetector):
     ) -> PseudoTruth:
         """Which boxes teach what, in the weak view."""
         rpn, cls = self._confident(found)
+        if self.refine_boxes:
+            return PseudoTruth(rpn, cls, self._refined(features, cls, samples))
         if self.reg_threshold is None:
             return PseudoTruth(rpn, cls, cls)
         return PseudoTruth(rpn, cls, self._steady(features, found, samples))
@@ -292,6 +304,29 @@ class BoxJitterSoftTeacher(TeacherStudentDetector):
         if self.rpn_threshold == self.cls_threshold:
             return cls, cls
         return [high_confidence(i, self.rpn_threshold) for i in found], cls
+
+    def _refined(
+        self,
+        features: tuple[Tensor, ...],
+        chosen: list[InstanceData],
+        samples: list[DetDataSample],
+    ) -> list[InstanceData]:
+        """The same objects, their boxes once more through the box head."""
+        labels = torch.cat([i.labels for i in chosen])
+        if len(labels) == 0:
+            return chosen
+        rois = bbox2roi([i.bboxes for i in chosen])
+        head = self.teacher.roi_head.bbox_head
+        deltas = run_box_head(self.teacher.roi_head, features, rois, "reg")
+        deltas = own_class(head, deltas, labels)
+        boxes = clip_to_images(
+            head.bbox_coder.decode(rois[:, 1:], deltas), rois, samples
+        )
+        parts = boxes.split([len(i) for i in chosen])
+        return [
+            InstanceData(bboxes=box, labels=i.labels, scores=i.scores)
+            for i, box in zip(chosen, parts, strict=True)
+        ]
 
     def _steady(
         self,

@@ -174,7 +174,8 @@ class Experiment:
         options = [*self.quick.get("cfg_options", []), *own]
         if "data_root" in self.quick:
             cfg = _resolve(config, []).to_dict()
-            options += _moved(cfg, *self.quick["data_root"])
+            for old, new in self._moves:
+                options += _moved(cfg, old, new)
         return options
 
     def jobs(self, seeds: Sequence[int], out: Path, quick: bool = False) -> list[Job]:
@@ -275,8 +276,15 @@ class Experiment:
 
     def _moved(self, text: str, quick: bool) -> str:
         """A command or option with the folder of the quick data."""
-        moves = quick and "data_root" in self.quick
-        return text.replace(*self.quick["data_root"]) if moves else text
+        for old, new in self._moves if quick else []:
+            text = text.replace(old, new)
+        return text
+
+    @property
+    def _moves(self) -> list[tuple[str, str]]:
+        """Folders of the data and of the quick data: one pair, or several."""
+        found = self.quick.get("data_root") or []
+        return [tuple(found)] if found and isinstance(found[0], str) else found
 
     def _data_job(
         self, jobs: list[Job], files: set[Path], quick: bool

@@ -6,6 +6,7 @@ are comparable among themselves and not, shot by shot, with papers.
 """
 
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -87,7 +88,11 @@ def base_then_novel(
 
 
 def select_shots(
-    content: dict, classes: Sequence[str], shots: int, seed: int = 0
+    content: dict,
+    classes: Sequence[str],
+    shots: int,
+    seed: int = 0,
+    most_objects: int | None = None,
 ) -> dict:
     """Exactly K boxes of each class, and the images they lie in.
 
@@ -102,6 +107,8 @@ def select_shots(
         classes: Class names in the order of the labels.
         shots: K.
         seed: Of the draw.
+        most_objects: Draw from images with at most so many objects of any class (VOC's
+            images hold two or three); what is not drawn is background to the training.
 
     Returns:
         COCO json content with K x C annotations.
@@ -113,7 +120,10 @@ def select_shots(
         raise UserError(f"{shots} shots cannot be drawn.", "Take at least one.")
     listed = keep_classes(content, classes)
     rows_of: dict[int, list[dict]] = {c["id"]: [] for c in listed["categories"]}
+    objects = Counter(row["image_id"] for row in listed["annotations"])
     for row in listed["annotations"]:
+        if most_objects is not None and objects[row["image_id"]] > most_objects:
+            continue
         if not (row.get("iscrowd") or row.get("difficult") or row.get("ignore")):
             rows_of[row["category_id"]].append(row)
     drawn = []
@@ -143,6 +153,7 @@ def few_shot_files(
     novel: Sequence[str],
     shots: Sequence[int],
     seed: int = 0,
+    most_objects: int | None = None,
 ) -> dict[str, dict]:
     """All annotation files of a few-shot benchmark.
 
@@ -153,6 +164,7 @@ def few_shot_files(
         novel: Novel class names.
         shots: The Ks.
         seed: Of the draw.
+        most_objects: See :func:`select_shots`.
 
     Returns:
         File stem -> content: ``base`` (training images with base boxes), ``test_base``,
@@ -165,5 +177,7 @@ def few_shot_files(
         "test": keep_classes(test, classes),
     }
     for count in shots:
-        files[f"{count}shot_seed{seed}"] = select_shots(train, classes, count, seed)
+        files[f"{count}shot_seed{seed}"] = select_shots(
+            train, classes, count, seed, most_objects
+        )
     return files

@@ -18,6 +18,7 @@ def write(
     shots: Sequence[int],
     seed: int = 0,
     split: int | None = None,
+    most_objects: int | None = None,
 ) -> Iterator[tuple[Path, int, int]]:
     """Write the annotation files of a benchmark.
 
@@ -27,6 +28,7 @@ def write(
         shots: The Ks.
         seed: Of the draw.
         split: Of VOC: 1, 2 or 3.
+        most_objects: Draw from images with at most so many objects.
 
     Yields:
         File, number of images, number of boxes.
@@ -49,7 +51,14 @@ def write(
         )
         classes, novel, stem = fewshot.STREETS, fewshot.STREETS_NOVEL, "streets"
     base, novel = fewshot.base_then_novel(classes, novel)
-    files = fewshot.few_shot_files(train, test, base, novel, shots, seed)
+    files = fewshot.few_shot_files(
+        train, test, base, novel, shots, seed, most_objects
+    )
+    # For gates; the other benchmarks have no third part.
+    if benchmark == "streets" and (root / "annotations/val.json").is_file():
+        val = read_annotations(root, "val.json")
+        files["val"] = fewshot.keep_classes(val, [*base, *novel])
+        files["val_base"] = fewshot.keep_classes(val, base)
     for name, content in files.items():
         path = root / "annotations" / "fewshot" / f"{stem}_{name}.json"
         write_json(path, content)

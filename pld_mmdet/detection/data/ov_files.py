@@ -1,6 +1,6 @@
 """What ``tools/make_ov_coco.py`` does: files in, files out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pld_mmdet.detection.open_vocabulary.clip_candidates import training_file
@@ -16,13 +16,16 @@ from pld_mmdet.detection.data.ov_coco import (
 from pld_mmdet.detection.data.simulated_candidates import simulate_candidates
 
 
-def write(benchmark: str, root: Path, seed: int = 0) -> Iterator[tuple[Path, int, int]]:
+def write(
+    benchmark: str, root: Path, seed: int = 0, versions: Sequence[int] = (1,)
+) -> Iterator[tuple[Path, int, int]]:
     """Write the annotation files of a benchmark.
 
     Args:
         benchmark: ``coco`` or ``streets``.
         root: Folder of the data.
         seed: Of the simulated candidates.
+        versions: Of their errors, one file each; that of version 2 is called ``_v2``.
 
     Yields:
         File, number of images, number of boxes.
@@ -38,10 +41,15 @@ def write(benchmark: str, root: Path, seed: int = 0) -> Iterator[tuple[Path, int
     else:
         train = read_annotations(root, "train.json")
         classes = [*STREETS_BASE, *STREETS_NOVEL]
-        rows = simulate_candidates(train, STREETS_BASE, STREETS_NOVEL, seed)
         listed = keep_classes(train, classes, annotated=STREETS_BASE)
-        candidates = training_file(listed, rows, STREETS_NOVEL)
-        files[f"train_candidates_seed{seed}"] = candidates
+        for version in versions:
+            rows = simulate_candidates(
+                train, STREETS_BASE, STREETS_NOVEL, seed, version=version
+            )
+            tag = "" if version == 1 else f"_v{version}"
+            files[f"train_candidates{tag}_seed{seed}"] = training_file(
+                listed, rows, STREETS_NOVEL
+            )
         # Only measurements read it: people's boxes of the novel classes too.
         files["train_hidden"] = keep_classes(train, classes)
         for part in ("val", "test"):

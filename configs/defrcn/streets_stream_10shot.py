@@ -1,0 +1,34 @@
+# 10 shots of all 8 classes, drawn from sparse scenes (at most 3 objects, as on VOC):
+# what is not drawn is trained as background.
+_base_ = "./streets_3shot.py"
+
+load_from = "work_dirs/defrcn/streets_stream_base/all_classes.pth"
+data_root = "data/foggy_streets_stream/"
+how_to_get = dict(
+    data=(
+        "python tools/prepare.py foggy_streets --root data/foggy_streets_stream "
+        "--train 5000 --val 200 --test 2000 && python tools/make_fewshot.py streets "
+        "--root data/foggy_streets_stream --shots 10 --most-objects 3"
+    ),
+    checkpoint=(
+        "python tools/train.py configs/defrcn/streets_stream_base.py && python "
+        "tools/make_fewshot.py extend work_dirs/defrcn/streets_stream_base/last.pth "
+        "work_dirs/defrcn/streets_stream_base/all_classes.pth --classes "
+        "data/foggy_streets_stream/annotations/fewshot/streets_10shot_seed0.json"
+    ),
+)
+train_dataloader = dict(
+    batch_size=8,
+    dataset=dict(
+        dataset=dict(data_root=data_root, ann_file=_base_.stem + "_10shot_seed0.json")
+    ),
+)
+val_dataloader = dict(dataset=dict(data_root=data_root))
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file=data_root + _base_.stem + "_test.json")
+test_evaluator = val_evaluator
+train_cfg = dict(max_iters=600, val_interval=600)
+param_scheduler = [
+    dict(type="MultiStepLR", by_epoch=False, milestones=[480], gamma=0.1)
+]
+auto_scale_lr = dict(base_batch_size=8)

@@ -1,0 +1,41 @@
+# Dual polishing, design S (docs/lab/dual_polish.md): Soft Teacher's setting there, with
+# polishers half as wide and a fifth of the published pairs. Not run yet, and only if
+# Soft Teacher gains there:
+#   python tools/reproduce.py configs/soft_teacher/streets_s.py --seeds 0 1 2 3 4 \
+#       --rows start soft_teacher twice dual_polish \
+#       --result docs/results/streets_s_polish.json
+_base_ = "../soft_teacher/streets_s.py"
+
+model = dict(
+    _delete_=True,
+    type="pld_mmdet.DualPolishTeacher",
+    detector=_base_.detector,
+    min_score=0.5,
+    rpn_threshold=0.5,
+    cls_threshold=0.5,
+    polish_threshold=0.9,
+    context_fraction=0.06,
+    box_jitters=(30, 0.2),
+    category_jitters=((10, 0.06), (10, 0.2)),
+    category_min_iou=0.7,
+    hidden_channels=512,
+    unsup_weight=3.0,
+    predict_on="teacher",
+)
+custom_hooks = [
+    *[h for h in _base_.custom_hooks if h.type != "pld_mmdet.RampedEMAHook"],
+    # the detector's teacher is frozen at the first drop of the learning rate
+    dict(
+        type="pld_mmdet.RampedEMAHook",
+        keep=0.999,
+        warm_up=0,
+        stop_after=_base_.first_drop,
+    ),
+    dict(
+        type="pld_mmdet.RampedEMAHook",
+        keep=0.99,
+        warm_up=100,
+        teacher="polish_teacher",
+        student="polish_student",
+    ),
+]

@@ -1,0 +1,24 @@
+# The source of LPLD's second design (docs/lab/lpld.md, B): three times as long, sampled
+# RoIs as released (512), 1000 and 300 proposals (released: 2000 and 300).
+_base_ = "../source/foggy_streets.py"
+
+model = dict(
+    train_cfg=dict(
+        rpn_proposal=dict(nms_pre=2000, max_per_img=1000),
+        rcnn=dict(sampler=dict(num=512)),
+    ),
+    test_cfg=dict(rpn=dict(nms_pre=2000, max_per_img=300)),
+)
+max_iters = 4500
+train_cfg = dict(max_iters=max_iters, val_interval=1500)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
+    dict(
+        type="CosineAnnealingLR",
+        by_epoch=False,
+        begin=100,
+        end=max_iters,
+        T_max=max_iters - 100,
+        eta_min=0,
+    ),
+]
