@@ -9,6 +9,7 @@ import torch
 
 import pld_mmdet
 from pld_mmdet.adaptation.recipe import choose_recipe
+from pld_mmdet.engine.files import write_json
 from pld_mmdet.errors import UserError
 from tests.adaptation import detectors
 from tests.adaptation.tiny import (
@@ -30,7 +31,9 @@ DETECTORS = {
     "--method mean_teacher": detectors.retinanet,
     "--method adabn": tiny_c4,
     "--val labels.json": tiny_cascade,
-    "--watch": None,  # Faster R-CNN with FPN
+    "--second-opinion boxes.json": None,  # Faster R-CNN with FPN
+    "--second-opinion OTHER_CONFIG OTHER_CHECKPOINT": tiny_c4,
+    "--watch": None,
 }
 
 
@@ -42,6 +45,11 @@ class User:
         self.config, self.checkpoint = write_detector(folder / "detector", model)
         self.images = write_images(folder / "images", images)
         write_labels(folder / "labels.json", 1)
+        row = dict(
+            image_id="000.png", category_id="dog", bbox=[5, 5, 20, 20], score=0.9
+        )
+        write_json(folder / "boxes.json", [row])
+        self.other = write_detector(folder / "other")
 
     def types(self, command: Command, code: int = 0) -> str:
         """Type a command of the page with one's own paths; what it says."""
@@ -50,6 +58,8 @@ class User:
             CHECKPOINT=self.checkpoint,
             IMAGES=self.images,
             OUT=self.out(command),
+            OTHER_CONFIG=self.other[0],
+            OTHER_CHECKPOINT=self.other[1],
         )
         words = []
         for word in command.words:
