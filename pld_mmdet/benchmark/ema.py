@@ -13,9 +13,9 @@ from pld_mmdet.benchmark.images import ROOT
 from pld_mmdet.benchmark.networks import KEEP
 from pld_mmdet.benchmark.plan import Plan
 from pld_mmdet.benchmark.timing import Comparison, run_in_turn
-from pld_mmdet.distill.ema import ema_update
+from pld_mmdet.distill.ema import Pairing
 
-OURS = "ema_update"
+OURS = "TeacherEMAHook"
 THEIRS = "MeanTeacherHook"
 
 
@@ -50,8 +50,9 @@ def ema(plan: Plan) -> list[Comparison]:
         for tensor in holder.student.parameters():
             tensor.add_(0.01)
     hook = MeanTeacherHook(momentum=1 - KEEP, skip_buffer=False)
+    pairs = Pairing(holder.teacher, holder.student)  # as the hook does, before step 1
     sides = {
-        OURS: lambda: ema_update(holder.teacher, holder.student, KEEP),
+        OURS: lambda: pairs.update(KEEP),
         THEIRS: lambda: hook.momentum_update(holder, 1 - KEEP),
     }
     rounds = plan.choose(31, 5)

@@ -316,12 +316,10 @@ class BoxJitterSoftTeacher(TeacherStudentDetector):
         if len(labels) == 0:
             return chosen
         rois = bbox2roi([i.bboxes for i in chosen])
-        head = self.teacher.roi_head.bbox_head
-        deltas = run_box_head(self.teacher.roi_head, features, rois, "reg")
-        deltas = own_class(head, deltas, labels)
-        boxes = clip_to_images(
-            head.bbox_coder.decode(rois[:, 1:], deltas), rois, samples
-        )
+        deltas = run_box_head(self.teacher, features, rois, only="reg").deltas
+        decode = self.teacher.roi_head.bbox_head.bbox_coder.decode
+        boxes = decode(rois[:, 1:], own_class(deltas, labels))
+        boxes = clip_to_images(boxes, rois, samples)
         parts = boxes.split([len(i) for i in chosen])
         return [
             InstanceData(bboxes=box, labels=i.labels, scores=i.scores)

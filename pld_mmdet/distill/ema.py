@@ -55,26 +55,14 @@ def _bare(network: nn.Module) -> nn.Module:
     return _bare(network.network) if isinstance(network, Teacher) else network
 
 
-def _by_name(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """``named_parameters`` and ``named_buffers`` in one walk: half of their time.
-
-    On a CPU the names of a ResNet-50 detector otherwise cost 7 % of an update.
-    """
-    parameters, buffers, seen = {}, {}, set()
-    for prefix, module in network.named_modules():
-        dot = f"{prefix}." if prefix else ""
-        for found, tensors in (
-            (module._parameters, parameters),
-            (module._buffers, buffers),
-        ):
-            for name, tensor in found.items():
-                if tensor is not None and id(tensor) not in seen:
-                    seen.add(id(tensor))
-                    tensors[dot + name] = tensor
-    return parameters, buffers
+def _by_name(network: nn.Module) -> list[dict[str, Tensor]]:
+    """Parameters and buffers by name."""
+    return [
+        {name: home[key] for name, (home, key) in places.items()}
+        for places in _places(network)
+    ]
 
 
-@torch.no_grad()
 def ema_update(
     teacher: nn.Module, student: nn.Module, keep: float, buffers: str = "average"
 ) -> None:
@@ -106,32 +94,86 @@ def ema_update(
         >>> teacher.weight.item()
         1.5
     """
-    if not 0.0 <= keep <= 1.0:
-        raise ValueError(f"keep must lie in [0, 1], got {keep}")
-    if buffers not in BUFFER_POLICIES:
-        raise ValueError(f"buffers must be one of {BUFFER_POLICIES}, got {buffers!r}")
-    parameter_pairs, buffer_pairs = paired_tensors(teacher, student)
-    averaged, copied = [], []
-    for pair in parameter_pairs:
-        (averaged if pair[0].is_floating_point() else copied).append(pair)
-    if buffers != "keep":
-        for pair in buffer_pairs:
-            average = buffers == "average" and pair[0].is_floating_point()
-            (averaged if average else copied).append(pair)
-    for ours, theirs in copied:
-        ours.copy_(theirs)
-    _lerp(averaged, 1.0 - keep)
+    Pairing(teacher, student, buffers).update(keep)
 
 
-def _lerp(pairs: list[tuple[Tensor, Tensor]], weight: float) -> None:
-    """``ours += weight * (theirs - ours)``: three passes of memory, not five."""
-    if not pairs or weight == 0.0:
-        return
-    ours = [o for o, _ in pairs]
-    theirs = [t.to(o) for o, t in pairs]  # no-op when dtype and device agree
-    # On a GPU the launches count, and the fused call needs few. On a CPU it is one
-    # lerp_ a tensor, without Python in between (5 % for a ResNet-50 detector).
-    torch._foreach_lerp_(ours, theirs, weight)
+class Pairing:
+    """The tensors of two networks, paired and checked once for many updates.
+
+    It remembers *where* tensors are (a module and a name), so that one that a module
+    replaces, as ``module.to`` does with buffers, is found at the next update.
+
+    Args:
+        teacher: As in :func:`ema_update`, likewise the others.
+        student: The network that is read.
+        buffers: What happens to floating-point buffers.
+
+    Raises:
+        ValueError: As :func:`ema_update`.
+    """
+
+    def __init__(
+        self, teacher: nn.Module, student: nn.Module, buffers: str = "average"
+    ) -> None:
+        if buffers not in BUFFER_POLICIES:
+            raise ValueError(
+                f"buffers must be one of {BUFFER_POLICIES}, got {buffers!r}"
+            )
+        self.networks = teacher, student
+        paired_tensors(teacher, student)  # refuses what does not fit
+        places = zip(_places(_bare(teacher)), _places(_bare(student)), strict=True)
+        self._averaged: list[tuple[dict, dict, str]] = []
+        self._copied: list[tuple[dict, dict, str]] = []
+        for number, (ours, theirs) in enumerate(places):
+            if number == 1 and buffers == "keep":
+                continue
+            for name, (home, key) in ours.items():
+                average = home[key].is_floating_point()
+                average &= number == 0 or buffers == "average"
+                group = self._averaged if average else self._copied
+                group.append((home, theirs[name][0], key))
+
+    def fits(self, teacher: nn.Module, student: nn.Module) -> bool:
+        """Whether these are the networks that were paired."""
+        return self.networks[0] is teacher and self.networks[1] is student
+
+    @torch.no_grad()
+    def update(self, keep: float) -> None:
+        """One update; see :func:`ema_update`."""
+        if not 0.0 <= keep <= 1.0:
+            raise ValueError(f"keep must lie in [0, 1], got {keep}")
+        for ours, theirs, name in self._copied:
+            ours[name].copy_(theirs[name])
+        weight = 1.0 - keep  # ours += weight (theirs - ours): three passes, not five
+        if weight == 0.0 or not self._averaged:
+            return
+        home, _, name = self._averaged[0]
+        if home[name].is_cuda:  # launches count there, and the fused call needs few
+            ours = [o[n] for o, _, n in self._averaged]
+            theirs = [t[n].to(o[n]) for o, t, n in self._averaged]
+            torch._foreach_lerp_(ours, theirs, weight)
+            return
+        for ours, theirs, name in self._averaged:
+            mine, other = ours[name], theirs[name]
+            if other.dtype is not mine.dtype or other.device != mine.device:
+                other = other.to(mine)
+            mine.lerp_(other, weight)
+
+
+def _places(network: nn.Module) -> tuple[dict[str, tuple], dict[str, tuple]]:
+    """Where each parameter and each buffer is, in one walk; a shared tensor once."""
+    parameters, buffers, seen = {}, {}, set()
+    for prefix, module in network.named_modules():
+        dot = f"{prefix}." if prefix else ""
+        for found, places in (
+            (module._parameters, parameters),
+            (module._buffers, buffers),
+        ):
+            for name, tensor in found.items():
+                if tensor is not None and id(tensor) not in seen:
+                    seen.add(id(tensor))
+                    places[dot + name] = found, name
+    return parameters, buffers
 
 
 def ramped_keep(step: int, keep: float, warm_up: int = 0) -> float:

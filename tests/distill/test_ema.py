@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pld_mmdet.distill.ema import ema_update, ramped_keep
+from pld_mmdet.distill.ema import Pairing, ema_update, ramped_keep
 from pld_mmdet.distill.teachers import Averaged, Frozen
 
 
@@ -127,3 +127,49 @@ def test_ramp_from_zero_is_the_plain_mean_of_the_student():
         nn.init.constant_(student.weight, value)
         ema_update(teacher, student, ramped_keep(step, 0.999))
     assert teacher.weight.item() == pytest.approx(5.0)
+
+
+def paired():
+    torch.manual_seed(0)
+    teacher, student = (
+        nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)) for _ in range(2)
+    )
+    student(torch.randn(5, 3))  # moves its statistics and its counter
+    return teacher, student
+
+
+@pytest.mark.parametrize("buffers", ["average", "copy", "keep"])
+def test_a_pairing_is_the_update_again_and_again(buffers):
+    teacher, student = paired()
+    twin = copy.deepcopy(teacher)
+    pairs = Pairing(teacher, student, buffers)
+    for keep in (0.75, 0.9, 1.0, 0.0):
+        pairs.update(keep)
+        ema_update(twin, student, keep, buffers)
+        student(torch.randn(5, 3))
+        for ours, theirs in zip(
+            teacher.state_dict().values(), twin.state_dict().values(), strict=True
+        ):
+            assert torch.equal(ours, theirs)
+    assert pairs.fits(teacher, student)
+    assert not pairs.fits(twin, student)
+
+
+def test_a_pairing_finds_a_tensor_that_a_module_has_replaced():
+    teacher, student = paired()
+    pairs = Pairing(teacher, student)
+    student[1].running_mean = torch.full((4,), 8.0)
+    before = teacher[1].running_mean.clone()
+    teacher.double()
+    pairs.update(0.75)
+    assert torch.allclose(teacher[1].running_mean, 0.75 * before.double() + 2.0)
+    assert teacher[1].running_mean.dtype is torch.double
+
+
+def test_a_pairing_refuses_what_does_not_fit_before_anything_moves():
+    with pytest.raises(ValueError, match="do not fit together"):
+        Pairing(nn.Linear(2, 2), nn.Linear(2, 3))
+    with pytest.raises(ValueError, match="buffers must be"):
+        Pairing(nn.Linear(2, 2), nn.Linear(2, 2), "swap")
+    with pytest.raises(ValueError, match="keep must lie"):
+        Pairing(nn.Linear(2, 2), nn.Linear(2, 2)).update(1.5)

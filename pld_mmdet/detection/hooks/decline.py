@@ -42,8 +42,8 @@ def slow_decline(
 ) -> float | None:
     """Whether a series comes down along a line, by enough and beyond its noise.
 
-    Straight lines are fitted to the last 8, 16, 32, ... values. A decline is a line that
-    falls by more than ``fall`` of where it begins, and whose slope is more than
+    Straight lines are fitted to the last 8, 16, 32, ... values. A decline is a line
+    that falls by more than ``fall`` of where it begins, and whose slope is more than
     ``certainty`` times its standard error: a slow fall needs many windows, a noisy one
     more, and a single bad window is noise.
 

@@ -4,7 +4,12 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from pld_mmdet.distill.ema import BUFFER_POLICIES, ema_update, ramped_keep
+from pld_mmdet.distill.ema import (
+    BUFFER_POLICIES,
+    Pairing,
+    ema_update,
+    ramped_keep,
+)
 from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.engine.processes import share_statistics
 from pld_mmdet.engine.steps import accumulation, begins_step, ends_step, len_epoch
@@ -92,6 +97,7 @@ class TeacherEMAHook(Hook):
         self.copy_at_start = copy_at_start
         self.updates = 0
         self._is_counting = False
+        self._pairs: Pairing | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Start the teacher as a copy of the student."""
@@ -155,7 +161,9 @@ class TeacherEMAHook(Hook):
         teacher, student = self._networks(model)
         if self.buffers != "keep":
             share_statistics(student)
-        ema_update(teacher, student, self.keep_at(self.updates), self.buffers)
+        if self._pairs is None or not self._pairs.fits(teacher, student):
+            self._pairs = Pairing(teacher, student, self.buffers)
+        self._pairs.update(self.keep_at(self.updates))
         self.updates += 1
 
     def _networks(self, model: torch.nn.Module) -> list[torch.nn.Module]:
