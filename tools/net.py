@@ -251,15 +251,19 @@ def differences(before: dict, after: dict) -> tuple[list[str], list[str]]:
         for kind in ("steps", "metrics")
         for n, (old, new) in enumerate(zip(before[kind], after[kind], strict=False))
         for key in sorted({*old, *new})
-        if old.get(key) != new.get(key)
+        if old.get(key) != new.get(key) and key in old
     ]
+    names = [
+        {key for row in record["metrics"] for key in row} for record in (before, after)
+    ]
+    told = [f"the metric {key} is new" for key in sorted(names[1] - names[0])]
     for kind in ("steps", "metrics"):
         if len(before[kind]) != len(after[kind]):
             found.append(f"{len(before[kind])} {kind}, now {len(after[kind])}")
     old, new = before["state"], after["state"]
     lost = {k: v for k, v in old.items() if new.get(k) != v}
     gained = {k: v for k, v in new.items() if old.get(k) != v}
-    spare, told = Counter(gained.values()), []
+    spare = Counter(gained.values())
     for key, value in lost.items():
         if spare[value]:
             spare[value] -= 1

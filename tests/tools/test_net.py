@@ -32,6 +32,13 @@ def test_one_bit_is_a_difference_and_is_named(net):
     assert found == ["steps 1: loss was 1.25, is 1.2500000000000002"]
 
 
+def test_another_metric_is_told_and_a_lost_one_is_a_difference(net):
+    before, after = record(net), record(net)
+    before["metrics"], after["metrics"] = [dict(ap="0.3")], [dict(ap="0.3", f1="0.1")]
+    assert net.differences(before, after) == ([], ["the metric f1 is new"])
+    assert net.differences(after, before) == (["metrics 1: f1 was 0.1, is None"], [])
+
+
 def test_minus_zero_and_another_type_are_differences(net):
     zero = torch.zeros(3)
     for other in (-zero, zero.double(), zero.view(1, 3)):
