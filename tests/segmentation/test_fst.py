@@ -292,13 +292,18 @@ def test_classmix_confidence_is_one_number_for_the_batch():
     assert losses["loss_mixed"] > 0  # the pasted source pixels weigh 1
 
 
+_NORMS = nn.modules.batchnorm._NormBase
+
+
 def fixed_logits(monkeypatch, learner, table):
     """Networks that answer constants: {network: [C] logits at every pixel}."""
-    asked = []
+    asked, modes = [], learner.__dict__.setdefault("modes", {})
 
     def answer(segmentor, images, *_):
         name = "teacher" if segmentor is learner.teacher else "student"
         asked.append((name, images.clone()))
+        norms = [m.training for m in segmentor.modules() if isinstance(m, _NORMS)]
+        modes.setdefault(name, []).append((segmentor.training, *sorted(set(norms))))
         row = torch.tensor(table[name])
         return row[None, :, None, None].expand(len(images), -1, *images.shape[-2:])
 
@@ -351,6 +356,9 @@ def test_classmix_by_hand(monkeypatch):
     assert losses["confident"] == 1
     labelled = [images for name, images in asked if name == "teacher"]
     assert [images.unique().tolist() for images in labelled] == [[20, 30]]
+    # its batch norms use the batch, nothing else of it trains
+    assert learner.modes["teacher"] == [(False, True)]
+    assert not learner.teacher.backbone.layer1[0].bn1.training
     learner.tau = 0.96
     assert learner.loss(**two_and_two())["loss_mixed"] == 0
     learner.source_over = "valid"
@@ -377,6 +385,9 @@ def test_cutmix_by_hand(monkeypatch):
     assert losses["loss_unlabelled"].item() == pytest.approx(2.126928, abs=1e-6)
     found = [(name, images.unique().tolist()) for name, images in asked]
     everything = [0, 10, 20, 30]
+    # it labels in evaluation mode; the second pass moves its statistics
+    assert learner.modes["teacher"] == [(False, False), (True, True)]
+    assert not learner.teacher.training
     assert found[0] == ("teacher", [20, 30])
     assert found[1] == ("teacher", everything)
     assert [name for name, _ in found] == ["teacher", "teacher", "student"]
