@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
-from mmengine.dist import all_gather
 from torch import Tensor, nn
 
+from pld_mmdet.distill._gather import gathered
 from pld_mmdet.errors import UserError
 
 
@@ -54,8 +54,8 @@ class SampleBank(nn.Module):
             index: [B], as many on every process.
             rows: [B, W].
         """
-        index = torch.cat(all_gather(index)).cpu()
-        rows = torch.cat(all_gather(rows.detach().float().contiguous())).cpu()
+        index = gathered(index).cpu()
+        rows = gathered(rows.detach().float()).cpu()
         finite = rows.isfinite().all(1)
         self.rows[index[finite]] = rows[finite]
 
@@ -126,9 +126,7 @@ class FeatureQueue(nn.Module):
                 "Push a tensor [B, width] for each field, all with the same B.",
             )
         rows = {
-            name: torch.cat(all_gather(value.detach().contiguous())).to(
-                getattr(self, f"rows_{name}")
-            )
+            name: gathered(value.detach()).to(getattr(self, f"rows_{name}"))
             for name, value in rows.items()
         }
         finite = torch.stack([v.isfinite().all(1) for v in rows.values()]).all(0)

@@ -1,6 +1,8 @@
 """Banks, queues and prototypes: hand-worked numbers."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -166,7 +168,9 @@ def test_bank_stays_in_float32_and_forgets_what_is_not_finite():
 def test_bank_stores_the_rows_of_all_processes(monkeypatch):
     """As on two processes: this one has image 0, the other one image 2."""
     theirs = iter([torch.tensor([2]), torch.tensor([[0.1, 0.9]])])
-    monkeypatch.setattr(memories, "all_gather", lambda mine: [mine, next(theirs)])
+    monkeypatch.setattr(
+        memories, "gathered", lambda mine: torch.cat([mine, next(theirs)])
+    )
     bank = SampleBank(3, 2)
     bank.write(torch.tensor([0]), torch.tensor([[0.25, 0.75]]))
     expected = torch.tensor([[0.25, 0.75], [0, 0], [0.1, 0.9]])
@@ -244,7 +248,9 @@ class TestFeatureQueue:
 
     def test_stores_the_rows_of_all_processes(self, monkeypatch):
         theirs = rows(7.0, 8.0)
-        monkeypatch.setattr(memories, "all_gather", lambda mine: [mine, theirs])
+        monkeypatch.setattr(
+            memories, "gathered", lambda mine: torch.cat([mine, theirs])
+        )
         queue = FeatureQueue(size=9, fields=1)
         queue.push(rows(1.0, 2.0))
         assert queue.read().flatten().tolist() == [1, 2, 7, 8]
@@ -267,3 +273,24 @@ class TestFeatureQueue:
         with pytest.raises(UserError, match=r"rows \{'rows': \(2,\)\}"):
             FeatureQueue(4, 2).push(torch.zeros(2))
         assert len(queue) == 0
+
+
+def test_rows_of_two_real_processes(tmp_path):
+    """gloo, on this machine: ranks keep their order, and one alone gathers itself."""
+    code = (
+        "import sys, torch, torch.distributed as dist\n"
+        "from pld_mmdet.distill._gather import gathered\n"
+        "rank = int(sys.argv[1])\n"
+        "alone = torch.tensor([5.0])\n"
+        "assert gathered(alone) is alone\n"
+        "dist.init_process_group('gloo', init_method='file://' + sys.argv[2],"
+        " rank=rank, world_size=2)\n"
+        "rows = torch.arange(4.0).view(2, 2).T + 10 * rank\n"
+        "assert gathered(rows).tolist() == "
+        "[[0, 2], [1, 3], [10, 12], [11, 13]], gathered(rows)\n"
+    )
+    ranks = [
+        subprocess.Popen([sys.executable, "-c", code, str(rank), str(tmp_path / "f")])
+        for rank in (0, 1)
+    ]
+    assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
