@@ -157,6 +157,13 @@ SHORT = {
     "dual_polish/streets_s": [*EAGER, "model.polish_threshold=0.05"],
     "defrcn/streets_stream_base": [],
     "defrcn/streets_stream_10shot": [],
+    "ps_ttl/streets_stream_10shot": [
+        "model.known_threshold=0.3",
+        "model.unknown_threshold=0.05",
+        "model.ignore_unknown=True",
+    ],
+    "marvel_ovd/streets_v2_start": [],
+    "marvel_ovd/streets_v2": [],
 }
 
 
