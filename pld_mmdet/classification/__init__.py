@@ -1,5 +1,6 @@
 """Classification: distillation and pseudo-labels. Importing registers the classes."""
 
+from pld_mmdet.classification.backbone import BackboneClassifier
 from pld_mmdet.classification.bd_kd import BDKD
 from pld_mmdet.classification.clip_teacher import CLIPImageEncoder, CLIPZeroShot
 from pld_mmdet.classification.dho import DHO, MixSearchHook
@@ -11,12 +12,15 @@ from pld_mmdet.classification.self_distillation_theory import (
     SelfDistillationChain,
 )
 from pld_mmdet.classification.sla_sd import SLASD
+from pld_mmdet.classification.ssld import SSLD
 
 __all__ = [
     "BDKD",
     "DHO",
     "PSKD",
     "SLASD",
+    "SSLD",
+    "BackboneClassifier",
     "CLIPImageEncoder",
     "CLIPZeroShot",
     "ConfusedDigitsTeacher",

@@ -1,0 +1,59 @@
+# SSLD on ImageNet: ResNet-50 from ResNet-152, 360 epochs of 1024 images on about 5 M
+# images, then 60 on ImageNet-1k at a hundredth of the rate (PaddleClas, d178931). Their
+# ResNet-50-D, its teacher ResNeXt101-32x16d-wsl and their choice of 4 M images of
+# ImageNet-22k are not to be had here: `data/imagenet_pool` holds folders of any images.
+_base_ = "../_base_/toy_runtime.py"
+
+from pld_mmdet.recipes import loader, optimizer
+
+
+def resnet(depth):
+    return dict(
+        type="pld_mmdet.BackboneClassifier",
+        backbone=dict(type="mmdet.ResNet", depth=depth, out_indices=(3,)),
+        feat_dim=2048,
+        num_classes=1000,
+    )
+
+
+how_to_get = dict(data="put ImageNet's folders into data/imagenet, the pool beside it")
+model = dict(type="pld_mmdet.SSLD", student=resnet(50), teachers=[resnet(152)])
+load_from = "data/resnet152_teacher.pth"  # entries `teachers.0.*`
+
+
+def images(root):
+    return dict(
+        type="pld_mmdet.ClassFolder", data_root=root, augment=True, scale=(0.08, 1.0)
+    )
+
+
+pool = images("data/imagenet_pool")
+labelled = images("data/imagenet/train")
+train_dataloader = loader(pool, 1024, train=True, seeded=True, workers=8)
+test_dataloader = loader(
+    dict(type="pld_mmdet.ClassFolder", data_root="data/imagenet/val"), 256, train=False
+)
+test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+test_cfg = dict()
+first, second = 360 * 5000000 // 1024, 60 * 1281167 // 1024
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(
+            name="distill",
+            max_iters=first,
+            param_scheduler=dict(type="CosineAnnealingLR", T_max=first, by_epoch=False),
+        ),
+        dict(
+            name="finetune",
+            max_iters=second,
+            dataloader=loader(labelled, 1024, train=True, seeded=True, workers=8),
+            optim_wrapper=optimizer("SGD", 0.004, momentum=0.9, weight_decay=7e-5),
+            param_scheduler=dict(
+                type="CosineAnnealingLR", T_max=second, by_epoch=False
+            ),
+        ),
+    ],
+)
+optim_wrapper = optimizer("SGD", 0.4, momentum=0.9, weight_decay=7e-5)
+find_unused_parameters = True
