@@ -16,11 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package
 
-from pld_mmdet.cli import (
-    ToolParser,
-    output_file,
-    run_tool,
-)
+from pld_mmdet.cli import ToolParser, output_file, run_tool
 
 
 def parse_args() -> argparse.Namespace:

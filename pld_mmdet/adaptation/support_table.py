@@ -1,14 +1,14 @@
 """The findings about stock configs in words: lines, a json and the table of a page."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from pld_mmdet.adaptation.support import Finding, choose
 from pld_mmdet.engine.checkpoint import write_atomic
+from pld_mmdet.engine.files import read_json, write_json
 from pld_mmdet.errors import UserError
-from pld_mmdet.experiments.jobs import read_json, write_json
 
 BEGIN = "<!-- table made by: python tools/support.py --docs docs/adapt.md -->"
 END = "<!-- end of the table -->"
@@ -84,14 +84,16 @@ def read_result(path: str | None) -> list[Finding]:
     """The findings of an earlier run, without those that failed."""
     if path is None or not Path(path).is_file():
         return []
-    rows = read_json(Path(path))["findings"]
-    known = [Finding(**{**row, "methods": tuple(row["methods"])}) for row in rows]
+    schema = dict(findings=[dict(config=str, outcome=str, methods=[str])])
+    rows = read_json(path, schema, "list of findings")["findings"]
+    fields = {field.name for field in dataclasses.fields(Finding)}
+    known = [Finding(**{k: row[k] for k in fields & row.keys()}) for row in rows]
     return [found for found in known if found.outcome != "failed"]
 
 
 def write_result(findings: Sequence[Finding], path: Path) -> None:
     """All findings as json."""
-    write_json(path, dict(findings=[asdict(found) for found in findings]))
+    write_json(path, dict(findings=[dataclasses.asdict(found) for found in findings]))
 
 
 def write_docs(findings: Sequence[Finding], path: Path) -> None:
