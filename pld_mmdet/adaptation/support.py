@@ -2,8 +2,9 @@
 
 import contextlib
 import copy
-import io
 import multiprocessing
+import os
+import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -136,11 +137,18 @@ def _let_boxes_through(model: ConfigDict) -> None:
     """Random weights are sure of nothing: no score is too low, few boxes stay."""
     if model.get("num_queries", 0) > 50:  # more than small maps have places
         model.num_queries = 50
+    for part, layers in (("encoder", 1), ("decoder", 2)):
+        if (model.get(part) or {}).get("num_layers", 0) > layers:
+            model[part].num_layers = layers
     for test in _dicts(model.get("test_cfg") or {}):
         if "score_thr" in test:
             test["score_thr"] = 0.0
-        if test.get("max_per_img", 0) > 20:
-            test["max_per_img"] = 20
+    for part in _dicts([model.get("train_cfg"), model.get("test_cfg")]):
+        most = 64 if "nms_pre" in part else 10  # proposals, detections
+        if part.get("max_per_img", 0) > most:
+            part["max_per_img"] = most
+        if part.get("num", 0) > 64:  # of a sampler
+            part["num"] = 64
 
 
 def _dicts(node) -> Iterator[dict]:
@@ -234,11 +242,14 @@ def try_config(path: Path, root: Path, out: Path) -> Finding:
 
     LPLD where it takes the detector, which has Mean Teacher's losses and one more; else
     Mean Teacher. ``adapt`` itself tries a step without pseudo labels before it begins.
+    Configs are written without formatting, which takes longer than a step.
     """
     from pld_mmdet.adaptation.run import adapt
 
     began = time.monotonic()
     found = Finding(str(path.relative_to(root)))
+    written = sys.modules[Config.__module__]
+    formatter, written.FormatCode = written.FormatCode, lambda text, **_: (text, True)
     try:
         config, checkpoint, model = write_case(path, out)
         found.detector = str(model.type).rpartition(".")[2]
@@ -252,7 +263,7 @@ def try_config(path: Path, root: Path, out: Path) -> Finding:
                     method,
                     out=out / method,
                     iterations=1,
-                    batch=2,
+                    batch=1,
                     evaluations=1,
                     score_images=1,
                     scores=("agreement",),
@@ -274,6 +285,8 @@ def try_config(path: Path, root: Path, out: Path) -> Finding:
     except Exception as error:
         found.words = f"{type(error).__name__}: {error}".splitlines()[0]
         found.trace = traceback.format_exc()
+    finally:
+        written.FormatCode = formatter
     found.words = found.words.replace(f"{root}/", "").replace(f"{out}/", "")
     found.seconds = round(time.monotonic() - began, 1)
     return found
@@ -312,8 +325,8 @@ def try_all(
 
 
 def _child(path: Path, root: Path, out: Path, pipe) -> None:
-    silent = io.StringIO()
-    with contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
-        found = try_config(path, root, out)
-    pipe.send(found)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):  # loggers hold streams of their own
+        os.dup2(nowhere, stream)
+    pipe.send(try_config(path, root, out))
     pipe.close()
