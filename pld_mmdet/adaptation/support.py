@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import importlib
 import multiprocessing
 import os
 import sys
@@ -21,6 +22,7 @@ from pld_mmdet.adaptation.unsuited import refuse_unsuited
 from pld_mmdet.detection.detectors.stock import build_detector, num_classes
 from pld_mmdet.errors import UserError
 
+_YAPF = "yapf.yapflib.yapf_api"  # what mmengine lays out configs with
 SIDE = 128  # pixels of the images, before padding
 # Folders without a detector of their own: parts, weights, other tasks.
 NO_DETECTORS = ("_base_", "common", "legacy_1.x", "dsdl", "selfsup_pretrain")
@@ -242,54 +244,70 @@ def try_config(path: Path, root: Path, out: Path) -> Finding:
 
     LPLD where it takes the detector, which has Mean Teacher's losses and one more; else
     Mean Teacher. ``adapt`` itself tries a step without pseudo labels before it begins.
-    Configs are written without formatting, which takes longer than a step.
     """
-    from pld_mmdet.adaptation.run import adapt
-
     began = time.monotonic()
     found = Finding(str(path.relative_to(root)))
-    written = sys.modules[Config.__module__]
-    formatter, written.FormatCode = written.FormatCode, lambda text, **_: (text, True)
     try:
-        config, checkpoint, model = write_case(path, out)
-        found.detector = str(model.type).rpartition(".")[2]
-        methods = ("lpld", "mean_teacher") if "roi_head" in model else ("mean_teacher",)
-        for n, method in enumerate(methods):
-            try:
-                adapt(
-                    config,
-                    checkpoint,
-                    write_images(out / "images"),
-                    method,
-                    out=out / method,
-                    iterations=1,
-                    batch=1,
-                    evaluations=1,
-                    score_images=1,
-                    scores=("agreement",),
-                    threshold=1e-6,
-                    guard="off",
-                    workers=0,
-                    say=lambda text: None,
-                )
-            except UserError as error:
-                if method == methods[-1]:
-                    raise
-                found.words = error.what
-            else:
-                found.methods = methods[n:]
-                break
+        with _unformatted():
+            found.detector, found.methods, found.words = _adapted(path, out)
         found.outcome = "works"
     except UserError as error:
         found.outcome, found.words = "refused", error.what
     except Exception as error:
         found.words = f"{type(error).__name__}: {error}".splitlines()[0]
         found.trace = traceback.format_exc()
-    finally:
-        written.FormatCode = formatter
     found.words = found.words.replace(f"{root}/", "").replace(f"{out}/", "")
     found.seconds = round(time.monotonic() - began, 1)
     return found
+
+
+def _adapted(path: Path, out: Path) -> tuple[str, tuple[str, ...], str]:
+    """Detector, methods that took it, and why LPLD did not."""
+    from pld_mmdet.adaptation.run import adapt
+
+    config, checkpoint, model = write_case(path, out)
+    methods = ("lpld", "mean_teacher") if "roi_head" in model else ("mean_teacher",)
+    words = ""
+    for method in methods:
+        try:
+            adapt(
+                config,
+                checkpoint,
+                write_images(out / "images"),
+                method,
+                out=out / method,
+                iterations=1,
+                batch=1,
+                evaluations=1,
+                score_images=1,
+                scores=("agreement",),
+                threshold=1e-6,
+                guard="off",
+                workers=0,
+                say=lambda text: None,
+            )
+        except UserError as error:
+            if method == methods[-1]:
+                raise
+            words = error.what
+        else:
+            break
+    return str(model.type).rpartition(".")[2], methods[methods.index(method) :], words
+
+
+@contextlib.contextmanager
+def _unformatted() -> Iterator[None]:
+    """Configs are written as they are: to lay them out takes longer than a step."""
+    places = [sys.modules[Config.__module__], importlib.import_module(_YAPF)]
+    places = [place for place in places if hasattr(place, "FormatCode")]
+    before = [place.FormatCode for place in places]
+    for place in places:
+        place.FormatCode = lambda text, *args, **kwargs: (text, True)
+    try:
+        yield
+    finally:
+        for place, formatter in zip(places, before, strict=True):
+            place.FormatCode = formatter
 
 
 def try_all(

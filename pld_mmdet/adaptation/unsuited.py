@@ -28,6 +28,8 @@ def refuse_unsuited(model: ConfigDict) -> None:
 
 
 def _reason(model: ConfigDict, name: str) -> tuple[str, str] | None:
+    if name == "CLRNet":
+        return "it finds lanes, which are no boxes", _OTHER
     roi, rpn = model.get("roi_head"), model.get("rpn_head")
     if "tracker" in model:
         return (
@@ -65,7 +67,4 @@ def _reason(model: ConfigDict, name: str) -> tuple[str, str] | None:
                 "Take a detector with a box head, for example MaskRCNN.",
             )
         return "it has no box head", _OTHER
-    head = str((model.get("bbox_head") or {}).get("type", "")).rpartition(".")[2]
-    if head == "CLRHead":
-        return "it finds lanes, which are no boxes", _OTHER
     return None
