@@ -277,7 +277,7 @@ def _adapted(path: Path, out: Path) -> tuple[str, tuple[str, ...], str]:
                 method,
                 out=out / method,
                 iterations=1,
-                batch=1,
+                batch=2,  # batch norm on a map of one pixel wants two
                 evaluations=1,
                 score_images=1,
                 scores=("agreement",),

@@ -202,6 +202,29 @@ def test_a_detector_that_sees_nothing_is_never_the_best():
     assert not values["das"] > -1e9
 
 
+def test_a_score_that_meets_boxes_that_are_not_finite_is_left_out_with_a_word(
+    monkeypatch,
+):
+    """YOLOX under feature dropout answers with infinite boxes: exp of a large size."""
+    network, batch = detector(), batch_of(2)
+    plain, said = type(network).predict, []
+
+    def explode(self, *args, **kwargs):
+        found = plain(self, *args, **kwargs)
+        if self.backbone._forward_hooks:  # box stability's dropout
+            found[0].pred_instances.bboxes[0, 2] = math.inf
+        return found
+
+    monkeypatch.setattr(type(network), "predict", explode)
+    monkeypatch.setattr(scored_val, "print_log", lambda text, *_: said.append(text))
+    values = score_detector(network, [batch], scores())
+    assert math.isnan(values["box_stability"])
+    assert 0 <= values["agreement"] <= 1
+    assert math.isfinite(values["das_fis"])
+    assert len(said) == 1
+    assert said[0].startswith("BoxStability: the detector answered with boxes")
+
+
 def test_processes_agree_on_the_mean_of_their_shares(monkeypatch):
     assert mean_over_processes(dict(a=0.5)) == dict(a=0.5)
     parts = [dict(a=0.2, b=3.0), dict(a=0.4)]
