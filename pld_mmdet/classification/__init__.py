@@ -6,6 +6,7 @@ from pld_mmdet.classification.clip_teacher import CLIPImageEncoder, CLIPZeroShot
 from pld_mmdet.classification.dho import DHO, MixSearchHook
 from pld_mmdet.classification.digits_teacher import ConfusedDigitsTeacher
 from pld_mmdet.classification.kd_prune import KDPrune, Pruned
+from pld_mmdet.classification.meal_v2 import MEALV2
 from pld_mmdet.classification.ps_kd import PSKD
 from pld_mmdet.classification.self_distillation_theory import (
     KernelSelfDistillation,
@@ -17,6 +18,7 @@ from pld_mmdet.classification.ssld import SSLD
 __all__ = [
     "BDKD",
     "DHO",
+    "MEALV2",
     "PSKD",
     "SLASD",
     "SSLD",

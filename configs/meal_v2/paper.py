@@ -1,0 +1,50 @@
+# MEAL V2 on ImageNet at 224 pixels: ResNet-50, 180 epochs of 512 images, SGD 0.01, a
+# tenth after 100 epochs, no weight decay (szq0214/MEAL-V2, commit 59e6bca). Their
+# teachers are SENet-154 and ResNet-152 v1s; here ResNet-152 and ResNeXt-101 of mmdet,
+# whose weights stand beside the student's in `load_from`.
+_base_ = "../_base_/toy_runtime.py"
+
+from pld_mmdet.recipes import loader, optimizer
+
+
+def net(kind, depth, **more):
+    return dict(
+        type="pld_mmdet.BackboneClassifier",
+        backbone=dict(type=f"mmdet.{kind}", depth=depth, out_indices=(3,), **more),
+        feat_dim=2048,
+        num_classes=1000,
+    )
+
+
+how_to_get = dict(data="put ImageNet's folders into data/imagenet")
+model = dict(
+    type="pld_mmdet.MEALV2",
+    student=net("ResNet", 50),
+    teachers=[net("ResNet", 152), net("ResNeXt", 101, groups=32, base_width=8)],
+    num_classes=1000,
+)
+load_from = "data/meal_v2_start.pth"  # entries `student.*`, `teachers.0.*`, ...
+train_dataloader = loader(
+    dict(
+        type="pld_mmdet.ClassFolder",
+        data_root="data/imagenet/train",
+        augment=True,
+        scale=(0.08, 1.0),
+    ),
+    512,
+    train=True,
+    seeded=True,
+    workers=8,
+)
+test_dataloader = loader(
+    dict(type="pld_mmdet.ClassFolder", data_root="data/imagenet/val"), 256, train=False
+)
+test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+test_cfg = dict()
+epoch = 1281167 // 512
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=180 * epoch)
+# the released scheduler writes the same rate into every group, the discriminator's too
+optim_wrapper = optimizer("SGD", 0.01, momentum=0.9, weight_decay=0.0)
+param_scheduler = dict(
+    type="MultiStepLR", milestones=[100 * epoch], gamma=0.1, by_epoch=False
+)
