@@ -274,6 +274,11 @@ def logistic(
         mean, scale = inputs.mean(0), inputs.std(0)
         scale[scale == 0] = 1.0
         inputs, asked = (inputs - mean) / scale, (asked - mean) / scale
+    if inputs.shape[1] > len(inputs):
+        # the L2-penalised weights lie in the span of the rows: same answer, and
+        # minutes less for 400 images of 3072 pixels
+        basis = np.linalg.qr(inputs.T)[0]
+        inputs, asked = inputs @ basis, asked @ basis
     linear = require("sklearn.linear_model", _EXTRA)
     reader = linear.LogisticRegression(C=c, max_iter=2000)
     reader.fit(inputs, targets.numpy())

@@ -111,6 +111,16 @@ def test_logistic_regression_has_the_closed_form_of_one_feature():
     assert torch.allclose(scaled, logistic(x, y, x, standardise=True), atol=1e-5)
 
 
+def test_more_features_than_samples_change_no_answer():
+    from sklearn.linear_model import LogisticRegression
+
+    torch.manual_seed(4)
+    x, asked, y = torch.rand(9, 30), torch.rand(5, 30), torch.arange(9) % 3
+    direct = LogisticRegression(C=0.7, tol=1e-9, max_iter=5000).fit(x.numpy(), y)
+    expected = torch.from_numpy(direct.predict_log_proba(asked.numpy())).float()
+    assert torch.allclose(logistic(x, y, asked, c=0.7), expected, atol=2e-3)
+
+
 def test_words_are_counted_where_the_mask_is():
     ids = torch.tensor([[1, 1, 3], [2, 0, 0]])
     mask = torch.tensor([[1, 1, 1], [1, 0, 0]])
