@@ -8,6 +8,7 @@ from pld_mmdet.classification.digits_teacher import ConfusedDigitsTeacher
 from pld_mmdet.classification.kd_prune import KDPrune, Pruned
 from pld_mmdet.classification.meal_v2 import MEALV2
 from pld_mmdet.classification.ps_kd import PSKD
+from pld_mmdet.classification.rad import RAD, Bought, Part
 from pld_mmdet.classification.self_distillation_theory import (
     KernelSelfDistillation,
     SelfDistillationChain,
@@ -20,15 +21,18 @@ __all__ = [
     "DHO",
     "MEALV2",
     "PSKD",
+    "RAD",
     "SLASD",
     "SSLD",
     "BackboneClassifier",
+    "Bought",
     "CLIPImageEncoder",
     "CLIPZeroShot",
     "ConfusedDigitsTeacher",
     "KDPrune",
     "KernelSelfDistillation",
     "MixSearchHook",
+    "Part",
     "Pruned",
     "SelfDistillationChain",
 ]

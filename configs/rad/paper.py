@@ -1,0 +1,64 @@
+# RAD on CIFAR-10: Adam, batches of 128, 1000 validation images (a public summary of
+# the paper; no code was released). Sizes of networks, rounds and purchases and the
+# length of a round were not found: these are ours.
+_base_ = "../_base_/toy_runtime.py"
+
+from pld_mmdet.recipes import loader, optimizer
+
+data_root = "data/cifar-10-batches-bin"
+how_to_get = dict(
+    data="mkdir -p data && curl -L "
+    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz | tar xz -C data"
+)
+student = dict(
+    type="pld_mmdet.CIFARResNet",
+    num_classes=10,
+    blocks=(3, 3, 3),
+    widths=(16, 32, 64),
+    stem=16,
+    pre_activation=False,
+)
+whole = dict(type="pld_mmdet.CIFAR", data_root=data_root, classes=10, part="train")
+known = dict(type="pld_mmdet.Part", dataset=whole, start=0, stop=5000)
+validation = dict(type="pld_mmdet.Part", dataset=whole, start=5000, stop=6000)
+pool = dict(type="pld_mmdet.Part", dataset=whole, start=6000, stop=50000)
+model = dict(
+    type="pld_mmdet.RAD",
+    student=student,
+    teachers=[dict(student, blocks=(9, 9, 9))],
+    num_samples=44000,
+    num_classes=10,
+    batch=5000,
+    validation=validation,
+)
+train_dataloader = loader(known, 128, train=True)
+bought = loader(
+    dict(type="pld_mmdet.Bought", known=known, pool=pool, file="{folder}/bought.pth"),
+    128,
+    train=True,
+)
+test_dataloader = loader(
+    dict(type="pld_mmdet.CIFAR", data_root=data_root, classes=10, part="test"),
+    256,
+    train=False,
+)
+test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+test_cfg = dict()
+later = dict(
+    max_iters=20000,
+    dataloader=bought,
+    work_dataloader=loader(pool, 500, train=False),
+)
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(name="teacher", max_iters=20000),
+        dict(name="round_1", max_iters=20000),
+        dict(name="round_2", **later),
+        dict(name="round_3", **later),
+        dict(name="round_4", **later),
+    ],
+)
+optim_wrapper = optimizer("Adam", 1e-3)
+param_scheduler = dict(type="CosineAnnealingLR", T_max=20000, by_epoch=False)
+find_unused_parameters = True
