@@ -1,0 +1,49 @@
+# FerKD on ImageNet: ResNet-50, 1024 regions of 256 images a step, SGD 0.1 x batch / 512
+# and a cosine (szq0214/FKD, commit afd5294, FKD's script; its epochs are unconfirmed).
+# FerKD's own schedule and thresholds were not released; the teacher here is mmdet's
+# ResNet-152, whose weights `load_from` brings.
+_base_ = "../_base_/toy_runtime.py"
+
+from pld_mmdet.recipes import loader, optimizer
+
+
+def resnet(depth):
+    return dict(
+        type="pld_mmdet.BackboneClassifier",
+        backbone=dict(type="mmdet.ResNet", depth=depth, out_indices=(3,)),
+        feat_dim=2048,
+        num_classes=1000,
+    )
+
+
+def images(part):
+    return dict(type="pld_mmdet.ClassFolder", data_root=f"data/imagenet/{part}")
+
+
+how_to_get = dict(data="put ImageNet's folders into data/imagenet")
+model = dict(
+    type="pld_mmdet.FerKD",
+    student=resnet(50),
+    teachers=[resnet(152)],
+    num_samples=1281167,
+    num_classes=1000,
+    area=(0.08, 1.0),
+)
+load_from = "data/resnet152_teacher.pth"  # entries `teachers.0.*`
+train_dataloader = loader(images("train"), 256, train=True, workers=8)
+test_dataloader = loader(images("val"), 256, train=False, workers=8)
+test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+test_cfg = dict()
+steps = 300 * 1281167 // 1024
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(
+            name="distill",
+            max_iters=steps,
+            work_dataloader=loader(images("train"), 256, train=False, workers=8),
+        )
+    ],
+)
+optim_wrapper = optimizer("SGD", 0.2, momentum=0.9, weight_decay=1e-4)
+param_scheduler = dict(type="CosineAnnealingLR", T_max=steps, by_epoch=False)

@@ -1,0 +1,82 @@
+# FerKD on StreetCrops: a teacher of 2000 labelled crops, a student of 300 images with
+# 16 stored regions each; every student takes 300 steps of 32 images, 4 regions each.
+_base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
+
+from pld_mmdet.recipes import loader, optimizer, row
+
+
+def crops(count):
+    return dict(
+        type="pld_mmdet.StreetCrops",
+        part="train",
+        data_root="data/street_crops",
+        labelled=count,
+    )
+
+
+def network(*widths):
+    return dict(
+        type="pld_mmdet.SmallConvNet", in_channels=3, widths=widths, num_classes=8
+    )
+
+
+model = dict(
+    type="pld_mmdet.FerKD",
+    student=network(16, 32),
+    teachers=[network(16, 32, 64)],
+    num_samples=300,
+    num_classes=8,
+)
+train_dataloader = dict(batch_size=32, dataset=dict(labelled=300))
+many = loader(crops(2000), 64, train=True)
+once = loader(crops(300), 100, train=False)
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(name="teacher", max_iters=400, dataloader=many),
+        dict(name="distill", max_iters=300, work_dataloader=once),
+    ],
+)
+optim_wrapper = optimizer("AdamW", 3e-3, weight_decay=0.05)
+find_unused_parameters = True  # on several processes: one part learns at a time
+
+drawn = [
+    "train_dataloader.dataset.label_seed={seed}",
+    "train_cfg.stages.1.work_dataloader.dataset.label_seed={seed}",
+]
+experiment = dict(
+    name="ferkd",
+    metric="accuracy",
+    data="python tools/prepare.py street_crops",
+    columns={
+        "accuracy": ("test", "accuracy"),
+        "class-balanced": ("test", "balanced_accuracy"),
+        "ECE": ("test", "ece"),
+    },
+    reported="student of the last iteration",
+    rows=[
+        # every region but the surest is hard: the smoothed ground truth
+        row("plain", "Hard labels", *drawn, "model.low=0.0", "model.middle=1.0"),
+        row("fkd", "FKD", *drawn, "model.low=0.0", "model.middle=0.0"),
+        row("relabel", "FerKD, nothing discarded", *drawn, "model.low=0.0"),
+        row("ferkd", "FerKD", *drawn),
+        row(
+            "raw_pixels",
+            "Raw pixels, logistic regression",
+            *drawn,
+            baseline=dict(type="raw_input", c=0.1),
+        ),
+    ],
+)
+tiny = "data/tiny_crops"
+walk = [
+    *(f"train_cfg.stages.{i}.max_iters=1" for i in (0, 1)),
+    *(f"{part}_dataloader.dataset.data_root={tiny}" for part in ("val", "test")),
+    f"train_dataloader.dataset.data_root={tiny}",
+    "train_dataloader.dataset.labelled=16",
+    "train_dataloader.batch_size=4",
+    f"train_cfg.stages.0.dataloader.dataset.data_root={tiny}",
+    "train_cfg.stages.0.dataloader.dataset.labelled=16",
+    f"train_cfg.stages.1.work_dataloader.dataset.data_root={tiny}",
+    "train_cfg.stages.1.work_dataloader.dataset.labelled=16",
+]

@@ -1,0 +1,230 @@
+"""FerKD: stored labels of crops, some discarded, some replaced by the ground truth."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pld_mmdet.classification.taught import TaughtStudent
+from pld_mmdet.distill._checks import same_shape
+from pld_mmdet.distill.losses import masked_mean, soft_cross_entropy
+from pld_mmdet.distill.selection import quantile
+from pld_mmdet.engine.data.randomness import own_randomness
+from pld_mmdet.errors import UserError
+from pld_mmdet.registry import MODELS
+
+_STREAM = 13  # keeps the draw of regions apart from other draws
+TOP = 5  # of each crop's probabilities are stored
+
+
+def marginal_smoothing(top: Tensor, index: Tensor, num_classes: int) -> Tensor:
+    """Whole distributions from the largest probabilities (FKD's ``k5`` labels).
+
+    Classes that were not stored share what is missing to 1 evenly.
+
+    Args:
+        top: [N, 5] probabilities.
+        index: [N, 5] their classes.
+        num_classes: C, above 5.
+
+    Returns:
+        [N, C]; every row sums to 1.
+
+    Raises:
+        UserError: Shapes differ, or there is no class to share with.
+    """
+    same_shape("marginal_smoothing", top=top, index=index)
+    rest = num_classes - top.shape[1]
+    if rest < 1:
+        raise UserError(
+            f"marginal_smoothing: {top.shape[1]} probabilities of {num_classes} "
+            "classes leave no class for the rest.",
+            "Store fewer, or the whole distribution.",
+        )
+    share = (1 - top.sum(1, keepdim=True)) / rest
+    return share.repeat(1, num_classes).scatter(1, index.long(), top)
+
+
+def calibrated(
+    labels: Tensor,
+    targets: Tensor,
+    low: float,
+    middle: float,
+    high: float = 1.0,
+    eps: float = 0.1,
+) -> tuple[Tensor, Tensor]:
+    """Labels of crops by how sure the teacher was, and which crops are kept.
+
+    With m the largest probability of a crop: ``m < low`` or ``m > high`` is discarded,
+    ``low <= m < middle`` (a hard region) gets the smoothed ground truth, 1 - eps on
+    its class and the rest evenly on the others; what is left keeps the soft label.
+
+    Args:
+        labels: Soft labels [N, C].
+        targets: Ground truth [N].
+        low: T_L.
+        middle: T_M.
+        high: T_T [1: off].
+        eps: Of the smoothed ground truth [0.1, ours].
+
+    Returns:
+        [N, C], and a mask [N].
+    """
+    sure = labels.max(1).values
+    spread = eps / (labels.shape[1] - 1)
+    truth = F.one_hot(targets, labels.shape[1]) * (1 - eps - spread) + spread
+    hard = (sure < middle)[:, None]
+    return torch.where(hard, truth.to(labels), labels), (sure >= low) & (sure <= high)
+
+
+def replayed(images: Tensor, boxes: Tensor, flips: Tensor) -> Tensor:
+    """Stored crops, at the images' own size, bilinear.
+
+    Args:
+        images: N x 3 x H x W.
+        boxes: [N, 4]: top, left, height, width as shares of the image's sides.
+        flips: [N], bool: mirrored.
+    """
+    if not len(images):
+        return images
+    top, left, tall, wide = boxes.to(images).unbind(1)
+    sign = 1 - 2 * flips.to(images)
+    nothing = torch.zeros_like(top)
+    across = torch.stack([wide * sign, nothing, 2 * left + wide - 1], 1)
+    down = torch.stack([nothing, tall, 2 * top + tall - 1], 1)
+    grid = F.affine_grid(
+        torch.stack([across, down], 1), list(images.shape), align_corners=False
+    )
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+@MODELS.register_module()
+class FerKD(TaughtStudent):
+    r"""Surgical label adaptation (Shen 2023), on the stored labels of FKD.
+
+    Once, the teacher labels ``crops`` random crops of each image; stored are the box,
+    the flip and the five largest probabilities (buffers, so in the checkpoint)::
+
+        L = mean over kept crops of CE(y_a, z_s)
+        y_a = smoothed ground truth where low <= m < middle, else the stored label
+        kept: low <= m <= high,   m the largest stored probability
+
+    Each image brings ``visits`` of its crops to a batch. The teacher is not asked
+    again.
+    Stages of ``StagedLoop``: ``teacher``, ``distill``, whose ``work_dataloader`` brings
+    each image once with its ``index``.
+
+    The thresholds, eps and SelfMix were not released: here T_L and T_M are quantiles of
+    m over all crops, T_T is off, the other classes share eps evenly, and SelfMix is
+    left out. ``low=0, middle=0`` is FKD.
+
+    Args:
+        student: Config of a network, N x ... -> N x C logits.
+        teachers: Config of the teacher, in a list of one.
+        num_samples: Images.
+        num_classes: C, above 5.
+        crops: Stored crops of an image [16, ours].
+        visits: Crops of an image in a batch [4, FKD].
+        low: Share of all crops that are discarded as uninformative [0.05, ours].
+        middle: Share below which a crop is discarded or hard [0.2, ours].
+        eps: Of the smoothed ground truth [0.1, ours].
+        area: Range of a crop's share of the image [0.25 to 1, ours].
+        predict_on: ``student`` or ``teacher``.
+
+    Raises:
+        UserError: Ranges, or more than one teacher.
+    """
+
+    def __init__(
+        self,
+        student: dict,
+        teachers: Sequence[dict],
+        num_samples: int,
+        num_classes: int,
+        crops: int = 16,
+        visits: int = 4,
+        low: float = 0.05,
+        middle: float = 0.2,
+        eps: float = 0.1,
+        area: tuple[float, float] = (0.25, 1.0),
+        predict_on: str = "student",
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(student, teachers, predict_on, init_cfg)
+        if not 0 <= low <= middle <= 1 or not 0 < visits <= crops:
+            raise UserError(
+                f"FerKD: low={low}, middle={middle}, visits={visits}, crops={crops}.",
+                "Choose 0 <= low <= middle <= 1 and visits up to crops.",
+            )
+        if len(self.teachers) > 1:
+            raise UserError("FerKD has one teacher.", "Give a list of one config.")
+        self.num_classes, self.visits, self.area = num_classes, visits, tuple(area)
+        self.low, self.middle, self.eps = low, middle, eps
+        shape = num_samples, crops
+        self.register_buffer("boxes", torch.zeros(*shape, 4))
+        self.register_buffer("flips", torch.zeros(shape, dtype=torch.bool))
+        self.register_buffer("top", torch.zeros(*shape, TOP))
+        self.register_buffer("classes", torch.zeros(*shape, TOP, dtype=torch.int16))
+        self.register_buffer("thresholds", torch.zeros(2))
+
+    def drawn(self, count: int) -> tuple[Tensor, Tensor]:
+        """Random boxes [count, 4] of ``area``, aspect 3/4 to 4/3, and flips [count]."""
+        share = torch.empty(count).uniform_(*self.area)
+        ratio = torch.empty(count).uniform_(-1, 1).mul(0.2876820724517809).exp()
+        tall = (share / ratio).sqrt().clamp(max=1)
+        wide = (share * ratio).sqrt().clamp(max=1)
+        top, left = torch.rand(2, count)
+        boxes = torch.stack([top * (1 - tall), left * (1 - wide), tall, wide], 1)
+        return boxes, torch.rand(count) < 0.5
+
+    def start_stage(self, name: str, loader: Iterable | None, folder: Path) -> None:
+        """Before ``distill`` the teacher labels the crops of every image, once."""
+        if name != "distill":
+            return
+        if loader is None:
+            raise UserError(
+                "FerKD: the stage distill has no work_dataloader.",
+                "Name one that brings each image once.",
+            )
+        with own_randomness(_STREAM):  # a run that starts here again draws the same
+            for batch in loader:
+                self.label(batch["inputs"].to(self.boxes.device), batch["index"])
+
+        sure = self.top[..., 0].flatten()
+        for place, share in enumerate((self.low, self.middle)):
+            self.thresholds[place] = quantile(sure, share) if share else 0.0
+
+    @torch.no_grad()
+    def label(self, inputs: Tensor, index: Tensor) -> None:
+        """Draw and store crops and labels: images N x 3 x H x W, their numbers."""
+        for k in range(self.boxes.shape[1]):
+            boxes, flips = self.drawn(len(inputs))
+            crop = replayed(inputs, boxes, flips)
+            found = self.teachers[0](crop).float().softmax(1).topk(TOP, dim=1)
+            self.boxes[index, k] = boxes.to(self.boxes)
+            self.flips[index, k] = flips.to(self.flips.device)
+            self.top[index, k] = found.values
+            self.classes[index, k] = found.indices.short()
+
+    def loss_teacher(self, inputs: Tensor, targets: Tensor, **_) -> dict[str, Tensor]:
+        """The teacher's cross-entropy on one crop of each image."""
+        return super().loss_teacher(replayed(inputs, *self.drawn(len(inputs))), targets)
+
+    def loss_distill(
+        self, inputs: Tensor, targets: Tensor, index: Tensor, **_
+    ) -> dict[str, Tensor]:
+        """On ``visits`` stored crops an image: N x 3 x H x W, N labels, N numbers."""
+        count, crops = len(inputs), self.boxes.shape[1]
+        order = torch.rand(count, crops, device=inputs.device).argsort(1)
+        chosen = order[:, : self.visits].flatten()
+        rows = index.repeat_interleave(self.visits), chosen
+        images = inputs.repeat_interleave(self.visits, 0)
+        z = self.student(replayed(images, self.boxes[rows], self.flips[rows]))
+        soft = marginal_smoothing(self.top[rows], self.classes[rows], self.num_classes)
+        truth = targets.repeat_interleave(self.visits)
+        low, middle = self.thresholds.tolist()
+        labels, kept = calibrated(soft, truth, low, middle, eps=self.eps)
+        each = soft_cross_entropy(z, labels, reduction="none")
+        return {"loss": masked_mean(each, kept), "kept": kept.float().mean()}

@@ -1,0 +1,131 @@
+"""FerKD: worked numbers, limits, stored crops."""
+
+import pytest
+import torch
+
+from pld_mmdet.classification.ferkd import (
+    FerKD,
+    calibrated,
+    marginal_smoothing,
+    replayed,
+)
+from pld_mmdet.distill.losses import soft_cross_entropy
+from pld_mmdet.errors import UserError
+from pld_mmdet.registry import MODELS
+
+NET = dict(type="pld_mmdet.SmallConvNet", in_channels=3, widths=(4,), num_classes=8)
+
+
+def build(**changes) -> FerKD:
+    torch.manual_seed(0)
+    config = dict(
+        type="pld_mmdet.FerKD",
+        student=NET,
+        teachers=[NET],
+        num_samples=6,
+        num_classes=8,
+        crops=5,
+        visits=3,
+    )
+    return MODELS.build(config | changes)
+
+
+def batch() -> dict:
+    x = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    return dict(inputs=x, targets=torch.arange(6), index=torch.arange(6))
+
+
+def test_marginal_smoothing_by_hand():
+    """0.03 over 995 classes; and the addendum's ten classes."""
+    top = torch.tensor([[0.5, 0.3, 0.1, 0.05, 0.02]], dtype=torch.float64)
+    found = marginal_smoothing(top, torch.tensor([[7, 3, 999, 0, 12]]), 1000)
+    assert found[0, 1].item() == pytest.approx(3.01508e-5, abs=1e-10)
+    assert found.sum().item() == pytest.approx(1, abs=1e-12)
+    assert found[0, [7, 3, 999, 0, 12]].tolist() == top[0].tolist()
+    top = torch.tensor([[0.5, 0.2, 0.1, 0.05, 0.03]])
+    soft = marginal_smoothing(top, torch.tensor([[2, 9, 0, 4, 5]]), 10)
+    assert soft[0, 1].item() == pytest.approx(0.024, abs=1e-7)
+    z = torch.zeros(1, 10)
+    z[0, 2] = 1
+    assert soft_cross_entropy(z, soft).item() == pytest.approx(1.961150, abs=1e-5)
+    hard, _ = calibrated(soft, torch.tensor([2]), 0.0, 0.6)
+    assert soft_cross_entropy(z, hard).item() == pytest.approx(1.561150, abs=1e-5)
+    none = marginal_smoothing(torch.zeros(0, 5), torch.zeros(0, 5).long(), 10)
+    assert none.shape == (0, 10)
+    with pytest.raises(UserError, match="leave no class"):
+        marginal_smoothing(top, torch.tensor([[2, 1, 0, 4, 3]]), 5)
+
+
+def test_bands_of_a_teachers_certainty():
+    soft = torch.tensor([[0.3, 0.36, 0.34], [0.5, 0.4, 0.1], [0.1, 0.2, 0.7]])
+    labels, kept = calibrated(soft, torch.tensor([0, 1, 2]), 0.4, 0.6, eps=0.2)
+    assert kept.tolist() == [False, True, True]
+    assert labels[1].tolist() == pytest.approx([0.1, 0.8, 0.1])
+    assert torch.equal(labels[2], soft[2])
+    same, kept = calibrated(soft, torch.tensor([0, 1, 2]), 0.0, 0.0)
+    assert torch.equal(same, soft)
+    assert kept.all()
+    assert not calibrated(soft, torch.tensor([0, 1, 2]), 0.0, 0.0, 0.6)[1][2]
+
+
+def test_crops_are_replayed():
+    x = batch()["inputs"]
+    whole = torch.tensor([[0.0, 0, 1, 1]]).repeat(6, 1)
+    no = torch.zeros(6, dtype=torch.bool)
+    assert torch.allclose(replayed(x, whole, no), x, atol=1e-5)
+    assert torch.allclose(replayed(x, whole, ~no), x.flip(3), atol=1e-5)
+    # rows and columns shares: an image that is its own row number
+    rows = torch.arange(8.0).view(1, 1, 8, 1).repeat(6, 3, 1, 8)
+    lower = replayed(rows, torch.tensor([[0.5, 0, 0.5, 1]]).repeat(6, 1), no)
+    assert lower[0, 0, :, 3].tolist()[1:7] == pytest.approx(
+        [4.25, 4.75, 5.25, 5.75, 6.25, 6.75], abs=1e-5
+    )
+    assert replayed(x[:0], whole[:0], no[:0]).shape == (0, 3, 8, 8)
+
+
+def test_stored_labels_are_the_teachers_and_a_loss_asks_no_teacher():
+    model, data = build(low=0.0, middle=0.0), batch()
+    model.start_stage("distill", [data], None)
+    crop = replayed(data["inputs"], model.boxes[:, 2], model.flips[:, 2])
+    p = model.teachers[0](crop).softmax(1).topk(5)
+    assert torch.allclose(model.top[:, 2], p.values, atol=1e-6)
+    assert torch.equal(model.classes[:, 2].long(), p.indices)
+    model.teachers[0].forward = None  # would fail if it were asked
+    found = model.loss(**data)
+    assert found["kept"] == 1
+    found["loss"].backward()
+    assert all(p.grad is not None for p in model.student.parameters())
+
+
+def test_quantiles_say_what_is_kept():
+    shares = []
+    for low in (0.0, 0.2, 0.6):
+        model = build(low=low, middle=max(low, 0.7), visits=5)
+        model.start_stage("distill", [batch()], None)
+        shares.append(model.loss(**batch())["kept"].item())
+    assert shares[0] == 1
+    assert shares[1] == pytest.approx(0.8, abs=0.05)
+    assert shares[2] == pytest.approx(0.4, abs=0.05)
+
+
+def test_all_hard_is_label_smoothing():
+    model, data = build(low=0.0, middle=1.0, crops=1, visits=1), batch()
+    model.start_stage("distill", [data], None)
+    model.thresholds[1] = 1.01
+    crop = replayed(data["inputs"], model.boxes[:, 0], model.flips[:, 0])
+    z = model.student(crop)
+    # eps is spread over the other classes only: 0.1 * 8 / 7 of torch's smoothing
+    expected = torch.nn.functional.cross_entropy(
+        z, data["targets"], label_smoothing=0.1 * 8 / 7
+    )
+    found = model.loss(**data)["loss"]
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_what_does_not_fit_is_said():
+    with pytest.raises(UserError, match="low=0"):
+        build(low=0.3, middle=0.1)
+    with pytest.raises(UserError, match="one teacher"):
+        build(teachers=[NET, NET])
+    with pytest.raises(UserError, match="no work_dataloader"):
+        build().start_stage("distill", None, None)
