@@ -23,7 +23,7 @@ from pld_mmdet.detection.detectors.stock import build_detector, num_classes
 from pld_mmdet.errors import UserError
 
 _YAPF = "yapf.yapflib.yapf_api"  # what mmengine lays out configs with
-SIDE = 128  # pixels of the images, before padding
+SIDE = 64  # pixels of the images, before padding
 # Folders without a detector of their own: parts, weights, other tasks.
 NO_DETECTORS = ("_base_", "common", "legacy_1.x", "dsdl", "selfsup_pretrain")
 # The same detectors as in other folders, with another backbone, neck or data set.
@@ -232,9 +232,9 @@ def write_images(folder: Path, count: int = 2) -> Path:
     for n in range(count):
         image = rng.integers(0, 60, (SIDE, SIDE + 32, 3), dtype=np.uint8)
         for _ in range(3):
-            x, y = (int(v) for v in rng.integers(0, SIDE - 48, 2))
+            x, y = (int(v) for v in rng.integers(0, SIDE - 32, 2))
             colour = rng.integers(80, 256, 3).tolist()
-            cv2.rectangle(image, (x, y), (x + 40, y + 40), colour, -1)
+            cv2.rectangle(image, (x, y), (x + 28, y + 28), colour, -1)
         cv2.imwrite(str(folder / f"{n}.png"), image)
     return folder
 
