@@ -42,14 +42,27 @@ class ClassificationMetric(BaseMetric):
     def compute_metrics(self, results: list[np.ndarray]) -> dict[str, float]:
         """``accuracy``, ``balanced_accuracy``, ``ece`` and ``nll`` over all samples."""
         confidence, correct, nll, targets = np.concatenate(results).astype(np.float64).T
-        place = np.ceil(confidence * self.bins).clip(1, self.bins).astype(int) - 1
-        gaps = np.bincount(place, confidence - correct, minlength=self.bins)
         return {
             "accuracy": float(correct.mean()),
             "balanced_accuracy": balanced_accuracy(correct, targets),
-            "ece": float(np.abs(gaps).sum() / len(correct)),
+            "ece": calibration_error(confidence, correct, self.bins),
             "nll": float(nll.mean()),
         }
+
+
+def calibration_error(
+    confidence: np.ndarray, correct: np.ndarray, bins: int = 15
+) -> float:
+    """Expected calibration error over bins of equal width (Guo et al. 2017).
+
+    Args:
+        confidence: [N] largest probabilities, N > 0.
+        correct: [N], 1 where the answer is right.
+        bins: How many.
+    """
+    place = np.ceil(confidence * bins).clip(1, bins).astype(int) - 1
+    gaps = np.bincount(place, confidence - correct, minlength=bins)
+    return float(np.abs(gaps).sum() / len(correct))
 
 
 def balanced_accuracy(correct: np.ndarray, targets: np.ndarray) -> float:

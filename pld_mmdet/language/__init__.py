@@ -3,6 +3,7 @@
 from pld_mmdet.language.causal import CausalDistillation, CausalLanguageModel
 from pld_mmdet.language.chat import ChatText
 from pld_mmdet.language.ernie_tiny import ERNIETiny, TextClassifier
+from pld_mmdet.language.first import FIRST
 from pld_mmdet.language.grammar import TopicGrammar
 from pld_mmdet.language.markov import MarkovSource, MarkovText
 from pld_mmdet.language.metrics import TokenMeanMetric
@@ -11,6 +12,7 @@ from pld_mmdet.language.taid import TAID
 from pld_mmdet.language.text import EncodedText
 
 __all__ = [
+    "FIRST",
     "TAID",
     "CausalDistillation",
     "CausalLanguageModel",

@@ -52,6 +52,7 @@ class ChatText(Dataset):
             once at the start, some minutes for 200 000), or ``cut``: keep the end of
             the prompt and the beginning of the answer.
         size: Only the first so many of what is kept [all].
+        answer_only: The prompt's labels are -100 too (FIRST) [all are learnt].
 
     Raises:
         UserError: A line is no conversation.
@@ -66,7 +67,9 @@ class ChatText(Dataset):
         answer_length: int = 512,
         too_long: str = "drop",
         size: int | None = None,
+        answer_only: bool = False,
     ) -> None:
+        self.answer_only = answer_only
         one_of("ChatText", too_long=(too_long, ("drop", "cut")))
         self.tokenizer = load_tokenizer(tokenizer)
         self.prompt_length, self.answer_length = prompt_length, answer_length
@@ -102,14 +105,17 @@ class ChatText(Dataset):
         """``input_ids``, ``attention_mask`` and ``labels``, each [T]."""
         start, end = self._ids(self.conversations[index])
         length = self.prompt_length + self.answer_length
-        ids = start[-self.prompt_length :] + end[: self.answer_length]
-        ids = torch.tensor(ids)
+        start, end = start[-self.prompt_length :], end[: self.answer_length]
+        ids = torch.tensor(start + end)
+        labels = ids.clone()
+        if self.answer_only:
+            labels[: len(start)] = IGNORE
         room = length - len(ids)
         pad = torch.nn.functional.pad
         return {
             "input_ids": pad(ids, (0, room), value=self.tokenizer.pad_token_id or 0),
             "attention_mask": pad(torch.ones_like(ids), (0, room)),
-            "labels": pad(ids, (0, room), value=IGNORE),
+            "labels": pad(labels, (0, room), value=IGNORE),
         }
 
     def _fits(self, messages: list) -> bool:

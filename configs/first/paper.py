@@ -1,0 +1,66 @@
+# FIRST, Qwen1.5-7B -> 1.8B on Alpaca (authors' code, c2c7c76, example_run.sh). Its
+# temperature is chosen on val; its ways of dividing by the sum: `linear`, 1e-6.
+# 8 GPUs: bash tools/dist_train.sh configs/first/paper.py 8
+_base_ = "../_base_/toy_runtime.py"
+from pld_mmdet.recipes import loader
+
+alpaca = dict(
+    type="pld_mmdet.ChatText",
+    data_root="data/alpaca",
+    tokenizer="data/qwen1.5-1.8b",
+    prompt_length=512,
+    answer_length=512,
+    too_long="cut",
+    answer_only=True,
+)
+train_dataloader = loader(
+    dict(**alpaca, ann_file="train.jsonl"), 8, train=True, workers=4
+)
+val_dataloader = loader(dict(**alpaca, ann_file="val.jsonl"), 8, train=False)
+test_dataloader = val_dataloader
+val_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+test_evaluator = val_evaluator
+val_cfg = dict()
+test_cfg = dict()
+
+model = dict(
+    type="pld_mmdet.FIRST",
+    teacher=dict(
+        type="pld_mmdet.CausalTransformer",
+        pretrained="data/qwen1.5-7b-alpaca",
+        vocab_size=151936,
+        dtype="bfloat16",
+    ),
+    student=dict(
+        type="pld_mmdet.CausalTransformer",
+        pretrained="data/qwen1.5-1.8b",
+        vocab_size=151936,
+    ),
+    top_k=5,
+)
+steps = 1218  # 3 passes over 52 002 conversations, 128 a step
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(name="calibrate", max_iters=0, work_dataloader=val_dataloader),
+        dict(name="student", max_iters=2 * steps),
+    ],
+)
+optim_wrapper = dict(
+    type="pld_mmdet.FiniteAmpOptimWrapper",
+    dtype="bfloat16",
+    accumulative_counts=2,
+    # the script's decay never reaches their optimizer: torch's own
+    optimizer=dict(type="AdamW", lr=2e-6, betas=(0.9, 0.999), eps=1e-8),
+)
+warm_up = 73  # 3 %
+param_scheduler = [
+    dict(type="LinearLR", start_factor=1e-3, by_epoch=False, end=warm_up),
+    dict(type="CosineAnnealingLR", by_epoch=False, begin=warm_up),
+]
+find_unused_parameters = True
+how_to_get = dict(
+    data="write tatsu-lab/alpaca as data/alpaca/{train,val}.jsonl (one object with "
+    "`messages` a line; keep 500 for val); get Qwen/Qwen1.5-1.8B as data/qwen1.5-1.8b "
+    "and a Qwen1.5-7B that is fine-tuned on Alpaca as data/qwen1.5-7b-alpaca"
+)
