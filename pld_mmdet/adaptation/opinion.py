@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import DefaultScope
 
 from pld_mmdet.adaptation.compose import META_KEYS, split_pipeline
 from pld_mmdet.adaptation.detector import Detector, read_config, read_detector
@@ -109,7 +110,8 @@ def detect(cfg: Config, other: Detector, checkpoint: str, images: Images) -> dic
     network.load_state_dict(content.get("state_dict", content))
     loading, geometry = split_pipeline(cfg)
     pack = dict(type="PackDetInputs", meta_keys=META_KEYS)
-    pipeline = Compose([*loading, *geometry, pack])
+    with DefaultScope.overwrite_default_scope("mmdet"):  # whose names a config bears
+        pipeline = Compose([*loading, *geometry, pack])
     rows = []
     for number, name in enumerate(images.files):
         data = pipeline(dict(img_path=str(images.root / name), img_id=number))
