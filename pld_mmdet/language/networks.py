@@ -6,6 +6,7 @@ hub name. Nothing here runs code from a checkpoint or from a hub.
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pld_mmdet.engine.optional import require
@@ -109,6 +110,27 @@ class CausalTransformer(nn.Module):
         return self.model(
             input_ids=input_ids, attention_mask=attention_mask, use_cache=False
         ).logits
+
+
+@MODELS.register_module()
+class BidirectionalTransformer(CausalTransformer):
+    """A decoder of transformers in which every token sees every other one.
+
+    What a masked-diffusion model is that has a decoder's layers (LLaDA: Llama's).
+    Position t answers for token t itself, not for the next one.
+    """
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None):
+        """Token ids [B, T] -> logits [B, T, V]; a mask [B, T] hides padding."""
+        rows, length = input_ids.shape
+        dtype = self.model.dtype
+        open_ = torch.zeros(
+            rows, 1, length, length, dtype=dtype, device=input_ids.device
+        )
+        if attention_mask is not None:
+            hidden = attention_mask[:, None, None] == 0
+            open_ = open_.masked_fill(hidden, torch.finfo(dtype).min)
+        return super().forward(input_ids, open_)
 
 
 @MODELS.register_module()
