@@ -118,7 +118,7 @@ def test_views_are_complementary_and_prompts_stay():
             assert ((view[row, start:end] == 0) == masked[row, start:end]).all()
             assert (view[row, end:] == 0).all()
         starts.add((prompt, start))
-    assert len(starts) == 3 + 4 + 3 + 3  # every block of every length of prompt
+    assert len(starts) == 4 + 4 + 3 + 3  # every block of every length of prompt
 
 
 def test_calls_follow_the_threshold():
@@ -234,10 +234,7 @@ def test_paper_config_trains_an_adapter_from_a_folder_and_a_jsonl_file(tmp_path)
     torch.manual_seed(2)
     sum(model.loss(**batch).values()).backward()
     assert any(p.grad is not None for p in model.parameters())
+    endless = str(tmp_path / "endless")
+    PreTrainedTokenizerFast(tokenizer_object=words).save_pretrained(endless)
     with pytest.raises(UserError, match="no end token"):
-        PreTrainedTokenizerFast(tokenizer_object=words).save_pretrained(
-            tmp_path / "endless"
-        )
-        AnswerText(
-            ann_file=str(tmp_path / "train.jsonl"), tokenizer=str(tmp_path / "endless")
-        )
+        AnswerText(ann_file=str(tmp_path / "train.jsonl"), tokenizer=endless)
