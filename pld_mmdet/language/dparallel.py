@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from mmengine.dist import all_reduce
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -116,6 +117,7 @@ class DParallel(Method):
                 threshold=-1.0,
             )
             self.answers[batch["index"]] = written
+        all_reduce(self.answers, op="max")  # each process wrote its part; -1 elsewhere
 
     def loss_base(
         self, input_ids: Tensor, prompt_lengths: Tensor, **_
