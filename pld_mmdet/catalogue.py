@@ -175,7 +175,7 @@ class Entry:
 
 
 def entries() -> list[Entry]:
-    """All methods of the mission, family by family."""
+    """All methods of the project, family by family."""
     path = Path(__file__).with_name("methods.csv")
     with open(path, encoding="utf-8", newline="") as file:
         return [Entry(**row) for row in csv.DictReader(file)]

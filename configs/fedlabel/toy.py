@@ -1,5 +1,5 @@
 # FedLabel on digits: ten clients, Dirichlet 0.2, 6 % labels (65 in all), five clients a
-# round, 80 rounds of which 30 learn from labels only. The specification's experiment.
+# round, 80 rounds of which 30 learn from labels only. The experiment as first planned.
 _base_ = ["../_base_/toy_runtime.py"]
 
 model = dict(

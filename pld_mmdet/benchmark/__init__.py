@@ -1,1 +1,1 @@
-"""Speed and memory of the founding chain, each against the rival it has to beat."""
+"""Speed and memory, each against the rival it has to beat."""

@@ -1,6 +1,6 @@
 """LPLD in the released code's order of work: the rival of our own implementation.
 
-Written from the specification (methods of the released code, commit 61192a05), one
+Written after the methods of the released code (commit 61192a05), one
 image at a time: the teacher predicts; then *all* its proposals are pooled again on the
 teacher, with autograd on, and on the student. So three RoI passes run over all
 proposals where :class:`pld_mmdet.detection.LPLD` needs one, and the student's pass

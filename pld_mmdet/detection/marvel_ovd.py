@@ -1,7 +1,7 @@
 """MarvelOVD: open-vocabulary detection from CLIP's noisy boxes (ECCV 2024).
 
 CLIP's candidate boxes are corrected online by the detector that learns from them.
-Numbers follow the specification of the released code (wkfdb/MarvelOVD, commit e9615e0);
+Numbers follow the released code (wkfdb/MarvelOVD, commit e9615e0);
 :class:`MarvelOVD` lists what differs.
 """
 

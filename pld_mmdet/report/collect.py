@@ -15,7 +15,7 @@ from pathlib import Path
 from pld_mmdet.engine.files import RESULT, read_json
 from pld_mmdet.errors import UserError
 
-# Order, title and one line for the rows of the founding chain.
+# Order, title and one line for the rows of FoggyStreets.
 KNOWN_ROWS = {
     "source": ("Source only", "Trained on clear images with labels; never saw fog."),
     "adabn": (

@@ -68,7 +68,7 @@ class SP2OT(Method):
     uniform Sinkhorn labels of SwAV and SeLa.
 
     Source: SP2OT (Zhang, Ren and He 2024); repository rhfeiyang/SPPOT (788a7a46), read
-    for the specification, not copied. Deviations: the last iteration is reported, not
+    and not copied. Deviations: the last iteration is reported, not
     the epoch with the lowest loss / rho; bank and potentials are in the
     checkpoint, so that a resumed run has the same labels; the optional
     regulariser of the features is left out (off in the code).

@@ -1,4 +1,4 @@
-"""BD-KD: the specification's numbers, where gradients stop, its configs."""
+"""BD-KD: hand-worked numbers, where gradients stop, its configs."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def gradients(loss, network) -> list:
 
 
 def test_worked_numbers():
-    """The specification's case: the student is less confident, so nu goes to R."""
+    """Worked by hand: the student is less confident, so nu goes to R."""
     assert entropy(P_T.log()).item() == pytest.approx(0.8018186, abs=1e-6)
     assert entropy(P_S.log()).item() == pytest.approx(1.0296530, abs=1e-6)
     model = build()

@@ -1,4 +1,4 @@
-"""DHO: the specification's numbers, where gradients go, CLIP, data, its configs."""
+"""DHO: hand-worked numbers, where gradients go, CLIP, data, its configs."""
 
 import mmcv
 import numpy as np

@@ -1,4 +1,4 @@
-"""PS-KD: the specification's numbers, the bank, epochs, resuming, its configs."""
+"""PS-KD: hand-worked numbers, the bank, epochs, resuming, its configs."""
 
 import pytest
 import torch
@@ -44,7 +44,7 @@ def test_alpha_rises_with_the_epoch(epoch, alpha):
 
 
 def test_worked_target_loss_and_gradient():
-    """The specification's case: y = 0, P = (.6, .3, .1), alpha = .4, z = (1, .5, 0)."""
+    """Worked by hand: y = 0, P = (.6, .3, .1), alpha = .4, z = (1, .5, 0)."""
     model = build(epoch=1, epochs=4)
     model.bank.rows[2] = torch.tensor([0.6, 0.3, 0.1])
     y, index = torch.tensor([0]), torch.tensor([2])

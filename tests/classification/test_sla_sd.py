@@ -26,7 +26,7 @@ def batch(n: int = 6, side: int = 8) -> dict:
 
 
 def test_aggregate_reads_each_copy_at_its_own_column():
-    """The specification's two cases, and the indices written out for three classes."""
+    """Two cases by hand, and the indices written out for three classes."""
     one = torch.tensor([[[1.0, 0, 2, 0], [0, 3, 0, 1]]])
     two = torch.tensor([[[2.0, 1, 0, -1], [0, 2, 1, 3]]])
     assert aggregate(one, 2).tolist() == [[2.0, 1.5]]

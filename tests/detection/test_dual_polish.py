@@ -1,4 +1,4 @@
-"""Dual polishing: the specification's numbers, crops per image, gradient stops."""
+"""Dual polishing: hand-worked numbers, crops per image, gradient stops."""
 
 import copy
 

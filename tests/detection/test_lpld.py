@@ -1,4 +1,4 @@
-"""LPLD: the specification's hand-worked numbers, properties, and whole steps."""
+"""LPLD: hand-worked numbers, properties, and whole steps."""
 
 import copy
 

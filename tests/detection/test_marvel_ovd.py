@@ -1,4 +1,4 @@
-"""MarvelOVD: the specification's hand-worked numbers, gradient stops, whole steps."""
+"""MarvelOVD: hand-worked numbers, gradient stops, whole steps."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""PS-TTL: the specification's hand-worked numbers, gradient stops, whole steps."""
+"""PS-TTL: hand-worked numbers, gradient stops, whole steps."""
 
 import copy
 

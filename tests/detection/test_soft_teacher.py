@@ -1,4 +1,4 @@
-"""Soft Teacher: the specification's numbers, gradient stops, whole steps."""
+"""Soft Teacher: hand-worked numbers, gradient stops, whole steps."""
 
 import copy
 

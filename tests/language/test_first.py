@@ -1,4 +1,4 @@
-"""FIRST: the specification's numbers, what the choice of c sees, gradients, text."""
+"""FIRST: hand-worked numbers, what the choice of c sees, gradients, text."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""TAID: the specification's numbers, limits, gradients, the runs."""
+"""TAID: hand-worked numbers, limits, gradients, the runs."""
 
 import json
 import math

@@ -17,7 +17,7 @@ def near(found: torch.Tensor, expected, within: float = 1e-5) -> bool:
 
 
 class TestNumbers:
-    """Worked by hand in the specification and its addendum."""
+    """Worked by hand."""
 
     def test_three_nodes(self):
         assert near(marginals(*THREE, 1, 1, exact=True), [0.677809, 0.677809, 0.533061])

@@ -1,4 +1,4 @@
-"""CoTTA: the specification's numbers, the order of an iteration, the stream."""
+"""CoTTA: hand-worked numbers, the order of an iteration, the stream."""
 
 import copy
 
@@ -48,7 +48,7 @@ def batch(size: int = 8) -> dict:
 
 
 class TestNumbers:
-    """Worked by hand in the specification."""
+    """Worked by hand."""
 
     s, t = torch.tensor([[2.0, 0.0, -1.0]]), torch.tensor([[1.0, 0.5, 0.0]])
 

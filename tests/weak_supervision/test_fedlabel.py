@@ -1,4 +1,4 @@
-"""FedLabel: the specification's numbers, what is kept, clients, the run."""
+"""FedLabel: hand-worked numbers, what is kept, clients, the run."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def client(local=LOCAL, wide=GLOBAL, **changes) -> FedLabel:
 
 
 class TestNumbers:
-    """Worked by hand in the specification."""
+    """Worked by hand."""
 
     def test_expertise(self):
         assert expertise(LOCAL).item() == pytest.approx(0.068889, abs=1e-6)

@@ -1,4 +1,4 @@
-"""SP2OT: the specification's numbers, POT, the curriculum, the bank, the run."""
+"""SP2OT: hand-worked numbers, POT, the curriculum, the bank, the run."""
 
 import math
 import warnings
