@@ -12,13 +12,21 @@ from pld_mmdet.weak_supervision.federation import (
     NoisyDigits,
 )
 from pld_mmdet.weak_supervision.fedlabel import FedLabel
+from pld_mmdet.weak_supervision.llp_bp import LLPBP
 from pld_mmdet.weak_supervision.online_adaptation import Tent
+from pld_mmdet.weak_supervision.proportions import (
+    AUCMetric,
+    ProportionBags,
+    TwoClasses,
+)
 from pld_mmdet.weak_supervision.sp2ot import SP2OT
 from pld_mmdet.weak_supervision.streams import CifarC, CorruptedDigits, StreamMetric
 from pld_mmdet.weak_supervision.vit import ViTBackbone
 
 __all__ = [
+    "LLPBP",
     "SP2OT",
+    "AUCMetric",
     "CIFARViews",
     "CifarC",
     "ClusterMetric",
@@ -29,7 +37,9 @@ __all__ = [
     "Federation",
     "LongTailDigits",
     "NoisyDigits",
+    "ProportionBags",
     "StreamMetric",
     "Tent",
+    "TwoClasses",
     "ViTBackbone",
 ]
