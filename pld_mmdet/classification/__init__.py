@@ -14,6 +14,7 @@ from pld_mmdet.classification.self_distillation_theory import (
     KernelSelfDistillation,
     SelfDistillationChain,
 )
+from pld_mmdet.classification.shrinkmatch import ShrinkMatch
 from pld_mmdet.classification.sla_sd import SLASD
 from pld_mmdet.classification.ssld import SSLD
 
@@ -37,4 +38,5 @@ __all__ = [
     "Part",
     "Pruned",
     "SelfDistillationChain",
+    "ShrinkMatch",
 ]

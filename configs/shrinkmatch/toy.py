@@ -1,0 +1,74 @@
+# ShrinkMatch on StreetCrops: 8 labels a class, the other crops without. Every row takes
+# 300 steps of 16 labelled crops; the others see 48 more in two views.
+_base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
+
+from pld_mmdet.recipes import iterations, optimizer, row
+
+model = dict(
+    type="pld_mmdet.ShrinkMatch",
+    student=dict(
+        type="pld_mmdet.SmallConvNet", in_channels=3, widths=(16, 32, 64), num_classes=8
+    ),
+    num_classes=8,
+    threshold=0.8,
+)
+crops = dict(
+    type="pld_mmdet.StreetCrops",
+    part="train",
+    data_root="data/street_crops",
+    balanced=True,
+)
+train_dataloader = dict(
+    batch_size=64,
+    sampler=dict(
+        _delete_=True,
+        type="pld_mmdet.SemiSampler",
+        batch_size=64,
+        source_ratio=[1, 3],
+        by_aspect=False,
+    ),
+    dataset=dict(
+        _delete_=True,
+        type="pld_mmdet.LabelledAndNot",
+        datasets=[dict(crops, labelled=64), dict(crops, labelled=-64)],
+    ),
+)
+train_cfg = iterations(300)
+optim_wrapper = optimizer("AdamW", 3e-3, weight_decay=0.05)
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(
+        type="pld_mmdet.TeacherEMAHook",
+        keep=0.98,
+        moment="before",
+        buffers="copy",
+        warm_up=0,
+    ),
+]
+
+drawn = [f"train_dataloader.dataset.datasets.{i}.label_seed={{seed}}" for i in (0, 1)]
+experiment = dict(
+    name="shrinkmatch",
+    metric="balanced_accuracy",
+    data="python tools/prepare.py street_crops",
+    columns={
+        "class-balanced": ("test", "balanced_accuracy"),
+        "accuracy": ("test", "accuracy"),
+        "ECE": ("test", "ece"),
+    },
+    reported="EMA of the last iteration",
+    rows=[
+        row("plain", "Cross-entropy on 64 labels", *drawn, "model.use=nothing"),
+        row("fixmatch", "FixMatch, aligned soft labels", *drawn, "model.use=certain"),
+        row("unweighted", "Shrinking without weights", *drawn, "model.use=unweighted"),
+        row("shrinkmatch", "ShrinkMatch", *drawn),
+    ],
+)
+walk = ["train_cfg.max_iters=2", "train_dataloader.batch_size=8"]
+walk += ["train_dataloader.sampler.batch_size=8"]
+for i, count in enumerate((16, -16)):
+    place = f"train_dataloader.dataset.datasets.{i}"
+    walk += [f"{place}.labelled={count}", f"{place}.balanced=False"]
+    walk += [f"{place}.data_root=data/tiny_crops"]
+walk += [f"{part}_dataloader.dataset.data_root=data/tiny_crops" for part in
+         ("val", "test")]  # fmt: skip
