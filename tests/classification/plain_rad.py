@@ -12,7 +12,7 @@ def pair() -> Pair:
     """Two convolutional networks on 32 x 32 images."""
     model = build(
         "RAD",
-        student=conv_net(64, 128, 256),
+        student=conv_net(64, 128, 256, 512),
         teachers=[conv_net(16)],
         num_samples=100,
         num_classes=10,
