@@ -7,7 +7,9 @@ from pld_mmdet.language.answers import (
 )
 from pld_mmdet.language.causal import CausalDistillation, CausalLanguageModel
 from pld_mmdet.language.chat import ChatText
+from pld_mmdet.language.cyclealign import CycleAlign
 from pld_mmdet.language.dparallel import DParallel
+from pld_mmdet.language.endings import Endings, ToneRanker
 from pld_mmdet.language.ernie_tiny import ERNIETiny, TextClassifier
 from pld_mmdet.language.first import FIRST
 from pld_mmdet.language.grammar import TopicGrammar
@@ -30,15 +32,18 @@ __all__ = [
     "CausalLanguageModel",
     "CausalTransformer",
     "ChatText",
+    "CycleAlign",
     "DParallel",
     "ERNIETiny",
     "EncodedText",
     "EncoderTransformer",
+    "Endings",
     "MarkovSource",
     "MarkovText",
     "RotatedWords",
     "RotatedWordsMetric",
     "TextClassifier",
     "TokenMeanMetric",
+    "ToneRanker",
     "TopicGrammar",
 ]
