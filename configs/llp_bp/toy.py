@@ -1,5 +1,5 @@
 # LLP-BP on digits, is it 5 or more: 33 random bags of 32 train images, two rounds with
-# (lambda_s, lambda_b) = (1, 0.1), the specification's setting. Each seed has its bags.
+# (lambda_s, lambda_b) = (1, 0.1), not tuned here. Each seed has its bags.
 _base_ = "../_base_/toy_runtime.py"
 from pld_mmdet.recipes import loader, optimizer, row
 

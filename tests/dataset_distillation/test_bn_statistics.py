@@ -15,7 +15,7 @@ def gap(*layers, **options) -> torch.Tensor:
     return statistics_gap(*map(list, zip(*layers, strict=True)), **options)
 
 
-def test_numbers_of_the_specification():
+def test_numbers_worked_by_hand():
     assert gap(FIRST, first=1.0).item() == pytest.approx(4)
     assert gap(FIRST).item() == pytest.approx(40)
     assert gap(FIRST, SECOND).item() == pytest.approx(45)
