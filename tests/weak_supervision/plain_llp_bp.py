@@ -14,7 +14,7 @@ def pair() -> Pair:
     bags, size = 16, 32
     model = build(
         "LLPBP",
-        network=dict(type="pld_mmdet.MLP", sizes=(64, 1280, 320, 128)),
+        network=dict(type="pld_mmdet.MLP", sizes=(64, 1280, 1024, 128)),
         num_samples=bags * size,
         feat_dim=128,
     )
