@@ -5,6 +5,7 @@ from pld_mmdet.classification.bd_kd import BDKD
 from pld_mmdet.classification.clip_teacher import CLIPImageEncoder, CLIPZeroShot
 from pld_mmdet.classification.dho import DHO, MixSearchHook
 from pld_mmdet.classification.digits_teacher import ConfusedDigitsTeacher
+from pld_mmdet.classification.distill_weighted import DistillWeighted
 from pld_mmdet.classification.ferkd import FerKD
 from pld_mmdet.classification.kd_prune import KDPrune, Pruned
 from pld_mmdet.classification.meal_v2 import MEALV2
@@ -31,6 +32,7 @@ __all__ = [
     "CLIPImageEncoder",
     "CLIPZeroShot",
     "ConfusedDigitsTeacher",
+    "DistillWeighted",
     "FerKD",
     "KDPrune",
     "KernelSelfDistillation",

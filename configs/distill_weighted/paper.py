@@ -1,0 +1,57 @@
+# DistillWeighted in the published form: lam 0.8, p 12 (both unconfirmed, only a README
+# was released). Target task, networks, rate and length were not found: CIFAR-10 with 40
+# labels a class, ResNet-20 and CIFAR-100's ResNet-56 as the source are ours. Give more
+# sources, and load their weights with `load_from`.
+_base_ = "../_base_/toy_runtime.py"
+
+from pld_mmdet.recipes import loader, optimizer
+
+data_root = "data/cifar-10-batches-bin"
+how_to_get = dict(
+    data="mkdir -p data && curl -L "
+    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz | tar xz -C data"
+)
+network = dict(
+    type="pld_mmdet.CIFARResNet",
+    widths=(16, 32, 64),
+    stem=16,
+    pre_activation=False,
+)
+model = dict(
+    type="pld_mmdet.DistillWeighted",
+    student=dict(network, blocks=(3, 3, 3), num_classes=10),
+    teachers=[dict(network, blocks=(9, 9, 9), num_classes=100)],
+    lam=0.8,
+    p=12.0,
+)
+cifar = dict(type="pld_mmdet.CIFAR", data_root=data_root, classes=10, part="train")
+few = dict(type="pld_mmdet.LabelSubsets", dataset=cifar, labelled=40, subsets=1)
+train_dataloader = dict(
+    batch_size=128,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(
+        type="pld_mmdet.SemiSampler",
+        batch_size=128,
+        source_ratio=[1, 3],
+        by_aspect=False,
+    ),
+    collate_fn=dict(type="default_collate"),
+    dataset=dict(type="pld_mmdet.LabelledAndNot", datasets=[few, cifar]),
+)
+test_dataloader = loader(dict(cifar, part="test"), 256, train=False)
+test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+test_cfg = dict()
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(
+            name="distill",
+            max_iters=20000,
+            work_dataloader=loader(few, 400, train=False),
+        )
+    ],
+)
+optim_wrapper = optimizer("SGD", 0.1, momentum=0.9, weight_decay=1e-4)
+param_scheduler = dict(type="CosineAnnealingLR", T_max=20000, by_epoch=False)
+find_unused_parameters = True  # heads of sources with weight 0

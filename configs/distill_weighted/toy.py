@@ -1,0 +1,91 @@
+# DistillWeighted on StreetCrops: 8 labels a class and the other crops without; four
+# sources of other classes, made from the true labels of those. Every student takes 300
+# steps of 16 labelled crops and 48 others.
+_base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
+
+from pld_mmdet.recipes import loader, optimizer, row
+
+network = dict(type="pld_mmdet.SmallConvNet", in_channels=3, widths=(16, 32, 64))
+model = dict(
+    type="pld_mmdet.DistillWeighted",
+    student=dict(network, num_classes=8),
+    teachers=[dict(network, num_classes=n) for n in (3, 2, 2, 4)],
+    tasks=[
+        [0, 0, 1, 1, 1, 1, 2, 2],  # people, cars and larger, two wheels
+        [0, 0, 0, 1, 1, 1, 0, 0],  # trucks, buses and trains against all others
+        [0, 1, 0, 1, 0, 1, 0, 1],  # no kinship
+        "rotation",
+    ],
+    view="weak",
+)
+crops = dict(
+    type="pld_mmdet.StreetCrops",
+    part="train",
+    data_root="data/street_crops",
+    balanced=True,
+)
+known, others = dict(crops, labelled=64), dict(crops, labelled=-64)
+train_dataloader = dict(
+    batch_size=64,
+    sampler=dict(
+        _delete_=True,
+        type="pld_mmdet.SemiSampler",
+        batch_size=64,
+        source_ratio=[1, 3],
+        by_aspect=False,
+    ),
+    dataset=dict(
+        _delete_=True, type="pld_mmdet.LabelledAndNot", datasets=[known, others]
+    ),
+)
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(name="teacher", max_iters=300, dataloader=loader(others, 32, train=True)),
+        dict(
+            name="distill",
+            max_iters=300,
+            work_dataloader=loader(known, 64, train=False),
+        ),
+    ],
+)
+optim_wrapper = optimizer("AdamW", 3e-3, weight_decay=0.05)
+find_unused_parameters = True  # one part learns at a time
+
+places = [
+    "train_dataloader.dataset.datasets.0",
+    "train_dataloader.dataset.datasets.1",
+    "train_cfg.stages.0.dataloader.dataset",
+    "train_cfg.stages.1.work_dataloader.dataset",
+]
+drawn = [f"{place}.label_seed={{seed}}" for place in places]
+experiment = dict(
+    name="distill_weighted",
+    metric="balanced_accuracy",
+    data="python tools/prepare.py street_crops",
+    columns={
+        "class-balanced": ("test", "balanced_accuracy"),
+        "accuracy": ("test", "accuracy"),
+    },
+    reported="student of the last iteration",
+    rows=[
+        row(
+            "plain",
+            "Cross-entropy on 64 labels",
+            *drawn,
+            "model.lam=1",
+            "train_cfg.stages.0.max_iters=1",
+        ),
+        row("equal", "All sources alike (p = 0)", *drawn, "model.p=0"),
+        row("nearest", "DistillNearest", *drawn, "model.p=1e9"),
+        row("distill_weighted", "DistillWeighted, p = 12", *drawn),
+    ],
+)
+walk = [f"train_cfg.stages.{i}.max_iters=1" for i in (0, 1)]
+walk += ["model.p=0"]  # untrained sources may all be unlike
+walk += ["train_dataloader.batch_size=8", "train_dataloader.sampler.batch_size=8"]
+walk += [f"{place}.data_root=data/tiny_crops" for place in places]
+walk += [f"{place}.balanced=False" for place in places]
+walk += [f"{places[i]}.labelled={n}" for i, n in enumerate((24, -24, -24, 24))]
+walk += ["val_dataloader.dataset.data_root=data/tiny_crops"]
+walk += ["test_dataloader.dataset.data_root=data/tiny_crops"]
