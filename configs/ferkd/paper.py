@@ -1,5 +1,6 @@
 # FerKD on ImageNet: ResNet-50, 1024 regions of 256 images a step, SGD 0.1 x batch / 512
-# and a cosine (szq0214/FKD, commit afd5294, FKD's script; its epochs are unconfirmed).
+# and a cosine, 300 epochs (szq0214/FKD, commit afd5294, FKD's script and README; there
+# the last four epochs take one region of each image, here four as before).
 # FerKD's own schedule and thresholds were not released; the teacher here is mmdet's
 # ResNet-152, whose weights `load_from` brings.
 _base_ = "../_base_/toy_runtime.py"

@@ -1,7 +1,7 @@
 # MEAL V2 on ImageNet at 224 pixels: ResNet-50, 180 epochs of 512 images, SGD 0.01, a
-# tenth after 100 epochs, no weight decay (szq0214/MEAL-V2, commit 59e6bca). Their
-# teachers are SENet-154 and ResNet-152 v1s; here ResNet-152 and ResNeXt-101 of mmdet,
-# whose weights stand beside the student's in `load_from`.
+# tenth after epoch 100 of 0 to 100, no weight decay (szq0214/MEAL-V2, commit 59e6bca).
+# Their teachers are SENet-154 and ResNet-152 v1s; here ResNet-152 and ResNeXt-101 of
+# mmdet, whose weights stand beside the student's in `load_from`.
 _base_ = "../_base_/toy_runtime.py"
 
 from pld_mmdet.recipes import loader, optimizer
@@ -46,5 +46,5 @@ train_cfg = dict(type="IterBasedTrainLoop", max_iters=180 * epoch)
 # the released scheduler writes the same rate into every group, the discriminator's too
 optim_wrapper = optimizer("SGD", 0.01, momentum=0.9, weight_decay=0.0)
 param_scheduler = dict(
-    type="MultiStepLR", milestones=[100 * epoch], gamma=0.1, by_epoch=False
+    type="MultiStepLR", milestones=[101 * epoch], gamma=0.1, by_epoch=False
 )

@@ -20,6 +20,7 @@ model = dict(
         pre_activation=False,
     ),
     num_classes=100,
+    tau=1.0,
 )
 # they normalise to (-1, 1)
 train_dataloader, _, test_dataloader = loaders(

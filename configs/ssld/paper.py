@@ -27,6 +27,13 @@ def images(root):
     )
 
 
+def warmed(steps, warm):  # a cosine after five epochs of rising rate
+    return [
+        dict(type="LinearLR", start_factor=1e-3, by_epoch=False, end=warm),
+        dict(type="CosineAnnealingLR", T_max=steps - warm, by_epoch=False, begin=warm),
+    ]
+
+
 pool = images("data/imagenet_pool")
 labelled = images("data/imagenet/train")
 train_dataloader = loader(pool, 1024, train=True, seeded=True, workers=8)
@@ -42,16 +49,14 @@ train_cfg = dict(
         dict(
             name="distill",
             max_iters=first,
-            param_scheduler=dict(type="CosineAnnealingLR", T_max=first, by_epoch=False),
+            param_scheduler=warmed(first, 5 * 5000000 // 1024),
         ),
         dict(
             name="finetune",
             max_iters=second,
             dataloader=loader(labelled, 1024, train=True, seeded=True, workers=8),
             optim_wrapper=optimizer("SGD", 0.004, momentum=0.9, weight_decay=7e-5),
-            param_scheduler=dict(
-                type="CosineAnnealingLR", T_max=second, by_epoch=False
-            ),
+            param_scheduler=warmed(second, 5 * 1281167 // 1024),
         ),
     ],
 )

@@ -38,6 +38,7 @@ def check_config(cfg, stages: tuple[str, ...] = ("train", "val")) -> None:
         check_amp(cfg)
         _check_accumulation(cfg)
         _check_gradient_scales(cfg)
+        check_schedules(cfg)
     how = cfg.get("how_to_get") or {}
     wrong: list[str] = []
     fixes: list[str] = []
@@ -74,6 +75,44 @@ def _check_accumulation(cfg) -> None:
                 f"Set it to {iterations // size * size + size}, a multiple of "
                 "accumulative_counts.",
             )
+
+
+def check_schedules(cfg) -> None:
+    """Refuse schedules whose state is no plain data: no checkpoint could hold them.
+
+    mmengine's one-cycle schedules keep a function in their state.
+
+    Args:
+        cfg: The resolved config.
+
+    Raises:
+        UserError: Names the place and what to use instead.
+    """
+    checkpoint = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
+    if not checkpoint.get("save_param_scheduler", True):
+        return
+    for place, kind in _schedules(dict(cfg.items()), ""):
+        if "OneCycle" in kind:
+            raise UserError(
+                f"{place}.type='{kind}' keeps a function in its state: the run could "
+                "not write its first checkpoint.",
+                "Use CosineAnnealingLR after a warm-up with LinearLR instead.",
+            )
+
+
+def _schedules(node, key: str) -> Iterator[tuple[str, str]]:
+    """Where each type below a ``param_scheduler`` stands, and the type's name."""
+    if isinstance(node, dict):
+        if "param_scheduler" in key and "type" in node:
+            kind = node["type"]  # a class in mmengine's other config style
+            yield key, kind if isinstance(kind, str) else kind.__name__
+        children = node.items()
+    elif isinstance(node, list | tuple):
+        children = enumerate(node)
+    else:
+        return
+    for name, value in children:
+        yield from _schedules(value, f"{key}.{name}" if key else str(name))
 
 
 def _check_gradient_scales(cfg) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.registry import RUNNERS
 
 from pld_mmdet.engine.preflight import (
     _check_gradient_scales,
@@ -12,6 +13,7 @@ from pld_mmdet.engine.preflight import (
     check_config,
 )
 from pld_mmdet.errors import UserError
+from tests.engine.toy import write_config
 
 DATA, CHECKPOINT = "python tools/prepare.py toy", "python tools/train.py source.py"
 
@@ -131,6 +133,49 @@ def test_a_gradient_scale_that_the_optimizer_divides_out(tmp_path, optimizer):
 )
 def test_gradient_scales_that_work(tmp_path, optimizer, scale):
     check_config(scaled(tmp_path, optimizer, scale))
+
+
+ONE_CYCLE = {"type": "mmengine.OneCycleLR", "eta_max": 0.3, "total_steps": 70}
+STEPS = {"type": "MultiStepLR", "milestones": [40]}
+
+
+@pytest.mark.parametrize(
+    ("place", "changes"),
+    [
+        ("param_scheduler", {"param_scheduler": ONE_CYCLE}),
+        ("param_scheduler.1", {"param_scheduler": [STEPS, ONE_CYCLE]}),
+        ("param_scheduler.critic.0", {"param_scheduler": {"critic": [ONE_CYCLE]}}),
+        (
+            "train_cfg.stages.1.param_scheduler",
+            {"train_cfg": {"stages": [{}, {"param_scheduler": ONE_CYCLE}]}},
+        ),
+    ],
+)
+def test_a_schedule_that_no_checkpoint_can_hold(tmp_path, place, changes):
+    make_data(tmp_path / "data")
+    error = problem(config(tmp_path, **changes))
+    assert error.what.startswith(f"{place}.type='mmengine.OneCycleLR'")
+    assert "CosineAnnealingLR" in error.fix
+    check_config(config(tmp_path, **changes), ("val",))
+    hooks = {"checkpoint": {"save_param_scheduler": False}}
+    check_config(config(tmp_path, default_hooks=hooks, **changes))
+
+
+def test_schedules_that_a_checkpoint_can_hold(tmp_path):
+    make_data(tmp_path / "data")
+    check_config(config(tmp_path, param_scheduler=[STEPS]))
+    check_config(config(tmp_path, param_scheduler=None))
+
+
+def test_the_checkpoint_hook_refuses_before_the_first_step(tmp_path):
+    """A run that no tool started: its first checkpoint was a TypeError once."""
+    cfg = Config.fromfile(write_config(tmp_path))
+    cfg.work_dir, cfg.log_level = str(tmp_path / "run"), "ERROR"
+    cfg.param_scheduler = [dict(ONE_CYCLE, type="OneCycleLR", by_epoch=False)]
+    runner = RUNNERS.build(cfg)
+    with pytest.raises(UserError, match=r"param_scheduler\.0\.type='OneCycleLR'"):
+        runner.train()
+    assert runner.iter == 0
 
 
 def test_no_config_of_this_repository_scales_in_vain(tmp_path):

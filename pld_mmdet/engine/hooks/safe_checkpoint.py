@@ -8,6 +8,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
 from pld_mmdet.engine.files import write_atomic
+from pld_mmdet.engine.preflight import check_schedules
 from pld_mmdet.registry import HOOKS
 
 
@@ -22,6 +23,11 @@ class SafeCheckpointHook(CheckpointHook):
     Args:
         kwargs: As in ``mmengine.hooks.CheckpointHook``; local folders only.
     """
+
+    def before_train(self, runner) -> None:
+        """Refuse, before the first step, a schedule that no checkpoint could hold."""
+        check_schedules(runner.cfg)
+        super().before_train(runner)
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
         expired: list[int] = []
