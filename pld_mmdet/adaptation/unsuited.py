@@ -44,7 +44,7 @@ def _reason(model: ConfigDict, name: str) -> tuple[str, str] | None:
             "teacher's boxes say nothing about them",
             "Take a detector with a box head, for example MaskRCNN.",
         )
-    if "teacher_config" in model:
+    if any(key.startswith("teacher_") for key in model):
         return (
             "it distils from a teacher of its own while it trains",
             "Name the plain config of its student, for example gfl or paa: their "

@@ -56,6 +56,7 @@ def test_a_stock_detector_adapts_a_step(tmp_path, name):
         ("fast_rcnn/fast-rcnn_r50_fpn_1x_coco", "proposals from a file"),
         ("glip/glip_atss_swin-t_a_fpn_dyhead_pretrain_obj365", "asked with text"),
         ("ld/ld_r18-gflv1-r101_fpn_1x_coco", "distils from a teacher"),
+        ("lad/lad_r101-paa-r50_fpn_2xb8_coco_1x", "distils from a teacher"),
         ("clrnet/clrnet", "finds lanes"),
         ("qdtrack/qdtrack_faster-rcnn_r50_fpn_4e_base", "follows objects"),
     ],
