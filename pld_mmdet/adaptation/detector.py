@@ -147,6 +147,10 @@ def prepare_model(model: ConfigDict) -> None:
                 visit(value)
 
     visit(model)
+    if "initial_epoch" in (model.get("train_cfg") or {}):
+        model.train_cfg.initial_epoch = (
+            0  # TOOD: a trained detector is past its warm-up
+        )
     if model.get("init_cfg") and model.init_cfg.get("type") == "Pretrained":
         model.init_cfg = None
 

@@ -50,6 +50,13 @@ def _reason(model: ConfigDict, name: str) -> tuple[str, str] | None:
             "Name the plain config of its student, for example gfl or paa: their "
             "weights have the same names.",
         )
+    preprocessor = str((model.get("data_preprocessor") or {}).get("type", ""))
+    if preprocessor.endswith("BoxInstDataPreprocessor"):
+        return (
+            "it makes mask targets of ground-truth boxes when an image is loaded, "
+            "before a teacher has said any",
+            _OTHER,
+        )
     if roi is not None and rpn is None:
         return (
             "it reads its proposals from a file instead of finding them",
