@@ -27,9 +27,10 @@ def floats(network: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def test_every_method_outside_detection_has_a_case():
     begun = [e for e in entries() if e.is_begun() and e.family != "detection"]
-    lacking = [e.files["plain loop"] for e in begun if f"{e.stem}_step" not in STEPS]
-    assert lacking == []
-    assert len(STEPS) == len(begun)
+    lacking = [e for e in begun if f"{e.stem}_step" not in STEPS]
+    # a method in work says so in methods.csv, and list_methods says what it lacks
+    assert [e.files["plain loop"] for e in lacking if e.state != "in work"] == []
+    assert set(STEPS) <= {f"{e.stem}_step" for e in begun}
 
 
 @pytest.mark.parametrize("name", STEPS)
