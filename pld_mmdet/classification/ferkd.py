@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from pld_mmdet.classification.taught import TaughtStudent
 from pld_mmdet.distill._checks import same_shape
+from pld_mmdet.distill._gather import gathered
 from pld_mmdet.distill.losses import masked_mean, soft_cross_entropy
 from pld_mmdet.distill.selection import quantile
 from pld_mmdet.engine.data.randomness import own_randomness
@@ -16,6 +17,7 @@ from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 
 _STREAM = 13  # keeps the draw of regions apart from other draws
+STORED = ("boxes", "flips", "top", "classes", "thresholds")
 TOP = 5  # of each crop's probabilities are stored
 
 
@@ -166,8 +168,10 @@ class FerKD(TaughtStudent):
         self.register_buffer("boxes", torch.zeros(*shape, 4))
         self.register_buffer("flips", torch.zeros(shape, dtype=torch.bool))
         self.register_buffer("top", torch.zeros(*shape, TOP))
-        self.register_buffer("classes", torch.zeros(*shape, TOP, dtype=torch.int16))
+        self.register_buffer("classes", torch.zeros(*shape, TOP, dtype=torch.int32))
         self.register_buffer("thresholds", torch.zeros(2))
+        # all processes store the same (int32: gloo knows no int16)
+        self._ddp_params_and_buffers_to_ignore = [*STORED]
 
     def drawn(self, count: int) -> tuple[Tensor, Tensor]:
         """Random boxes [count, 4] of ``area``, aspect 3/4 to 4/3, and flips [count]."""
@@ -198,15 +202,24 @@ class FerKD(TaughtStudent):
 
     @torch.no_grad()
     def label(self, inputs: Tensor, index: Tensor) -> None:
-        """Draw and store crops and labels: images N x 3 x H x W, their numbers."""
-        for k in range(self.boxes.shape[1]):
+        """Draw and store crops and labels: images N x 3 x H x W, their numbers.
+
+        Every process stores what all of them labelled, so N is the same on each.
+        """
+        made = []
+        for _ in range(self.boxes.shape[1]):
             boxes, flips = self.drawn(len(inputs))
             crop = replayed(inputs, boxes, flips)
             found = self.teachers[0](crop).float().softmax(1).topk(TOP, dim=1)
-            self.boxes[index, k] = boxes.to(self.boxes)
-            self.flips[index, k] = flips.to(self.flips.device)
-            self.top[index, k] = found.values
-            self.classes[index, k] = found.indices.short()
+            parts = boxes, flips[:, None], found.values, found.indices
+            made.append(torch.cat([part.to(self.top) for part in parts], 1))
+        index = gathered(index)
+        boxes, flips, top, classes = gathered(torch.stack(made, 1)).split(
+            (4, 1, TOP, TOP), dim=2
+        )
+        self.boxes[index], self.top[index] = boxes, top
+        self.flips[index] = flips[..., 0] > 0
+        self.classes[index] = classes.int()
 
     def loss_teacher(self, inputs: Tensor, targets: Tensor, **_) -> dict[str, Tensor]:
         """The teacher's cross-entropy on one crop of each image."""

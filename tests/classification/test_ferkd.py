@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pld_mmdet.classification import ferkd
 from pld_mmdet.classification.ferkd import (
     FerKD,
     calibrated,
@@ -95,6 +96,27 @@ def test_stored_labels_are_the_teachers_and_a_loss_asks_no_teacher():
     assert found["kept"] == 1
     found["loss"].backward()
     assert all(p.grad is not None for p in model.student.parameters())
+
+
+def test_every_process_stores_what_all_of_them_labelled(monkeypatch):
+    """Each sees half of the images: the other half once had labels of zeros."""
+    halves = [{k: v[i : i + 3] for k, v in batch().items()} for i in (0, 3)]
+    sent = []
+    monkeypatch.setattr(ferkd, "gathered", lambda rows: sent.append(rows) or rows)
+    other = build()
+    other.start_stage("distill", [halves[1]], None)
+    assert other.top[:3].sum() == 0
+    theirs = iter(sent)
+    monkeypatch.setattr(ferkd, "gathered", lambda rows: torch.cat([rows, next(theirs)]))
+    model = build()
+    model.start_stage("distill", [halves[0]], None)
+    for name in ("boxes", "flips", "top", "classes"):
+        assert torch.equal(getattr(model, name)[3:], getattr(other, name)[3:]), name
+    assert (model.top[:, :, 0] > 1 / 8).all()
+    assert model.thresholds[0] >= model.top[..., 0].min() > 0
+    assert set(model._ddp_params_and_buffers_to_ignore) == set(
+        dict(model.named_buffers(recurse=False))
+    )
 
 
 def test_quantiles_say_what_is_kept():
