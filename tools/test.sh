@@ -1,10 +1,19 @@
 #!/usr/bin/env bash
 # Sets up the environment (see _env.sh), then runs the linters, the import contracts and
 # the tests. Arguments go to pytest:  bash tools/test.sh tests/detection -k lpld
+# --quick: the vocabulary, the frame, the tables and the package, for each change; give
+# the test of what you changed beside it:  bash tools/test.sh --quick tests/audio
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/_env.sh"
 pld_setup
 cd "$PLD_ROOT"
+if [ "${1:-}" = --quick ]; then
+  shift
+  set -- tests/distill tests/experiments/test_rows.py tests/experiments/test_results.py \
+    tests/engine/test_method.py tests/engine/test_optim.py tests/shared/test_views.py \
+    tests/shared/test_mixing.py tests/tools/test_list_methods.py tests/test_recipes.py \
+    tests/docs/test_commands.py "$@"
+fi
 # Two single-threaded processes beat one with two threads by far on small models.
 export OMP_NUM_THREADS=1
 failed=0
