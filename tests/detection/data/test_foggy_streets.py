@@ -311,7 +311,7 @@ def start(root: Path, train: int, complaints: Path) -> int:
         try:
             run_tool(
                 lambda: tool.main(["foggy_streets", *options]),
-                lambda: "The same command goes on from here.",
+                resumable=lambda: "The same command goes on from here.",
             )
         except SystemExit as end:
             code = end.code
