@@ -170,7 +170,10 @@ def run_tool(
     except BaseException as error:
         number = interrupts.received()
         if number is not None or isinstance(error, KeyboardInterrupt):
-            code = _interrupted(number or 2, resumable, arguments)
+            # Before the arguments are read there is nothing to go on with.
+            known = resumable is not None and (parse is None or arguments)
+            how = resumable(*arguments) if known else "Start it again to repeat it."
+            code = _interrupted(number or 2, how)
         elif isinstance(error, UserError):
             _complain(error)
             code = 2
@@ -185,10 +188,7 @@ def run_tool(
         sys.exit(code)
 
 
-def _interrupted(number: int, resumable: Callable | None, arguments: list) -> int:
-    how = "Start it again to repeat it."
-    if resumable is not None and arguments:
-        how = resumable(*arguments)
+def _interrupted(number: int, how: str) -> int:
     ranks = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
     if next((os.environ[n] for n in ranks if n in os.environ), "0") == "0":
         word = "Interrupted." if number == 2 else "Ended by a signal from outside."
@@ -222,11 +222,12 @@ def add_config_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--local-rank", "--local_rank", type=int, default=0)
 
 
-def load_config(args: Namespace):
+def load_config(args: Namespace, model: bool = True):
     """Read the config and apply the shared arguments.
 
     Args:
         args: With ``config`` and what :func:`add_config_arguments` adds.
+        model: Whether it must have one; looking at data needs none.
 
     Returns:
         The resolved ``mmengine.Config`` with ``work_dir`` and ``launcher`` set.
@@ -240,7 +241,7 @@ def load_config(args: Namespace):
 
     from pld_mmdet.engine.configs import check_option, read_config
 
-    cfg = read_config(args.config, model=True)
+    cfg = read_config(args.config, model=model)
     if args.cfg_options and cfg.get("default_scope") == "mmdet":
         from pld_mmdet.engine.stack import import_mmdet
 

@@ -50,7 +50,7 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     """Check, print, complain."""
-    cfg = load_config(args)
+    cfg = load_config(args, model=False)
     from rich.console import Console
 
     from pld_mmdet.detection.data import check
