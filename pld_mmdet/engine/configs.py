@@ -24,7 +24,7 @@ _TOP = {
     *("randomness", "activation_checkpointing", "efficient_conv_bn_eval", "compile"),
     *("custom_imports", "auto_scale_lr", "how_to_get", "expected_counts"),
 } - {"self", "cfg"}
-# Place (pattern) -> the numbers that mean something there.
+# Place (pattern) -> the numbers that mean something there; the first pattern counts.
 NUMBERS = {
     "train_cfg.max_iters": values.POSITIVE_INT,
     "train_cfg.max_epochs": values.POSITIVE_INT,
@@ -44,6 +44,7 @@ NUMBERS = {
     "custom_hooks.*.keep": values.SHARE,
     "custom_hooks.*.interval": values.POSITIVE_INT,
     "default_hooks.logger.interval": values.POSITIVE_INT,
+    "model.*nms*iou_threshold": values.NOT_NEGATIVE,  # above 1 nothing is suppressed
     "model.*threshold": values.SHARE,
     "model.*score_thr": values.SHARE,
 }
@@ -231,10 +232,11 @@ def check_numbers(cfg: Config) -> None:
             raise UserError(f"{place} is NaN.", "Give a number.")
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        for pattern, kind in NUMBERS.items():
-            problem = kind.problem(value) if fnmatch(place, pattern) else None
-            if problem is not None:
-                raise UserError(f"{place}: {problem}.", f"Give {kind}.")
+        kinds = (kind for pattern, kind in NUMBERS.items() if fnmatch(place, pattern))
+        kind = next(kinds, None)
+        problem = kind.problem(value) if kind is not None else None
+        if problem is not None:
+            raise UserError(f"{place}: {problem}.", f"Give {kind}.")
 
 
 def _leaves(cfg: Config | ConfigDict) -> Iterator[tuple[str, object]]:
