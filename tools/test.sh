@@ -7,13 +7,15 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/_env.sh"
 pld_setup
 cd "$PLD_ROOT"
-if [ "${1:-}" = --quick ]; then
-  shift
-  set -- tests/distill tests/experiments/test_rows.py tests/experiments/test_results.py \
-    tests/engine/test_method.py tests/engine/test_optim.py tests/shared/test_views.py \
-    tests/shared/test_mixing.py tests/tools/test_list_methods.py tests/test_recipes.py \
-    tests/docs/test_commands.py "$@"
-fi
+case "${1:-}" in
+  --quick)
+    shift
+    set -- tests/distill tests/experiments/test_rows.py tests/experiments/test_results.py \
+      tests/engine/test_method.py tests/engine/test_optim.py tests/shared/test_views.py \
+      tests/shared/test_mixing.py tests/tools/test_list_methods.py tests/test_recipes.py \
+      tests/docs/test_commands.py "$@"
+    ;;
+esac
 # Two single-threaded processes beat one with two threads by far on small models.
 export OMP_NUM_THREADS=1
 failed=0
