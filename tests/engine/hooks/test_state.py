@@ -27,6 +27,10 @@ REASONS = {
         "last_ckpt keep_ckpt_ids",
     ),
     "ProgressHook": ("follows from the iteration", "_told"),
+    "TeacherEMAHook": (
+        "whether the counter, which is saved, was read; pairs of the networks' tensors",
+        "_is_counting _pairs",
+    ),
     "AdaBNLoop": ("follows from the iteration, which is saved", "iter _iter"),
     "FederatedLoop": (
         "follows from the iteration; loaders are built again and skip",
