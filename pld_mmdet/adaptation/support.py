@@ -25,7 +25,7 @@ from pld_mmdet.errors import UserError
 _YAPF = "yapf.yapflib.yapf_api"  # what mmengine lays out configs with
 # Pixels of the images, before padding. What does not work on the small ones (a GMM on a
 # handful of anchors, a kernel larger than the last map) is tried again on larger ones.
-SIDES = (64, 160)
+SIDES = (64, 320)
 # Folders without a detector of their own: parts, weights, other tasks.
 NO_DETECTORS = ("_base_", "common", "legacy_1.x", "dsdl", "selfsup_pretrain")
 # The same detectors as in other folders, with another backbone, neck or data set.
