@@ -11,14 +11,14 @@ from pld_mmdet.language.masked_diffusion import complementary_views
 
 
 def pair() -> Pair:
-    """The second stage, on a BERT of 2 x 128 and 2000 words."""
+    """The second stage, on a BERT of 2 x 256 and 2000 words."""
     body = dict(model_type="bert", vocab_size=2000, max_position_embeddings=64)
-    body |= dict(hidden_size=128, num_hidden_layers=2, num_attention_heads=4)
+    body |= dict(hidden_size=256, num_hidden_layers=2, num_attention_heads=4)
     body |= dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     bert = dict(
         type="pld_mmdet.EncoderTransformer",
         task="MaskedLM",
-        config=body | dict(intermediate_size=256),
+        config=body | dict(intermediate_size=512),
     )
     model = build("DParallel", network=bert, mask_id=1999, block=16)
     twin = copy.deepcopy(model)
