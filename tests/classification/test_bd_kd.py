@@ -191,7 +191,7 @@ def test_paper_config_steps(tmp_path):
     )
     runner = train(cfg)
     assert runner.iter == 2
-    assert set(runner.test()) == {"accuracy", "ece", "nll"}
+    assert set(runner.test()) == {"accuracy", "balanced_accuracy", "ece", "nll"}
     sizes = [
         sum(p.numel() for p in network.parameters()) / 1e6
         for network in (runner.model.student, runner.model.teacher)

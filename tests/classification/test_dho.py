@@ -390,5 +390,5 @@ def test_paper_config_steps(tmp_path):
         16,
         24,
     )
-    assert set(runner.test()) == {"accuracy", "ece", "nll"}
+    assert set(runner.test()) == {"accuracy", "balanced_accuracy", "ece", "nll"}
     assert isinstance(runner.model.kd_head, nn.Linear)

@@ -176,14 +176,19 @@ def test_wrong_folders_are_user_errors(tmp_path):
     with pytest.raises(UserError, match=r"neither result\.json nor"):
         write_report(tmp_path)
     (tmp_path / "result.json").write_text('{"rows": [')
-    with pytest.raises(UserError, match="not complete json"):
+    with pytest.raises(UserError, match="cannot be read as a file of a run"):
         write_report(tmp_path)
 
 
 def test_nan_is_a_gap(tmp_path):
     run_dir = write_run(tmp_path, seeds=(0,))
     result = json.loads((run_dir / "result.json").read_text())
-    result["rows"][4]["evaluate"]["fog"]["seeds"]["0"]["coco/AP50"] = float("nan")
+    seeds = result["rows"][4]["evaluate"]["fog"]["seeds"]["0"]
+    seeds["coco/AP50"] = float("nan")  # our own writer makes null of it
+    (run_dir / "result.json").write_text(json.dumps(result))
+    with pytest.raises(UserError, match="NaN is no number of json"):
+        collect(run_dir)
+    seeds["coco/AP50"] = None
     (run_dir / "result.json").write_text(json.dumps(result))
     run = collect(run_dir)
     assert run.row("lpld").values("fog", "coco/AP50") == {}
