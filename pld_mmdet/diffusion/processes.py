@@ -10,6 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from pld_mmdet.errors import one_of
 from pld_mmdet.registry import MODELS
 
 
@@ -276,6 +277,131 @@ class EpsProcess(NoiseProcess):
         x = self.add_noise(x0, level, noise)
         raw = network(*self.network_inputs(x, level), condition)
         return ((raw.float() - noise) ** 2).mean()
+
+
+def consistency(
+    network: nn.Module,
+    x: Tensor,
+    sigma: Tensor,
+    condition: Tensor | None,
+    sigma_min: float = 0.002,
+    sigma_data: float = 0.5,
+) -> Tensor:
+    """A consistency function, the identity at ``sigma_min`` (Song et al. 2023).
+
+    ``c_skip x + c_out F(c_in x, ln(sigma) / 4)`` with c_skip = d^2 / ((sigma - m)^2 +
+    d^2), c_out = d (sigma - m) / sqrt(sigma^2 + d^2), c_in = 1 / sqrt(sigma^2 + d^2).
+
+    Args:
+        network: F, ``(x, time, condition) -> x``.
+        x: Samples at the levels, N x ...
+        sigma: Levels, [N].
+        condition: Of the network, or None.
+        sigma_min: m, the least level.
+        sigma_data: d, standard deviation of the data.
+
+    Returns:
+        The end points, N x ..., in float32.
+    """
+    s = _spread(sigma, x)
+    total = (s**2 + sigma_data**2).sqrt()
+    raw = network(x / total, sigma.log() / 4, condition).float()
+    skip = sigma_data**2 / ((s - sigma_min) ** 2 + sigma_data**2)
+    return skip * x.float() + sigma_data * (s - sigma_min) / total * raw
+
+
+def ddim_step(
+    x0: Tensor, eps: Tensor, alpha_next: Tensor | float, sigma_next: Tensor | float
+) -> Tensor:
+    """The deterministic step of DDIM: ``alpha_next x0 + sigma_next eps``.
+
+    Args:
+        x0: Guess of the clean samples, N x ...
+        eps: Guess of the noise in them, N x ...
+        alpha_next: Signal that the next level keeps; a number, or one a sample [N].
+        sigma_next: Noise of the next level; likewise.
+
+    Returns:
+        The samples at the next level, N x ...
+    """
+
+    def spread(value: Tensor | float) -> Tensor | float:
+        one_a_sample = isinstance(value, Tensor) and value.dim() == 1
+        return _spread(value, x0) if one_a_sample else value
+
+    return spread(alpha_next) * x0 + spread(sigma_next) * eps
+
+
+@MODELS.register_module()
+class CosineProcess(nn.Module):
+    """x_t = cos(pi t / 2) x0 + sin(pi t / 2) eps at continuous times t in [0, 1].
+
+    Args:
+        predicts: What a raw network says: ``x0``, ``eps``, or ``v`` = a eps - s x0.
+        last: Largest time that is used; at 1 nothing of x0 is left [0.99].
+    """
+
+    def __init__(self, predicts: str = "v", last: float = 0.99) -> None:
+        super().__init__()
+        one_of("CosineProcess", predicts=(predicts, ("x0", "eps", "v")))
+        self.predicts, self.last = predicts, last
+
+    @staticmethod
+    def alpha(t: Tensor) -> Tensor:
+        """Signal at times [...]."""
+        return torch.cos(torch.pi / 2 * t)
+
+    @staticmethod
+    def sigma(t: Tensor) -> Tensor:
+        """Noise at times [...]."""
+        return torch.sin(torch.pi / 2 * t)
+
+    def add_noise(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """x0 [N, ...] at times [N]."""
+        return ddim_step(x0, noise, self.alpha(t), self.sigma(t))
+
+    def both(self, raw: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """x0 and eps, N x ..., from what the network said about x at times [N]."""
+        a, s = _spread(self.alpha(t), x), _spread(self.sigma(t), x)
+        x, raw = x.float(), raw.float()
+        if self.predicts == "v":
+            return a * x - s * raw, s * x + a * raw
+        if self.predicts == "x0":
+            return raw, (x - a * raw) / s
+        return (x - s * raw) / a, raw
+
+    def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """What the network should say."""
+        if self.predicts == "v":
+            return ddim_step(noise, -x0, self.alpha(t), self.sigma(t))
+        return x0 if self.predicts == "x0" else noise
+
+    def matching_loss(
+        self, network: nn.Module, x0: Tensor, t: Tensor, noise: Tensor, condition=None
+    ) -> Tensor:
+        """Mean square error of what the network predicts."""
+        raw = network(self.add_noise(x0, t, noise), t, condition)
+        return (raw.float() - self.target(x0, t, noise)).square().mean()
+
+    @torch.no_grad()
+    def sample(
+        self, network: nn.Module, noise: Tensor, steps: int, condition=None
+    ) -> Tensor:
+        """DDIM in evenly spaced times from ``last`` to 0; ``steps`` calls.
+
+        Args:
+            network: ``(x, time, condition) -> x``.
+            noise: Standard normal, N x ...
+            steps: Calls of the network.
+            condition: Of the network, or None.
+        """
+        times = torch.linspace(self.last, 0, steps + 1, device=noise.device)
+        x = noise
+        for now, following in pairwise(times):
+            t = now.expand(len(x))
+            x0, eps = self.both(network(x, t, condition), x, t)
+            x = ddim_step(x0, eps, self.alpha(following), self.sigma(following))
+        return x
 
 
 def _spread(values: Tensor, like: Tensor) -> Tensor:

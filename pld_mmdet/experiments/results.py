@@ -80,7 +80,7 @@ def collect(
                 commands[str(seed)] = portable(test.get("command") or "")
                 run["checkpoint_sha256"] = test.get("checkpoint_sha256")
             evaluate[label] = {
-                "config": config or row.config,
+                "config": config if isinstance(config, str) else row.config,
                 "commands": commands,
                 "split": split,
                 "seeds": by_seed,

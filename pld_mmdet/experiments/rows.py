@@ -34,7 +34,8 @@ and scored on every evaluation's test data instead of training and tests; as a d
 has arguments, ``dict(type='kmeans', clusters=10)``. ``trivial=True`` says of a row that
 is trained as usual that it is such a rival (learning rate 0).
 
-In ``evaluate`` None stands for the row's own config. ``online`` is the label of the
+In ``evaluate`` None stands for the row's own config; a list of ``KEY=VALUE`` for the
+same with the row's ``options`` and these. ``online`` is the label of the
 numbers that the run itself wrote into ``online.json``. ``columns`` of the table are
 ``title=(label, metric)``; without them each label's ``metric`` and sizes are shown.
 How long a row takes is read from its record in ``docs/results``. ``quick`` is what
@@ -80,7 +81,9 @@ class Row:
     options: list[str] = field(default_factory=list)
     title: str = ""
     description: str = ""
-    evaluate: dict[str, str | None] = field(default_factory=lambda: {"test": None})
+    evaluate: dict[str, str | list[str] | None] = field(
+        default_factory=lambda: {"test": None}
+    )
     online: str | None = None
     baseline: str | dict | None = None
     trivial: bool = False
@@ -188,7 +191,8 @@ class Experiment:
         jobs: list[Job] = []
         options, resolved = {}, {}
         for row in self.rows:
-            for config in {row.config, *row.evaluate.values()} - {None}:
+            named = [other for other in row.evaluate.values() if isinstance(other, str)]
+            for config in {row.config, *named}:
                 key = row.name, config
                 options[key] = self.options(row, config, quick)
                 resolved[key] = _resolve(config, options[key])
@@ -248,19 +252,22 @@ class Experiment:
                 newest = f"{{last_checkpoint:{folder}}}"
                 tested = str(folder / row.checkpoint) if row.checkpoint else newest
                 for label, other in row.evaluate.items():
-                    config = other or row.config
+                    own = isinstance(other, list)
+                    config = row.config if own else other or row.config
+                    more = [_seeded(o, seed) for o in row.options] if own else []
+                    more += other if own else []
                     metrics = folder / f"metrics_{label}.json"
                     command = _command(self.test, config)
                     command += (tested, "--out-metrics", str(metrics))
                     command += ("--work-dir", str(folder / f"test_{label}"))
-                    command += _cfg_options(options[row.name, config])
+                    command += _cfg_options([*options[row.name, config], *more])
                     jobs.append(
                         Job(
                             f"seed_{seed}/{row.name}/test_{label}",
                             command,
                             needs=(train,),
                             outputs=(metrics,),
-                            key=_text(resolved[row.name, config]),
+                            key=_text(resolved[row.name, config]) + "".join(more),
                             seconds=5.0 if quick else EVALUATION_SECONDS,
                         )
                     )
