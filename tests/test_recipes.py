@@ -83,6 +83,19 @@ def test_a_row_finds_its_config_by_its_name(table):
     assert plain.seconds == 60.0  # never recorded
 
 
+def test_a_test_with_options_has_those_of_its_row_too(table, tmp_path):
+    text = table.read_text()
+    table.write_text(
+        text + "experiment['rows'][1]['evaluate'] = dict(one=None, two=['b=5'])\n"
+    )
+    jobs = Experiment.load(str(table)).jobs([7], tmp_path / "out")
+    by_name = {job.name: job for job in jobs}
+    one = by_name["seed_7/whole/test_one"].command
+    two = by_name["seed_7/whole/test_two"].command
+    assert "--cfg-options" not in one
+    assert two[two.index("--cfg-options") + 1 :] == ("a=3", "b=5")
+
+
 def test_the_time_of_a_row_is_the_recorded_one(tmp_path):
     rows = [dict(name="plain", minutes=1.5), dict(name="whole")]
     (tmp_path / "mine.json").write_text(json.dumps(dict(rows=rows)))
