@@ -1,0 +1,45 @@
+# SLA+SD on CIFAR-100, ResNet-32, quarter turns (hankook/SLA, commit bc5d9cd): 80000
+# steps of 128 images, SGD 0.1 divided by 10 at 40000 and 60000.
+_base_ = "../_base_/toy_runtime.py"
+
+from pld_mmdet.recipes import iterations, loaders, optimizer
+
+data_root = "data/cifar-100-binary"
+how_to_get = dict(
+    data="mkdir -p data && curl -L "
+    "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz | tar xz -C data"
+)
+model = dict(
+    type="pld_mmdet.SLASD",
+    network=dict(
+        type="pld_mmdet.CIFARResNet",
+        num_classes=100,
+        blocks=(5, 5, 5),
+        widths=(16, 32, 64),
+        stem=16,
+        pre_activation=False,
+    ),
+    num_classes=100,
+)
+# they normalise to (-1, 1)
+train_dataloader, _, test_dataloader = loaders(
+    dict(
+        type="pld_mmdet.CIFAR",
+        data_root=data_root,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+    ),
+    128,
+    train=dict(part="train", augment=True),
+    test=dict(part="test"),
+    eval_batch=256,
+    seeded=True,
+    workers=4,
+)
+test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+test_cfg = dict()
+train_cfg = iterations(80000)
+optim_wrapper = optimizer("SGD", 0.1, momentum=0.9, weight_decay=1e-4)
+param_scheduler = dict(
+    type="MultiStepLR", milestones=[40000, 60000], gamma=0.1, by_epoch=False
+)

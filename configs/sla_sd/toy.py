@@ -1,0 +1,53 @@
+# SLA+SD on 400 labels of StreetCrops, four quarter turns. Every row sees 128 images a
+# step and takes 400 steps: 32 of four turns, or 128 as they are.
+_base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
+
+from pld_mmdet.recipes import iterations, optimizer, row
+
+network = dict(
+    type="pld_mmdet.SmallConvNet", in_channels=3, widths=(16, 32, 64), num_classes=8
+)
+model = dict(type="pld_mmdet.SLASD", network=network, num_classes=8)
+train_dataloader = dict(batch_size=32, dataset=dict(labelled=400))
+train_cfg = iterations(400)
+optim_wrapper = optimizer("AdamW", 3e-3, weight_decay=0.05)
+param_scheduler = dict(type="OneCycleLR", eta_max=6e-3, total_steps=400, by_epoch=False)
+
+drawn = "train_dataloader.dataset.label_seed={seed}"
+plain = "configs/sla_sd/plain.py"
+experiment = dict(
+    name="sla_sd",
+    metric="accuracy",
+    data="python tools/prepare.py street_crops",
+    columns={
+        "accuracy": ("test", "accuracy"),
+        "class-balanced": ("test", "balanced_accuracy"),
+        "ECE": ("test", "ece"),
+        "all four turns": ("aggregated", "accuracy"),
+    },
+    reported="network of the last iteration",
+    rows=[
+        row("plain", "Cross-entropy only", drawn),
+        row("augmented", "Quarter turns as augmentation", drawn, "model.labels=same"),
+        row(
+            "sla_sd",
+            "SLA+SD",
+            drawn,
+            evaluate=dict(aggregated="configs/sla_sd/aggregated.py", test=None),
+        ),
+        row(
+            "raw_pixels",
+            "Raw pixels, logistic regression",
+            drawn,
+            baseline=dict(type="raw_input", c=0.1),
+        ),
+    ],
+)
+walk = [
+    "train_cfg.max_iters=2",
+    "train_dataloader.batch_size=8",
+    "train_dataloader.dataset.labelled=16",
+    "train_dataloader.dataset.data_root=data/tiny_crops",
+    "val_dataloader.dataset.data_root=data/tiny_crops",
+    "test_dataloader.dataset.data_root=data/tiny_crops",
+]
