@@ -5,6 +5,10 @@ from pld_mmdet.classification.clip_teacher import CLIPImageEncoder, CLIPZeroShot
 from pld_mmdet.classification.dho import DHO, MixSearchHook
 from pld_mmdet.classification.digits_teacher import ConfusedDigitsTeacher
 from pld_mmdet.classification.ps_kd import PSKD
+from pld_mmdet.classification.self_distillation_theory import (
+    KernelSelfDistillation,
+    SelfDistillationChain,
+)
 from pld_mmdet.classification.sla_sd import SLASD
 
 __all__ = [
@@ -15,5 +19,7 @@ __all__ = [
     "CLIPImageEncoder",
     "CLIPZeroShot",
     "ConfusedDigitsTeacher",
+    "KernelSelfDistillation",
     "MixSearchHook",
+    "SelfDistillationChain",
 ]

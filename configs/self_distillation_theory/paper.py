@@ -1,0 +1,34 @@
+# Self-distillation on CIFAR-10 as in the README of Kennethborup/self_distillation
+# (commit cb20d6c): five steps of 75 epochs, Adam 1e-4, batches of 16, alpha 0.6. Their
+# network is a ResNet-50; here a ResNet-18, which their code offers too.
+_base_ = "../_base_/toy_runtime.py"
+
+from pld_mmdet.recipes import loaders, optimizer
+
+data_root = "data/cifar-10-batches-bin"
+how_to_get = dict(
+    data="mkdir -p data && curl -L "
+    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz | tar xz -C data"
+)
+model = dict(
+    type="pld_mmdet.SelfDistillationChain",
+    student=dict(type="pld_mmdet.CIFARResNet", num_classes=10, pre_activation=False),
+    alpha=0.6,
+)
+train_dataloader, _, test_dataloader = loaders(
+    dict(type="pld_mmdet.CIFAR", data_root=data_root, num_classes=10),
+    16,
+    train=dict(part="train", augment=True),
+    test=dict(part="test"),
+    eval_batch=256,
+    seeded=True,
+    workers=4,
+)
+test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+test_cfg = dict()
+epoch = 50000 // 16
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[dict(name=f"fit_{i}", max_iters=75 * epoch) for i in (1, 2, 3, 4, 5)],
+)
+optim_wrapper = optimizer("Adam", 1e-4, weight_decay=1e-4)
