@@ -16,7 +16,7 @@ model = dict(
     alpha=0.6,
 )
 train_dataloader, _, test_dataloader = loaders(
-    dict(type="pld_mmdet.CIFAR", data_root=data_root, num_classes=10),
+    dict(type="pld_mmdet.CIFAR", data_root=data_root, classes=10),
     16,
     train=dict(part="train", augment=True),
     test=dict(part="test"),
