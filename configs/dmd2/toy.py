@@ -1,6 +1,6 @@
 # DMD2 on a ring of eight Gaussians (generated). The teacher is trained too short on
 # purpose: only then is there something that the GAN's real data can add.
-_base_ = ["../_base_/toy_runtime.py"]
+_base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/gaussian_ring.py"]
 
 teacher_iters, distill_iters = 300, 1500
 
@@ -16,32 +16,7 @@ model = dict(
     critic_gan_weight=1e-2,
 )
 
-collate = dict(type="default_collate")
-train_dataloader = dict(
-    batch_size=256,
-    num_workers=0,
-    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
-    collate_fn=collate,
-    dataset=dict(type="pld_mmdet.GaussianRing", part="train", size=16384),
-)
-val_dataloader = dict(
-    batch_size=2048,
-    num_workers=0,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    collate_fn=collate,
-    dataset=dict(type="pld_mmdet.GaussianRing", part="val", size=2048),
-)
-test_dataloader = dict(
-    batch_size=8192,
-    num_workers=0,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    collate_fn=collate,
-    dataset=dict(type="pld_mmdet.GaussianRing", part="test", size=8192),
-)
-val_evaluator = dict(type="pld_mmdet.EnergyDistance")
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+train_dataloader = dict(batch_size=256)
 
 # The teacher's rate is higher because its training is short.
 student_optimizer = dict(type="AdamW", lr=5e-4, weight_decay=0.01)

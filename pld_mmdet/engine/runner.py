@@ -108,8 +108,7 @@ class SafeRunner(Runner):
         except pickle.UnpicklingError as error:
             raise refusal("A checkpoint of init_cfg in the model", error) from error
         if self._load_from is None:  # else nothing of it may be left
-            model = self.model.module if is_model_wrapper(self.model) else self.model
-            weights = dict(model.named_parameters())
+            weights = dict(unwrapped(self.model).named_parameters())
             require_finite(weights, "The model's own beginning (init_cfg)")
 
     def load_or_resume(self) -> None:
