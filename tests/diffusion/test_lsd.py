@@ -206,3 +206,17 @@ def test_a_masked_language_model_is_a_score_network():
     losses = model.loss(start)
     assert torch.isfinite(losses["loss_score"])
     assert model.predict(start, torch.arange(3))[0]["samples"].max() < 7
+
+
+def test_the_teacher_is_read_at_the_students_times():
+    model, start = build(), torch.full((64, 4), 3)
+    torch.manual_seed(1)
+    found = model.loss(start)["loss_score"].item()
+    torch.manual_seed(1)
+    _, teacher = model.walk(start, torch.linspace(1.0, 1e-3, 9), torch.ones(8))
+    _, student = model.walk(start, model.times(), model.phi)
+    expected = 0.0
+    for (x, score), (y, goal) in zip(student, teacher[::4], strict=True):
+        both = (x == 3) & (y == 3)
+        expected += score_match(score[both], goal[both], 1.0).item()
+    assert found == pytest.approx(expected, rel=1e-5)
