@@ -9,11 +9,11 @@ from mmengine.logging import MMLogger
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pld_mmdet.classification.taught import TaughtStudent
 from pld_mmdet.distill._checks import wide
 from pld_mmdet.distill.losses import soft_cross_entropy
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import MODELS
+from pld_mmdet.shared.taught import TaughtStudent
 from pld_mmdet.shared.views import random_view, weak
 
 VIEWS = {None: lambda images: images, "digits": random_view, "weak": weak}

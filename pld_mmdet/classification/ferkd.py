@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pld_mmdet.classification.taught import TaughtStudent
 from pld_mmdet.distill._checks import same_shape
 from pld_mmdet.distill._gather import gathered
 from pld_mmdet.distill.losses import masked_mean, soft_cross_entropy
@@ -15,6 +14,7 @@ from pld_mmdet.distill.selection import quantile
 from pld_mmdet.engine.data.randomness import own_randomness
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
+from pld_mmdet.shared.taught import TaughtStudent
 
 _STREAM = 13  # keeps the draw of regions apart from other draws
 STORED = ("boxes", "flips", "top", "classes", "thresholds")

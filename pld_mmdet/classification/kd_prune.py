@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from pld_mmdet.classification.taught import TaughtStudent
 from pld_mmdet.distill import selection
 from pld_mmdet.distill._checks import positive, same_shape
 from pld_mmdet.distill.divergences import kl
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import DATASETS, MODELS
+from pld_mmdet.shared.taught import TaughtStudent
 from pld_mmdet.shared.views import random_view, weak
 
 VIEWS = {None: lambda images: images, "digits": random_view, "weak": weak}

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pld_mmdet.classification.taught import TaughtStudent, mean_probabilities
 from pld_mmdet.distill.losses import soft_cross_entropy
 from pld_mmdet.errors import one_of
 from pld_mmdet.registry import MODELS
 from pld_mmdet.shared.mixing import cutmix
+from pld_mmdet.shared.taught import TaughtStudent, mean_probabilities
 
 
 class _Reversed(torch.autograd.Function):

@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from pld_mmdet.classification.taught import TaughtStudent, mean_probabilities
 from pld_mmdet.distill._checks import same_shape, wide
 from pld_mmdet.distill.losses import soft_cross_entropy
 from pld_mmdet.distill.selection import margins
 from pld_mmdet.engine.data.randomness import own_randomness
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import DATASETS, MODELS
+from pld_mmdet.shared.taught import TaughtStudent, mean_probabilities
 
 FLOOR = 1e-6  # of a gain: 1 / g
 _STREAM = 41  # keeps these draws apart from a run's iterations and samples

@@ -6,12 +6,12 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from pld_mmdet.classification.taught import TaughtStudent
 from pld_mmdet.distill.divergences import js, kl, reverse_kl
 from pld_mmdet.distill.losses import soft_cross_entropy
 from pld_mmdet.distill.teachers import batch_statistics
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import MODELS
+from pld_mmdet.shared.taught import TaughtStudent
 
 
 def symmetric_kl(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from pld_mmdet.classification.meal_v2 import MEALV2, Discriminator, discriminator_loss
-from pld_mmdet.classification.taught import mean_probabilities
 from pld_mmdet.distill.divergences import kl
 from pld_mmdet.distill.losses import entropy
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
+from pld_mmdet.shared.taught import mean_probabilities
 
 NET = dict(type="pld_mmdet.MLP", sizes=(4, 3))
 
