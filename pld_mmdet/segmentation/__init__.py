@@ -1,6 +1,12 @@
 """Semantic segmentation: self-training and distillation. Importing registers it."""
 
-from pld_mmdet.segmentation.data import LoadInstanceIds, PackMaps, RandomSizedCrop
+from pld_mmdet.segmentation.agmm import AGMM
+from pld_mmdet.segmentation.data import (
+    KeepPoints,
+    LoadInstanceIds,
+    PackMaps,
+    RandomSizedCrop,
+)
 from pld_mmdet.segmentation.fst import FST, VirtualStepDDP
 from pld_mmdet.segmentation.hiast import HIAST
 from pld_mmdet.segmentation.metric import MeanIoU
@@ -15,19 +21,23 @@ from pld_mmdet.segmentation.self_training import (
     ClassMixSelfTraining,
     CutMixSelfTraining,
 )
+from pld_mmdet.segmentation.views import PhotoView
 
 __all__ = [
+    "AGMM",
     "FST",
     "HIAST",
     "ClassMixSelfTraining",
     "CutMixSelfTraining",
     "DeepLabV2Head",
+    "KeepPoints",
     "LoadInstanceIds",
     "LoadPseudoLabels",
     "MeanIoU",
     "PackMaps",
     "PackViews",
     "PasteHardClasses",
+    "PhotoView",
     "RandomSizedCrop",
     "SupervisedSegmentor",
     "VirtualStepDDP",

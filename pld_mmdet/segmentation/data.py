@@ -4,13 +4,15 @@ Data sets and geometry are mmsegmentation's and mmcv's; what a sample is at the 
 the dict of tensors that :class:`pld_mmdet.engine.method.Method` takes.
 """
 
+import hashlib
+
 import cv2
 import numpy as np
 import torch
 
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import TRANSFORMS
-from pld_mmdet.segmentation.losses import IGNORE
+from pld_mmdet.segmentation.losses import IGNORE, UNANNOTATED
 
 # Label ids of the Cityscapes benchmark (labels.py of cityscapesscripts).
 LABEL_IDS = {
@@ -99,12 +101,54 @@ class RandomSizedCrop:
 
 
 @TRANSFORMS.register_module()
+class KeepPoints:
+    """Sparse annotation: a few pixels of each class keep their label.
+
+    Pixels without one become 254, so that 255, which padding and crops add later,
+    still means "no image". The classes of the whole map are noted before a crop can
+    lose one. Put it right behind the transform that loads the map.
+
+    Args:
+        num_classes: C.
+        count: Annotated pixels that each class of an image keeps, drawn by the name
+            of its file and the same in every epoch; None keeps every label (scribbles
+            or points from a file; whole maps), and what is no class is unannotated.
+        seed: Of the draw.
+    """
+
+    def __init__(self, num_classes: int, count: int | None = 1, seed: int = 0) -> None:
+        self.num_classes, self.count, self.seed = num_classes, count, seed
+
+    def __call__(self, results: dict) -> dict:
+        """Thin out ``gt_seg_map``, H x W, and add ``present``, C bool."""
+        labels = results["gt_seg_map"].copy()
+        classes = [int(c) for c in np.unique(labels) if c < self.num_classes]
+        results["present"] = np.isin(np.arange(self.num_classes), classes)
+        if self.count is None:
+            labels[labels >= self.num_classes] = UNANNOTATED
+        else:
+            name = f"{self.seed} {results['img_path'].rpartition('/')[2]}"
+            digest = hashlib.sha256(name.encode()).digest()
+            draw = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+            flat = labels.ravel()
+            kept = np.full_like(flat, UNANNOTATED)
+            for number in classes:
+                places = np.flatnonzero(flat == number)
+                some = draw.permutation(places)[: self.count]
+                kept[some] = number
+            labels = kept.reshape(labels.shape)
+        results["gt_seg_map"] = labels
+        return results
+
+
+@TRANSFORMS.register_module()
 class PackMaps:
     """End a pipeline: one image and its label map as tensors.
 
     The sample is ``dict(inputs=3 x H x W uint8, targets=H x W labels, labelled=bool,
     path=image file)``; without a label map all targets are 255 and ``labelled`` is
-    False, so that labelled and unlabelled samples share a batch.
+    False, so that labelled and unlabelled samples share a batch. ``present`` of
+    :class:`KeepPoints` is handed on.
     """
 
     def __call__(self, results: dict) -> dict:
@@ -115,12 +159,15 @@ class PackMaps:
             targets = np.full(image.shape[:2], IGNORE, np.int64)
         else:
             targets = labels.astype(np.int64)
-        return {
+        found = {
             "inputs": to_tensor(image),
             "targets": torch.from_numpy(targets),
             "labelled": labels is not None,
             "path": str(results["img_path"]),
         }
+        if "present" in results:
+            found["present"] = torch.from_numpy(results["present"])
+        return found
 
 
 def to_tensor(image: np.ndarray) -> torch.Tensor:

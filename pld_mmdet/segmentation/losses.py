@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 IGNORE = 255
+UNANNOTATED = 254  # nobody looked there: no label, but a pixel of the image
 
 
 def pixel_ce(

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from pld_mmdet.engine.method import Method
 from pld_mmdet.engine.optional import require
-from pld_mmdet.errors import one_of
+from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import MODELS
 from pld_mmdet.segmentation.losses import pixel_ce
 
@@ -48,14 +48,57 @@ def normalise(segmentor: nn.Module, images: Tensor) -> Tensor:
 
 
 def head_logits(
-    segmentor: nn.Module, features: Any, size: tuple[int, int], head: str = "decode"
-) -> Tensor:
-    """Logits N x C x H x W of a head, float32, resized bilinearly to ``size``."""
+    segmentor: nn.Module,
+    features: Any,
+    size: tuple[int, int],
+    head: str = "decode",
+    with_features: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Logits N x C x H x W of a head, float32, resized bilinearly to ``size``.
+
+    Args:
+        segmentor: From :func:`build_segmentor`.
+        features: Of ``extract_feat``.
+        size: Height and width of the logits.
+        head: ``decode`` or ``auxiliary``.
+        with_features: Also return what the head's classifier sees, N x D x h x w,
+            float32, before dropout, at the head's own size.
+
+    Raises:
+        UserError: The head shows no such features.
+    """
     head = getattr(segmentor, f"{head}_head")
-    logits = head(features).float()  # half precision would round probabilities near 1
-    return F.interpolate(
+    seen: list[Tensor] = []
+    if with_features:
+        logits = _seen_by_classifier(head, features, seen)
+    else:
+        logits = head(features)
+    logits = logits.float()  # half precision would round probabilities near 1
+    logits = F.interpolate(
         logits, size=size, mode="bilinear", align_corners=head.align_corners
     )
+    return (logits, seen[-1].float()) if with_features else logits
+
+
+def _seen_by_classifier(head: nn.Module, features: Any, seen: list[Tensor]) -> Tensor:
+    """Run a head and note the input of ``cls_seg``, its dropout and classifier."""
+    classify = getattr(head, "cls_seg", None)
+    if classify is None:
+        raise UserError(
+            f"{type(head).__name__} shows no features before its classifier.",
+            "Take a head of mmsegmentation that ends in `cls_seg`, such as FCNHead, "
+            "ASPPHead or DepthwiseSeparableASPPHead.",
+        )
+
+    def note(feature: Tensor) -> Tensor:
+        seen.append(feature)
+        return classify(feature)
+
+    head.cls_seg = note  # of this instance, for this call
+    try:
+        return head(features)
+    finally:
+        del head.cls_seg
 
 
 def full_logits(segmentor: nn.Module, images: Tensor) -> Tensor:

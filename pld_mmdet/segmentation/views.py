@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pld_mmdet.registry import TRANSFORMS
+
 # Rows: Y, I, Q of R, G, B (NTSC).
 _YIQ = torch.tensor(
     [[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]]
@@ -50,14 +52,15 @@ def blur(images: Tensor, sigma: float) -> Tensor:
     return F.conv2d(images, across.transpose(2, 3), groups=channels)
 
 
-def _jitter(image: np.ndarray) -> np.ndarray:
-    """Brightness, contrast, saturation within 20 %, hue within a fifth of a turn."""
-    bright, contrast, saturate = np.random.uniform(0.8, 1.2, 3)
+def _jitter(image: np.ndarray, strength: float = 0.2, turn: float = 0.2) -> np.ndarray:
+    """Brightness, contrast and saturation within ``strength``, hue within ``turn``."""
+    bright, contrast, saturate = np.random.uniform(1 - strength, 1 + strength, 3)
     image = image.astype(np.float32) * bright
     image = image.mean() + (image - image.mean()) * contrast
     image = image.clip(0, 255).astype(np.uint8)
     hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV).astype(np.float32)
-    hsv[..., 0] = (hsv[..., 0] + np.random.uniform(-36, 36)) % 180  # OpenCV: 180 = turn
+    turned = np.random.uniform(-180 * turn, 180 * turn)  # OpenCV: 180 is a turn
+    hsv[..., 0] = (hsv[..., 0] + turned) % 180
     hsv[..., 1] = (hsv[..., 1] * saturate).clip(0, 255)
     return cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2BGR)
 
@@ -134,3 +137,56 @@ def strong_view(
             else:
                 image = apply(image)
     return image
+
+
+def photo_view(
+    image: np.ndarray,
+    jitter: float = 0.8,
+    grey: float = 0.2,
+    blurred: float = 0.5,
+    bright: float = 0.0,
+) -> np.ndarray:
+    """The strong view of ST++, UniMatch and their followers; geometry stays.
+
+    Colour jitter (brightness, contrast and saturation within 50 %, hue within a quarter
+    of a turn), grey, a Gaussian blur of sigma 0.1 to 2 pixels, and a shift of all
+    values by up to 10, each with its own probability.
+
+    Args:
+        image: H x W x 3 uint8, BGR.
+        jitter: Probability of the colour jitter [0.8, UniMatch's code].
+        grey: Of a grey image [0.2, ibid.].
+        blurred: Of the blur [0.5, ibid.].
+        bright: Of the shift [0; 0.5 in AGMM's code].
+
+    Returns:
+        A new image of the same shape and type.
+    """
+    image = image.copy()
+    if np.random.uniform() < jitter:
+        image = _jitter(image, 0.5, 0.25)
+    if np.random.uniform() < grey:
+        image = _grey(image)
+    if np.random.uniform() < blurred:
+        image = cv2.GaussianBlur(image, (0, 0), np.random.uniform(0.1, 2.0))
+    if np.random.uniform() < bright:
+        shifted = image.astype(np.float32) + np.random.uniform(-10, 10)
+        image = shifted.round().clip(0, 255).astype(np.uint8)
+    return image
+
+
+@TRANSFORMS.register_module()
+class PhotoView:
+    """Replace the image by its :func:`photo_view`.
+
+    Args:
+        probabilities: Arguments of :func:`photo_view`.
+    """
+
+    def __init__(self, **probabilities: float) -> None:
+        self.probabilities = probabilities
+
+    def __call__(self, results: dict) -> dict:
+        """Change ``img``."""
+        results["img"] = photo_view(results["img"], **self.probabilities)
+        return results

@@ -1,0 +1,65 @@
+# AGMM on clear streets, 64 x 128, with one annotated pixel of each class in each of 320
+# scenes. The network's 24 features before the classifier end in batch norm and ReLU, so
+# that distances between them are comparable; `response` in the log is the mean answer
+# of the mixture. Length, batch and rate are those of a small run.
+_base_ = [
+    "../_base_/toy_runtime.py",
+    "../_base_/datasets/streets_seg.py",
+    "../_base_/models/segmentor_small.py",
+]
+from pld_mmdet.recipes import iterations, optimizer, row
+
+model = dict(type="pld_mmdet.AGMM", segmentor=_base_.segmentor)
+points = dict(type="pld_mmdet.KeepPoints", num_classes=7, count=1)
+train_dataloader = dict(
+    batch_size=4,
+    dataset=dict(
+        dataset=dict(
+            pipeline=[_base_.load, _base_.label, points, *_base_.weak, _base_.pack]
+        )
+    ),
+)
+train_cfg = iterations(200)
+optim_wrapper = optimizer("AdamW", 5e-3, weight_decay=0.01)
+param_scheduler = [dict(type="PolyLR", power=0.9, eta_min=0.0, by_epoch=False, end=200)]
+_no_mixture = ["model.gmm=0", "model.compact=0", "model.separate=0"]
+experiment = dict(
+    name="agmm",
+    metric="mIoU",
+    columns={
+        "mIoU": ("test", "mIoU"),
+        "sky": ("test", "IoU/sky"),
+        "vehicle": ("test", "IoU/vehicle"),
+        "object": ("test", "IoU/object"),
+    },
+    data=_base_.how_to_get["data"],
+    data_seconds=60,
+    reported="the network of the last iteration",
+    rows=[
+        row("points", "Cross-entropy on the points", "model.negative=0", *_no_mixture),
+        row("negative", "... and absent classes (L_cls)", *_no_mixture),
+        row("agmm", "AGMM, width fixed as released"),
+        row("sigma", "AGMM, width estimated", "model.sigma=estimated"),
+        row(
+            "full",
+            "Ceiling: all pixels annotated, cross-entropy",
+            "train_dataloader.dataset.dataset.pipeline.2.count=None",
+            "model.negative=0",
+            *_no_mixture,
+        ),
+    ],
+)
+# For a quick look: two iterations on a tree of a few scenes, which `walk_data` makes.
+walk_data = (
+    "python tools/prepare.py foggy_streets --root data/street_maps_walk --size 128x64 "
+    "--train 12 --val 2 --test 2"
+)
+_walk_root = "data/street_maps_walk/"
+walk = [
+    "train_cfg.max_iters=2",
+    "train_cfg.val_interval=2",
+    "train_dataloader.batch_size=2",
+    f"train_dataloader.dataset.dataset.data_root={_walk_root}",
+    f"val_dataloader.dataset.data_root={_walk_root}",
+    f"test_dataloader.dataset.data_root={_walk_root}",
+]
