@@ -43,6 +43,7 @@ from pld_mmdet.detection.open_vocabulary.candidates import (
 from pld_mmdet.detection.open_vocabulary.text_classifier import TextEmbeddingClassifier
 from pld_mmdet.detection.ps_ttl import PSTTL
 from pld_mmdet.detection.soft_teacher import BoxJitterSoftTeacher
+from pld_mmdet.detection.stock_soft_teacher import SoftTeacher
 
 __all__ = [
     "LPLD",
@@ -77,6 +78,7 @@ __all__ = [
     "RandomGrayscale",
     "ScoreAtStartHook",
     "ScoredValLoop",
+    "SoftTeacher",
     "TextEmbeddingClassifier",
     "ViewAgreement",
 ]

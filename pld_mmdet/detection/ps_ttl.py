@@ -177,6 +177,8 @@ class PSTTL(TeacherStudentDetector):
 
     kept = ("memory.",)
 
+    branches = ("weak",)
+
     def __init__(
         self,
         detector: dict,

@@ -145,6 +145,8 @@ class BoxJitterSoftTeacher(TeacherStudentDetector):
         UserError: The detector is not of that kind, or an argument is out of range.
     """
 
+    branches = ("sup", "weak", "strong")
+
     def __init__(
         self,
         detector: dict,

@@ -40,6 +40,42 @@ class PseudoLabels:
     dropped: list[InstanceData] = field(default_factory=list)
 
 
+# mmdet's semi-supervised configs call the two views by what they are for.
+STOCK_BRANCHES = dict(unsup_teacher="weak", unsup_student="strong")
+
+
+def own_branches(views: dict, needed: tuple[str, ...] = ()) -> dict:
+    """Branches of a batch under our names; mmdet's ``unsup_*`` are known too.
+
+    Args:
+        views: Branch -> what it holds, as the data preprocessor gives it.
+        needed: Branches that must be there.
+
+    Returns:
+        The same under ``sup``, ``weak`` and ``strong`` (other names stay).
+
+    Raises:
+        UserError: A branch is missing; the names that are there are listed.
+    """
+    if not isinstance(views, dict):
+        raise UserError(
+            "A method with a teacher learns from branches (weak, strong), and this "
+            "batch has one plain set of images.",
+            "Take a pipeline with mmdet's MultiBranch (configs/_base_ has some), or "
+            "train the plain detector.",
+        )
+    views = {STOCK_BRANCHES.get(name, name): view for name, view in views.items()}
+    for name in needed:
+        if not len(views.get(name, ())):
+            there = ", ".join(n for n, view in views.items() if len(view))
+            raise UserError(
+                f"The batch has no image in branch {name!r} (it has: {there or '-'}).",
+                f"Let MultiBranch of the pipeline fill {name!r}, and the sampler draw "
+                "from that source in every batch.",
+            )
+    return views
+
+
 def high_confidence(instances: InstanceData, threshold: float | Tensor) -> InstanceData:
     """Detections whose score lies strictly above ``threshold`` (HPL).
 
@@ -65,6 +101,8 @@ class DetectorWrapper(BaseDetector):
 
     Attributes:
         networks: The attributes that hold the detector; the first one is built.
+        branches: Branches of a training batch that the loss reads; mmdet's names
+            ``unsup_teacher`` and ``unsup_student`` mean ``weak`` and ``strong``.
         kept: Starts of the names of what a method holds beside them (counters,
             memories); where a checkpoint has none of it, the model's own stays.
         num_classes: Classes that the detector tells apart.
@@ -75,6 +113,7 @@ class DetectorWrapper(BaseDetector):
     """
 
     networks: tuple[str, ...] = ("detector",)
+    branches: tuple[str, ...] = ("weak",)
     kept: tuple[str, ...] = ()
 
     def __init__(
@@ -118,6 +157,13 @@ class DetectorWrapper(BaseDetector):
         for network in others:
             network.load_state_dict(first.state_dict())
 
+    def forward(self, inputs, data_samples=None, mode: str = "tensor"):
+        """As mmdet's; the branches of a training batch come under our names."""
+        if mode == "loss":
+            inputs = own_branches(inputs, self.branches)
+            data_samples = own_branches(data_samples)
+        return super().forward(inputs, data_samples, mode)
+
     @torch.no_grad()
     def _count(self, **instances: list[InstanceData]) -> None:
         """Boxes per class of this step, left on the device for whoever logs them."""
@@ -160,17 +206,15 @@ class TeacherStudentDetector(DetectorWrapper):
     """
 
     networks = ("student", "teacher")
+    branches = ("weak", "strong")
     hpl_threshold: float | Tensor
 
     def __init__(
         self, detector: dict, *, predict_on: str = "teacher", **kwargs
     ) -> None:
-        if predict_on not in self.networks:
-            raise UserError(
-                f"predict_on={predict_on!r} names no network of {type(self).__name__}.",
-                "Write predict_on='teacher' or predict_on='student'.",
-            )
         super().__init__(detector, **kwargs)
+        # by this name mmdet's TeacherStudentValLoop evaluates both networks
+        self.semi_test_cfg: dict[str, str] = {}
         self.predict_on = predict_on
         self.teacher = copy.deepcopy(self.student).requires_grad_(False).eval()
 
@@ -179,6 +223,20 @@ class TeacherStudentDetector(DetectorWrapper):
         super().train(mode)
         self.teacher.eval()
         return self
+
+    @property
+    def predict_on(self) -> str:
+        """``'teacher'`` or ``'student'``: the network that is the result."""
+        return self.semi_test_cfg["predict_on"]
+
+    @predict_on.setter
+    def predict_on(self, network: str) -> None:
+        if network not in self.networks:
+            raise UserError(
+                f"predict_on={network!r} names no network of {type(self).__name__}.",
+                "Write predict_on='teacher' or predict_on='student'.",
+            )
+        self.semi_test_cfg["predict_on"] = network
 
     @property
     def result(self) -> nn.Module:
@@ -198,7 +256,8 @@ class TeacherStudentDetector(DetectorWrapper):
             ``hpl_threshold / 2``.
         """
         data = self.data_preprocessor(copy.deepcopy(data_batch), True)
-        inputs, samples = data["inputs"], data["data_samples"]
+        inputs = own_branches(data["inputs"], ("weak", "strong"))
+        samples = own_branches(data["data_samples"])
         training = self.student.training
         self.student.eval()
         seen = [

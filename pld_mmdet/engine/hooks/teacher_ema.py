@@ -112,6 +112,13 @@ class TeacherEMAHook(Hook):
                 "teacher=... and student=..., or wrap the detector, for example in "
                 "pld_mmdet.MeanTeacherSFOD.",
             )
+        others = [h for h in runner.hooks if type(h).__name__ == "MeanTeacherHook"]
+        if others and self.names == ("teacher", "student"):
+            raise UserError(
+                f"custom_hooks has {type(self).__name__} and mmdet's MeanTeacherHook: "
+                "the teacher would be moved twice a step.",
+                "Keep one of them.",
+            )
         # Before the step, the first copy is the ramp's update number 0 (m_0 = 0).
         first = int(self.moment == "before" and self.copy_at_start)
         if runner.iter == 0:
