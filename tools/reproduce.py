@@ -25,6 +25,7 @@ from pld_mmdet.engine.files import read_state, write_json  # noqa: E402
 from pld_mmdet.errors import UserError  # noqa: E402
 from pld_mmdet.experiments.gates import judge  # noqa: E402
 from pld_mmdet.experiments.jobs import JobGraph  # noqa: E402
+from pld_mmdet.experiments.panels import draw_pictures  # noqa: E402
 from pld_mmdet.experiments.progress import clock, watch  # noqa: E402
 from pld_mmdet.experiments.results import (  # noqa: E402
     collect,
@@ -145,6 +146,8 @@ def reproduce(args: argparse.Namespace, console: Console) -> int:
     if args.result:
         write_json(args.result, with_rows(old, result) if args.add else result)
         console.print(f"Recorded in {args.result}")
+    if experiment.pictures:
+        _draw(experiment, args, out, console)
     if args.page:
         update_page(Path(args.page), result)
         console.print(f"The table in {args.page} is new.")
@@ -162,6 +165,20 @@ def _gated(experiment: Experiment, args: argparse.Namespace) -> Experiment:
         )
     rows = list(dict.fromkeys(n for gate in experiment.gates for n in gate.rows()))
     return Experiment.load(args.config, rows)
+
+
+def _draw(experiment: Experiment, args: argparse.Namespace, out: Path, console) -> None:
+    """Samples of the rows side by side, in the folder and beside the record."""
+    rows = [(row.name, row.title or row.name) for row in experiment.rows]
+    file = out / "pictures.png"
+    missing = draw_pictures(experiment.pictures, rows, out, args.seeds[0], file)
+    for title in missing:
+        console.print(f"Note: {title} has no samples for the picture.")
+    if args.result and file.is_file():
+        file = args.result.with_suffix(".png")
+        file.write_bytes((out / "pictures.png").read_bytes())
+    if file.is_file():
+        console.print(f"Samples of seed {args.seeds[0]} side by side: {file}")
 
 
 def _now() -> str:

@@ -55,6 +55,7 @@ custom_hooks = [
         metric="energy_distance",
         begin=2 * teacher_iters,
     ),
+    dict(type="pld_mmdet.KeptSamplesHook"),
 ]
 default_hooks = dict(checkpoint=dict(interval=900), logger=dict(interval=100))
 
@@ -64,6 +65,7 @@ experiment = dict(
     percent=False,
     lower_is_better=True,
     reported="generator, one step",
+    pictures=dict(draw="pld_mmdet.diffusion.pictures.points"),
     columns={
         "test": ("test", "energy_distance"),
         "worst of the run (val)": ("curve", "energy_distance_worst"),

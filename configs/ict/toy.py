@@ -15,6 +15,7 @@ optim_wrapper = optimizer("RAdam", 1e-3)
 custom_hooks = [
     *_base_.custom_hooks,
     dict(type="pld_mmdet.TeacherEMAHook", keep=0.995),  # for evaluation only
+    dict(type="pld_mmdet.KeptSamplesHook"),
 ]
 two = dict(one=["model.steps=1"], two=["model.steps=2"])
 # released consistency training, on the same grid
@@ -25,6 +26,7 @@ experiment = dict(
     percent=False,
     lower_is_better=True,
     reported="average of the generator",
+    pictures=dict(draw="pld_mmdet.diffusion.pictures.points", label="one"),
     columns={
         "1 step": ("one", "energy_distance"),
         "2 steps": ("two", "energy_distance"),

@@ -27,6 +27,7 @@ val_cfg = dict()
 test_cfg = dict()
 train_cfg = iterations(60)
 optim_wrapper = optimizer("Adam", 0.05)
+custom_hooks = [*_base_.custom_hooks, dict(type="pld_mmdet.KeptSamplesHook")]
 still = ["train_cfg.max_iters=1", "optim_wrapper.optimizer.lr=0"]
 half, eight = "model.phi=0.5", "model.steps=8"
 own = dict(test=[])  # tested with the row's own options
@@ -35,6 +36,7 @@ experiment = dict(
     metric="violations",
     lower_is_better=True,
     reported="the sampler",
+    pictures=dict(draw="pld_mmdet.diffusion.pictures.tokens"),
     columns={
         "violations": ("test", "violations"),
         "by the last call": ("test", "final_share"),

@@ -8,9 +8,14 @@ from pld_mmdet.diffusion.discrete import (
     RingViolations,
 )
 from pld_mmdet.diffusion.dmd2 import DMD2
+from pld_mmdet.diffusion.fidelity import PSNR
+from pld_mmdet.diffusion.gen4d import Gen4D
+from pld_mmdet.diffusion.hexplane import HexPlaneField
 from pld_mmdet.diffusion.ict import ICT
 from pld_mmdet.diffusion.lsd import LSD
+from pld_mmdet.diffusion.moving_object import MovingObject, OtherObjects, SceneViews
 from pld_mmdet.diffusion.networks import ConvHead, DiffusersUNet, MLPHead, TimeMLP
+from pld_mmdet.diffusion.priors import ViewPrior, Zero123Prior
 from pld_mmdet.diffusion.processes import CosineProcess, EDMProcess, EpsProcess
 from pld_mmdet.diffusion.ring import EnergyDistance, GaussianRing
 
@@ -18,6 +23,7 @@ __all__ = [
     "DMD2",
     "ICT",
     "LSD",
+    "PSNR",
     "ConvHead",
     "CosineProcess",
     "DiffusersUNet",
@@ -25,11 +31,18 @@ __all__ = [
     "EnergyDistance",
     "EpsProcess",
     "GaussianRing",
+    "Gen4D",
+    "HexPlaneField",
     "MLPHead",
     "MaskedLMScore",
     "MaskedStarts",
     "MetricCurveHook",
+    "MovingObject",
+    "OtherObjects",
     "RingLanguage",
     "RingViolations",
+    "SceneViews",
     "TimeMLP",
+    "ViewPrior",
+    "Zero123Prior",
 ]

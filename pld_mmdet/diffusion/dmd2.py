@@ -23,6 +23,7 @@ from mmengine.dist import broadcast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pld_mmdet.diffusion.losses import score_gradient_loss
 from pld_mmdet.diffusion.networks import Critic, start_from
 from pld_mmdet.distill.teachers import Frozen, fixed
 from pld_mmdet.engine.method import Method
@@ -45,7 +46,7 @@ def distribution_matching_loss(x: Tensor, real: Tensor, fake: Tensor) -> Tensor:
         scale = (x - real).abs().flatten(1).mean(1).reshape(-1, *[1] * (x.dim() - 1))
         # 0 / 0 where the teacher returns the sample itself: nothing to correct.
         step = torch.nan_to_num((fake - real) / scale, nan=0.0, posinf=0.0, neginf=0.0)
-    return 0.5 * F.mse_loss(x, x.detach() - step)
+    return score_gradient_loss(x, step) / (2 * x.numel())
 
 
 def gan_losses(fake: Tensor, real: Tensor) -> Tensor:

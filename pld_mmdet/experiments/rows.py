@@ -42,8 +42,8 @@ How long a row takes is read from its record in ``docs/results``. ``quick`` is w
 ``--quick`` changes: arguments of the data command, the folder of the data (old, new)
 wherever a config names it, and options for all rows or for one. ``metric`` is what
 the table shows: a fraction shown in percent, or with ``percent=False`` the number
-itself; ``lower_is_better=True`` for losses and distances. ``train``, ``test``,
-``baseline`` and ``report`` may name other commands than this repository's tools.
+itself; ``lower_is_better=True`` for losses and distances. ``pictures``: experiments/panels.py.
+``train``, ``test``, ``baseline`` and ``report`` may name other commands than ours.
 """
 
 import json
@@ -112,6 +112,7 @@ class Experiment:
     lower_is_better: bool = False
     columns: dict[str, tuple[str, str]] = field(default_factory=dict)
     gates: list[Gate] = field(default_factory=list)
+    pictures: dict | None = None
     train: str = "python tools/train.py"
     test: str = "python tools/test.py"
     baseline: str = "python tools/baseline.py"

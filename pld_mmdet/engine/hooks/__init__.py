@@ -1,5 +1,6 @@
 """Policy over iterations, one hook a file. Importing this package registers them."""
 
+from pld_mmdet.engine.hooks.kept_samples import KeptSamplesHook
 from pld_mmdet.engine.hooks.progress import ProgressHook
 from pld_mmdet.engine.hooks.run_record import RunRecordHook
 from pld_mmdet.engine.hooks.safe_checkpoint import SafeCheckpointHook
@@ -9,6 +10,7 @@ from pld_mmdet.engine.hooks.teacher_ema import RampedEMAHook, TeacherEMAHook
 
 __all__ = [
     "IterationSeedHook",
+    "KeptSamplesHook",
     "ProgressHook",
     "RampedEMAHook",
     "RunRecordHook",

@@ -1,0 +1,453 @@
+"""4DGen: clouds, tracks, splatting by hand and by finite differences, its stages."""
+
+import math
+import types
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from pld_mmdet.diffusion import gen4d, splatting
+from pld_mmdet.diffusion.fidelity import PSNR, psnr
+from pld_mmdet.diffusion.gen4d import chamfer, smoothness
+from pld_mmdet.diffusion.hexplane import HexPlaneField
+from pld_mmdet.diffusion.losses import score_gradient_loss
+from pld_mmdet.diffusion.moving_object import MovingObject, OtherObjects, SceneViews
+from pld_mmdet.diffusion.priors import pose
+from pld_mmdet.diffusion.splatting import (
+    Gaussians,
+    composite,
+    focal_length,
+    orbit,
+    render,
+    rotation_matrices,
+)
+from pld_mmdet.engine.optim.finite import FiniteOptimWrapper
+from pld_mmdet.engine.progress import Progress
+from pld_mmdet.errors import UserError
+from pld_mmdet.registry import MODELS
+
+FIELD = dict(
+    type="pld_mmdet.HexPlaneField",
+    channels=4,
+    resolution=4,
+    times=4,
+    levels=(1,),
+    width=8,
+    depth=1,
+)
+UNET = dict(
+    type="pld_mmdet.DiffusersUNet",
+    sample_size=8,
+    in_channels=6,
+    out_channels=3,
+    block_out_channels=(8, 8),
+    layers_per_block=1,
+    norm_num_groups=4,
+    down_block_types=("DownBlock2D", "DownBlock2D"),
+    up_block_types=("UpBlock2D", "UpBlock2D"),
+    class_embed_type="identity",
+)
+PRIOR = dict(
+    prior=dict(type="pld_mmdet.ViewPrior", unet=UNET, width=32),
+    process=dict(type="pld_mmdet.EpsProcess"),
+)
+
+
+def build(**changes):
+    torch.manual_seed(0)
+    settings = dict(count=6, capacity=8, size=8, perceptual=0.0) | changes
+    return MODELS.build(dict(type="pld_mmdet.Gen4D", field=FIELD, **settings))
+
+
+def batch(count=3, size=8):
+    data = MovingObject("train", size=size)
+    items = [data[5 * k] for k in range(count)]
+    return {
+        name: torch.stack([torch.as_tensor(item[name]) for item in items])
+        for name in items[0]
+    }
+
+
+def cloud(count=5, dtype=torch.float64):
+    torch.manual_seed(3)
+    return Gaussians(
+        0.4 * torch.randn(count, 3, dtype=dtype),
+        torch.randn(count, 4, dtype=dtype),
+        0.1 + 0.2 * torch.rand(count, 3, dtype=dtype),
+        0.2 + 0.6 * torch.rand(count, dtype=dtype),
+        torch.rand(count, 3, dtype=dtype),
+    )
+
+
+def front(dtype=torch.float64):
+    zero = torch.zeros(1, dtype=dtype)
+    return orbit(zero, zero, 2.5)
+
+
+def test_chamfer_by_hand():
+    a = torch.tensor([[0.0, 0, 0], [1, 0, 0]])
+    b = torch.tensor([[0.0, 0, 0], [0, 2, 0]])
+    assert chamfer(a, b).item() == pytest.approx(2.5)
+    assert chamfer(a, a).item() == 0
+    two = torch.tensor([[0.0, 0, 0], [2, 0, 0]])
+    one = torch.tensor([[1.0, 0, 0]], requires_grad=True)
+    loss = chamfer(two, one)
+    assert loss.item() == pytest.approx(2.0)
+    loss.backward()
+    # a to b pulls from both sides, b to a towards one of two that are as near
+    assert one.grad.abs().tolist() == [[2, 0, 0]]
+    # each direction has the mean of its own points: 2 / 3 + 1
+    three = torch.tensor([[0.0, 0, 0], [1, 0, 0], [2, 0, 0]])
+    assert chamfer(three, one.detach()).item() == pytest.approx(2 / 3)
+    for bad in (torch.zeros(0, 3), torch.zeros(3)):
+        with pytest.raises(UserError, match="chamfer: clouds"):
+            chamfer(bad, a)
+
+
+def test_smoothness_by_hand():
+    assert smoothness(torch.tensor([0.0, 1, 4])).item() == 4
+    assert smoothness(torch.tensor([1.0, 2, 4, 7])).item() == 2
+    steady = torch.arange(5.0)[:, None, None] * torch.tensor([[1.0, -3.0]])
+    assert smoothness(steady).item() == 0
+    track = torch.tensor([0.0, 1, 4], requires_grad=True)
+    smoothness(track).backward()
+    assert track.grad.tolist() == [4, -8, 4]
+    short = torch.ones(2, 3, requires_grad=True)
+    smoothness(short).backward()
+    assert short.grad.abs().sum() == 0
+    assert smoothness(torch.zeros(0, 3)).item() == 0
+
+
+def test_compositing_by_hand():
+    alphas = torch.tensor([0.5, 0.4, 0.9])[None, :, None]
+    colours = torch.eye(3)[None]
+    found = composite(alphas, colours, 1.0)[0, :, 0]
+    torch.testing.assert_close(found, torch.tensor([0.53, 0.23, 0.3, 0.97]))
+    two = composite(torch.tensor([0.6, 0.5])[None, :, None], colours[:, :2], 0.0)
+    torch.testing.assert_close(two[0, :, 0], torch.tensor([0.6, 0.2, 0.0, 0.8]))
+
+
+def test_one_gaussian_is_where_it_should_be():
+    # odd size: a pixel's centre lies on the axis
+    one = Gaussians(
+        torch.tensor([[0.0, 0, 0]]),
+        torch.tensor([[1.0, 0, 0, 0]]),
+        torch.tensor([[0.05, 0.05, 0.05]]),
+        torch.tensor([0.7]),
+        torch.tensor([[0.2, 0.4, 0.9]]),
+    )
+    camera = front(torch.float32)
+    picture = render(one, camera, 9, 40.0)[0]
+    assert picture[3, 4, 4].item() == pytest.approx(0.7)
+    assert picture[0, 4, 4].item() == pytest.approx(0.7 * 0.2 + 0.3)
+    variance = (focal_length(9, 40.0) * 0.05 / 2.5) ** 2 + 0.3
+    beside = 0.7 * math.exp(-0.5 / variance)
+    assert picture[3, 4, 5].item() == pytest.approx(beside, rel=1e-5)
+    # right is +x, up is +y, and from the right side (90 degrees) -z is on the right
+    for move, place in (((0.4, 0, 0), (4, 6)), ((0, 0.4, 0), (2, 4))):
+        moved = one._replace(means=torch.tensor([move]))
+        seen = render(moved, camera, 9, 40.0)[0, 3]
+        assert divmod(int(seen.argmax()), 9) == place
+    side = orbit(torch.tensor([0.0]), torch.tensor([90.0]), 2.5)
+    moved = one._replace(means=torch.tensor([[0, 0, -0.4]]))
+    assert divmod(int(render(moved, side, 9, 40.0)[0, 3].argmax()), 9) == (4, 6)
+    above = orbit(torch.tensor([89.0]), torch.tensor([0.0]), 2.5)
+    assert divmod(int(render(moved, above, 9, 40.0)[0, 3].argmax()), 9) == (2, 4)
+    # behind the camera, nobody, or no camera
+    behind = one._replace(means=torch.tensor([[0.0, 0, 4]]))
+    assert render(behind, camera, 9, 40.0)[0, 3].max() == 0
+    nobody = Gaussians(*(part[:0] for part in one))
+    assert render(nobody, camera, 9, 40.0)[0, :, 0, 0].tolist() == [1, 1, 1, 0]
+    assert render(one, camera[:0], 9, 40.0).shape == (0, 4, 9, 9)
+    with pytest.raises(UserError, match="cameras are"):
+        render(one, camera[0], 9, 40.0)
+
+
+def test_the_nearer_gaussian_covers_the_other():
+    pair = Gaussians(
+        torch.tensor([[0.0, 0, -0.5], [0, 0, 0.5]]),
+        torch.tensor([[1.0, 0, 0, 0]]).repeat(2, 1),
+        torch.full((2, 3), 0.3),
+        torch.tensor([0.5, 0.6]),
+        torch.tensor([[1.0, 0, 0], [0, 1, 0]]),
+    )
+    picture = render(pair, front(torch.float32), 9, 40.0, background=0.0)[0, :, 4, 4]
+    torch.testing.assert_close(picture, torch.tensor([0.2, 0.6, 0.0, 0.8]))
+    swapped = Gaussians(*(part.flip(0) for part in pair))
+    back = render(swapped, front(torch.float32), 9, 40.0, background=0.0)
+    torch.testing.assert_close(back[0, :, 4, 4], picture)
+
+
+def test_the_splatter_against_finite_differences():
+    parts = [part.requires_grad_() for part in cloud(3)]
+    cameras = orbit(
+        torch.tensor([10.0, -20.0]).double(), torch.tensor([30.0, 200.0]).double(), 2.5
+    )
+
+    def pictures(*parts):
+        return render(Gaussians(*parts), cameras, 3, 40.0)
+
+    assert torch.autograd.gradcheck(pictures, parts)
+    turns = rotation_matrices(parts[1])
+    torch.testing.assert_close(turns.det(), torch.ones(3).double())
+
+
+def test_gsplat_gets_what_it_expects(monkeypatch):
+    """A stand-in with gsplat's layout that draws with ours."""
+    calls = []
+
+    def rasterization(
+        means, quats, scales, opacities, colors, viewmats, Ks, width, height, **more
+    ):
+        assert viewmats.shape == (1, 4, 4)
+        assert Ks.shape == (1, 3, 3)
+        fov = math.degrees(2 * math.atan(width / 2 / Ks[0, 0, 0].item()))
+        calls.append(more["eps2d"])
+        parts = Gaussians(means, quats, scales, opacities, colors)
+        grey = more["backgrounds"][0, 0].item()
+        drawn = render(parts, viewmats[:, :3], width, fov, grey).permute(0, 2, 3, 1)
+        return drawn[..., :3], drawn[..., 3:], {}
+
+    parts = cloud()
+    cameras = torch.cat([front(), orbit(torch.ones(1) * 30, torch.ones(1), 2.5)])
+    ours = render(parts, cameras, 6, 40.0, 0.5)
+    twice = parts._replace(
+        means=parts.means.expand(2, -1, -1), rotations=parts.rotations.expand(2, -1, -1)
+    )
+    library = types.SimpleNamespace(rasterization=rasterization)
+    found = splatting.by_gsplat(library, twice, cameras, 6, 40.0, 0.5)
+    torch.testing.assert_close(found, ours)
+    assert calls == [0.3, 0.3]
+
+
+def test_score_gradients():
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+    score_gradient_loss(x, torch.tensor([0.1, -0.2])).backward()
+    torch.testing.assert_close(x.grad, torch.tensor([0.2, -0.4]))
+
+
+def test_a_right_prior_moves_nothing(monkeypatch):
+    model, data = build(**PRIOR, sds=1.0), batch()
+    drawn = []
+    like = torch.randn_like
+    monkeypatch.setattr(
+        gen4d.torch, "randn_like", lambda x: drawn.append(like(x)) or drawn[-1]
+    )
+    model.prior.guided = lambda *_: drawn[-1]
+    loss = model.distilled(**data)
+    assert loss.item() == pytest.approx(0, abs=1e-10)
+    model.prior.guided = lambda *_: drawn[-1] + 1
+    loss = model.distilled(**data)
+    loss.backward()
+    assert loss.item() > 0
+    assert model.colours.grad[:6].abs().max() > 0
+    assert all(p.grad is None for p in model.prior.parameters())
+
+
+def test_levels_of_score_distillation_and_its_weight(monkeypatch):
+    model, data = build(**PRIOR), batch(1)
+    levels = []
+
+    def guided(z, level, *_):
+        levels.append(int(level))
+        noise = (z - model.process.a[level] * kept[0]) / model.process.s[level]
+        return noise + 0.5
+
+    kept = []
+    encode = model.prior.encode
+    model.prior.encode = lambda x: kept.insert(0, encode(x)) or kept[0]
+    model.prior.guided = guided
+    for _ in range(30):
+        loss = model.distilled(**data).item()
+        signal = model.process.a[levels[-1]].item() ** 2
+        expected = 3 * 64 * (0.5 * (1 - signal)) ** 2
+        assert loss == pytest.approx(expected, rel=1e-3)
+    assert 200 <= min(levels) < max(levels) <= 600
+
+
+def test_time_planes_of_one_mean_no_motion():
+    torch.manual_seed(0)
+    field = HexPlaneField(4, 4, 4, (1, 2), 8, 1)
+    nn.init.normal_(field.mlp[-1].weight)
+    points = torch.rand(7, 3) - 0.5
+    moves, turns = field(points, torch.tensor([0.0, 0.3, 0.9]))
+    assert moves.shape == (3, 7, 3)
+    assert turns.shape == (3, 7, 4)
+    assert moves.abs().max() > 0
+    torch.testing.assert_close(moves[1], moves[0], atol=1e-6, rtol=0)
+    with torch.no_grad():
+        field.planes[3][..., 2, :] = 2.0  # x and t: later times are other
+    moves, _ = field(points, torch.tensor([0.0, 0.6]))
+    assert (moves[1] - moves[0]).abs().max() > 1e-3
+    # all features are 1: no plane of space, or of time, is steep
+    for plane in field.planes:
+        nn.init.ones_(plane)
+    assert field.total_variation().item() == 0
+    assert sum(smoothness(bend) for bend in field.bends()).item() == 0
+    with torch.no_grad():
+        field.planes[0][0, 0, 0, 0] = 3.0
+    assert field.total_variation().item() == pytest.approx(8 / 64)
+    assert field.bends()[0].shape == (4, 4, 4)
+
+
+def test_the_static_stage_leaves_the_field_alone():
+    model, data = build(), batch()
+    model.parse_losses(model.loss_static(**data))[0].backward()
+    assert all(p.grad is None for p in model.field.parameters())
+    assert model.means.grad[:6].abs().sum() > 0
+    assert model.means.grad[6:].abs().sum() == 0  # they are not there yet
+    torch.testing.assert_close(model.steepness, model.means.grad.norm(dim=1))
+    model = build()
+    losses = model.loss_coarse(**data)
+    model.parse_losses(losses)[0].backward()
+    assert all(p.grad is not None for p in model.field.parameters())
+    assert set(losses) == {
+        "loss_photometric",
+        "loss_chamfer",
+        "loss_tv",
+        "loss_smooth",
+    }
+
+
+def test_views_count_as_they_should():
+    model = build(l1=2.0, front=3.0, pseudo=0.5)
+    a = torch.zeros(2, 4, 8, 8)
+    b = torch.stack([torch.full((4, 8, 8), 0.1), torch.full((4, 8, 8), 0.4)])
+    video = torch.tensor([True, False])
+    expected = (3 * 2 * 0.1 + 0.5 * 2 * 0.4) / 2
+    assert model.photometric(a, b, video).item() == pytest.approx(expected)
+
+
+def test_gaussians_are_cloned_split_and_pruned():
+    torch.manual_seed(0)
+    model = build(densify_from=1.0, ball=1.0)
+    optimizer = torch.optim.Adam([model.means, model.scales])
+    model.means.grad = torch.ones_like(model.means)
+    optimizer.step()
+    with torch.no_grad():
+        model.scales[1].fill_(math.log(0.005))  # small: cloned
+        model.opacities[3] = -9.0  # invisible: dropped
+        model.steepness[:] = torch.tensor([8.0, 6, 1, 9, 0, 0, 0, 0])
+        before = model.means.clone()
+    model.densify(optimizer, 2)
+    assert model.alive.tolist() == [True] * 6 + [True, False]
+    # 0 (large, the steepest) was split into the first free place, which is 3
+    assert not torch.equal(model.means[0], before[0])
+    assert not torch.equal(model.means[0], model.means[3])
+    assert model.scales[3, 0].item() == pytest.approx(math.log(0.05 / 1.6))
+    assert model.scales[0, 0].item() == pytest.approx(math.log(0.05 / 1.6))
+    torch.testing.assert_close(model.means[6], before[1])
+    torch.testing.assert_close(model.means[1], before[1])
+    moments = optimizer.state[model.means]["exp_avg"][:, 0]
+    assert (moments != 0).tolist() == [
+        False,
+        True,
+        True,
+        False,
+        True,
+        True,
+        False,
+        True,
+    ]
+    assert model.steepness.abs().sum() == 0
+    # no room: nothing happens to the steepest
+    model.steepness[:7] = 9.0
+    model.densify(optimizer, 1)
+    assert model.alive.all()
+    model.steepness[:] = 9.0
+    kept = model.means.clone()
+    model.densify(optimizer, 1)
+    assert torch.equal(model.means, kept)
+
+
+def test_stages_take_their_steps():
+    model = build(**PRIOR, densify_every=2, sds_share=0.5)
+    wrapper = FiniteOptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-3))
+    data = batch()
+    seen = {}
+    for stage, steps in (("prior", 1), ("static", 2), ("coarse", 1), ("fine", 2)):
+        for step in range(steps):
+            model.progress = Progress(step=step, steps=steps, stage=stage)
+            seen[stage, step] = model.train_step(data, wrapper)
+    assert "loss_prior" in seen["prior", 0]
+    assert "loss_track" in seen["fine", 0]
+    assert "loss_sds" in seen["fine", 1]
+    assert "loss_photometric" not in seen["fine", 1]
+    assert all(torch.isfinite(logs["loss"]) for logs in seen.values())
+
+
+def test_bad_settings_get_a_sentence():
+    with pytest.raises(UserError, match="capacity=5"):
+        build(capacity=5)
+    with pytest.raises(UserError, match="needs its process"):
+        build(prior=PRIOR["prior"])
+    with pytest.raises(UserError, match="no prior to train"):
+        build().loss_prior(*[None] * 3)
+    with pytest.raises(UserError, match="no part 'dev'"):
+        MovingObject("dev")
+
+
+def test_the_object_and_its_labeller():
+    train, test = MovingObject("train", scene=1), MovingObject("test", scene=1)
+    assert len(train) == 4 * 4
+    assert len(MovingObject("train", first_only=True)) == 4
+    assert len(MovingObject("train", views="video")) == 4
+    assert len(test) == 3 * 4 + 7
+    assert {round(8 * float(item["time"])) for item in train.items} == {0, 2, 4, 6}
+    assert torch.equal(train[0]["inputs"], train[0]["reference"])
+    # a pseudo view is another error in each frame
+    first, later = (next(i for i in train.items[k:]) for k in (1, 5))
+    assert not torch.equal(first["inputs"], later["inputs"])
+    assert test[0]["space"].item() + test[0]["between"].item() <= 1
+    assert {bool(item["space"]) for item in test.items} == {True, False}
+    pair = OtherObjects(2)[1]
+    assert pair["inputs"].shape == pair["reference"].shape == (4, 24, 24)
+    torch.testing.assert_close(
+        pose(torch.tensor([[30.0, 90.0]])),
+        torch.tensor([[-math.pi / 6, 1.0, 0.0, 0.0]]),
+        atol=1e-6,
+        rtol=0,
+    )
+
+
+def test_psnr_by_hand():
+    a, b = torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)
+    b[0] += 0.1
+    b[1] += 0.2
+    torch.testing.assert_close(psnr(a, b), torch.tensor([20.0, 13.9794]))
+    metric = PSNR(groups=("late",))
+    late = torch.tensor([False, True])
+    metric.process({}, [dict(samples=a - 1, references=b, late=late)])
+    found = metric.compute_metrics(metric.results)
+    assert found["psnr"] == pytest.approx(16.9897, abs=1e-4)
+    assert found["psnr_late"] == pytest.approx(13.9794, abs=1e-4)
+
+
+def test_a_users_own_scene(tmp_path):
+    folder = tmp_path / "views"
+    folder.mkdir()
+    with pytest.raises(UserError, match=r"no views\.json"):
+        SceneViews(str(tmp_path))
+    for frame in (0, 1):
+        for view in (0, 1):
+            colour = (255, 0, 51 * view, 255 if frame else 0)
+            Image.new("RGBA", (4, 4), colour).save(folder / f"{frame}_{view}.png")
+    (tmp_path / "views.json").write_text("[[0, 0], [30, 90]]")
+    (tmp_path / "points").mkdir()
+    np.save(tmp_path / "points/1.npy", np.ones((5, 3)))
+    data = SceneViews(str(tmp_path))
+    assert len(data) == 4
+    assert len(SceneViews(str(tmp_path), first_only=True)) == 2
+    item = data[3]
+    assert item["inputs"][:, 0, 0].tolist() == pytest.approx([1, 0, 0.2, 1])
+    assert item["reference"][:, 0, 0].tolist() == [1, 0, 0, 1]
+    assert item["time"].item() == 0.5
+    assert not item["video"]
+    assert item["points"].shape == (5, 3)
+    assert data[0]["inputs"][:, 0, 0].tolist() == [1, 1, 1, 0]  # clear: white
+    (tmp_path / "views.json").write_text("[[0, 0]]")
+    with pytest.raises(UserError, match="has 1 views"):
+        SceneViews(str(tmp_path))
