@@ -247,17 +247,20 @@ class OtherObjects(Dataset):
     """
 
     def __init__(self, size: int = 256, pixels: int = 24, first: int = 10_000) -> None:
+        self.pixels, self.first = pixels, first
         dice = torch.Generator().manual_seed(first)
-        self.items = []
-        for number in range(first, first + size):
-            up, side, time = torch.rand(3, generator=dice).tolist()
-            angles = torch.tensor([[0.0, 0.0], [60 * up - 30, 360 * side]])
-            front, other = Puppet(number).pictures(time, angles, pixels)
-            item = {"inputs": other, "reference": front, "angles": angles[1]}
-            self.items.append(item)
+        self.places = torch.rand(size, 3, generator=dice).tolist()
+        self.made: dict[int, dict] = {}
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.places)
 
     def __getitem__(self, index: int) -> dict:
-        return self.items[index]
+        if index not in self.made:  # drawn when it is first asked for
+            up, side, time = self.places[index]
+            angles = torch.tensor([[0.0, 0.0], [60 * up - 30, 360 * side]])
+            puppet = Puppet(self.first + index)
+            front, other = puppet.pictures(time, angles, self.pixels)
+            item = {"inputs": other, "reference": front, "angles": angles[1]}
+            self.made[index] = item
+        return self.made[index]

@@ -42,7 +42,7 @@ How long a row takes is read from its record in ``docs/results``. ``quick`` is w
 ``--quick`` changes: arguments of the data command, the folder of the data (old, new)
 wherever a config names it, and options for all rows or for one. ``metric`` is what
 the table shows: a fraction shown in percent, or with ``percent=False`` the number
-itself; ``lower_is_better=True`` for losses and distances. ``pictures``: experiments/panels.py.
+itself; ``lower_is_better=True`` for losses and distances. ``pictures``: panels.py.
 ``train``, ``test``, ``baseline`` and ``report`` may name other commands than ours.
 """
 

@@ -1,4 +1,4 @@
-"""Samples of rows side by side: which are drawn, what they look like, what is missing."""
+"""Samples of rows side by side: which are drawn, how they look, what is missing."""
 
 import numpy as np
 import pytest
