@@ -15,6 +15,7 @@ runs the whole teacher and its decoder and throws the rest away; ours stops.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -22,23 +23,13 @@ from torch.nn import functional as F
 
 from pld_mmdet.distill.feature_tap import FeatureTap
 from pld_mmdet.distill.teachers import Frozen
-from pld_mmdet.engine.method import Method
 from pld_mmdet.errors import UserError
-from pld_mmdet.masked_image_modeling.vit import random_visible
+from pld_mmdet.masked_image_modeling.pretraining import (
+    MaskedPretraining,
+    decoder_for,
+    masked_pixel_loss,
+)
 from pld_mmdet.registry import MODELS
-
-
-def masked_pixel_loss(guess: Tensor, patches: Tensor, keep: Tensor) -> Tensor:
-    """Mean squared error, averaged over the patches that ``keep`` hides.
-
-    Args:
-        guess: N x L x P pixels.
-        patches: N x L x P true pixels.
-        keep: N x V numbers of the visible patches.
-    """
-    error = ((guess.float() - patches) ** 2).mean(-1)
-    hidden = torch.ones_like(error).scatter(1, keep, 0.0)
-    return (error * hidden).sum() / hidden.sum()
 
 
 def feature_loss(student: Tensor, teacher: Tensor, normalise: bool = True) -> Tensor:
@@ -50,7 +41,7 @@ def feature_loss(student: Tensor, teacher: Tensor, normalise: bool = True) -> Te
 
 
 @MODELS.register_module()
-class DMAE(Method):
+class DMAE(MaskedPretraining):
     """Student MAE with an aligned, frozen teacher encoder.
 
     Stages, with ``StagedLoop``: ``teacher`` pre-trains the teacher as an MAE (for
@@ -88,15 +79,21 @@ class DMAE(Method):
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         if alpha and teacher is None:
             raise UserError(
                 f"DMAE: alpha={alpha} needs a teacher.",
                 "Set model.teacher, or alpha=0 for a plain MAE.",
             )
-        self.student = MODELS.build(student)
-        self.decoder = _decoder(decoder, self.student)
-        self.alpha, self.mask_ratio, self.normalise = alpha, mask_ratio, normalise
+        super().__init__(
+            student,
+            decoder,
+            mask_ratio,
+            mean=mean,
+            std=std,
+            data_preprocessor=data_preprocessor,
+            init_cfg=init_cfg,
+        )
+        self.alpha, self.normalise = alpha, normalise
         self.aligned = [tuple(pair) for pair in aligned] if alpha else []
         self.learner = self.learner_decoder = None
         if alpha:
@@ -117,9 +114,8 @@ class DMAE(Method):
             )
             if teacher_decoder is not None:  # it learns here, then it is copied
                 self.learner = MODELS.build(teacher)
-                self.learner_decoder = _decoder(teacher_decoder, self.learner)
-        self.head = nn.Linear(self.student.dim, num_classes)
-        self.mean, self.std = mean, std
+                self.learner_decoder = decoder_for(self.learner, teacher_decoder)
+        self.add_head(num_classes)
 
     def enter_stage(self, name: str) -> None:
         """Refuse to train a teacher that has no decoder."""
@@ -129,26 +125,20 @@ class DMAE(Method):
                 "Set model.teacher_decoder, or leave the stage out.",
             )
 
-    def start_stage(self, name: str, loader: object, folder: object) -> None:
+    def start_stage(self, name: str, loader: object, folder: Path) -> None:
         """The teacher of ``distill`` is what the stage ``teacher`` learned."""
+        super().start_stage(name, loader, folder)
         if name == "distill" and self.learner is not None:
             self.teacher.network.load_state_dict(self.learner.state_dict())
 
     def loss_teacher(self, inputs: Tensor, **_) -> dict[str, Tensor]:
         """The teacher as an MAE of images N x C x H x W."""
-        inputs, keep = self._masked(inputs)
-        guess = self.learner_decoder(self.learner(inputs, keep), keep)
-        patches = self.learner.patches(inputs)
-        return {"loss_teacher": masked_pixel_loss(guess, patches, keep)}
-
-    def loss_finetune(self, inputs: Tensor, targets: Tensor, **_) -> dict[str, Tensor]:
-        """Cross-entropy of whole images N x C x H x W, N labels."""
-        logits = self.head(self._features(inputs))
-        return {"loss_ce": F.cross_entropy(logits, targets)}
+        loss = self.reconstruction(self.learner, self.learner_decoder, inputs)
+        return {"loss_teacher": loss}
 
     def loss_distill(self, inputs: Tensor, **_) -> dict[str, Tensor]:
         """DMAE of images N x C x H x W."""
-        inputs, keep = self._masked(inputs)
+        inputs, keep = self.masked(inputs)
         blocks = {f"block_{s}": self.student.blocks[s] for s, _ in self.aligned}
         with FeatureTap(**blocks) as tap:
             tokens = self.student(inputs, keep)
@@ -163,38 +153,5 @@ class DMAE(Method):
             losses[f"loss_dist_block{s}"] = self.alpha * distance
         return losses
 
-    def predict(self, inputs: Tensor, targets: Tensor, **_) -> list[dict]:
-        """Features N x D and the head's logits N x K beside the labels."""
-        features = self._features(inputs)
-        logits = self.head(features)
-        return [{"features": features, "logits": logits, "targets": targets}]
-
-    def outputs(self, inputs: Tensor, **_) -> Tensor:
-        """The student's tokens of the whole image, N x (1 + L) x D."""
-        return self.student(self._normalised(inputs))
-
-    def _masked(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised images, and the numbers of the patches that stay visible."""
-        length = self.student.num_patches
-        keep = random_visible(len(inputs), length, self.mask_ratio, inputs.device)
-        return self._normalised(inputs), keep
-
-    def _normalised(self, inputs: Tensor) -> Tensor:
-        return (inputs - self.mean) / self.std
-
-    def _features(self, inputs: Tensor) -> Tensor:
-        """The student's mean patch token, N x D."""
-        return self.outputs(inputs)[:, 1:].mean(1)
-
     def _projections(self) -> Sequence[nn.Module]:
         return self.project if self.alpha else ()
-
-
-def _decoder(config: dict, encoder: nn.Module) -> nn.Module:
-    """A decoder that fits an encoder."""
-    fits = dict(
-        encoder_dim=encoder.dim,
-        num_patches=encoder.num_patches,
-        pixels=encoder.patch_size**2 * encoder.in_channels,
-    )
-    return MODELS.build({**fits, **config})

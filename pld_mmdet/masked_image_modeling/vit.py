@@ -108,10 +108,14 @@ class MaskedViT(nn.Module):
         weight = self.patch_embed.proj.weight
         nn.init.xavier_uniform_(weight.view(len(weight), -1))
         if checkpoint is not None:
-            load_encoder(self, checkpoint)
+            load_weights(self, checkpoint)
 
     def forward(
-        self, x: Tensor, keep: Tensor | None = None, until: int | None = None
+        self,
+        x: Tensor,
+        keep: Tensor | None = None,
+        until: int | None = None,
+        more: Tensor | None = None,
     ) -> Tensor:
         """Tokens of the visible patches, the class token first.
 
@@ -120,15 +124,19 @@ class MaskedViT(nn.Module):
             keep: N x V numbers of the visible patches [all].
             until: Return what block number ``until`` (from 0) gives, without the final
                 norm; later blocks don't run.
+            more: 1 x M x D further tokens, which stand at the end [none].
 
         Returns:
-            N x (1 + V) x D.
+            N x (1 + V + M) x D.
         """
         tokens = self.patch_embed(x) + self.pos_embed[:, 1:]
         if keep is not None:
             tokens = take(tokens, keep)
         first = (self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1)
-        tokens = torch.cat([first, tokens], 1)
+        parts = [first, tokens]
+        if more is not None:
+            parts.append(more.expand(len(x), -1, -1))
+        tokens = torch.cat(parts, 1)
         for number, block in enumerate(self.blocks):
             tokens = block(tokens)
             if number == until:
@@ -152,6 +160,7 @@ class MAEDecoder(nn.Module):
         num_patches: L, a square number.
         pixels: Numbers of one patch, p x p x C.
         dim, depth, heads: Of the decoder's transformer.
+        checkpoint: File of trained weights, of this class or of the official MAE.
     """
 
     def __init__(
@@ -162,6 +171,7 @@ class MAEDecoder(nn.Module):
         dim: int = 512,
         depth: int = 8,
         heads: int = 16,
+        checkpoint: str | None = None,
     ) -> None:
         super().__init__()
         self.decoder_embed = nn.Linear(encoder_dim, dim)
@@ -173,9 +183,25 @@ class MAEDecoder(nn.Module):
         self.decoder_norm = nn.LayerNorm(dim, eps=1e-6)
         self.decoder_pred = nn.Linear(dim, pixels)
         _init_linear(self)
+        if checkpoint is not None:
+            load_weights(self, checkpoint)
 
     def forward(self, tokens: Tensor, keep: Tensor) -> Tensor:
         """N x (1 + V) x D tokens, N x V numbers -> N x L x pixels."""
+        tokens = self.hidden(tokens, keep)
+        return self.decoder_pred(self.decoder_norm(tokens))[:, 1:]
+
+    def hidden(self, tokens: Tensor, keep: Tensor, until: int | None = None) -> Tensor:
+        """Tokens of the whole image, the class token first, without the final norm.
+
+        Args:
+            tokens: N x (1 + V) x D.
+            keep: N x V numbers of the visible patches.
+            until: The last block that runs, from 0 [all].
+
+        Returns:
+            N x (1 + L) x dim.
+        """
         tokens = self.decoder_embed(tokens)
         n, _, dim = tokens.shape
         length = self.decoder_pos_embed.shape[1] - 1
@@ -183,9 +209,11 @@ class MAEDecoder(nn.Module):
         places = keep[..., None].expand(-1, -1, dim)
         patches = patches.scatter(1, places, tokens[:, 1:])
         tokens = torch.cat([tokens[:, :1], patches], 1) + self.decoder_pos_embed
-        for block in self.decoder_blocks:
+        for number, block in enumerate(self.decoder_blocks):
             tokens = block(tokens)
-        return self.decoder_pred(self.decoder_norm(tokens))[:, 1:]
+            if number == until:
+                break
+        return tokens
 
 
 def random_visible(n: int, length: int, mask_ratio: float, device=None) -> Tensor:
@@ -217,8 +245,12 @@ def sine_cosine_positions(side: int, dim: int) -> Tensor:
     return torch.cat([torch.zeros(1, dim, dtype=torch.float64), grid])[None].float()
 
 
-def load_encoder(network: MaskedViT, path: str | Path) -> None:
+def load_weights(network: nn.Module, path: str | Path) -> None:
     """Weights of a file in our, timm's or the official MAE's layout.
+
+    Args:
+        network: An encoder or a decoder; the file may hold more than it has.
+        path: Of the file.
 
     Raises:
         UserError: The file holds another architecture.
@@ -228,13 +260,14 @@ def load_encoder(network: MaskedViT, path: str | Path) -> None:
     wanted = network.state_dict()
     missing = sorted(wanted.keys() - state.keys())
     wrong = [k for k in wanted if k in state and state[k].shape != wanted[k].shape]
+    kind = "decoder" if isinstance(network, MAEDecoder) else "encoder"
     if missing or wrong:
         raise UserError(
-            f"{path} is no encoder of this size: {len(missing)} weights missing"
+            f"{path} is no {kind} of this size: {len(missing)} weights missing"
             f"{f' (first: {missing[0]})' if missing else ''}, {len(wrong)} of another "
             "shape.",
-            "Give it a MaskedViT or official MAE checkpoint, and set dim, depth and "
-            "patch_size to its architecture.",
+            "Give it a checkpoint of this project or of the official MAE, and set dim, "
+            "depth and patch_size to its architecture.",
         )
     network.load_state_dict({name: state[name] for name in wanted})
 

@@ -1,0 +1,81 @@
+# G2SD on scikit-learn's digits: the teacher pre-trains without labels on 1077 images
+# and is fine-tuned on 100 labels; the student, half as wide, learns from the teacher's
+# decoder on the same images (`generic`), then from 100 labels and the fine-tuned
+# teacher (`specific`). No CutMix: a box of another digit leaves no digit of 8 x 8.
+_base_ = [
+    "../_base_/toy_runtime.py",
+    "../_base_/datasets/digits.py",
+    "../_base_/models/digits_mae.py",
+]
+
+from pld_mmdet.recipes import row
+
+model = dict(
+    type="pld_mmdet.G2SD",
+    student=dict(_base_.vit, dim=32, depth=3),
+    decoder=dict(_base_.decoder, dim=32, depth=1),
+    teacher=dict(_base_.vit, dim=64, depth=4),
+    teacher_decoder=dict(_base_.decoder, dim=32, depth=2),
+    until=0,  # half of the teacher's decoder, as published
+    learn_teachers=True,
+    mixup=0.2,
+    cutmix=0.0,
+    mean=_base_.mean,
+    std=_base_.std,
+)
+generic = dict(name="generic", max_iters=400)
+specific = dict(name="specific", max_iters=300, **_base_.tuning)
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(name="teacher", max_iters=1000, optim_wrapper=_base_.slower),
+        dict(name="tutor", max_iters=300, **_base_.tuning),
+        generic,
+        dict(name="export", max_iters=0),
+        specific,
+    ],
+)
+default_hooks = dict(checkpoint=dict(interval=500))
+
+# Rows of a student start from the teachers of the row `teacher`, of the same seed.
+student, finetuned = "configs/g2sd/student.py", "model.predict_on=finetuned"
+mae, tuned = "train_cfg.stages.0.name=mae", "train_cfg.stages.2.name=finetune"
+experiment = dict(
+    name="g2sd",
+    metric="accuracy",
+    columns={"accuracy": ("test", "accuracy")},
+    reported="both heads of the student, fine-tuned on 100 labels",
+    rows=[
+        row("plain", "MAE student, fine-tuned", mae, tuned, config=student),
+        row(
+            "long",
+            "MAE student, three times as long, fine-tuned",
+            mae,
+            tuned,
+            "train_cfg.stages.0.max_iters=1200",
+            config=student,
+        ),
+        row("generic", "Generic stage, fine-tuned", tuned, config=student),
+        row("g2sd", "G2SD (generic and specific)", config=student),
+        row("teacher", "The teacher, fine-tuned", config="configs/g2sd/teacher.py"),
+        row("raw_pixels", "Raw pixels, logistic regression on 100 labels"),
+    ],
+    gates=[
+        dict(
+            title="the fine-tuned teacher over the fine-tuned MAE student",
+            row="teacher",
+            minus="plain",
+            on="test",
+            metric="accuracy",
+            at_least=0.0,
+        )
+    ],
+)
+for made in experiment["rows"][2:4]:
+    made["init"] = "teacher"
+for made in experiment["rows"][:3]:
+    made["evaluate"] = dict(test=[finetuned])
+experiment["rows"][5]["baseline"] = dict(
+    type="raw_input", train="train_cfg.stages.4.dataloader.dataset"
+)
+walk = [f"train_cfg.stages.{i}.max_iters={n}" for i, n in enumerate((0, 0, 1, 0, 1))]
