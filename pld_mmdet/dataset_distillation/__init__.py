@@ -5,10 +5,12 @@ from pld_mmdet.dataset_distillation.distilled import (
     ExportDistilledHook,
     SyntheticSet,
 )
+from pld_mmdet.dataset_distillation.infer import INFER
 from pld_mmdet.dataset_distillation.krr_st import KRRST
 from pld_mmdet.dataset_distillation.networks import DistillConvNet
 
 __all__ = [
+    "INFER",
     "KRRST",
     "DistillConvNet",
     "DistilledPairs",

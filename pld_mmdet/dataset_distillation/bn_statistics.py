@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from pld_mmdet.distill.adabn import batch_norms
 from pld_mmdet.errors import UserError
 
 
@@ -63,3 +64,61 @@ def statistics_gap(
         gap = gap + torch.linalg.vector_norm(variance - kept_variance.detach())
         total = total + (first if number == 0 else 1.0) * gap
     return total
+
+
+class StatisticsTap:
+    """Statistics of what reaches each batch norm, read in the pass that happens anyway.
+
+    Gradients flow through them to the images. Of a layer that runs more than once the
+    last call counts, as in both codes.
+
+    Args:
+        network: Its batch norms are listened to inside the block, in its own order.
+
+    Examples:
+        >>> net = nn.Sequential(nn.BatchNorm2d(2)).eval()
+        >>> with StatisticsTap(net) as tap:
+        ...     _ = net(torch.zeros(3, 2, 4, 4))
+        >>> tap.gap(first=10.0).item() == 10 * 2**0.5  # variance 0 where 1 is kept
+        True
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.layers = batch_norms(network)
+        self._found: dict[int, tuple[Tensor, Tensor]] = {}
+        self._handles: list = []
+
+    def __enter__(self) -> "StatisticsTap":
+        self._found = {}
+        self._handles = [
+            layer.register_forward_pre_hook(self._reader(number))
+            for number, layer in enumerate(self.layers)
+        ]
+        return self
+
+    def __exit__(self, *exc) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def _reader(self, number: int):
+        def read(_, inputs: tuple) -> None:
+            x = inputs[0].float()
+            over = [0, *range(2, x.dim())]
+            variance, mean = torch.var_mean(x, over, correction=0)
+            self._found[number] = mean, variance
+
+        return read
+
+    def gap(self, first: float = 10.0) -> Tensor:
+        """:func:`statistics_gap` of the layers that ran inside the block."""
+        numbers = sorted(self._found)
+        found = [self._found[number] for number in numbers]
+        layers = [self.layers[number] for number in numbers]
+        return statistics_gap(
+            [mean for mean, _ in found],
+            [variance for _, variance in found],
+            [layer.running_mean for layer in layers],
+            [layer.running_var for layer in layers],
+            first,
+        )

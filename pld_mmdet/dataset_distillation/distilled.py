@@ -1,4 +1,4 @@
-"""A distilled set: parameters while it is made, then a file and a data set."""
+"""A distilled set: parameters while it is made, then files and a data set."""
 
 from pathlib import Path
 
@@ -8,6 +8,11 @@ from mmengine.hooks import Hook
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from pld_mmdet.dataset_distillation.folders import (
+    RECORD,
+    read_distilled,
+    write_distilled,
+)
 from pld_mmdet.engine.checkpoint import load_checkpoint_file, save_atomic
 from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.errors import UserError
@@ -44,17 +49,31 @@ class SyntheticSet(nn.Module):
         pairs = {"images": self.images, "targets": self.targets}
         save_atomic({k: v.detach().cpu().clone() for k, v in pairs.items()}, path)
 
+    def export_folder(self, folder: str | Path) -> Path:
+        """Write the pairs as pictures and labels, which ``DistilledPairs`` reads too.
+
+        The pixels are free numbers here; their range is in the folder's record, and
+        8 bits of it are kept.
+        """
+        images = self.images.detach()
+        low, high = (float(x) for x in images.aminmax()) if len(images) else (0.0, 1.0)
+        high = high if high > low else low + 1.0
+        return write_distilled(folder, images, self.targets, low=low, high=high)
+
 
 @HOOKS.register_module()
 class ExportDistilledHook(Hook):
     """Writes the model's ``synthetic`` set into the work dir when training ends.
 
     Args:
-        filename: Name of the file ['distilled.pth'].
+        filename: Name of the file, exact numbers ['distilled.pth'].
+        folder: Name of the folder of pictures, 8 bits ['distilled'].
     """
 
-    def __init__(self, filename: str = "distilled.pth") -> None:
-        self.filename = filename
+    def __init__(
+        self, filename: str = "distilled.pth", folder: str = "distilled"
+    ) -> None:
+        self.filename, self.folder = filename, folder
 
     @master_only
     def after_train(self, runner) -> None:
@@ -62,22 +81,35 @@ class ExportDistilledHook(Hook):
         model = unwrapped(runner.model)
         path = Path(runner.work_dir) / self.filename
         model.synthetic.export(path)
-        runner.logger.info(f"The distilled set is {path}")
+        folder = model.synthetic.export_folder(path.with_name(self.folder))
+        runner.logger.info(f"The distilled set is {path}, as pictures {folder}")
 
 
 @DATASETS.register_module()
 class DistilledPairs(Dataset):
     """The pairs of a distilled set: ``dict(inputs=C x H x W, targets=d, index=...)``.
 
+    A folder has the class of each image too (``classes``), and its pixels are as the
+    pictures show them: of a set with classes in [0, 1].
+
     Args:
-        file: What ``ExportDistilledHook`` wrote, or a checkpoint of the model that made
-            the set.
+        file: A folder that a method of this family wrote; a ``distilled.pth``, or a
+            checkpoint of the model that made the pairs.
 
     Raises:
-        UserError: The file holds no distilled set.
+        UserError: There is no distilled set, or it was changed.
     """
 
     def __init__(self, file: str | Path) -> None:
+        self.classes: Tensor | None = None
+        self.metainfo: dict = {}
+        if Path(file).is_dir() or Path(file).name == RECORD:
+            folder = Path(file) if Path(file).is_dir() else Path(file).parent
+            found = read_distilled(folder)
+            self.images, self.targets = found["images"], found["targets"]
+            self.classes = found["classes"]
+            self.metainfo = {"classes": tuple(found["names"])}
+            return
         found = load_checkpoint_file(file)
         state = found.get("state_dict", {})
         pairs = [
@@ -90,14 +122,16 @@ class DistilledPairs(Dataset):
                 "Name a distilled.pth, or a checkpoint of a model that distils data.",
             )
         self.images, self.targets = pairs
-        self.metainfo: dict = {}
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> dict:
-        return {
+        sample = {
             "inputs": self.images[index],
             "targets": self.targets[index],
             "index": int(index),
         }
+        if self.classes is not None:
+            sample["classes"] = self.classes[index]
+        return sample

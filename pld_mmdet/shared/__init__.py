@@ -17,6 +17,11 @@ from pld_mmdet.shared.data.street_crops import StreetCrops
 from pld_mmdet.shared.encoder_rows import FineTune, LinearProbe
 from pld_mmdet.shared.linear_probe import LinearProbeMetric
 from pld_mmdet.shared.networks.cifar_resnet import CIFARResNet
+from pld_mmdet.shared.networks.mobile import (
+    SmallEfficientNetB0,
+    SmallMobileNetV2,
+    SmallShuffleNet,
+)
 from pld_mmdet.shared.networks.residual import DigitNet, GroupNormResNet, WideResNet
 from pld_mmdet.shared.networks.small import MLP, SmallConvNet
 
@@ -38,6 +43,9 @@ __all__ = [
     "LinearProbeMetric",
     "PhotoPatches",
     "SmallConvNet",
+    "SmallEfficientNetB0",
+    "SmallMobileNetV2",
+    "SmallShuffleNet",
     "StreetCrops",
     "SystematicMistakes",
     "WideResNet",

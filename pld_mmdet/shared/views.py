@@ -25,7 +25,7 @@ def random_view(images: Tensor, shift: int = 1, noise: float = 0.1) -> Tensor:
         shift: Of rows and columns; zeros move in.
         noise: Standard deviation.
     """
-    moved = _moved(F.pad(images, [shift] * 4), shift)
+    moved = shifted(F.pad(images, [shift] * 4), shift)
     scale = 0.6 + 0.8 * torch.rand(len(images), 1, 1, 1, device=images.device)
     return moved * scale + noise * torch.randn_like(moved)
 
@@ -40,7 +40,7 @@ def weak(images: Tensor, shift: int = 4, flip: float = 0.5) -> Tensor:
         shift: Of rows and columns, below H and W.
         flip: Probability of a mirror image.
     """
-    return mirrored(_moved(F.pad(images, [shift] * 4, mode="reflect"), shift), flip)
+    return mirrored(shifted(F.pad(images, [shift] * 4, mode="reflect"), shift), flip)
 
 
 def strong(
@@ -180,7 +180,7 @@ def blanked(images: Tensor, side: float = 0.4, value: float = 0.5) -> Tensor:
     return images.masked_fill(inside[:, None], value)
 
 
-def _moved(padded: Tensor, shift: int) -> Tensor:
+def shifted(padded: Tensor, shift: int) -> Tensor:
     """A window of each padded image, ``shift`` pixels smaller on every side."""
     n, _, height, width = padded.shape
     device = padded.device

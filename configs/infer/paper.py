@@ -1,0 +1,71 @@
+# INFER on CIFAR-100, ten images a class (9 real, 36 compensated), ResNet-18, static
+# labels (zhangxin-xd/UFC, 83d19f8, sh/ufc_cifar.sh). The four networks come with
+# weights (`load_from`, entries `teachers.0.*` ...), of 200 epochs there.
+_base_ = "../_base_/toy_runtime.py"
+
+from pld_mmdet.recipes import loader, optimizer
+
+data_root = "data/cifar-100-binary"
+how_to_get = dict(
+    data="mkdir -p data && curl -L "
+    "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz | tar xz -C data"
+)
+mean, std = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
+
+
+def cifar(part):
+    return dict(
+        type="pld_mmdet.CIFAR", data_root=data_root, part=part, mean=mean, std=std
+    )
+
+
+resnet = dict(type="pld_mmdet.CIFARResNet", pre_activation=False)
+model = dict(
+    type="pld_mmdet.INFER",
+    student=resnet,
+    teachers=[
+        resnet,
+        dict(type="pld_mmdet.SmallMobileNetV2"),
+        dict(type="pld_mmdet.SmallEfficientNetB0"),
+        dict(type="pld_mmdet.SmallShuffleNet"),
+    ],
+    image_shape=(3, 32, 32),
+    num_classes=100,
+    ipc=10,
+    mean=mean,
+    std=std,
+)
+load_from = "data/infer_networks.pth"
+fine_tune = True  # that file has the networks only
+compensated = 9 * 4  # sets of one image a class, once for each network
+length = 400 * 71  # epochs of 4500 images in batches of 64
+real = loader(cifar("train"), 256, train=False, workers=2)
+train_dataloader = loader(cifar("train"), 1, train=True)  # not looked at
+test_dataloader = loader(cifar("test"), 256, train=False, workers=2)
+test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+test_cfg = dict()
+cosine = dict(type="CosineAnnealingLR", by_epoch=False)
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(
+            name="distill",
+            max_iters=1000 * compensated,
+            work_dataloader=real,
+            optim_wrapper=optimizer("Adam", 0.25, betas=(0.5, 0.9)),
+        ),
+        dict(
+            name="student",
+            max_iters=length,
+            dataloader=loader(
+                dict(type="pld_mmdet.DistilledPairs", file="{folder}/distilled"),
+                64,
+                train=True,
+            ),
+            work_dataloader=real,
+        ),
+    ],
+)
+optim_wrapper = optimizer("AdamW", 1e-3, weight_decay=0.01)
+param_scheduler = cosine
+find_unused_parameters = True

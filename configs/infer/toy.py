@@ -1,0 +1,127 @@
+# INFER on StreetCrops: three networks of 5000 crops; seven images a class may be kept,
+# which are 5 real ones and 15 that compensators make of them (6.9 paid). Every student
+# takes 400 steps of 32 images.
+_base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
+
+from pld_mmdet.recipes import loader, optimizer, row
+
+
+def crops(**which):
+    return dict(
+        type="pld_mmdet.StreetCrops",
+        part="train",
+        data_root="data/street_crops",
+        **which,
+    )
+
+
+def network(*widths):
+    return dict(
+        type="pld_mmdet.SmallConvNet", in_channels=3, widths=widths, num_classes=8
+    )
+
+
+model = dict(
+    type="pld_mmdet.INFER",
+    student=network(8, 16, 32),
+    teachers=[network(8, 16, 32), network(8, 24), network(12, 24, 48)],
+    image_shape=(3, 32, 32),
+    num_classes=8,
+    ipc=7,
+    temperature=4.0,
+)
+train_dataloader = dict(batch_size=32)
+compensating = 15 * 40
+one = loader(crops(labelled=8), 1, train=True)  # not looked at
+real = loader(crops(), 500, train=False)
+stored = dict(type="pld_mmdet.DistilledPairs", file="{folder}/distilled")
+cosine = dict(type="CosineAnnealingLR", by_epoch=False)
+adam = optimizer("AdamW", 1e-2, weight_decay=0.01)
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(name="teacher", max_iters=400),
+        dict(
+            name="distill",
+            max_iters=compensating,
+            dataloader=one,
+            work_dataloader=real,
+            optim_wrapper=optimizer("Adam", 0.25, betas=(0.5, 0.9)),
+        ),
+        dict(
+            name="student",
+            max_iters=400,
+            dataloader=loader(stored, 32, train=True),
+            work_dataloader=real,
+        ),
+    ],
+)
+optim_wrapper = adam
+param_scheduler = cosine
+find_unused_parameters = True  # on several processes: one part learns at a time
+
+given = ["fine_tune=True", "train_cfg.stages.0.max_iters=0"]
+undistilled = ["train_cfg.stages.1.max_iters=0", "model.synthesis=none"]
+experiment = dict(
+    name="infer",
+    metric="balanced_accuracy",
+    data="python tools/prepare.py street_crops",
+    columns={
+        "class-balanced": ("test", "balanced_accuracy"),
+        "accuracy": ("test", "accuracy"),
+    },
+    reported="student of the last iteration",
+    rows=[
+        row(
+            "networks",
+            "The three networks, of all labels",
+            "train_cfg.stages.1.max_iters=0",
+            "train_cfg.stages.2.max_iters=0",
+            "model.predict_on=teacher",
+            *undistilled,
+        ),
+        row(
+            "plain",
+            "7 real images a class, hard labels",
+            *given,
+            *undistilled,
+            "model.labels=hard",
+            init="networks",
+        ),
+        row(
+            "real",
+            "7 real images a class, soft labels",
+            *given,
+            *undistilled,
+            init="networks",
+        ),
+        row(
+            "each",
+            "7 images optimised one by one (SRe2L), soft labels",
+            *given,
+            "train_cfg.stages.1.max_iters=280",
+            "model.synthesis=each",
+            init="networks",
+        ),
+        row("infer", "INFER", *given, init="networks"),
+        row(
+            "raw_pixels",
+            "Raw pixels of 7 images a class, logistic regression",
+            "train_dataloader.dataset.labelled=56",
+            "train_dataloader.dataset.balanced=True",
+            "train_dataloader.dataset.label_seed={seed}",
+            baseline=dict(type="raw_input", c=0.1),
+        ),
+    ],
+)
+tiny = "data/tiny_crops"
+walk = [
+    *(f"train_cfg.stages.{i}.max_iters=1" for i in (0, 2)),
+    "train_cfg.stages.1.max_iters=2",
+    "model.ipc=2",
+    "train_dataloader.batch_size=4",
+    *(f"{part}_dataloader.dataset.data_root={tiny}" for part in ("val", "test")),
+    f"train_dataloader.dataset.data_root={tiny}",
+    f"train_cfg.stages.1.dataloader.dataset.data_root={tiny}",
+    *(f"train_cfg.stages.{i}.work_dataloader.dataset.data_root={tiny}" for i in (1, 2)),
+]
