@@ -15,6 +15,7 @@ from pld_mmdet.engine.data.randomness import own_randomness
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 from pld_mmdet.shared.taught import TaughtStudent
+from pld_mmdet.shared.views import drawn_windows, replayed
 
 _STREAM = 13  # keeps the draw of regions apart from other draws
 STORED = ("boxes", "flips", "top", "classes", "thresholds")
@@ -79,27 +80,6 @@ def calibrated(
     truth = F.one_hot(targets, labels.shape[1]) * (1 - eps - spread) + spread
     hard = (sure < middle)[:, None]
     return torch.where(hard, truth.to(labels), labels), (sure >= low) & (sure <= high)
-
-
-def replayed(images: Tensor, boxes: Tensor, flips: Tensor) -> Tensor:
-    """Stored crops, at the images' own size, bilinear.
-
-    Args:
-        images: N x 3 x H x W.
-        boxes: [N, 4]: top, left, height, width as shares of the image's sides.
-        flips: [N], bool: mirrored.
-    """
-    if not len(images):
-        return images
-    top, left, tall, wide = boxes.to(images).unbind(1)
-    sign = 1 - 2 * flips.to(images)
-    nothing = torch.zeros_like(top)
-    across = torch.stack([wide * sign, nothing, 2 * left + wide - 1], 1)
-    down = torch.stack([nothing, tall, 2 * top + tall - 1], 1)
-    grid = F.affine_grid(
-        torch.stack([across, down], 1), list(images.shape), align_corners=False
-    )
-    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
 @MODELS.register_module()
@@ -175,13 +155,7 @@ class FerKD(TaughtStudent):
 
     def drawn(self, count: int) -> tuple[Tensor, Tensor]:
         """Random boxes [count, 4] of ``area``, aspect 3/4 to 4/3, and flips [count]."""
-        share = torch.empty(count).uniform_(*self.area)
-        ratio = torch.empty(count).uniform_(-1, 1).mul(0.2876820724517809).exp()
-        tall = (share / ratio).sqrt().clamp(max=1)
-        wide = (share * ratio).sqrt().clamp(max=1)
-        top, left = torch.rand(2, count)
-        boxes = torch.stack([top * (1 - tall), left * (1 - wide), tall, wide], 1)
-        return boxes, torch.rand(count) < 0.5
+        return drawn_windows(count, self.area)
 
     def start_stage(self, name: str, loader: Iterable | None, folder: Path) -> None:
         """Before ``distill`` the teacher labels the crops of every image, once."""

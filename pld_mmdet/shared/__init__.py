@@ -17,10 +17,12 @@ from pld_mmdet.shared.data.street_crops import StreetCrops
 from pld_mmdet.shared.encoder_rows import FineTune, LinearProbe
 from pld_mmdet.shared.linear_probe import LinearProbeMetric
 from pld_mmdet.shared.networks.cifar_resnet import CIFARResNet
+from pld_mmdet.shared.networks.deep import SmallDenseNet121, SmallResNet50
 from pld_mmdet.shared.networks.mobile import (
     SmallEfficientNetB0,
     SmallMobileNetV2,
     SmallShuffleNet,
+    SmallShuffleNetV2,
 )
 from pld_mmdet.shared.networks.residual import DigitNet, GroupNormResNet, WideResNet
 from pld_mmdet.shared.networks.small import MLP, SmallConvNet
@@ -43,9 +45,12 @@ __all__ = [
     "LinearProbeMetric",
     "PhotoPatches",
     "SmallConvNet",
+    "SmallDenseNet121",
     "SmallEfficientNetB0",
     "SmallMobileNetV2",
+    "SmallResNet50",
     "SmallShuffleNet",
+    "SmallShuffleNetV2",
     "StreetCrops",
     "SystematicMistakes",
     "WideResNet",

@@ -135,6 +135,48 @@ def resized_crop(
     return _sampled(images, theta.view(-1, 2, 3))
 
 
+def drawn_windows(
+    count: int, area: tuple[float, float] = (0.08, 1.0)
+) -> tuple[Tensor, Tensor]:
+    """Windows and flips that are kept, to be looked through again: :func:`replayed`.
+
+    Args:
+        count: N.
+        area: Range of a window's share of the image; its aspect is 3/4 to 4/3.
+
+    Returns:
+        Boxes [N, 4] (top, left, height, width as shares of the sides), flips [N] bool.
+    """
+    share = torch.empty(count).uniform_(*area)
+    ratio = torch.empty(count).uniform_(-1, 1).mul(0.2876820724517809).exp()
+    tall = (share / ratio).sqrt().clamp(max=1)
+    wide = (share * ratio).sqrt().clamp(max=1)
+    top, left = torch.rand(2, count)
+    boxes = torch.stack([top * (1 - tall), left * (1 - wide), tall, wide], 1)
+    return boxes, torch.rand(count) < 0.5
+
+
+def replayed(images: Tensor, boxes: Tensor, flips: Tensor) -> Tensor:
+    """Stored crops, at the images' own size, bilinear.
+
+    Args:
+        images: N x 3 x H x W.
+        boxes: [N, 4]: top, left, height, width as shares of the image's sides.
+        flips: [N], bool: mirrored.
+    """
+    if not len(images):
+        return images
+    top, left, tall, wide = boxes.to(images).unbind(1)
+    sign = 1 - 2 * flips.to(images)
+    nothing = torch.zeros_like(top)
+    across = torch.stack([wide * sign, nothing, 2 * left + wide - 1], 1)
+    down = torch.stack([nothing, tall, 2 * top + tall - 1], 1)
+    grid = F.affine_grid(
+        torch.stack([across, down], 1), list(images.shape), align_corners=False
+    )
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
 def recoloured(images: Tensor, strength: float = 0.4) -> Tensor:
     """Brightness, contrast and, of RGB, saturation changed, in this order.
 

@@ -4,15 +4,11 @@ import pytest
 import torch
 
 from pld_mmdet.classification import ferkd
-from pld_mmdet.classification.ferkd import (
-    FerKD,
-    calibrated,
-    marginal_smoothing,
-    replayed,
-)
+from pld_mmdet.classification.ferkd import FerKD, calibrated, marginal_smoothing
 from pld_mmdet.distill.losses import soft_cross_entropy
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
+from pld_mmdet.shared.views import replayed
 
 NET = dict(type="pld_mmdet.SmallConvNet", in_channels=3, widths=(4,), num_classes=8)
 

@@ -14,6 +14,9 @@ from pld_mmdet.shared.networks.mobile import _Shuffle
         ("SmallMobileNetV2", 2.296922, 1280),
         ("SmallEfficientNetB0", 3.598598, 320),
         ("SmallShuffleNet", 0.887582, 800),
+        ("SmallShuffleNetV2", 0.352042, 1024),
+        ("SmallDenseNet121", 6.956298, 1024),
+        ("SmallResNet50", 23.520842, 2048),
     ],
 )
 def test_sizes_and_shapes(kind, millions, width):

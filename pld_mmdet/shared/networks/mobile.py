@@ -18,7 +18,7 @@ _EFFICIENT = (
 )  # fmt: skip
 
 
-class _Classifier(nn.Module):
+class Classifying(nn.Module):
     """A backbone that ends in a vector, and a linear layer."""
 
     def __init__(self, layers: Sequence[nn.Module], width: int, classes: int) -> None:
@@ -37,7 +37,7 @@ class _Classifier(nn.Module):
 
 
 @MODELS.register_module()
-class SmallMobileNetV2(_Classifier):
+class SmallMobileNetV2(Classifying):
     """MobileNetV2 (Sandler et al. 2018) with a stride of 8 instead of 32, and ReLU.
 
     A block of stride 1 that changes the width has a 1 x 1 convolution as its shortcut,
@@ -49,14 +49,14 @@ class SmallMobileNetV2(_Classifier):
 
     def __init__(self, num_classes: int = 100) -> None:
         blocks, width = _inverted(_MOBILE, nn.ReLU, squeeze=False)
-        layers = [*_conv(3, 32, 3, act=nn.ReLU), *blocks]
+        layers = [*conv(3, 32, 3, act=nn.ReLU), *blocks]
         super().__init__(
-            [*layers, *_conv(width, 1280, 1, act=nn.ReLU)], 1280, num_classes
+            [*layers, *conv(width, 1280, 1, act=nn.ReLU)], 1280, num_classes
         )
 
 
 @MODELS.register_module()
-class SmallEfficientNetB0(_Classifier):
+class SmallEfficientNetB0(Classifying):
     """EfficientNet-B0 (Tan and Le 2019) with a stem of stride 1 and no last widening.
 
     Without drop connect and dropout: here it is a network that is given.
@@ -67,11 +67,11 @@ class SmallEfficientNetB0(_Classifier):
 
     def __init__(self, num_classes: int = 100) -> None:
         blocks, width = _inverted(_EFFICIENT, nn.SiLU, squeeze=True)
-        super().__init__([*_conv(3, 32, 3, act=nn.SiLU), *blocks], width, num_classes)
+        super().__init__([*conv(3, 32, 3, act=nn.SiLU), *blocks], width, num_classes)
 
 
 @MODELS.register_module()
-class SmallShuffleNet(_Classifier):
+class SmallShuffleNet(Classifying):
     """ShuffleNet (Zhang et al. 2018) with a 1 x 1 stem of stride 1.
 
     Args:
@@ -88,7 +88,7 @@ class SmallShuffleNet(_Classifier):
         blocks: Sequence[int] = (4, 8, 4),
         groups: int = 2,
     ) -> None:
-        layers, before = _conv(3, 24, 1, act=nn.ReLU), 24
+        layers, before = conv(3, 24, 1, act=nn.ReLU), 24
         for count, width in zip(blocks, widths, strict=True):
             for number in range(count):
                 layers.append(_Shuffle(before, width, number == 0, groups))
@@ -96,7 +96,32 @@ class SmallShuffleNet(_Classifier):
         super().__init__(layers, before, num_classes)
 
 
-def _conv(
+@MODELS.register_module()
+class SmallShuffleNetV2(Classifying):
+    """ShuffleNetV2 (Ma et al. 2018) with a stem of stride 1.
+
+    Args:
+        num_classes: Outputs K.
+        widths: Channels of the stages and of the last convolution [size 0.5].
+        blocks: Of each stage after its first [3, 7, 3].
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 100,
+        widths: Sequence[int] = (48, 96, 192, 1024),
+        blocks: Sequence[int] = (3, 7, 3),
+    ) -> None:
+        layers, before = conv(3, 24, 3, act=nn.ReLU), 24
+        for count, width in zip(blocks, widths[:-1], strict=True):
+            layers.append(_Branches(before, width, down=True))
+            layers += [_Branches(width, width, down=False) for _ in range(count)]
+            before = width
+        layers += conv(before, widths[-1], 1, act=nn.ReLU)
+        super().__init__(layers, widths[-1], num_classes)
+
+
+def conv(
     before: int,
     after: int,
     kernel: int,
@@ -104,6 +129,7 @@ def _conv(
     groups: int = 1,
     act: type[nn.Module] | None = None,
 ) -> list[nn.Module]:
+    """Convolution, batch norm, activation (if one is named)."""
     convolution = nn.Conv2d(
         before, after, kernel, stride, kernel // 2, groups=groups, bias=False
     )
@@ -142,16 +168,16 @@ class _Inverted(nn.Module):
         wide = before * expansion
         layers = []
         if expansion > 1 or not squeeze:
-            layers += _conv(before, wide, 1, act=act)
-        layers += _conv(wide, wide, kernel, stride, groups=wide, act=act)
+            layers += conv(before, wide, 1, act=act)
+        layers += conv(wide, wide, kernel, stride, groups=wide, act=act)
         if squeeze:
             layers.append(_Squeeze(wide, before // 4, act))
-        self.body = nn.Sequential(*layers, *_conv(wide, after, 1))
+        self.body = nn.Sequential(*layers, *conv(wide, after, 1))
         self.shortcut: nn.Module | None = None
         if stride == 1 and before == after:
             self.shortcut = nn.Identity()
         elif stride == 1 and not squeeze:
-            self.shortcut = nn.Sequential(*_conv(before, after, 1))
+            self.shortcut = nn.Sequential(*conv(before, after, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.body(x)
@@ -182,18 +208,46 @@ class _Shuffle(nn.Module):
         middle = own // 4
         self.groups = 1 if before == 24 else groups  # the stem is too narrow
         self.first = nn.Sequential(
-            *_conv(before, middle, 1, groups=self.groups, act=nn.ReLU)
+            *conv(before, middle, 1, groups=self.groups, act=nn.ReLU)
         )
         stride = 2 if down else 1
         self.second = nn.Sequential(
-            *_conv(middle, middle, 3, stride, groups=middle, act=nn.ReLU),
-            *_conv(middle, own, 1, groups=groups),
+            *conv(middle, middle, 3, stride, groups=middle, act=nn.ReLU),
+            *conv(middle, own, 1, groups=groups),
         )
         self.pool = nn.AvgPool2d(3, 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.first(x)
-        y = y.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
-        y = self.second(y)
+        y = self.second(_shuffled(self.first(x), self.groups))
         y = torch.cat([y, self.pool(x)], 1) if self.down else y + x
         return y.relu()
+
+
+class _Branches(nn.Module):
+    """Half of the channels pass, the other half is worked on; then they are mixed."""
+
+    def __init__(self, before: int, after: int, down: bool) -> None:
+        super().__init__()
+        stride, middle = 2 if down else 1, after // 2
+        own = before if down else before // 2
+        self.kept: nn.Module | None = None
+        if down:
+            self.kept = nn.Sequential(
+                *conv(own, own, 3, 2, groups=own), *conv(own, middle, 1, act=nn.ReLU)
+            )
+        self.worked = nn.Sequential(
+            *conv(own, middle, 1, act=nn.ReLU),
+            *conv(middle, middle, 3, stride, groups=middle),
+            *conv(middle, middle, 1, act=nn.ReLU),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kept is not None:
+            first, second = self.kept(x), x
+        else:
+            first, second = x.chunk(2, 1)
+        return _shuffled(torch.cat([first, self.worked(second)], 1), 2)
+
+
+def _shuffled(x: Tensor, groups: int) -> Tensor:
+    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
