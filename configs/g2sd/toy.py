@@ -23,13 +23,13 @@ model = dict(
     mean=_base_.mean,
     std=_base_.std,
 )
-generic = dict(name="generic", max_iters=400)
-specific = dict(name="specific", max_iters=300, **_base_.tuning)
+generic = dict(name="generic", max_iters=300)
+specific = dict(name="specific", max_iters=200, **_base_.tuning)
 train_cfg = dict(
     type="pld_mmdet.StagedLoop",
     stages=[
-        dict(name="teacher", max_iters=1000, optim_wrapper=_base_.slower),
-        dict(name="tutor", max_iters=300, **_base_.tuning),
+        dict(name="teacher", max_iters=600, optim_wrapper=_base_.slower),
+        dict(name="tutor", max_iters=200, **_base_.tuning),
         generic,
         dict(name="export", max_iters=0),
         specific,
@@ -52,7 +52,7 @@ experiment = dict(
             "MAE student, three times as long, fine-tuned",
             mae,
             tuned,
-            "train_cfg.stages.0.max_iters=1200",
+            "train_cfg.stages.0.max_iters=900",
             config=student,
         ),
         row("generic", "Generic stage, fine-tuned", tuned, config=student),
