@@ -54,7 +54,6 @@ experiment = dict(
             "model.distance=ce",
         ),
         row("same_images", "Symmetric KL, the same 150", *one_stage, same_images),
-        row("stage_1", "SSLD, first stage only", *one_stage),
         row("ssld", "SSLD"),
         row(
             "raw_pixels",

@@ -5,6 +5,10 @@ from importlib.util import find_spec
 # Importing this package registers its classes. Without mmengine there is nothing to
 # register, and pld_mmdet.engine.stack must still be there to say what to install.
 if find_spec("mmengine") is not None:
+    from pld_mmdet.engine.optional import import_optimizers
+
+    import_optimizers()  # before anything else imports mmengine.optim
+
     from pld_mmdet.engine.data.sampler import ResumableSampler
     from pld_mmdet.engine.data.seeding import SeededDataset
     from pld_mmdet.engine.data.semi_sampler import SemiSampler

@@ -1,6 +1,8 @@
 """Optional libraries: imported where a config asks for them, or named when missing."""
 
+import sys
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 from pld_mmdet.errors import UserError
@@ -30,3 +32,29 @@ def require(name: str, extra: str) -> ModuleType:
             f"This config needs {library}, which is not installed.",
             f"pip install 'pld-mmdet[{extra}]'  (in a checkout: '.[{extra}]')",
         ) from error
+
+
+def import_optimizers() -> None:
+    """Import ``mmengine.optim`` without transformers, which it takes one class of.
+
+    transformers (and peft with it) is half of what a tool loads at its start.
+    ``Adafactor`` stays a name of ``OPTIMIZERS`` and brings the library when it is built.
+    Without the library, or where somebody has imported either before, nothing changes.
+    """
+    library = "transformers"
+    loaded = {"mmengine.optim", library} & sys.modules.keys()
+    if loaded or find_spec(library) is None:
+        import_module("mmengine.optim")
+        return
+    sys.modules[library] = None  # an import of it says that it is not installed
+    try:
+        optim = import_module("mmengine.optim")
+    finally:
+        del sys.modules[library]
+
+    def adafactor(*args, **kwargs):
+        """Adafactor of transformers."""
+        return require(library, "language").Adafactor(*args, **kwargs)
+
+    if "Adafactor" not in optim.OPTIMIZERS.module_dict:
+        optim.OPTIMIZERS.register_module(name="Adafactor", module=adafactor)

@@ -3,11 +3,13 @@
 import builtins
 import importlib
 import sys
+from types import SimpleNamespace
 
 import pytest
-from mmengine.registry import DATASETS, MODELS
+from mmengine.registry import DATASETS, MODELS, Registry
 
-from pld_mmdet.engine.optional import require
+from pld_mmdet.engine import optional
+from pld_mmdet.engine.optional import import_optimizers, require
 from pld_mmdet.errors import UserError
 
 
@@ -50,3 +52,27 @@ def test_the_extra_is_named(hide):
 def test_a_hole_inside_an_installed_library_keeps_its_own_error():
     with pytest.raises(ModuleNotFoundError, match=r"json\.nothing"):
         require("json.nothing.there", "audio")
+
+
+def test_the_optimizers_are_imported_without_transformers(monkeypatch):
+    """Half of the start of every tool was transformers, for one class."""
+    seen, registry = [], Registry("optimizer")
+
+    def load(name):
+        seen.append(sys.modules.get("transformers", "absent"))
+        return SimpleNamespace(OPTIMIZERS=registry, Adafactor=lambda *a, **k: (a, k))
+
+    monkeypatch.delitem(sys.modules, "mmengine.optim", raising=False)
+    monkeypatch.delitem(sys.modules, "transformers", raising=False)
+    monkeypatch.setattr(optional, "import_module", load)
+    monkeypatch.setattr(optional, "find_spec", lambda name: name)
+    import_optimizers()
+    assert seen == [None]  # an import of it fails meanwhile
+    assert "transformers" not in sys.modules
+    built = registry.build(dict(type="Adafactor", lr=3e-4))
+    assert built == ((), {"lr": 3e-4})
+    assert seen == [None, "absent"]  # brought when it is built
+
+    monkeypatch.setattr(optional, "find_spec", lambda name: None)
+    import_optimizers()  # not installed: nothing is hidden, nothing registered anew
+    assert seen[2] == "absent"
