@@ -35,10 +35,10 @@ def require(name: str, extra: str) -> ModuleType:
 
 
 def import_optimizers() -> None:
-    """Import ``mmengine.optim`` without transformers, which it takes one class of.
+    """Import ``mmengine.optim`` without transformers, of which it takes one class.
 
     transformers (and peft with it) is half of what a tool loads at its start.
-    ``Adafactor`` stays a name of ``OPTIMIZERS`` and brings the library when it is built.
+    ``Adafactor`` stays a name of ``OPTIMIZERS``; building it imports the library.
     Without the library, or where somebody has imported either before, nothing changes.
     """
     library = "transformers"
