@@ -1,13 +1,59 @@
 """What several test modules start from."""
 
+import functools
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from mmengine.runner import runner
+
+from pld_mmdet.engine.configs import unformatted
 
 ROOT = Path(__file__).resolve().parents[1]
+WALK = "tests/test_methods.py"  # over all methods; what a method trains is shared
+
+
+def shares_with(nodeid: str) -> str:
+    """Tests of the same word go to one process: a file, or one method of the walk."""
+    file, _, name = nodeid.partition("::")
+    return f"{file} {name.partition('[')[2]}" if file.endswith(WALK) else file
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The walk comes last, method by method: small pieces even out the processes."""
+    order = {shares_with(item.nodeid): n for n, item in reversed([*enumerate(items)])}
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        word = shares_with(item.nodeid)
+        return WALK in word, order[word]
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)  # there without pytest-xdist too
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """Give a file's tests to one process, so that its fixtures are built once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFixtures(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return shares_with(nodeid)
+
+    config.option.loadscopereorder = False  # in the order of above
+    return ByFixtures(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_starts():
+    """Laying out a config and asking compilers for versions takes most of a short run.
+
+    Processes that are started afresh do both, as a user's do.
+    """
+    with pytest.MonkeyPatch.context() as patch, unformatted():
+        patch.setattr(runner, "collect_env", functools.cache(runner.collect_env))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -92,7 +92,7 @@ def test_bugs_keep_their_trace():
 
 
 def test_training_ends_in_order_at_any_moment(tmp_path, capfd):
-    """Moments spread over start, formatting, training and saving."""
+    """Moments spread over start, training and saving."""
     config = write_config(tmp_path)
     rng = random.Random(3)
     install, trained = interrupts.install, 0

@@ -108,11 +108,12 @@ def weights(path: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """One whole run of each method, shared by the tests that only look at it."""
+    """One whole run of a method, shared by the tests that only look at it."""
     done: dict[str, tuple] = {}
 
     def of(entry):
         if entry.stem not in done:
+            done.clear()  # conftest.py sorts by method
             folder = tmp_path_factory.mktemp(entry.stem)
             done[entry.stem] = (*train(entry, folder), folder)
         return done[entry.stem]

@@ -2,10 +2,8 @@
 
 import contextlib
 import copy
-import importlib
 import multiprocessing
 import os
-import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -20,9 +18,9 @@ from mmengine.config import Config, ConfigDict
 from pld_mmdet.adaptation.detector import prepare_model
 from pld_mmdet.adaptation.unsuited import refuse_unsuited
 from pld_mmdet.detection.detectors.stock import build_detector, num_classes
+from pld_mmdet.engine.configs import unformatted
 from pld_mmdet.errors import UserError
 
-_YAPF = "yapf.yapflib.yapf_api"  # what mmengine lays out configs with
 # Pixels of the images, before padding. What does not work on the small ones (a GMM on a
 # handful of anchors, a kernel larger than the last map) is tried again on larger ones.
 SIDES = (64, 320)
@@ -255,7 +253,7 @@ def try_config(path: Path, root: Path, out: Path) -> Finding:
         found = Finding(str(path.relative_to(root)))
         place = out / str(side)
         try:
-            with _unformatted():
+            with unformatted():
                 said = _adapted(path, place, side)
             found.detector, found.methods, found.words = said
             found.outcome = "works"
@@ -304,21 +302,6 @@ def _adapted(path: Path, out: Path, side: int) -> tuple[str, tuple[str, ...], st
         else:
             break
     return str(model.type).rpartition(".")[2], methods[methods.index(method) :], words
-
-
-@contextlib.contextmanager
-def _unformatted() -> Iterator[None]:
-    """Configs are written as they are: to lay them out takes longer than a step."""
-    places = [sys.modules[Config.__module__], importlib.import_module(_YAPF)]
-    places = [place for place in places if hasattr(place, "FormatCode")]
-    before = [place.FormatCode for place in places]
-    for place in places:
-        place.FormatCode = lambda text, *args, **kwargs: (text, True)
-    try:
-        yield
-    finally:
-        for place, formatter in zip(places, before, strict=True):
-            place.FormatCode = formatter
 
 
 def try_all(

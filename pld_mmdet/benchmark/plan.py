@@ -24,6 +24,10 @@ class Plan:
             return self.rounds
         return quick if self.quick else normal
 
+    def size(self, normal: int, quick: int) -> int:
+        """Batch, images or steps of the case."""
+        return quick if self.quick else normal
+
     def counter(self, calls: int) -> Callable[[], None]:
         """A function to call ``calls`` times, for the progress bar."""
         done = 0

@@ -34,7 +34,7 @@ AHEAD = 0.85  # "well ahead" in numbers
 
 def lpld_step(plan: Plan) -> list[Comparison]:
     """LPLD against Mean Teacher and against the released order, small detector."""
-    bench = build_workbench(*SMALL, batch_size=4)
+    bench = build_workbench(*SMALL, plan.size(4, 2))
     rounds = plan.choose(11, 3)
     return _compare_lpld(bench, plan, rounds, warm_up=1)
 
@@ -76,7 +76,7 @@ def _compare_lpld(
 
 def mean_teacher_step(plan: Plan) -> list[Comparison]:
     """Mean Teacher against its two halves measured apart: no hidden cost."""
-    bench = build_workbench(*SMALL, batch_size=4)
+    bench = build_workbench(*SMALL, plan.size(4, 2))
     model, inputs, samples = bench.mean_teacher, bench.inputs, bench.samples
     boxes = model.pseudo_labels(inputs["weak"], samples["weak"]).high
     given = [
@@ -118,7 +118,7 @@ def mean_teacher_step(plan: Plan) -> list[Comparison]:
 
 def step_breakdown(plan: Plan) -> list[Measurement]:
     """Where the time of one LPLD step goes (small detector)."""
-    bench = build_workbench(*SMALL, batch_size=4)
+    bench = build_workbench(*SMALL, plan.size(4, 2))
     rounds = plan.choose(11, 3)
     tick = plan.counter(rounds + 1)
     parts: dict[str, list[float]] = {}

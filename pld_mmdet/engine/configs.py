@@ -1,8 +1,11 @@
 """Configs: read, or refused in a sentence; keys and numbers that mean something."""
 
+import contextlib
+import importlib
 import inspect
 import math
 import re
+import sys
 from collections.abc import Iterator
 from difflib import get_close_matches
 from fnmatch import fnmatch
@@ -16,6 +19,7 @@ from pld_mmdet import interrupts, values
 from pld_mmdet.engine.files import flattened
 from pld_mmdet.errors import UserError
 
+_YAPF = "yapf.yapflib.yapf_api"  # what mmengine lays out configs with
 _WEIGHTS = (".pth", ".pt", ".pkl", ".ckpt", ".safetensors")
 # What Runner.from_cfg and our runner read at the top of a config.
 _TOP = {
@@ -242,3 +246,18 @@ def check_numbers(cfg: Config) -> None:
 def _leaves(cfg: Config | ConfigDict) -> Iterator[tuple[str, object]]:
     content = cfg.to_dict() if isinstance(cfg, Config) else cfg
     return flattened(content)
+
+
+@contextlib.contextmanager
+def unformatted() -> Iterator[None]:
+    """Configs are written as they are: to lay them out takes longer than a step."""
+    places = [sys.modules[Config.__module__], importlib.import_module(_YAPF)]
+    places = [place for place in places if hasattr(place, "FormatCode")]
+    before = [place.FormatCode for place in places]
+    for place in places:
+        place.FormatCode = lambda text, *args, **kwargs: (text, True)
+    try:
+        yield
+    finally:
+        for place, formatter in zip(places, before, strict=True):
+            place.FormatCode = formatter

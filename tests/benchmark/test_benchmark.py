@@ -227,12 +227,16 @@ class TestCommand:
 
     def test_every_short_case_becomes_a_table_and_a_record(self, tmp_path, mmdet_scope):
         console = Console(width=110, record=True)
-        names = choose_cases([], quick=True)
+        quick = choose_cases([], quick=True)
+        assert len(quick) == len(CASES) - 3
+        # test_plain.py takes the steps of the others
+        steps = [n for n in quick if CASES[n].module.startswith("tests.")]
+        names = [n for n in quick if n not in steps[1:]]
         kept = []
         results = run_cases(
             names, 1, quick=True, console=console, keep=lambda r: kept.append(len(r))
         )
-        assert len(kept) == len(names) == len(CASES) - 3
+        assert len(kept) == len(names)
         assert kept[-1] == len(results)
         for result in results:
             numbers = getattr(result, "paired", None) or result.values.values()

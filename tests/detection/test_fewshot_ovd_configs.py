@@ -26,15 +26,6 @@ NAMES = sorted(
 SHOTS = {1: 1000, 2: 1500, 3: 2000, 5: 2500, 10: 4000}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick_runners():
-    """Formatting a config and asking compilers for versions takes most of a run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SafeRunner, "_log_env", lambda self, env_cfg: None)
-        patch.setattr(Config, "pretty_text", property(lambda self: ""))
-        yield
-
-
 def classes_of(name: str) -> list[str]:
     """What the modules say the label order of a config is."""
     if "voc" in name:

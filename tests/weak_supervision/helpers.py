@@ -74,17 +74,15 @@ def small_run(
     Returns:
         The checkpoint and the runner of the whole run.
     """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Config, "pretty_text", property(lambda self: ""))
-        whole = runner(config, folder / "whole", changes)
-        whole.train()
-        parts = folder / "parts"
-        broken = runner(config, parts, changes, [dict(type="StopAt", at=stop)])
-        with pytest.raises(InterruptedError):
-            broken.train()
-        assert not (parts / last).exists()
-        resumed = {**changes, "load_from": None, "resume": True}
-        runner(config, parts, resumed).train()
+    whole = runner(config, folder / "whole", changes)
+    whole.train()
+    parts = folder / "parts"
+    broken = runner(config, parts, changes, [dict(type="StopAt", at=stop)])
+    with pytest.raises(InterruptedError):
+        broken.train()
+    assert not (parts / last).exists()
+    resumed = {**changes, "load_from": None, "resume": True}
+    runner(config, parts, resumed).train()
     ours, theirs = (
         torch.load(folder / name / last, weights_only=True)
         for name in ("whole", "parts")

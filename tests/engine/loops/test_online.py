@@ -84,15 +84,6 @@ def data(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick_runners():
-    """Formatting a config and asking compilers for versions takes most of a run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SafeRunner, "_log_env", lambda self, env_cfg: None)
-        patch.setattr(Config, "pretty_text", property(lambda self: ""))
-        yield
-
-
 def config(data, work_dir, stream="ann.json", hooks=(), **changes) -> Config:
     pack = dict(
         type="PackDetInputs",
