@@ -96,6 +96,7 @@ class MaskedViT(nn.Module):
         super().__init__()
         side = image_size // patch_size
         self.patch_size, self.num_patches, self.dim = patch_size, side * side, dim
+        self.heads = heads
         self.in_channels = in_channels
         self.patch_embed = PatchEmbed(patch_size, in_channels, dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
@@ -129,6 +130,17 @@ class MaskedViT(nn.Module):
         Returns:
             N x (1 + V + M) x D.
         """
+        tokens = self.embed(x, keep, more)
+        for number, block in enumerate(self.blocks):
+            tokens = block(tokens)
+            if number == until:
+                return tokens
+        return self.norm(tokens)
+
+    def embed(
+        self, x: Tensor, keep: Tensor | None = None, more: Tensor | None = None
+    ) -> Tensor:
+        """What the first block sees; arguments and shape as of ``forward``."""
         tokens = self.patch_embed(x) + self.pos_embed[:, 1:]
         if keep is not None:
             tokens = take(tokens, keep)
@@ -136,12 +148,7 @@ class MaskedViT(nn.Module):
         parts = [first, tokens]
         if more is not None:
             parts.append(more.expand(len(x), -1, -1))
-        tokens = torch.cat(parts, 1)
-        for number, block in enumerate(self.blocks):
-            tokens = block(tokens)
-            if number == until:
-                return tokens
-        return self.norm(tokens)
+        return torch.cat(parts, 1)
 
     def patches(self, x: Tensor) -> Tensor:
         """Pixels of the patches, N x C x H x W -> N x L x (p p C), as in MAE."""

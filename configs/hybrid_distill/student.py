@@ -1,0 +1,7 @@
+# The student's stages of toy.py alone; the teachers come from a checkpoint of
+# teachers.py (load_from), as in the rows of toy.py.
+_base_ = ["./toy.py"]
+
+train_cfg = dict(
+    stages=[_base_.distill, dict(name="export", max_iters=0), _base_.finetune]
+)
