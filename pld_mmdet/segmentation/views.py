@@ -10,9 +10,11 @@ from torch.nn import functional as F
 
 from pld_mmdet.registry import TRANSFORMS
 
-# Rows: Y, I, Q of R, G, B (NTSC).
+# Rows: Y, I, Q of R, G, B (NTSC). Of the CPU, also where a network that is built on the
+# meta device is the first to import this.
 _YIQ = torch.tensor(
-    [[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]]
+    [[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]],
+    device="cpu",
 )
 
 
