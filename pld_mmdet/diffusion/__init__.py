@@ -1,5 +1,6 @@
 """Diffusion and generative distillation. Importing this package registers them."""
 
+from pld_mmdet.diffusion.boot import BOOT, NoiseStarts
 from pld_mmdet.diffusion.curve import MetricCurveHook
 from pld_mmdet.diffusion.discrete import (
     MaskedLMScore,
@@ -18,8 +19,10 @@ from pld_mmdet.diffusion.networks import ConvHead, DiffusersUNet, MLPHead, TimeM
 from pld_mmdet.diffusion.priors import ViewPrior, Zero123Prior
 from pld_mmdet.diffusion.processes import CosineProcess, EDMProcess, EpsProcess
 from pld_mmdet.diffusion.ring import EnergyDistance, GaussianRing
+from pld_mmdet.diffusion.schedule import ScheduleProcess
 
 __all__ = [
+    "BOOT",
     "DMD2",
     "ICT",
     "LSD",
@@ -38,10 +41,12 @@ __all__ = [
     "MaskedStarts",
     "MetricCurveHook",
     "MovingObject",
+    "NoiseStarts",
     "OtherObjects",
     "RingLanguage",
     "RingViolations",
     "SceneViews",
+    "ScheduleProcess",
     "TimeMLP",
     "ViewPrior",
     "Zero123Prior",

@@ -346,13 +346,20 @@ class CosineProcess(nn.Module):
         one_of("CosineProcess", predicts=(predicts, ("x0", "eps", "v")))
         self.predicts, self.last = predicts, last
 
-    @staticmethod
-    def alpha(t: Tensor) -> Tensor:
+    def times(self, count: int, like: Tensor, first: float = 0.01) -> Tensor:
+        """Uniform times from ``first`` to ``last``, [count]."""
+        part = torch.rand(count, device=like.device)
+        return first + (self.last - first) * part
+
+    def clock(self, t: Tensor) -> Tensor:
+        """What the raw network is told of times [N]."""
+        return t
+
+    def alpha(self, t: Tensor) -> Tensor:
         """Signal at times [...]."""
         return torch.cos(torch.pi / 2 * t)
 
-    @staticmethod
-    def sigma(t: Tensor) -> Tensor:
+    def sigma(self, t: Tensor) -> Tensor:
         """Noise at times [...]."""
         return torch.sin(torch.pi / 2 * t)
 
@@ -370,6 +377,12 @@ class CosineProcess(nn.Module):
             return raw, (x - a * raw) / s
         return (x - s * raw) / a, raw
 
+    def denoise(
+        self, network: nn.Module, x: Tensor, t: Tensor, condition: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The network's x0 and eps of x at times [N]."""
+        return self.both(network(x, self.clock(t), condition), x, t)
+
     def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """What the network should say."""
         if self.predicts == "v":
@@ -380,7 +393,7 @@ class CosineProcess(nn.Module):
         self, network: nn.Module, x0: Tensor, t: Tensor, noise: Tensor, condition=None
     ) -> Tensor:
         """Mean square error of what the network predicts."""
-        raw = network(self.add_noise(x0, t, noise), t, condition)
+        raw = network(self.add_noise(x0, t, noise), self.clock(t), condition)
         return (raw.float() - self.target(x0, t, noise)).square().mean()
 
     @torch.no_grad()
@@ -399,7 +412,7 @@ class CosineProcess(nn.Module):
         x = noise
         for now, following in pairwise(times):
             t = now.expand(len(x))
-            x0, eps = self.both(network(x, t, condition), x, t)
+            x0, eps = self.denoise(network, x, t, condition)
             x = ddim_step(x0, eps, self.alpha(following), self.sigma(following))
         return x
 

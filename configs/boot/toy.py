@@ -1,0 +1,86 @@
+# BOOT on a ring of eight Gaussians of radius 1.4. All rows of a seed have one teacher,
+# which the first row trains; its rows of numbers are DDIM steps.
+_base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/gaussian_ring.py"]
+
+from pld_mmdet.recipes import optimizer, row
+
+model = dict(
+    type="pld_mmdet.BOOT",
+    process=dict(type="pld_mmdet.CosineProcess", predicts="x0"),
+    network=dict(type="pld_mmdet.TimeMLP", dim=2, width=128, depth=3),
+    delta=0.02,
+    beta=1.0,
+    weight=0.05,
+)
+ring = dict(radius=1.4, std=0.07)
+train_dataloader = dict(batch_size=256, dataset=ring)
+val_dataloader = dict(dataset=ring)
+test_dataloader = dict(batch_size=4096, dataset=dict(size=4096, **ring))
+steps = 900
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    val_interval=300,
+    stages=[
+        dict(name="teacher", max_iters=0, optim_wrapper=optimizer("Adam", 2e-3)),
+        dict(name="distill", max_iters=steps),
+    ],
+)
+optim_wrapper = optimizer("Adam", 1e-3)
+param_scheduler = [dict(type="CosineAnnealingLR", by_epoch=False)]
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type="pld_mmdet.KeptSamplesHook"),
+    dict(type="pld_mmdet.MetricCurveHook", metric="energy_distance"),
+]
+taught = dict(init="teacher", online="curve", evaluate=dict(test=[]))
+marks = {
+    label: ["model.predict_on=teacher", f"model.teacher_steps={n}"]
+    for label, n in (("test", 1), ("five", 5), ("fifty", 50))
+}
+experiment = dict(
+    name="boot",
+    metric="energy_distance",
+    percent=False,
+    lower_is_better=True,
+    reported="one call",
+    pictures=dict(draw="pld_mmdet.diffusion.pictures.points", reach=2.0),
+    columns={
+        "one call": ("test", "energy_distance"),
+        "mean of the run (val)": ("curve", "energy_distance_mean"),
+        "5 calls": ("five", "energy_distance"),
+        "50 calls": ("fifty", "energy_distance"),
+    },
+    rows=[
+        row(
+            "teacher",
+            "The teacher, DDIM",
+            "train_cfg.stages.0.max_iters=1200",
+            "train_cfg.stages.1.max_iters=0",
+            evaluate=marks,
+            trivial=True,
+        ),
+        # as many calls of the teacher as BOOT's, two a step, 20 a pair
+        row(
+            "regression",
+            "Regression on stored ends",
+            f"model.pairs={steps * 256 * 2 // 20}",
+            **taught,
+        ),
+        row("boot", "BOOT", **taught),
+        row(
+            "no_anchor",
+            "... no anchor, random start",
+            "model.beta=0",
+            "model.start=random",
+            **taught,
+        ),
+    ],
+)
+walk = [
+    "train_cfg.stages.0.max_iters=1",
+    "train_cfg.stages.1.max_iters=1",
+    "train_dataloader.batch_size=16",
+    "train_dataloader.dataset.size=64",
+    "val_dataloader.dataset.size=64",
+    "test_dataloader.dataset.size=64",
+]

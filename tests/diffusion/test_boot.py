@@ -1,0 +1,252 @@
+"""BOOT: the signal's step by hand and beside DDIM, gradients, its anchor, schedules."""
+
+import itertools
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from pld_mmdet.diffusion.boot import NoiseStarts, signal_step, step_ratio
+from pld_mmdet.diffusion.processes import CosineProcess, ddim_step
+from pld_mmdet.diffusion.schedule import ScheduleProcess
+from pld_mmdet.engine.optim.finite import FiniteOptimWrapper
+from pld_mmdet.engine.progress import Progress
+from pld_mmdet.errors import UserError
+from pld_mmdet.registry import MODELS
+
+MLP = dict(type="pld_mmdet.TimeMLP", dim=2, width=16, depth=2)
+
+
+def build(taught=True, **changes):
+    torch.manual_seed(0)
+    settings = dict(
+        process=dict(type="pld_mmdet.CosineProcess", predicts="x0"), network=MLP
+    )
+    settings |= dict(teacher=MLP) if taught else {}
+    model = MODELS.build(dict(type="pld_mmdet.BOOT", **settings | changes))
+    model.progress = Progress(step=3, steps=100)
+    return model
+
+
+def at(*values):
+    return torch.tensor(values)
+
+
+@pytest.mark.parametrize(
+    ("times", "y", "f", "eps", "r", "expected"),
+    [
+        ((0.5, 0.4), 0.2, 1.0, 0.3, 0.726543, 0.418766),
+        ((0.8, 0.7), -0.3, 0.6, 0.5, 0.637691, 0.026078),
+    ],
+)
+def test_a_step_by_hand(times, y, f, eps, r, expected):
+    process, (t, s) = CosineProcess(), (at(times[0]), at(times[1]))
+    ratio = step_ratio(process, t, s)
+    assert ratio.item() == pytest.approx(r, abs=1e-6)
+    found = signal_step(at([y]), at([f]), ratio)
+    assert found.item() == pytest.approx(expected, abs=1e-6)
+    # DDIM says the same in x-space
+    a, b = math.cos(math.pi / 2 * times[0]), math.sin(math.pi / 2 * times[0])
+    x = a * y + b * eps
+    e = (x - a * f) / b
+    a, b = process.alpha(s).item(), process.sigma(s).item()
+    following = ddim_step(at([f]), at([e]), a, b)
+    assert (following.item() - b * eps) / a == pytest.approx(expected, abs=1e-5)
+    assert torch.equal(signal_step(at([y]), at([f]), 1.0), at([y]))
+    assert signal_step(at([y]), at([y]), ratio).item() == pytest.approx(y)
+
+
+def test_a_chain_of_targets_is_ddim():
+    process, teacher = CosineProcess("x0"), build().teacher
+    torch.manual_seed(1)
+    eps, y = torch.randn(2, 16, 2)
+    x = ddim_step(y, eps, process.alpha(at(0.9)).item(), process.sigma(at(0.9)).item())
+    for now, following in itertools.pairwise(torch.linspace(0.9, 0.1, 9)):
+        t, s = now.expand(16), following.expand(16)
+        f = process.denoise(teacher, process.add_noise(y, t, eps), t)[0]
+        y = signal_step(y, f, step_ratio(process, t, s))
+        x0, e = process.denoise(teacher, x, t)
+        x = ddim_step(x0, e, process.alpha(s), process.sigma(s))
+    torch.testing.assert_close(process.add_noise(y, s, eps), x, atol=1e-5, rtol=1e-5)
+
+
+def test_the_loss_by_hand():
+    model = build(weight=0.5, beta=2.0)
+    inputs = torch.zeros(8, 2)
+    with torch.no_grad():  # or nothing differs
+        model.student.last.bias += torch.tensor([0.3, -0.1])
+    torch.manual_seed(4)
+    losses = model.loss_distill(inputs)
+    torch.manual_seed(4)
+    eps = torch.randn_like(inputs)
+    t = 0.03 + (0.99 - 0.03) * torch.rand(8)
+    total = 0.0
+    for k in range(8):
+        e, now = eps[k : k + 1], t[k : k + 1]
+        s = now - 0.02
+        y = model.student(e, now, None)
+        x = torch.cos(now * math.pi / 2) * y + torch.sin(now * math.pi / 2) * e
+        f = model.teacher(x, now, None)
+        r = (torch.tan(s * math.pi / 2) / torch.tan(now * math.pi / 2)).item()
+        goal = r * y + (1 - r) * f
+        error = (model.student(e, s, None) - goal) / (1 - r)
+        total += error.square().mean().item() / 8
+    assert losses["loss_bootstrap"].item() == pytest.approx(0.5 * total, rel=1e-3)
+    # the anchor: at the last time student and teacher differ by the bias alone
+    expected = 2 * (0.3**2 + 0.1**2) / 2
+    assert losses["loss_boundary"].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_gradients_stop_at_the_target():
+    model = build()
+    target, length = model.target(torch.randn(4, 2), at(*[0.5] * 4), at(*[0.4] * 4))
+    assert not target.requires_grad
+    torch.testing.assert_close(length, at(*[1 - 0.726543] * 4))
+    model.parse_losses(model.loss_distill(torch.zeros(4, 2)))[0].backward()
+    assert all(p.grad is None for p in model.teacher.parameters())
+    assert all(p.grad is not None for p in model.student.parameters())
+
+
+def test_a_constant_teacher_is_learned_at_once():
+    model = build()
+    for network in (model.student, model.teacher):
+        network.forward = lambda x, t, c: torch.full_like(x, 0.7)
+    losses = model.loss_distill(torch.zeros(64, 2))
+    assert losses["loss_bootstrap"].item() == pytest.approx(0, abs=1e-6)
+    assert losses["loss_boundary"].item() == 0
+
+
+def test_data_are_not_read_and_an_empty_batch_is():
+    model = build()
+    torch.manual_seed(2)
+    first = model.loss_distill(torch.zeros(4, 2))
+    torch.manual_seed(2)
+    second = model.loss_distill(torch.full((4, 2), 9.0))
+    assert first["loss_bootstrap"].item() == second["loss_bootstrap"].item()
+    answer = model.predict(torch.zeros(3, 2), torch.arange(3))[0]
+    again = model.predict(torch.zeros(3, 2), torch.arange(3))[0]
+    assert torch.equal(answer["samples"], again["samples"])
+    t, s = torch.zeros(0), torch.zeros(0)
+    assert model.target(torch.zeros(0, 2), t, s)[0].shape == (0, 2)
+
+
+def test_the_linear_case_has_the_exact_map():
+    """Data N(0, v): the path ends at sqrt(v) eps. Targets alone lead there."""
+    v, process = 0.25, CosineProcess("x0")
+    eps, y = at(1.7), at(0.0)
+    times = torch.linspace(0.999, 0.001, 2000)
+    for t, s in itertools.pairwise(times):
+        a, b = process.alpha(t), process.sigma(t)
+        f = a * v * (a * y + b * eps) / (a * a * v + b * b)
+        y = signal_step(y, f, step_ratio(process, t, s))
+    assert y.item() == pytest.approx(math.sqrt(v) * 1.7, rel=5e-3)
+
+
+def test_stages_make_the_teacher_and_the_rival_stores_pairs():
+    model = build(taught=False)
+    model.progress = Progress(stage="distill", steps=2)
+    with pytest.raises(UserError, match="BOOT has no teacher"):
+        model.loss_distill(torch.zeros(4, 2))
+    wrapper = FiniteOptimWrapper(torch.optim.SGD(model.student.parameters(), lr=0.1))
+    model.progress.reset("teacher")
+    logs = model.train_step(dict(inputs=torch.randn(8, 2)), wrapper)
+    assert logs["loss_teacher"] > 0
+    model.start_stage("distill", None, None)
+    for name, value in model.teacher.network.state_dict().items():
+        assert torch.equal(value, model.student.state_dict()[name])
+    fresh = build(taught=False, start="random")
+    fresh.start_stage("distill", None, None)
+    ours, theirs = fresh.student.first.weight, fresh.teacher.network.first.weight
+    assert not torch.equal(ours, theirs)
+    rival = build(pairs=6, pair_steps=3)
+    found = rival.loss_distill(torch.zeros(64, 2))
+    assert set(found) == {"loss_regression"}
+    noise, ends = rival._ends
+    torch.testing.assert_close(
+        ends, rival.process.sample(rival.teacher, noise, 3), atol=1e-6, rtol=0
+    )
+
+
+def test_progressive_times_come_down():
+    seen = []
+    model = build(order="progressive")
+    plain = model.target
+    model.target = lambda eps, t, s, c: seen.append(t) or plain(eps, t, s, c)
+    for step in (0, 98):
+        model.progress = Progress(step=step, steps=100)
+        model.loss_distill(torch.zeros(200, 2))
+    assert seen[0].min() > 0.96
+    assert seen[1].min() < 0.1
+
+
+def test_guidance_by_hand():
+    network = dict(MLP, num_classes=4)
+    model = build(network=network, teacher=network, num_classes=3, guidance=2.0)
+    x, t, c = torch.randn(5, 2), at(*[0.5] * 5), torch.tensor([0, 1, 2, 0, 1])
+    none = torch.full_like(c, 3)
+    wanted = 2 * model.teacher(x, t, c) - model.teacher(x, t, none)
+    torch.testing.assert_close(model.clean(x, t, c), wanted)
+    with pytest.raises(UserError, match="num_classes is 0"):
+        build(guidance=2.0)
+    with pytest.raises(UserError, match="leave no two times"):
+        build(delta=0.99)
+    assert NoiseStarts((2,), 5, 3)[4]["targets"] == 1
+    assert NoiseStarts((1, 2))[0]["inputs"].shape == (1, 2)
+    with pytest.raises(UserError, match="size=0"):
+        NoiseStarts((2,), 0)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "scaled_linear", "squaredcos_cap_v2"])
+def test_schedules_are_those_of_diffusers(schedule, tmp_path):
+    from diffusers import DDIMScheduler
+
+    zero = schedule == "scaled_linear"
+    theirs = DDIMScheduler(
+        beta_schedule=schedule,
+        beta_start=0.001,
+        beta_end=0.013,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=zero,
+        clip_sample=False,
+    )
+    theirs.save_pretrained(tmp_path / "scheduler")
+    process = ScheduleProcess(str(tmp_path))
+    assert process.predicts == "v"
+    t = torch.tensor([0, 20, 500, 998]) / 999
+    a = process.alpha(t)
+    torch.testing.assert_close(
+        a**2, theirs.alphas_cumprod[[0, 20, 500, 998]], atol=1e-5, rtol=1e-3
+    )
+    torch.testing.assert_close(a**2 + process.sigma(t) ** 2, torch.ones(4))
+    assert process.clock(t)[1].item() == pytest.approx(20)
+    if zero:
+        assert process.alpha(at(1.0)).item() < 1e-6
+    # sampling step by step equals the scheduler's own step
+    torch.manual_seed(0)
+    x, raw = torch.randn(2, 3, 2)
+    theirs.set_timesteps(4)
+    x0, eps = process.both(raw, x, (t[2]).expand(3))
+    ahead = theirs.alphas_cumprod[250].sqrt().item()
+    ours = ddim_step(x0, eps, ahead, math.sqrt(1 - ahead**2))
+    stepped = theirs.step(raw, 500, x).prev_sample
+    torch.testing.assert_close(ours, stepped, atol=1e-3, rtol=1e-3)
+
+
+def test_unknown_schedules_get_a_sentence(tmp_path):
+    with pytest.raises(UserError, match=r"no scheduler_config\.json"):
+        ScheduleProcess(str(tmp_path))
+    file = tmp_path / "scheduler_config.json"
+    file.write_text(json.dumps(dict(prediction_type="flow")))
+    with pytest.raises(UserError, match="flow"):
+        ScheduleProcess(str(tmp_path))
+    file.write_text(json.dumps(dict(beta_schedule="sigmoid")))
+    with pytest.raises(UserError, match="sigmoid"):
+        ScheduleProcess(str(tmp_path))
+
+
+def test_another_architecture_gets_a_sentence():
+    with pytest.raises(UserError, match="do not fit"):
+        build(teacher=dict(MLP, width=8))
+    assert isinstance(build().student, nn.Module)
