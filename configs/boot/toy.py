@@ -77,8 +77,8 @@ experiment = dict(
     ],
 )
 walk = [
-    "train_cfg.stages.0.max_iters=1",
-    "train_cfg.stages.1.max_iters=1",
+    "train_cfg.stages.0.max_iters=0",
+    "train_cfg.stages.1.max_iters=2",
     "train_dataloader.batch_size=16",
     "train_dataloader.dataset.size=64",
     "val_dataloader.dataset.size=64",
