@@ -1,5 +1,6 @@
 """Dataset distillation: few examples worth many. Importing registers it."""
 
+from pld_mmdet.dataset_distillation.cv_dd import CVDD
 from pld_mmdet.dataset_distillation.distilled import (
     DistilledPairs,
     ExportDistilledHook,
@@ -8,12 +9,15 @@ from pld_mmdet.dataset_distillation.distilled import (
 from pld_mmdet.dataset_distillation.infer import INFER
 from pld_mmdet.dataset_distillation.krr_st import KRRST
 from pld_mmdet.dataset_distillation.networks import DistillConvNet
+from pld_mmdet.dataset_distillation.stored_views import StoredViews
 
 __all__ = [
+    "CVDD",
     "INFER",
     "KRRST",
     "DistillConvNet",
     "DistilledPairs",
     "ExportDistilledHook",
+    "StoredViews",
     "SyntheticSet",
 ]

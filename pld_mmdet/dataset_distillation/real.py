@@ -1,5 +1,7 @@
 """Real images that a distilled set starts from, and its students' views of it."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -52,6 +54,41 @@ def real_images(
         return torch.zeros(0, num_classes, *dataset[0]["inputs"].shape)
     rows = [torch.stack([own[n] for own in found]) for n in range(per_class)]
     return torch.stack(rows)
+
+
+def medium_images(
+    dataset: Dataset,
+    per_class: int,
+    num_classes: int,
+    seed: int,
+    hard: Callable[[Tensor, Tensor], Tensor],
+    start: float = 1 / 3,
+) -> Tensor:
+    """Of three times as many random images those of the middle third by difficulty.
+
+    Args:
+        dataset: See :func:`real_images`.
+        per_class: n.
+        num_classes: K.
+        seed: Of the draw.
+        hard: Images N x C x H x W and labels [N] -> difficulty [N].
+        start: Share of easier images that are passed over [1/3; 0: the easiest].
+
+    Returns:
+        [n, K, C, H, W], the easier ones first.
+
+    Raises:
+        UserError: See :func:`real_images`.
+    """
+    pool = real_images(dataset, 3 * per_class, num_classes, seed)
+    labels = torch.arange(num_classes)
+    values = [hard(images, labels) for images in pool]
+    if not values:
+        return pool
+    order = torch.stack(values).argsort(dim=0, stable=True)  # [3 n, K]
+    skipped = round(start * 3 * per_class)
+    order = order[skipped : skipped + per_class]
+    return pool[order, labels]
 
 
 def cropped(images: Tensor, padding: int, flip: float = 0.5) -> Tensor:

@@ -1,0 +1,72 @@
+# CV-DD on CIFAR-100, ten images a class, ResNet-18 (Jiacheng8/CV-DD, 24097e9): all ten
+# pairs of five networks, 300 epochs of stored labels in batches of 16. The networks
+# come with weights (`load_from`, entries `teachers.0.*` ...).
+_base_ = "../_base_/toy_runtime.py"
+
+from pld_mmdet.recipes import loader, optimizer
+
+data_root = "data/cifar-100-binary"
+how_to_get = dict(
+    data="mkdir -p data && curl -L "
+    "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz | tar xz -C data"
+)
+mean, std = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
+
+
+def cifar(part):
+    return dict(
+        type="pld_mmdet.CIFAR", data_root=data_root, part=part, mean=mean, std=std
+    )
+
+
+resnet = dict(type="pld_mmdet.CIFARResNet", pre_activation=False)
+model = dict(
+    type="pld_mmdet.CVDD",
+    student=resnet,
+    teachers=[
+        resnet,
+        dict(type="pld_mmdet.SmallResNet50"),
+        dict(type="pld_mmdet.SmallShuffleNetV2"),
+        dict(type="pld_mmdet.SmallMobileNetV2"),
+        dict(type="pld_mmdet.SmallDenseNet121"),
+    ],
+    image_shape=(3, 32, 32),
+    num_classes=100,
+    priors=(64, 60.6, 51.6, 59.4, 56.4),
+    ipc=10,
+    batch=16,
+    mean=mean,
+    std=std,
+)
+load_from = "data/cv_dd_networks.pth"
+fine_tune = True  # that file has the networks only
+steps = 300 * 63  # epochs of 1000 images in batches of 16, the last one of 8
+real = loader(cifar("train"), 256, train=False, workers=2)
+stored = loader(
+    dict(type="pld_mmdet.StoredViews", file="{folder}/distilled"),
+    1,  # of 16 images, as they were labelled
+    train=True,
+    workers=2,
+)
+stored["sampler"]["shuffle"] = False
+train_dataloader = loader(cifar("train"), 1, train=True)  # not looked at
+test_dataloader = loader(cifar("test"), 256, train=False, workers=2)
+test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+test_cfg = dict()
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(
+            name="recover",
+            max_iters=10 * 4000,
+            work_dataloader=real,
+            optim_wrapper=optimizer("Adam", 0.25, betas=(0.5, 0.9)),
+            param_scheduler=dict(type="CosineAnnealingLR", by_epoch=False),
+        ),
+        dict(name="student", max_iters=steps, dataloader=stored, work_dataloader=real),
+    ],
+)
+optim_wrapper = optimizer("AdamW", 1e-3, weight_decay=0.01)
+# eta = 2: half of the rate is left at the end
+param_scheduler = dict(type="CosineAnnealingLR", T_max=2 * steps, by_epoch=False)
+find_unused_parameters = True

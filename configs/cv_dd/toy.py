@@ -1,0 +1,124 @@
+# CV-DD on StreetCrops: three networks of all labels, the last one too small to be good;
+# six images a class. Every student sees 100 epochs of stored views (300 batches of 16).
+_base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
+
+from pld_mmdet.recipes import loader, optimizer, row
+
+
+def crops(**which):
+    return dict(
+        type="pld_mmdet.StreetCrops",
+        part="train",
+        data_root="data/street_crops",
+        **which,
+    )
+
+
+def network(*widths):
+    return dict(
+        type="pld_mmdet.SmallConvNet", in_channels=3, widths=widths, num_classes=8
+    )
+
+
+model = dict(
+    type="pld_mmdet.CVDD",
+    student=network(8, 16, 32),
+    teachers=[network(8, 16, 32), network(12, 32), network(4, 8)],
+    image_shape=(3, 32, 32),
+    num_classes=8,
+    priors=(30.0, 30.0, 30.0),
+    ipc=6,
+    epochs=100,
+    area=(0.25, 1.0),
+    temperature=4.0,
+)
+train_dataloader = dict(batch_size=32)
+one = loader(crops(labelled=8), 1, train=True)  # not looked at
+real = loader(crops(), 500, train=False)
+stored = loader(
+    dict(type="pld_mmdet.StoredViews", file="{folder}/distilled"), 1, train=True
+)
+stored["sampler"]["shuffle"] = False
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(name="teacher", max_iters=400),
+        dict(
+            name="recover",
+            max_iters=6 * 60,
+            dataloader=one,
+            work_dataloader=real,
+            optim_wrapper=optimizer("Adam", 0.05, betas=(0.5, 0.9)),
+        ),
+        dict(name="student", max_iters=300, dataloader=stored, work_dataloader=real),
+    ],
+)
+optim_wrapper = optimizer("AdamW", 1e-2, weight_decay=0.01)
+param_scheduler = dict(type="CosineAnnealingLR", by_epoch=False)
+find_unused_parameters = True  # on several processes: one part learns at a time
+
+given = ["fine_tune=True", "train_cfg.stages.0.max_iters=0"]
+alone = "model.priors=[900.0,0.0,0.0]"  # e^-90 for the others
+experiment = dict(
+    name="cv_dd",
+    metric="balanced_accuracy",
+    data="python tools/prepare.py street_crops",
+    columns={
+        "class-balanced": ("test", "balanced_accuracy"),
+        "accuracy": ("test", "accuracy"),
+    },
+    reported="student of the last iteration",
+    rows=[
+        row(
+            "networks",
+            "The three networks, of all labels",
+            *(f"train_cfg.stages.{i}.max_iters=0" for i in (1, 2)),
+            "model.predict_on=teacher",
+            "model.epochs=1",
+        ),
+        row(
+            "single",
+            "The best network alone (SRe2L++)",
+            *given,
+            alone,
+            "model.committee=1",
+            "model.members=best",
+            init="networks",
+        ),
+        row(
+            "equal",
+            "Committee, equal votes",
+            *given,
+            "model.priors=[30.0,30.0,30.0]",
+            init="networks",
+        ),
+        row(
+            "running",
+            "CV-DD, labels by running statistics",
+            *given,
+            "model.statistics=running",
+            init="networks",
+        ),
+        row("cv_dd", "CV-DD", *given, init="networks"),
+        row(
+            "raw_pixels",
+            "Raw pixels of 6 images a class, logistic regression",
+            "train_dataloader.dataset.labelled=48",
+            "train_dataloader.dataset.balanced=True",
+            "train_dataloader.dataset.label_seed={seed}",
+            baseline=dict(type="raw_input", c=0.1),
+        ),
+    ],
+)
+tiny = "data/tiny_crops"
+walk = [
+    *(f"train_cfg.stages.{i}.max_iters=1" for i in (0, 1, 2)),
+    "model.ipc=1",
+    "model.epochs=2",
+    "model.batch=4",
+    "train_dataloader.batch_size=4",
+    *(f"{part}_dataloader.dataset.data_root={tiny}" for part in ("val", "test")),
+    f"train_dataloader.dataset.data_root={tiny}",
+    f"train_cfg.stages.1.dataloader.dataset.data_root={tiny}",
+    *(f"train_cfg.stages.{i}.work_dataloader.dataset.data_root={tiny}" for i in (1, 2)),
+]
