@@ -275,8 +275,8 @@ class CVDD(TaughtStudent):
         for epoch in range(self.epochs):
             for places in torch.arange(len(images)).split(self.batch):
                 view = views_of(images, stored, epoch, places)
-                labels.append(self.relabel((view - self.mean) / self.std).half().cpu())
-        labels = torch.cat(labels).view(self.epochs, len(images), -1)
+                labels.append(self.relabel((view - self.mean) / self.std).float())
+        labels = torch.cat(labels).cpu().half().view(self.epochs, len(images), -1)
         votes = prior_weights(self.priors, self.label_temperature)
         names = (getattr(dataset, "metainfo", None) or {}).get("classes")
         about = {
