@@ -110,7 +110,7 @@ def check(config: str) -> None:
         elif row["what"] == "size" and isinstance(found, dict) and wanted[0] != "{":
             detection = row["key"].startswith("model.detector")
             scope = "mmdet" if detection else "pld_mmdet"
-            scope = "mmseg" if row["key"].endswith("segmentor") else scope
+            scope = "mmseg" if found["type"].startswith("mmseg.") else scope
             found = millions(found, scope)
             right = found == pytest.approx(float(wanted), abs=5e-3)
         else:

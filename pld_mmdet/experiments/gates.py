@@ -22,7 +22,8 @@ class Gate:
         metric: Name of the number.
         at_least: Smallest value that passes, or None.
         at_most: Largest value that passes, or None.
-        minus: Row whose number (same evaluation) is subtracted, or None.
+        minus: Row whose number is subtracted, or None.
+        minus_on: The evaluation of that number [``on``].
         over: Row whose number divides, or None.
         over_on: The divisor's evaluation [``on``].
         over_metric: The divisor's number [``metric``].
@@ -35,6 +36,7 @@ class Gate:
     at_least: float | None = None
     at_most: float | None = None
     minus: str | None = None
+    minus_on: str | None = None
     over: str | None = None
     over_on: str | None = None
     over_metric: str | None = None
@@ -56,7 +58,8 @@ class Gate:
         if found is None:
             return None
         if self.minus is not None:
-            other = _number(result, self.minus, self.on, self.metric)
+            on = self.minus_on or self.on
+            other = _number(result, self.minus, on, self.metric)
             return None if other is None else found - other
         if self.over is not None:
             on, metric = self.over_on or self.on, self.over_metric or self.metric

@@ -9,7 +9,9 @@ from pld_mmdet.segmentation.data import (
 )
 from pld_mmdet.segmentation.fst import FST, VirtualStepDDP
 from pld_mmdet.segmentation.hiast import HIAST
+from pld_mmdet.segmentation.lad import LAD
 from pld_mmdet.segmentation.metric import MeanIoU
+from pld_mmdet.segmentation.mgd import MGD
 from pld_mmdet.segmentation.networks import DeepLabV2Head
 from pld_mmdet.segmentation.pseudo_labels import (
     LoadPseudoLabels,
@@ -27,6 +29,8 @@ __all__ = [
     "AGMM",
     "FST",
     "HIAST",
+    "LAD",
+    "MGD",
     "ClassMixSelfTraining",
     "CutMixSelfTraining",
     "DeepLabV2Head",

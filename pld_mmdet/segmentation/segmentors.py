@@ -13,6 +13,7 @@ from pld_mmdet.engine.optional import require
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import MODELS
 from pld_mmdet.segmentation.losses import pixel_ce
+from pld_mmdet.shared.taught import PartLearns
 
 
 def build_segmentor(config: dict) -> nn.Module:
@@ -161,6 +162,53 @@ class TeacherStudent(SegmentationMethod):
         super().train(mode)
         self.teacher.eval()
         return self
+
+    def answering(self) -> nn.Module:
+        """The network that ``predict_on`` names."""
+        return getattr(self, self.predict_on)
+
+
+class TaughtSegmentor(PartLearns, SegmentationMethod):
+    """A student and the teachers that an earlier stage of the same run has made.
+
+    Stages whose name begins with ``teacher`` train the teachers, every other one the
+    student; what does not learn is in evaluation mode and gets no gradient.
+
+    Everything requires gradients until a stage is entered, so that a wrapper for
+    several processes knows all parameters; configs set
+    ``find_unused_parameters=True``.
+
+    Args:
+        student: Config of a segmentor of mmsegmentation.
+        teachers: Such configs by name; each becomes the attribute of that name.
+        predict_on: ``student`` or the name of a teacher.
+
+    Raises:
+        UserError: An unknown ``predict_on``.
+    """
+
+    def __init__(
+        self,
+        student: dict,
+        teachers: dict[str, dict],
+        predict_on: str = "student",
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        one_of(type(self).__name__, predict_on=(predict_on, ("student", *teachers)))
+        self.student = build_segmentor(copy.deepcopy(student))
+        self.named = tuple(teachers)
+        for name, config in teachers.items():
+            setattr(self, name, build_segmentor(copy.deepcopy(config)))
+        self.predict_on = predict_on
+        self.train(self.training)
+
+    @property
+    def learners(self) -> list[nn.Module]:
+        """What this stage trains."""
+        if self.progress.stage.startswith("teacher"):
+            return [getattr(self, name) for name in self.named]
+        return [self.student]
 
     def answering(self) -> nn.Module:
         """The network that ``predict_on`` names."""

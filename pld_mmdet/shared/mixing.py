@@ -104,6 +104,43 @@ def box_masks(count: int, size: tuple[int, int], area: float = 0.5) -> Tensor:
     return torch.from_numpy(inside_rows[:, :, None] & inside_columns[:, None])
 
 
+def xor_boxes(
+    count: int,
+    size: tuple[int, int],
+    area: tuple[float, float] = (0.25, 0.5),
+    boxes: int = 3,
+) -> Tensor:
+    """Masks of several boxes that cancel where two of them lie (French et al. 2020).
+
+    Each box's area is uniform in ``area``, its aspect log-uniform; then both sides are
+    divided by the root of the number of boxes. It lies inside the image. A pixel is
+    True inside an odd number of boxes.
+
+    Args:
+        count: Images N.
+        size: Height and width.
+        area: Smallest and largest share of a box, before the division [0.25, 0.5; the
+            authors' code and that of CPS and MGD].
+        boxes: Boxes of an image [3, as used by CPS and MGD].
+
+    Returns:
+        N x H x W, bool.
+    """
+    shares = np.random.uniform(*area, (count, boxes))
+    tall = np.exp(np.random.uniform(size=shares.shape) * np.log(shares))
+    sides = np.stack([tall, shares / tall], -1) / boxes**0.5
+    sides = np.round(sides * np.array(size))  # N x boxes x 2 pixels
+    first = np.round((np.array(size) - sides) * np.random.uniform(size=sides.shape))
+    last = first + sides
+
+    def inside(axis: int) -> np.ndarray:
+        places = np.arange(size[axis])
+        return (places >= first[..., axis, None]) & (places < last[..., axis, None])
+
+    both = inside(0)[..., :, None] & inside(1)[..., None, :]
+    return torch.from_numpy(both.sum(1) % 2 == 1)
+
+
 def mix(ours: Tensor, theirs: Tensor, masks: Tensor) -> Tensor:
     """``theirs`` where the mask is True, ``ours`` elsewhere.
 

@@ -1,5 +1,6 @@
 """A student and the teachers that an earlier stage of the same run has made."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,41 @@ from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import MODELS
 
 
-class TaughtStudent(Method):
+class PartLearns(Method):
+    """A model of which one part learns at a time; the rest is as a frozen teacher.
+
+    A subclass says in ``learners`` what the stage trains, and calls ``enter_stage``
+    once its parts are there if the run may be without ``StagedLoop``.
+    """
+
+    @property
+    @abstractmethod
+    def learners(self) -> list[nn.Module]:
+        """What this stage trains."""
+
+    def enter_stage(self, name: str) -> None:
+        """Only what the stage trains has gradients and is in training mode."""
+        self.check_stage(name)
+        self.progress.stage = name
+        self.requires_grad_(False)
+        for part in self.learners:
+            part.requires_grad_(True)
+        self.zero_grad(set_to_none=True)
+        self.train(self.training)
+
+    def start_stage(self, name: str, loader: object, folder: Path) -> None:
+        """Nothing to prepare."""
+
+    def train(self, mode: bool = True) -> "PartLearns":
+        """What does not learn stays in evaluation mode."""
+        super().train(False)
+        self.training = mode
+        for part in self.learners:
+            part.train(mode)
+        return self
+
+
+class TaughtStudent(PartLearns):
     """Stages ``teacher``, ``student`` and the method's own, of ``StagedLoop``.
 
     ``teacher`` trains every teacher by cross-entropy, each alone; ``student`` trains
@@ -53,27 +88,6 @@ class TaughtStudent(Method):
         """What this stage trains."""
         teaching = self.progress.stage == "teacher"
         return [self.teachers] if teaching else [self.student]
-
-    def enter_stage(self, name: str) -> None:
-        """Only what the stage trains has gradients and is in training mode."""
-        self.check_stage(name)
-        self.progress.stage = name
-        self.requires_grad_(False)
-        for part in self.learners:
-            part.requires_grad_(True)
-        self.zero_grad(set_to_none=True)
-        self.train(self.training)
-
-    def start_stage(self, name: str, loader: object, folder: Path) -> None:
-        """Nothing to prepare."""
-
-    def train(self, mode: bool = True) -> "TaughtStudent":
-        """What does not learn stays in evaluation mode."""
-        super().train(False)
-        self.training = mode
-        for part in self.learners:
-            part.train(mode)
-        return self
 
     def loss_teacher(self, inputs: Tensor, targets: Tensor, **_) -> dict[str, Tensor]:
         """Cross-entropy of each teacher by itself: N x ..., N labels."""

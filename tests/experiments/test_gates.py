@@ -39,6 +39,10 @@ def test_bounds_are_inclusive():
 def test_differences_and_quotients_of_rows():
     gain = dict(metric="recall", minus="method", at_least=0.05)
     assert judged(**gain) == (True, ["precise: 0.06, at least 0.05: passes."])
+    both = {"test": {"mean": {"x": 0.5}}, "teacher": {"mean": {"x": 0.7}}}
+    gate = dict(on="teacher", metric="x", minus="a", minus_on="test", at_least=0.1)
+    (gate,) = read_gates([dict(title="T", row="a", **gate)], ["a"])
+    assert gate.value({"rows": [dict(name="a", evaluate=both)]}) == pytest.approx(0.2)
     share = dict(row="method", metric="recall", over="start", at_least=0.8)
     assert judged(**share)[1] == ["precise: 0.8065, at least 0.8: passes."]
     other = dict(over="start", over_metric="recall", at_most=3)

@@ -1,0 +1,91 @@
+# LAD on 80 labelled clear street scenes, 64 x 128 (with all 320 the student saturates).
+# Stage `teacher` is longer than the student's: it must learn to read the channel. The
+# fixed codes span what VOC's 22 do, -1.2 to 0.9. Length, batch and rate are those of a
+# small run; weights, temperature and noise are the authors'.
+_base_ = [
+    "../_base_/toy_runtime.py",
+    "../_base_/datasets/streets_seg.py",
+    "../_base_/models/segmentor_small.py",
+]
+from pld_mmdet.recipes import optimizer, row
+
+model = dict(
+    type="pld_mmdet.LAD",
+    student=_base_.segmentor,
+    assisted=True,
+    weight=3.0,
+    consistency=5.0,
+    tau=4.0,
+    scale=1.5,  # images of standard deviation 1
+    code_step=0.3,
+)
+train_dataloader = dict(
+    batch_size=4, dataset=dict(dataset=dict(indices=list(range(0, 320, 4))))
+)
+stages = [
+    dict(name="base", max_iters=0),  # the released student's head start
+    dict(name="teacher", max_iters=250),
+    dict(name="student", max_iters=200),
+]
+train_cfg = dict(type="pld_mmdet.StagedLoop", stages=stages)
+optim_wrapper = optimizer("AdamW", 5e-3, weight_decay=0.01)
+# the learning rate falls to 0 within each stage
+param_scheduler = [dict(type="PolyLR", power=0.9, eta_min=0.0, by_epoch=False)]
+# Under several processes: teacher and student learn in turn.
+find_unused_parameters = True
+
+
+def _lengths(*iterations):
+    return [f"train_cfg.stages.{n}.max_iters={i}" for n, i in enumerate(iterations)]
+
+
+_both = dict(evaluate=dict(test=None, teacher="configs/lad/teacher.py"))
+experiment = dict(
+    name="lad",
+    metric="mIoU",
+    columns={"student": ("test", "mIoU"), "teacher": ("teacher", "mIoU")},
+    data=_base_.how_to_get["data"],
+    data_seconds=60,
+    reported="student of the last iteration; the teacher reads the true labels",
+    rows=[
+        row("ce", "Cross-entropy", *_lengths(200, 0, 0)),
+        row("ce_long", "Cross-entropy, twice as long", *_lengths(400, 0, 0)),
+        row(
+            "plain",
+            "CWD from a plain teacher of the same size",
+            "model.assisted=False",
+            evaluate=dict(test=None, teacher="configs/lad/plain_teacher.py"),
+        ),
+        row("lad", "LAD, new student", **_both),
+        row(
+            "released", "LAD after 200 iterations of cross-entropy", init="ce", **_both
+        ),
+    ],
+    # python tools/reproduce.py configs/lad/toy.py --gate --seeds 10 11
+    gates=[
+        dict(
+            title="mIoU of the teacher that reads labels above cross-entropy",
+            row="lad",
+            on="teacher",
+            metric="mIoU",
+            minus="ce",
+            minus_on="test",
+            at_least=0.10,
+        )
+    ],
+)
+# For a quick look: an iteration a stage on a tree of a few scenes, which `walk_data`
+# makes.
+walk_data = (
+    "python tools/prepare.py foggy_streets --root data/street_maps_walk --size 128x64 "
+    "--train 12 --val 2 --test 2"
+)
+_walk_root = "data/street_maps_walk/"
+walk = [
+    *_lengths(1, 1, 1),
+    "train_dataloader.batch_size=2",
+    "train_dataloader.dataset.dataset.indices=[0,1,2,3]",
+    f"train_dataloader.dataset.dataset.data_root={_walk_root}",
+    f"val_dataloader.dataset.data_root={_walk_root}",
+    f"test_dataloader.dataset.data_root={_walk_root}",
+]

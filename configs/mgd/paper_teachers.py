@@ -1,0 +1,6 @@
+# The teachers of paper.py: cross pseudo supervision of the wide and the deep network,
+# as long as the student's run. The authors train each against another copy of itself.
+_base_ = "./paper.py"
+
+model = dict(predict_on="deep")
+train_cfg = dict(stages=[dict(name="teachers", max_iters=39338)])

@@ -1,0 +1,23 @@
+# The rival: toy.py's student learns from its own average (CutMix self-training, which
+# answers), 60 iterations on labelled scenes, then 140 on all; no big teachers.
+_base_ = "./toy.py"
+
+model = dict(
+    _delete_=True,
+    type="pld_mmdet.FST",
+    learner=dict(
+        type="pld_mmdet.CutMixSelfTraining",
+        segmentor=_base_.student,
+        predict_on="teacher",
+    ),
+    depth=0,
+    mu=0.96,
+    buffers="keep",
+)
+train_cfg = dict(
+    stages=[
+        dict(name="labelled", max_iters=60),
+        dict(name="self_training", max_iters=140),
+    ]
+)
+model_wrapper_cfg = dict(type="VirtualStepDDP")

@@ -1,0 +1,111 @@
+# MGD on clear streets, 64 x 128: 16 labelled and 304 unlabelled scenes. Stage
+# `teachers` makes a wide (20 base channels) and a deep teacher (ResNet-34) that teach
+# each other; the student has 6 base channels. Length, batch, rate and the networks are
+# those of a small run; the weights of the losses and the boxes are the authors'.
+_base_ = [
+    "../_base_/toy_runtime.py",
+    "../_base_/datasets/streets_seg_semi.py",
+    "../_base_/models/segmentor_small.py",
+]
+from pld_mmdet.recipes import optimizer, row
+
+
+def _network(base, depth, width):
+    backbone = dict(
+        base["backbone"], depth=depth, base_channels=width, stem_channels=width
+    )
+    channels = [width, 2 * width, 4 * width]
+    head = dict(base["decode_head"], in_channels=channels, channels=2 * width)
+    return dict(base, backbone=backbone, decode_head=head)
+
+
+student = _network(_base_.segmentor, 18, 6)
+model = dict(
+    type="pld_mmdet.MGD",
+    student=student,
+    wide=_network(_base_.segmentor, 18, 20),
+    deep=_network(_base_.segmentor, 34, 12),
+    image_weight=0.002,
+    region_weight=100.0,
+)
+train_dataloader = dict(  # 2 labelled, 4 unlabelled
+    batch_size=6, sampler=dict(batch_size=6, source_ratio=[1, 2])
+)
+teachers = dict(name="teachers", max_iters=120)
+distill = dict(name="distill", max_iters=200)
+train_cfg = dict(type="pld_mmdet.StagedLoop", stages=[teachers, distill])
+optim_wrapper = optimizer("AdamW", 5e-3, weight_decay=0.01)
+# the learning rate falls to 0 within each stage
+param_scheduler = [dict(type="PolyLR", power=0.9, eta_min=0.0, by_epoch=False)]
+# Under several processes: teachers and student learn in turn.
+find_unused_parameters = True
+# The rows share the teachers of each seed, which row `teachers` makes.
+_taught = dict(init="teachers")
+_ready = "train_cfg.stages.0.max_iters=0"
+experiment = dict(
+    name="mgd",
+    metric="mIoU",
+    columns={
+        "student": ("test", "mIoU"),
+        "wide": ("wide", "mIoU"),
+        "deep": ("deep", "mIoU"),
+    },
+    data=_base_.how_to_get["data"],
+    data_seconds=60,
+    reported="student of the last iteration",
+    rows=[
+        row("supervised", "Student, 16 labelled scenes"),
+        row("self_training", "Student, CutMix self-training without teachers"),
+        row(
+            "pixel",
+            "Pixel term only: labels of both teachers",
+            _ready,
+            "model.image_weight=0",
+            "model.region_weight=0",
+            **_taught,
+        ),
+        row("mgd", "MGD", _ready, **_taught),
+        row(
+            "teachers",
+            "The teachers",
+            "train_cfg.stages.1.max_iters=0",
+            "model.predict_on=wide",  # while it trains
+            evaluate=dict(
+                wide="configs/mgd/wide.py",
+                deep="configs/mgd/deep.py",
+            ),
+        ),
+    ],
+    # python tools/reproduce.py configs/mgd/toy.py --gate --seeds 10 11
+    gates=[
+        dict(
+            title=f"mIoU of the {name} teacher above the student's alone",
+            row="teachers",
+            on=name,
+            metric="mIoU",
+            minus="supervised",
+            minus_on="test",
+            at_least=0.03,
+        )
+        for name in ("wide", "deep")
+    ],
+)
+# For a quick look: an iteration a stage on a tree of a few scenes, which `walk_data`
+# makes.
+walk_data = (
+    "python tools/prepare.py foggy_streets --root data/street_maps_walk --size 128x64 "
+    "--train 12 --val 2 --test 2"
+)
+_walk_root = "data/street_maps_walk/"
+walk = [
+    "train_cfg.stages.0.max_iters=1",
+    "train_cfg.stages.1.max_iters=1",
+    "train_dataloader.batch_size=3",
+    "train_dataloader.sampler.batch_size=3",
+    f"train_dataloader.dataset.dataset.datasets.0.data_root={_walk_root}",
+    f"train_dataloader.dataset.dataset.datasets.1.data_root={_walk_root}",
+    "train_dataloader.dataset.dataset.datasets.0.indices=[0,6]",
+    "train_dataloader.dataset.dataset.datasets.1.indices=[1,2,3,4]",
+    f"val_dataloader.dataset.data_root={_walk_root}",
+    f"test_dataloader.dataset.data_root={_walk_root}",
+]
