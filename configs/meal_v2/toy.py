@@ -41,7 +41,6 @@ experiment = dict(
             same_images,
         ),
         row("one_teacher", "One teacher a batch", no_judge, "model.combine=one"),
-        row("same_images", "MEAL V2 on the 150 images", same_images),
         row("no_judge", "MEAL V2 without discriminator", no_judge),
         row("meal_v2", "MEAL V2"),
         row(

@@ -9,6 +9,7 @@ from pld_mmdet.classification.distill_weighted import DistillWeighted
 from pld_mmdet.classification.ferkd import FerKD
 from pld_mmdet.classification.kd_prune import KDPrune, Pruned
 from pld_mmdet.classification.meal_v2 import MEALV2
+from pld_mmdet.classification.mismatched import Mismatched
 from pld_mmdet.classification.ps_kd import PSKD
 from pld_mmdet.classification.rad import RAD, Bought, Part
 from pld_mmdet.classification.self_distillation_theory import (
@@ -18,6 +19,7 @@ from pld_mmdet.classification.self_distillation_theory import (
 from pld_mmdet.classification.shrinkmatch import ShrinkMatch
 from pld_mmdet.classification.sla_sd import SLASD
 from pld_mmdet.classification.ssld import SSLD
+from pld_mmdet.classification.wad import WAD, Graded
 
 __all__ = [
     "BDKD",
@@ -27,6 +29,7 @@ __all__ = [
     "RAD",
     "SLASD",
     "SSLD",
+    "WAD",
     "BackboneClassifier",
     "Bought",
     "CLIPImageEncoder",
@@ -34,8 +37,10 @@ __all__ = [
     "ConfusedDigitsTeacher",
     "DistillWeighted",
     "FerKD",
+    "Graded",
     "KDPrune",
     "KernelSelfDistillation",
+    "Mismatched",
     "MixSearchHook",
     "Part",
     "Pruned",

@@ -1,10 +1,11 @@
 """A student and the teachers that an earlier stage of the same run has made."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
+from mmengine.dist import all_gather
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -104,6 +105,52 @@ class TaughtStudent(PartLearns):
     def answers(self, inputs: Tensor) -> list[Tensor]:
         """Logits [N, C] of each teacher, constants."""
         return [teacher(inputs).float() for teacher in self.teachers]
+
+    @torch.no_grad()
+    def over(
+        self, loader: Iterable | None, answer: Callable[[dict], Tensor], count: int
+    ) -> Tensor:
+        """``answer(batch)`` for each sample of a work loader, by its ``index``.
+
+        Every process reads its share and gets the rows of all.
+
+        Args:
+            loader: The stage's ``work_dataloader``, unshuffled.
+            answer: A batch -> [N, ...], in evaluation mode, without gradient.
+            count: Samples that there must be.
+
+        Returns:
+            [count, ...]
+
+        Raises:
+            UserError: No loader, or one of another data set.
+        """
+        owner, mode = type(self).__name__, self.training
+        if loader is None:
+            raise UserError(
+                f"{owner}: the stage {self.progress.stage} has no work_dataloader.",
+                "Name one that brings each image once.",
+            )
+        device = next(self.parameters()).device
+        self.train(False)
+        found = []
+        for batch in loader:
+            batch = {name: values.to(device) for name, values in batch.items()}
+            found.append((batch["index"], answer(batch).float()))
+        self.train(mode)
+        index, rows = (
+            torch.cat(all_gather(torch.cat(part))) for part in zip(*found, strict=True)
+        )
+        # the sampler of several processes may repeat some samples
+        if not torch.equal(index.unique(), torch.arange(count, device=device)):
+            raise UserError(
+                f"{owner} was given {index.unique().numel()} samples for "
+                f"num_samples={count}.",
+                "Set num_samples to the size of the work_dataloader's data set.",
+            )
+        sorted_rows = torch.empty_like(rows[:count])
+        sorted_rows[index] = rows
+        return sorted_rows
 
     def outputs(self, inputs: Tensor, **_) -> Tensor:
         """Logits [N, C]; of the teachers log-probabilities."""

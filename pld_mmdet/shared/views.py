@@ -70,6 +70,29 @@ def strong(
     return blanked(recoloured(images, colour), cutout)
 
 
+def contrasted(
+    images: Tensor,
+    area: tuple[float, float] = (0.08, 1.0),
+    colour: float = 0.4,
+    grey_share: float = 0.2,
+) -> Tensor:
+    """A view for contrastive learning: crop, mirror, other colours, sometimes grey.
+
+    SimCLR's (Chen et al. 2020, appendix A) without blur and without a change of hue;
+    four of five images change their colours.
+
+    Args:
+        images: N x C x H x W in [0, 1].
+        area: See :func:`resized_crop`.
+        colour: See :func:`recoloured`.
+        grey_share: Probability of a grey image.
+    """
+    images = mirrored(resized_crop(images, area))
+    chance = torch.rand(2, len(images), 1, 1, 1, device=images.device)
+    images = torch.where(chance[0] < 0.8, recoloured(images, colour), images)
+    return torch.where(chance[1] < grey_share, grey(images), images)
+
+
 def two_views(
     images: Tensor, view: Callable[[Tensor], Tensor] = strong
 ) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,96 @@
+# WAD on CIFAR-10: targets are classes 0 and 1 with 400 labels each, 60 % of the other
+# images are of no target class; R = 5, so six rounds of 1500 steps of 32 + 32 images with
+# WRN-28-2, and a ResNet-18 by SimCLR for 700 epochs of batches of 128 (RUC-DWBI-ML,
+# WAD-master). Theirs whitens the images (ZCA) for the student.
+_base_ = "../_base_/toy_runtime.py"
+
+from pld_mmdet.recipes import loader, optimizer
+
+data_root = "data/cifar-10-batches-bin"
+how_to_get = dict(
+    data="mkdir -p data && curl -L "
+    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz | tar xz -C data"
+)
+cifar = dict(
+    type="pld_mmdet.CIFAR",
+    data_root=data_root,
+    classes=10,
+    part="train",
+    mean=(0.0, 0.0, 0.0),
+    std=(1.0, 1.0, 1.0),
+)
+mixed = dict(
+    type="pld_mmdet.Mismatched",
+    dataset=cifar,
+    classes=[0, 1],
+    labelled=400,
+    pool=9200,
+    mismatch=0.6,
+)
+model = dict(
+    type="pld_mmdet.WAD",
+    student=dict(
+        type="pld_mmdet.CIFARResNet",
+        num_classes=2,
+        blocks=(4, 4, 4),
+        widths=(32, 64, 128),
+        stem=16,
+    ),
+    teacher=dict(type="pld_mmdet.CIFARResNet", num_classes=2, pre_activation=False),
+    num_classes=2,
+    num_samples=23800,
+)
+graded = dict(
+    batch_size=64,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(
+        type="pld_mmdet.SemiSampler",
+        batch_size=64,
+        source_ratio=[1, 1],
+        by_aspect=False,
+    ),
+    collate_fn=dict(type="default_collate"),
+    dataset=dict(type="pld_mmdet.Graded", dataset=mixed, file="{folder}/knowledge.pth"),
+)
+everything = loader(mixed, 256, train=False)
+train_dataloader = loader(mixed, 128, train=True, workers=4)
+steps = 700 * 23800 // 128
+warm = 10 * 23800 // 128  # ten epochs of rising rate, then a cosine
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(
+            name="teacher",
+            max_iters=steps,
+            optim_wrapper=optimizer("SGD", 0.1, momentum=0.9, weight_decay=1e-6),
+            param_scheduler=[
+                dict(type="LinearLR", start_factor=0.1, by_epoch=False, end=warm),
+                dict(
+                    type="CosineAnnealingLR",
+                    T_max=steps - warm,
+                    by_epoch=False,
+                    begin=warm,
+                ),
+            ],
+        ),
+        *(
+            dict(
+                name=f"round_{r}",
+                max_iters=1500,
+                dataloader=graded,
+                work_dataloader=everything,
+            )
+            for r in range(1, 7)
+        ),
+    ],
+)
+optim_wrapper = optimizer("Adam", 5e-4)
+test_dataloader = loader(
+    dict(type="pld_mmdet.Mismatched", dataset=dict(cifar, part="test"), classes=[0, 1]),
+    256,
+    train=False,
+)
+test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+test_cfg = dict()
+find_unused_parameters = True  # one part learns at a time

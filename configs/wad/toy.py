@@ -1,0 +1,121 @@
+# WAD on StreetCrops: 8 labels of each of four classes; 1200 crops without labels, half
+# of them of other classes or without a thing. A SimCLR teacher once a seed; then every
+# student takes 3 x 50 steps of 32 labelled and 32 other crops.
+_base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
+
+from pld_mmdet.recipes import loader, optimizer, row
+
+targets = [0, 2, 3, 7]  # person, car, truck, bicycle
+crops = dict(
+    type="pld_mmdet.StreetCrops", data_root="data/street_crops", background=True
+)
+mixed = dict(
+    type="pld_mmdet.Mismatched",
+    dataset=dict(crops, part="train"),
+    classes=targets,
+    labelled=8,
+    pool=600,
+    mismatch=0.5,
+)
+network = dict(type="pld_mmdet.SmallConvNet", in_channels=3, widths=(16, 32, 64))
+model = dict(
+    type="pld_mmdet.WAD",
+    student=dict(network, num_classes=4),
+    teacher=network,
+    num_classes=4,
+    num_samples=1232,
+    width=64,
+    rounds=2,
+    noise=0.02,
+    area=(0.3, 1.0),
+)
+everything = loader(mixed, 400, train=False)
+graded = dict(
+    batch_size=64,
+    num_workers=0,
+    sampler=dict(
+        type="pld_mmdet.SemiSampler",
+        batch_size=64,
+        source_ratio=[1, 1],
+        by_aspect=False,
+    ),
+    collate_fn=dict(type="default_collate"),
+    dataset=dict(type="pld_mmdet.Graded", dataset=mixed, file="{folder}/knowledge.pth"),
+)
+rounds = [
+    dict(name=f"round_{r}", max_iters=50, dataloader=graded, work_dataloader=everything)
+    for r in (1, 2, 3)
+]
+train_dataloader = dict(_delete_=True, **loader(mixed, 64, train=True))
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop", stages=[dict(name="teacher", max_iters=150), *rounds]
+)
+optim_wrapper = optimizer("Adam", 1e-3)
+find_unused_parameters = True  # one part learns at a time
+known = dict(_delete_=True, type="pld_mmdet.Mismatched", classes=targets)
+val_dataloader = dict(dataset=dict(known, dataset=dict(crops, part="val")))
+test_dataloader = dict(dataset=dict(known, dataset=dict(crops, part="test")))
+
+places = ["train_dataloader.dataset"]
+for i in (1, 2, 3):
+    stage = f"train_cfg.stages.{i}"
+    places += [
+        f"{stage}.work_dataloader.dataset",
+        f"{stage}.dataloader.dataset.dataset",
+    ]
+drawn = [f"{place}.seed={{seed}}" for place in places]
+student = [*drawn, "train_cfg.stages.0.max_iters=0"]
+experiment = dict(
+    name="wad",
+    metric="balanced_accuracy",
+    data="python tools/prepare.py street_crops",
+    columns={
+        "class-balanced": ("test", "balanced_accuracy"),
+        "accuracy": ("test", "accuracy"),
+        "ECE": ("test", "ece"),
+    },
+    reported="student of the last round",
+    rows=[
+        row(
+            "plain", "Cross-entropy on 32 labels", *student, "model.use=nothing",
+            init="teacher",
+        ),
+        row(
+            "unweighted", "Teacher's labels, weight 1", *student,
+            "model.use=unweighted", init="teacher",
+        ),
+        row(
+            "flat", "Teacher's labels, the mean weight", *student, "model.use=flat",
+            init="teacher",
+        ),
+        row("wad", "WAD", *student, init="teacher"),
+        row(
+            "teacher",
+            "The teacher, nearest labelled image",
+            *drawn,
+            *(f"train_cfg.stages.{i}.max_iters=0" for i in (1, 2, 3)),
+            "model.use=nothing",
+            "model.predict_on=teacher",
+            trivial=True,
+        ),
+        row(
+            "raw_pixels",
+            "Raw pixels, logistic regression on 32 labels",
+            *drawn,
+            baseline=dict(type="raw_input", c=0.1),
+        ),
+    ],
+)  # fmt: skip
+tiny = "data/tiny_crops"
+walk = [f"train_cfg.stages.{i}.max_iters={n}" for i, n in enumerate((1, 1, 1, 0))]
+walk += ["model.num_samples=32", "train_dataloader.batch_size=8"]
+for place in places:
+    walk += [f"{place}.dataset.data_root={tiny}", f"{place}.labelled=2"]
+    walk += [f"{place}.pool=14", f"{place}.classes=[0,2]"]
+for i in (1, 2, 3):
+    loop = f"train_cfg.stages.{i}.dataloader"
+    walk += [f"{loop}.batch_size=8", f"{loop}.sampler.batch_size=8"]
+for part in ("val", "test"):
+    walk += [f"{part}_dataloader.dataset.dataset.data_root={tiny}"]
+    walk += [f"{part}_dataloader.dataset.classes=[0,2]"]
+walk += ["model.num_classes=2", "model.student.num_classes=2"]
