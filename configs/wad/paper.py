@@ -1,5 +1,5 @@
 # WAD on CIFAR-10: targets are classes 0 and 1 with 400 labels each, 60 % of the other
-# images are of no target class; R = 5, so six rounds of 1500 steps of 32 + 32 images with
+# images are of no target class; R = 5: six rounds of 1500 steps of 32 + 32 images with
 # WRN-28-2, and a ResNet-18 by SimCLR for 700 epochs of batches of 128 (RUC-DWBI-ML,
 # WAD-master). Theirs whitens the images (ZCA) for the student.
 _base_ = "../_base_/toy_runtime.py"
