@@ -37,7 +37,7 @@ experiment = dict(
         row(
             "plain",
             "Cross-entropy continued on 150 labels",
-            "train_cfg.stages.2.name=student",
+            "train_cfg.stages.2.name=student_2",
             same_images,
         ),
         row("one_teacher", "One teacher a batch", no_judge, "model.combine=one"),
