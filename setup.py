@@ -18,6 +18,7 @@ CORE = [
     "numpy>=1.23",  # arrays of the generator, the metrics and the report
     "pycocotools>=2.0.6",  # COCO json and masks; the reference AP
     "rich>=13.4",  # progress of long jobs, result tables; mmengine requires it too
+    "jinja2>=3.1",  # pages that escape every value by construction; torch has it too
 ]
 
 # mmengine, mmcv and mmdet are not in CORE: each exists as two distributions of the

@@ -9,10 +9,11 @@ from mmengine.config import Config
 
 from pld_mmdet.adaptation.folder import Images
 from pld_mmdet.adaptation.recipe import Recipe
-from pld_mmdet.engine.files import read_json, write_json
+from pld_mmdet.engine.files import write_json
 from pld_mmdet.engine.provenance import file_sha256
 from pld_mmdet.engine.resuming import listed
 from pld_mmdet.errors import UserError
+from pld_mmdet.reading import read_json
 
 FILE = "adapt.json"
 _SCHEMA = {

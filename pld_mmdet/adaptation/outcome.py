@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pld_mmdet.detection.loops.scored_val import read_history
-from pld_mmdet.engine.files import read_state
 from pld_mmdet.engine.runner import find_latest
 from pld_mmdet.errors import UserError
+from pld_mmdet.reading import read_state
 
 AP = "coco/AP50"
 SCORES = {

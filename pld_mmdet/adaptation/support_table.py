@@ -7,8 +7,9 @@ from pathlib import Path
 
 from pld_mmdet.adaptation.support import Finding, choose
 from pld_mmdet.engine.checkpoint import write_atomic
-from pld_mmdet.engine.files import read_json, write_json
+from pld_mmdet.engine.files import write_json
 from pld_mmdet.errors import UserError
+from pld_mmdet.reading import read_json
 
 BEGIN = "<!-- table made by: python tools/support.py --docs docs/adapt.md -->"
 END = "<!-- end of the table -->"

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pld_mmdet.engine.files import read_state, sweep
+from pld_mmdet.engine.files import sweep
 from pld_mmdet.engine.preflight import check_writable
 from pld_mmdet.errors import UserError
+from pld_mmdet.reading import read_state
 
 LOCK = ".lock"
 # A process that holds a folder and starts another one that writes into it names it here

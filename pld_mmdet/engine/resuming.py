@@ -6,8 +6,9 @@ from pathlib import Path
 from mmengine.config import Config
 
 from pld_mmdet.engine.configs import read_config
-from pld_mmdet.engine.files import differences, read_state
+from pld_mmdet.engine.files import differences
 from pld_mmdet.errors import UserError
+from pld_mmdet.reading import read_state
 
 # What may differ in a run that goes on: where, how far and how it is watched. All else
 # would silently stay as it was (the checkpoint's learning rate and seed) or be mixed.

@@ -21,10 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pld_mmdet import interrupts
-from pld_mmdet.engine.files import read_state, write_json
+from pld_mmdet.engine.files import write_json
 from pld_mmdet.engine.outfolder import locked
 from pld_mmdet.engine.runner import find_latest
 from pld_mmdet.errors import UserError
+from pld_mmdet.reading import read_state
 
 LAST_CHECKPOINT = re.compile(r"\{last_checkpoint:(?P<folder>[^}]+)\}")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from rich.table import Table
 
-from pld_mmdet.engine.files import RESULT, read_json, read_state
 from pld_mmdet.engine.provenance import portable
 from pld_mmdet.errors import UserError
 from pld_mmdet.experiments.rows import Experiment
+from pld_mmdet.reading import RESULT, read_json, read_state
 
 SIZES = ("small", "medium", "large")
 # Student's t, two-sided 95 %, by degrees of freedom (seeds - 1).

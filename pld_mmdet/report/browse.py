@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import cv2
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from pld_mmdet.detection.mean_teacher import PseudoLabels
+from pld_mmdet.report.markup import render
 
 # BGR, and how thick: what the student gets stands out.
 KINDS = {
@@ -105,20 +105,10 @@ def write_page(
     Returns:
         The page.
     """
-    figures = "\n".join(
-        f'<figure><img src="{escape(name)}" alt="{escape(name)}"><figcaption>'
-        f"{escape(name)}: {', '.join(f'{n} {kind}' for kind, n in counts.items())}"
-        "</figcaption></figure>"
+    counted = [
+        (name, ", ".join(f"{n} {kind}" for kind, n in counts.items()))
         for name, counts in found
-    )
+    ]
     page = folder / "index.html"
-    page.write_text(
-        "<!doctype html><meta charset='utf-8'><meta name='viewport' content='width="
-        f"device-width'><title>{escape(title)}</title><style>body{{font:16px system-ui;"
-        "max-width:72rem;margin:2rem auto;padding:0 1rem}img{max-width:100%}figure"
-        "{margin:0 0 2rem}figcaption{color:#555}</style>"
-        f"<h1>{escape(title)}</h1><p>Green: kept as labels. Orange: mined with low "
-        f"confidence. Grey: proposals that were dropped.</p>\n{figures}\n",
-        encoding="utf-8",
-    )
+    page.write_text(render("labels.html", title=title, found=counted), encoding="utf-8")
     return page

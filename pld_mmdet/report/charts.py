@@ -1,51 +1,69 @@
 """Small SVG charts. Colours and fonts come from the page's style sheet."""
 
 import math
-from html import escape
+from collections.abc import Callable
+
+from markupsafe import Markup
+
+from pld_mmdet.report.markup import html, joined
 
 Point = tuple[float, float]
 
 
 def ladder(
-    rows: list[tuple[str, str, list[float]]], mark: tuple[str, float] | None = None
-) -> str:
+    rows: list[tuple[str, str, list[float]]],
+    mark: tuple[str, float] | None = None,
+    write: Callable[[float], str] = "{:.1f}".format,
+) -> Markup:
     """Horizontal bars up to the mean, a circle per seed; plain HTML, so it can narrow.
 
     Args:
-        rows: (title, CSS colour class, values in percent).
-        mark: (name, percent) of a reference line.
+        rows: (title, CSS colour class, values).
+        mark: (name, value) of a reference line.
+        write: A value as text.
     """
     tops = [value for _, _, values in rows for value in values]
-    high = max([10.0, *tops, *([mark[1]] if mark else [])]) * 1.02
-    line = (
-        f'<i class="ref" style="left:{100 * mark[1] / high:.2f}%"></i>' if mark else ""
-    )
+    high = max([*tops, *([mark[1]] if mark else []), 0.0]) * 1.02 or 1.0
+
+    def place(value: float) -> float:
+        return 100 * max(value, 0.0) / high
+
+    line = note = ""
+    if mark:
+        line = html('<i class="ref" style="left:{:.2f}%"></i>', place(mark[1]))
+        note = html('<p class="soft refnote">{}: {}</p>', mark[0], write(mark[1]))
     parts = []
     for title, colour, values in rows:
         mean = sum(values) / len(values)
-        dots = "".join(
-            f'<i class="dot" style="left:{100 * value / high:.2f}%"'
-            f' title="{value:.1f}"></i>'
+        dots = joined(
+            html(
+                '<i class="dot" style="left:{:.2f}%" title="{}"></i>',
+                place(value),
+                write(value),
+            )
             for value in values
             if len(values) > 1
         )
         parts.append(
-            f'<div class="rung {colour}"><span>{escape(title)}</span>'
-            f'<div class="track">{line}<i class="bar"'
-            f' style="width:{100 * mean / high:.2f}%"></i>{dots}</div>'
-            f"<b>{mean:.1f}</b></div>"
+            html(
+                '<div class="rung {}"><span>{}</span><div class="track">{}'
+                '<i class="bar" style="width:{:.2f}%"></i>{}</div><b>{}</b></div>',
+                colour,
+                title,
+                line,
+                place(mean),
+                dots,
+                write(mean),
+            )
         )
-    note = ""
-    if mark:
-        note = f'<p class="soft refnote">{escape(mark[0])}: {mark[1]:.1f}</p>'
-    return f'<div class="ladder">{"".join(parts)}{note}</div>'
+    return html('<div class="ladder">{}{}</div>', joined(parts), note)
 
 
 def bar_groups(
     groups: list[str],
     series: list[tuple[str, str, list[float | None]]],
     notes: dict[str, int] | None = None,
-) -> str:
+) -> Markup:
     """Vertical bars in groups, one colour per series; None leaves a gap.
 
     Args:
@@ -63,35 +81,50 @@ def bar_groups(
     def y(value: float) -> float:
         return bottom - (bottom - top) * value / high
 
+    def below(middle: float, down: int, css: str, text: object) -> Markup:
+        return html(
+            '<text class="{}" x="{:.1f}" y="{}" text-anchor="middle">{}</text>',
+            css,
+            middle,
+            bottom + down,
+            text,
+        )
+
     parts = [
-        f'<line class="grid" x1="{left}" x2="{width}" y1="{y(t):.1f}" y2="{y(t):.1f}"/>'
-        f'<text class="tick" x="{left - 6}" y="{y(t) + 4:.1f}"'
-        f' text-anchor="end">{t}</text>'
+        html(
+            '<line class="grid" x1="{0}" x2="{1}" y1="{2:.1f}" y2="{2:.1f}"/>'
+            '<text class="tick" x="{3}" y="{4:.1f}" text-anchor="end">{5}</text>',
+            *(left, width, y(t), left - 6, y(t) + 4, t),
+        )
         for t in range(0, high + 1, 20)
     ]
     for g, name in enumerate(groups):
         start = left + gap / 2 + group * g
         middle = start + bar * len(series) / 2
-        parts.append(
-            f'<text class="label" x="{middle:.1f}" y="{bottom + 20}"'
-            f' text-anchor="middle">{escape(name)}</text>'
-        )
+        parts.append(below(middle, 20, "label", name))
         if notes and name in notes:
-            parts.append(
-                f'<text class="tick" x="{middle:.1f}" y="{bottom + 36}"'
-                f' text-anchor="middle">{notes[name]}</text>'
-            )
+            parts.append(below(middle, 36, "tick", notes[name]))
         for s, (title, colour, values) in enumerate(series):
             value = values[g]
             if value is None:
                 continue
             parts.append(
-                f"<g><title>{escape(name)}, {escape(title)}: {value:.1f}</title>"
-                f'<rect class="fill {colour}" x="{start + bar * s + 1:.1f}"'
-                f' y="{y(value):.1f}" width="{bar - 2}"'
-                f' height="{max(bottom - y(value), 0.8):.1f}" rx="2"/>'
-                f'<text class="tiny" x="{start + bar * (s + 0.5):.1f}"'
-                f' y="{y(value) - 4:.1f}" text-anchor="middle">{value:.0f}</text></g>'
+                html(
+                    "<g><title>{name}, {title}: {value:.1f}</title>"
+                    '<rect class="fill {colour}" x="{x:.1f}" y="{y:.1f}" width="{w}"'
+                    ' height="{h:.1f}" rx="2"/><text class="tiny" x="{middle:.1f}"'
+                    ' y="{above:.1f}" text-anchor="middle">{value:.0f}</text></g>',
+                    name=name,
+                    title=title,
+                    value=value,
+                    colour=colour,
+                    x=start + bar * s + 1,
+                    y=y(value),
+                    w=bar - 2,
+                    h=max(bottom - y(value), 0.8),
+                    middle=start + bar * (s + 0.5),
+                    above=y(value) - 4,
+                )
             )
     return _svg(width, height, parts, "AP50 in groups")
 
@@ -101,7 +134,7 @@ def line_chart(
     series: list[tuple[str, list[Point], bool]],
     floor: float | None = 0.0,
     high: float | None = None,
-) -> str:
+) -> Markup:
     """A small line chart.
 
     Args:
@@ -124,29 +157,32 @@ def line_chart(
     def py(y: float) -> float:
         return bottom - (bottom - top) * (y - low) / (top_value - low)
 
-    parts = [f'<text class="label strong" x="0" y="13">{escape(title)}</text>']
-    for tick in ticks:
-        parts.append(
-            f'<line class="grid" x1="{left}" x2="{width - right}" y1="{py(tick):.1f}"'
-            f' y2="{py(tick):.1f}"/><text class="tick" x="{left - 6}"'
-            f' y="{py(tick) + 4:.1f}" text-anchor="end">{tick_text(tick)}</text>'
+    parts = [html('<text class="label strong" x="0" y="13">{}</text>', title)]
+    parts += [
+        html(
+            '<line class="grid" x1="{0}" x2="{1}" y1="{2:.1f}" y2="{2:.1f}"/>'
+            '<text class="tick" x="{3}" y="{4:.1f}" text-anchor="end">{5}</text>',
+            *(left, width - right, py(tick), left - 6, py(tick) + 4, tick_text(tick)),
         )
-    for value, anchor in ((0, "start"), (last, "end")):
-        parts.append(
-            f'<text class="tick" x="{px(value):.1f}" y="{bottom + 17}"'
-            f' text-anchor="{anchor}">{value:g}{" it" if value else ""}</text>'
+        for tick in ticks
+    ]
+    parts += [
+        html(
+            '<text class="tick" x="{:.1f}" y="{}" text-anchor="{}">{:g}{}</text>',
+            *(px(value), bottom + 17, anchor, value, " it" if value else ""),
         )
+        for value, anchor in ((0, "start"), (last, "end"))
+    ]
     for colour, points, dashed in series:
-        kind = "dashed " if dashed else ""
         if len(points) == 1:
             (x, y), *_ = points
-            parts.append(
-                f'<circle class="fill {colour}" cx="{px(x):.1f}"'
-                f' cy="{py(y):.1f}" r="3"/>'
-            )
+            dot = '<circle class="fill {}" cx="{:.1f}" cy="{:.1f}" r="3"/>'
+            parts.append(html(dot, colour, px(x), py(y)))
             continue
         path = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in points)
-        parts.append(f'<polyline class="line {kind}{colour}" points="{path}"/>')
+        kind = "dashed " if dashed else ""
+        line = '<polyline class="line {}{}" points="{}"/>'
+        parts.append(html(line, kind, colour, path))
     return _svg(width, height, parts, title)
 
 
@@ -169,17 +205,17 @@ def tick_text(value: float) -> str:
     return short if len(plain) > 6 and len(short) < len(plain) else plain
 
 
-def legend(entries: list[tuple[str, str]]) -> str:
+def legend(entries: list[tuple[str, str]]) -> Markup:
     """HTML legend from (CSS colour class, text)."""
-    items = "".join(
-        f'<li><span class="key {colour}"></span>{escape(text)}</li>'
-        for colour, text in entries
+    item = '<li><span class="key {}"></span>{}</li>'
+    return html(
+        '<ul class="legend">{}</ul>', joined(html(item, *entry) for entry in entries)
     )
-    return f'<ul class="legend">{items}</ul>'
 
 
-def _svg(width: float, height: float, parts: list[str], name: str) -> str:
-    return (
-        f'<svg class="chart" viewBox="0 0 {width} {height}" style="--w:{width}px"'
-        f' role="img" aria-label="{escape(name)}">{"".join(parts)}</svg>'
+def _svg(width: float, height: float, parts: list[Markup], name: str) -> Markup:
+    return html(
+        '<svg class="chart" viewBox="0 0 {0} {1}" style="--w:{0}px" role="img"'
+        ' aria-label="{2}">{3}</svg>',
+        *(width, height, name, joined(parts)),
     )

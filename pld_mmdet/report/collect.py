@@ -12,8 +12,9 @@ import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pld_mmdet.engine.files import RESULT, read_json
+from pld_mmdet.catalogue import entries
 from pld_mmdet.errors import UserError
+from pld_mmdet.reading import RESULT, read_json
 
 # Order, title and one line for the rows of FoggyStreets.
 KNOWN_ROWS = {
@@ -42,6 +43,12 @@ KNOWN_ROWS = {
     ),
 }
 ADAPTED = ("lpld", "mean_teacher", "adabn")
+AP = "coco/AP50"
+METRIC_NAMES = {
+    AP: "AP50",
+    "coco/bbox_mAP": "AP",
+    "coco/AP50_novel": "AP50 of novel classes",
+}
 
 
 @dataclass
@@ -77,7 +84,17 @@ class Row:
 
 @dataclass
 class Run:
-    """All that the report says about a run directory."""
+    """All that the report says about a run directory.
+
+    Attributes:
+        metric: Key of the number that the table is about.
+        percent: Whether it is a fraction that is shown as percent.
+        lower_is_better: Whether less is better.
+        columns: Title -> (evaluation, metric) of further columns.
+        label: The evaluation that is compared; empty: see :attr:`target`.
+        method: Name of the row that is the method's, ``baseline`` and ``rivals`` the
+            rows that it is compared with; empty where no table of methods says so.
+    """
 
     path: Path
     name: str
@@ -87,6 +104,37 @@ class Run:
     command: str = ""
     quick: bool = False
     missing: list[str] = field(default_factory=list)
+    metric: str = AP
+    percent: bool = True
+    lower_is_better: bool = False
+    columns: dict[str, tuple[str, str]] = field(default_factory=dict)
+    label: str = ""
+    method: str = ""
+    baseline: str = ""
+    rivals: list[str] = field(default_factory=list)
+
+    @property
+    def streets(self) -> bool:
+        """Whether it is the founding experiment, whose rows have words of their own."""
+        return self.row("source") is not None and self.metric == AP
+
+    @property
+    def metric_name(self) -> str:
+        """The metric as a reader knows it."""
+        return METRIC_NAMES.get(self.metric, self.metric.replace("_", " "))
+
+    @property
+    def unit_sentence(self) -> str:
+        """What the numbers are."""
+        if self.metric == AP:
+            return "COCO AP at IoU 0.5 in percent, mean of the classes, test split."
+        unit = ", in percent" if self.percent else ""
+        better = "lower" if self.lower_is_better else "higher"
+        return f"{self.metric_name}{unit}; {better} is better."
+
+    def number(self, value: float) -> str:
+        """A value of the metric as text."""
+        return f"{100 * value:.1f}" if self.percent else f"{value:.4g}"
 
     def row(self, name: str) -> Row | None:
         """The row of that name, if it is there."""
@@ -95,7 +143,7 @@ class Run:
     @property
     def target(self) -> str:
         """The evaluation the table is about: ``fog`` when there is one."""
-        return self._evaluation("fog", last=True)
+        return self.label or self._evaluation("fog", last=True)
 
     @property
     def source(self) -> str:
@@ -107,13 +155,13 @@ class Run:
         return usual if usual in seen or not seen else seen[-1 if last else 0]
 
     def adapted(self) -> Row | None:
-        """The row shown as "repaired": LPLD, else Mean Teacher, else AdaBN.
+        """The method's row; on streets LPLD, else Mean Teacher, else AdaBN.
 
         A fixed rule, so that the headline is not the best of several numbers.
         """
-        for name in ADAPTED:
+        for name in (self.method, *ADAPTED):
             row = self.row(name)
-            if row and row.values(self.target, "coco/AP50"):
+            if row and row.values(self.target, self.metric):
                 return row
         return None
 
@@ -151,7 +199,9 @@ def collect(run_dir: str | Path) -> Run:
     rows = [_row(entry) for entry in result.get("rows", [])]
     named = {row.name for row in rows}
     rows += [_row({"name": name}) for name in sorted(_work_dirs(path, seeds) - named)]
-    rows.sort(key=lambda row: _rank(row.name))
+    metric = str(result.get("metric", AP))
+    if metric == AP:  # else the order of the experiment
+        rows.sort(key=lambda row: _rank(row.name))
     if not rows:
         raise UserError(
             f"{path} holds neither result.json nor seed_<n>/<row> folders.",
@@ -159,9 +209,18 @@ def collect(run_dir: str | Path) -> Run:
         )
     for row in rows:
         _add_files(row, path, seeds)
+    name = str(result.get("name") or path.resolve().name)
     run = Run(
         path=path,
-        name=str(result.get("name") or path.resolve().name),
+        name=name,
+        metric=metric,
+        percent=bool(result.get("percent", True)),
+        lower_is_better=bool(result.get("lower_is_better")),
+        columns={
+            title: tuple(column)
+            for title, column in (result.get("columns") or {}).items()
+        },
+        **_compared(name, [row.name for row in rows]),
         rows=rows,
         seeds=seeds,
         facts=_facts(result, rows, path),
@@ -298,10 +357,21 @@ def _plain(value: object) -> str:
     return str(value)
 
 
+def _compared(name: str, rows: list[str]) -> dict:
+    """Which row is the method's and which are its rivals, by the table of methods."""
+    for entry in entries():
+        row = entry.row or entry.stem
+        if (entry.result or entry.stem) == name and row in rows:
+            baseline = entry.baseline or rows[0]
+            rivals = [rival for rival in [entry.rival] if rival in rows]
+            return dict(method=row, baseline=baseline, rivals=rivals, label=entry.label)
+    return {}
+
+
 def _gaps(run: Run) -> list[str]:
     lines = []
     for name, (title, _) in KNOWN_ROWS.items():
-        if run.row(name) is None:
+        if run.streets and run.row(name) is None:
             lines.append(f"{title}: this row was not run.")
     for row in run.rows:
         if not row.metrics.get(run.target):

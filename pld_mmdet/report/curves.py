@@ -1,7 +1,8 @@
 """Scalars that a training wrote, as series over iterations."""
 
-import json
 from pathlib import Path
+
+from pld_mmdet.reading import read_json_lines
 
 Series = list[tuple[float, float]]
 
@@ -19,8 +20,7 @@ def read_scalars(work_dir: Path) -> dict[str, Series]:
     """
     table: dict[str, dict[float, float]] = {}
     for file in sorted(work_dir.glob("*/vis_data/scalars.json")):
-        for line in file.read_text(encoding="utf-8").splitlines():
-            row = _parse(line)
+        for row in read_json_lines(file, dict, nan=True):
             step = row.get("step", row.get("iter"))
             if not isinstance(step, int | float):
                 continue
@@ -41,14 +41,6 @@ def smooth(series: Series, points: int = 60) -> Series:
         (group[-1][0], sum(value for _, value in group) / len(group))
         for group in groups
     ]
-
-
-def _parse(line: str) -> dict:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError:  # the last line of a run that was killed
-        return {}
-    return row if isinstance(row, dict) else {}
 
 
 def _finite(value: object) -> bool:

@@ -17,15 +17,16 @@ from pathlib import Path
 from pld_mmdet.errors import UserError
 from pld_mmdet.report.live_page import build_live_page
 from pld_mmdet.report.live_state import read_run
+from pld_mmdet.report.markup import asset
 
 HOST = "127.0.0.1"  # never seen by another machine
 ROOT = Path(__file__).resolve().parents[2]
 _HEADERS = {
-    "Content-Type": "text/html; charset=utf-8",
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; img-src data:; connect-src 'self';"
-    " style-src 'unsafe-inline'; script-src 'unsafe-inline'",
+    " style-src 'unsafe-inline'; script-src 'self'; base-uri 'none';"
+    " form-action 'none'; frame-ancestors 'none'",
 }
 
 
@@ -67,11 +68,16 @@ class _Page(BaseHTTPRequestHandler):
         """Send the page."""
         # A name that leads here from outside (DNS rebinding) gets nothing.
         host = (self.headers.get("Host") or "").partition(":")[0]
-        if host not in (HOST, "localhost") or self.path != "/":
+        if host not in (HOST, "localhost") or self.path not in ("/", "/live.js"):
             self.send_error(404)
             return
-        body = build_live_page(read_run(self.server.folder)).encode()
+        if self.path == "/":
+            kind, text = "text/html", build_live_page(read_run(self.server.folder))
+        else:
+            kind, text = "text/javascript", asset("live.js")
+        body = text.encode()
         self.send_response(200)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
         for name, value in _HEADERS.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))

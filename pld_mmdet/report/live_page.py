@@ -3,7 +3,8 @@
 import math
 import time
 from collections.abc import Callable
-from html import escape
+
+from markupsafe import Markup
 
 from pld_mmdet.report import charts
 from pld_mmdet.report.curves import Series, smooth
@@ -15,7 +16,7 @@ from pld_mmdet.report.live_state import (
     headline,
     remarks,
 )
-from pld_mmdet.report.style import CSS
+from pld_mmdet.report.markup import macro, render
 
 SECONDS = 3  # between two looks of the page
 CHARTED = 12  # classes with a chart of their own; the table has all
@@ -32,35 +33,6 @@ CURVES = {
     "loss": "Loss",
     "lr": "Learning rate",
 }
-_CSS = """
-.bar-wrap{max-width:46em;margin:0 0 14px}.bar-wrap .track{height:18px;border-radius:6px;
-background:var(--grid)}.bar-wrap .track .bar{top:0;bottom:0}
-.photos{display:grid;gap:14px;grid-template-columns:repeat(auto-fill,
-minmax(min(100%,340px),1fr))}.photos figure{margin:0}
-.photos figcaption{font-size:13px;line-height:1.35;margin-top:6px;
-overflow-wrap:anywhere}
-.alarm{border-left-color:#d55e00}#gone{display:none;position:sticky;top:0;z-index:5;
-background:var(--card);padding:10px 16px;border-bottom:2px solid #d55e00}
-"""
-# Replaces <main> only, so that the page neither jumps nor flickers. Not while a picture
-# is enlarged (the address has a #) or nobody looks.
-_SCRIPT = """
-let busy=false;
-async function again(){
- if(document.hidden||busy||location.hash.length>1)return;
- busy=true;
- try{
-  const answer=await fetch(location.pathname,{cache:"no-store"});
-  const page=new DOMParser().parseFromString(await answer.text(),"text/html");
-  document.querySelector("main").replaceWith(page.querySelector("main"));
-  document.title=page.title;
-  document.getElementById("gone").style.display="none";
- }catch{document.getElementById("gone").style.display="block"}
- busy=false;
-}
-setInterval(again,EVERY);
-document.addEventListener("visibilitychange",again);
-"""
 
 
 def build_live_page(run: LiveRun) -> str:
@@ -69,7 +41,7 @@ def build_live_page(run: LiveRun) -> str:
     Args:
         run: From :func:`pld_mmdet.report.live_state.read_run`.
     """
-    sections: list[tuple[str, Callable[[LiveRun], str]]] = [
+    sections: list[tuple[str, Callable[[LiveRun], Markup]]] = [
         ("progress", _progress),
         ("guard", _guard),
         ("pictures", pictures),
@@ -77,10 +49,10 @@ def build_live_page(run: LiveRun) -> str:
         ("classes", _classes),
         ("curves", _curves),
     ]
-    body, problems = [], list(run.problems)
+    drawn, problems = [], list(run.problems)
     for name, draw in sections:
         try:
-            body.append(draw(run))
+            drawn.append(draw(run))
         except Exception as error:  # one bad number must not cost the page
             problems.append(f"{name}: {type(error).__name__}: {error}")
     try:
@@ -88,22 +60,23 @@ def build_live_page(run: LiveRun) -> str:
     except Exception as error:
         title = run.folder.name
         problems.append(f"title: {type(error).__name__}: {error}")
-    body.append(_footer(run, problems))
-    script = _SCRIPT.replace("EVERY", str(1000 * SECONDS))
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f'<noscript><meta http-equiv="refresh" content="{SECONDS}"></noscript>'
-        f"<title>{escape(title)} · {escape(run.folder.name)}</title>"
-        f"<style>{CSS}{_CSS}</style></head><body>"
-        '<div id="gone">The server of this page has ended, with its run or by Ctrl-C. '
-        "Below is the last state that it showed.</div>"
-        f"<main>{''.join(body)}</main><script>{script}</script></body></html>\n"
+    at = time.strftime("%H:%M:%S", time.localtime(run.now))
+    command = run.record.get("command")
+    drawn.append(_part("footer", problems, command, str(run.folder), at, SECONDS))
+    return render(
+        "live.html",
+        title=title,
+        name=run.folder.name,
+        sections=drawn,
+        seconds=SECONDS,
     )
 
 
-def _progress(run: LiveRun) -> str:
+def _part(name: str, *values) -> Markup:
+    return macro("live_parts.html", name, *values)
+
+
+def _progress(run: LiveRun) -> Markup:
     at, of = run.progress.get("iter", 0), run.progress.get("max_iters") or 0
     share = min(100.0 * at / of, 100.0) if of else 0.0
     facts = []
@@ -115,14 +88,8 @@ def _progress(run: LiveRun) -> str:
     images = (run.record.get("data") or {}).get("train", {}).get("images")
     if images:
         facts.append(f"{images} images")
-    lines = [" · ".join(facts), *remarks(run)]
-    return (
-        f'<p class="kicker">Live · {escape(run.folder.name)}</p>'
-        f"<h1>{escape(headline(run))}</h1>"
-        f'<div class="bar-wrap c-lpld"><div class="track"><i class="bar"'
-        f' style="width:{share:.1f}%"></i></div></div>'
-        + "".join(f'<p class="soft">{escape(line)}</p>' for line in lines if line)
-    )
+    lines = [line for line in (" · ".join(facts), *remarks(run)) if line]
+    return _part("progress", run.folder.name, headline(run), share, lines)
 
 
 def _minutes(run: LiveRun) -> float:
@@ -134,20 +101,13 @@ def _minutes(run: LiveRun) -> float:
     return minutes
 
 
-def _guard(run: LiveRun) -> str:
-    sentences = guard_sentences(run.guard)
+def _guard(run: LiveRun) -> Markup:
     bad = run.guard.get("state") in ("alarm", "stopped")
-    events = "".join(
-        f"<li>Iteration {event['iter']}: {escape(event['what'])}.</li>"
+    events = [
+        f"Iteration {event['iter']}: {event['what']}."
         for event in (run.guard.get("events") or [])[-8:]
-    )
-    return (
-        "<h2>Collapse guard</h2>"
-        f'<div class="note{" alarm" if bad else ""}">'
-        + "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
-        + "</div>"
-        + (f'<h3>What it said</h3><ul class="missing">{events}</ul>' if events else "")
-    )
+    ]
+    return _part("guard", bad, guard_sentences(run.guard), events)
 
 
 def _class_names(run: LiveRun) -> list[str]:
@@ -161,12 +121,9 @@ def _class_names(run: LiveRun) -> list[str]:
     return sorted(latest, key=lambda name: -latest[name])
 
 
-def _pseudo(run: LiveRun) -> str:
+def _pseudo(run: LiveRun) -> Markup:
     if "pseudo/high" not in run.scalars:
-        return (
-            "<h2>Pseudo labels over time</h2><p class='soft'>No count has been written "
-            "yet.</p>"
-        )
+        return _part("pseudo", [], "", CHARTED, False)
     grid, names = [], _class_names(run)
     for label, suffix in [
         ("all classes", ""),
@@ -177,48 +134,33 @@ def _pseudo(run: LiveRun) -> str:
             for kind, colour, dashed in KINDS
             if (key := f"pseudo/{kind}{suffix}") in run.scalars
         ]
-        grid.append(f"<div>{charts.line_chart(label, lines)}</div>")
+        grid.append(charts.line_chart(label, lines))
         # hundreds of dropped proposals would press the other lines flat
         dropped = run.scalars.get(f"pseudo/dropped{suffix}")
         if dropped:
             lines = [("c-dropped", smooth(dropped, 60), False)]
-            grid.append(f"<div>{charts.line_chart(f'{label}: dropped', lines)}</div>")
+            grid.append(charts.line_chart(f"{label}: dropped", lines))
     entries = [("c-high", "kept: labels of the student")]
     if "pseudo/low" in run.scalars:
         entries.append(("c-low", "mined proposals, dashed"))
     if "pseudo/dropped" in run.scalars:
         entries.append(("c-dropped", "dropped proposals, on their own scale"))
-    more = ""
-    if len(names) > CHARTED:
-        more = (
-            f"<p class='soft'>Charts of the {CHARTED} classes with most labels; the "
-            "table has all.</p>"
-        )
-    return (
-        "<h2>Pseudo labels over time</h2><p class='soft'>Boxes an image. A class that "
-        f"falls to zero is being forgotten.</p>{charts.legend(entries)}{more}"
-        f'<div class="card grid">{"".join(grid)}</div>'
-    )
+    legend = charts.legend(entries)
+    return _part("pseudo", grid, legend, CHARTED, len(names) > CHARTED)
 
 
-def _classes(run: LiveRun) -> str:
+def _classes(run: LiveRun) -> Markup:
     names = _class_names(run)
     if not names:
-        return ""
+        return Markup()
     kinds = [k for k in ("high", "low", "dropped") if f"pseudo/{k}" in run.scalars]
     words = dict(high="kept", low="mined", dropped="dropped")
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td><td>{_at(run, 'high', name, 0)}</td>"
-        + "".join(f"<td>{_at(run, kind, name, -1)}</td>" for kind in kinds)
-        + "</tr>"
+    heads = ["class", "kept at first", *(f"{words[kind]} now" for kind in kinds)]
+    rows = [
+        [name, _at(run, "high", name, 0), *(_at(run, kind, name, -1) for kind in kinds)]
         for name in names
-    )
-    heads = "".join(f"<th>{words[kind]} now</th>" for kind in kinds)
-    return (
-        '<h3>Each class, boxes an image</h3><div class="card scroll"><table><thead><tr>'
-        f"<th>class</th><th>kept at first</th>{heads}</tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>"
-    )
+    ]
+    return _part("classes", heads, rows)
 
 
 def _at(run: LiveRun, kind: str, name: str, index: int) -> str:
@@ -226,18 +168,15 @@ def _at(run: LiveRun, kind: str, name: str, index: int) -> str:
     return f"{series[index][1]:.3g}" if series else ""
 
 
-def _curves(run: LiveRun) -> str:
+def _curves(run: LiveRun) -> Markup:
     drawn = []
     for key, title in CURVES.items():
         points = _series(run, key)
         if points:
             floor = None if key.startswith(("label_free", "coco")) else 0.0
             line = ("c-mean_teacher", smooth(points, 60), False)
-            chart = charts.line_chart(title, [line], floor)
-            drawn.append(f"<div>{chart}</div>")
-    if not drawn:
-        return ""
-    return f'<h2>Signs over time</h2><div class="card grid">{"".join(drawn)}</div>'
+            drawn.append(charts.line_chart(title, [line], floor))
+    return _part("curves", drawn) if drawn else Markup()
 
 
 def _series(run: LiveRun, key: str) -> Series:
@@ -248,20 +187,3 @@ def _series(run: LiveRun, key: str) -> Series:
         if isinstance(row.get(key), int | float) and math.isfinite(row[key])
     ]
     return points or run.scalars.get(key, [])
-
-
-def _footer(run: LiveRun, problems: list[str]) -> str:
-    at = time.strftime("%H:%M:%S", time.localtime(run.now))
-    items = "".join(f"<li>{escape(problem)}</li>" for problem in problems)
-    wrong = (
-        f'<h2>What could not be drawn</h2><ul class="missing">{items}</ul>'
-        if problems
-        else ""
-    )
-    command = run.record.get("command")
-    made = f"<pre>{escape(str(command))}</pre>" if command else ""
-    return (
-        f"{wrong}<h2>Where it comes from</h2>{made}<p class='soft'>Read from "
-        f"{escape(str(run.folder))} at {at}; the page renews itself every {SECONDS} s "
-        "while one looks at it.</p>"
-    )

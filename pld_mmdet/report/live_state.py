@@ -9,9 +9,11 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pld_mmdet.reading import read_json_lines, read_text
 from pld_mmdet.report.curves import Series, read_scalars
 
 QUIET = 120.0  # seconds without a new progress.json that are worth a sentence
+LARGEST = 32 * 2**20  # bytes of a file that this page reads
 RUNNING = ("starting", "train", "val")
 
 
@@ -67,7 +69,7 @@ def read_run(folder: str | Path, now: float | None = None) -> LiveRun:
 
 def _json(path: Path) -> dict:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, LARGEST)
     except FileNotFoundError:
         return {}
     content = json.loads(text)
@@ -77,17 +79,8 @@ def _json(path: Path) -> dict:
 
 
 def _scores(folder: Path) -> list[dict]:
-    path = folder / "scores.jsonl"
-    if not path.is_file():
-        return []
-    rows = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:  # being written
-            continue
-        rows[row["iter"]] = row
-    return [rows[key] for key in sorted(rows)]
+    rows = read_json_lines(folder / "scores.jsonl", {"iter": int})
+    return [row for _, row in sorted({row["iter"]: row for row in rows}.items())]
 
 
 def _what(error: Exception) -> str:

@@ -1,21 +1,41 @@
 """Put the report together: one HTML file that loads nothing from anywhere."""
 
-from html import escape
+import base64
+from pathlib import Path
 
-from pld_mmdet.report import charts, figures, plots, words
-from pld_mmdet.report.collect import Run, spread
+from markupsafe import Markup
+
+from pld_mmdet.report import charts, plots, words
+from pld_mmdet.report.collect import AP, Row, Run, spread
 from pld_mmdet.report.curves import read_scalars
-from pld_mmdet.report.pictures import Strip
+from pld_mmdet.report.markup import render
+from pld_mmdet.report.pictures import SHOWN_SCORE, Strip
 from pld_mmdet.report.plots import colour
-from pld_mmdet.report.style import CSS
-from pld_mmdet.report.words import AP, percent
 
-COLUMNS = [
-    ("voc07/AP50", "VOC07 (papers)"),
-    ("voc_area/AP50", "VOC area"),
-    ("coco/AP50_small", "small"),
-    ("coco/AP50_medium", "medium"),
-    ("coco/AP50_large", "large"),
+# Further numbers of a detector, where the experiment names no columns of its own.
+AP_COLUMNS = {
+    "VOC07 (papers)": "voc07/AP50",
+    "VOC area": "voc_area/AP50",
+    "small": "coco/AP50_small",
+    "medium": "coco/AP50_medium",
+    "large": "coco/AP50_large",
+}
+AP_NOTE = (
+    "AP50 in percent. Small, medium and large split the COCO number by object size. "
+    "The papers of this field report the VOC 2007 11-point number; compare only like "
+    "with like."
+)
+FOUND = [
+    ("c-truth", "object (ground truth)"),
+    ("c-right", "found"),
+    ("c-wrong", "wrong or double"),
+    ("c-missed", "missed"),
+]
+PSEUDO = [
+    ("c-truth", "object (never shown to the student)"),
+    ("c-high", "kept: confident box (HPL)"),
+    ("c-low", "mined: low-confidence proposal (LPL)"),
+    ("c-dropped", "dropped proposal"),
 ]
 
 
@@ -41,158 +61,121 @@ def build_page(
         row.name: {seed: read_scalars(folder) for seed, folder in row.work_dirs.items()}
         for row in run.rows
     }
-    body = [
-        f'<p class="kicker">Source-free adaptation · {escape(run.name)}</p>',
-        f"<h1>{words.headline(run)}</h1>",
-        _quick(run),
-        f'<p class="lead">{escape(words.breakdown(run))}</p>',
-        f'<p class="soft">{escape(words.plain_seeds(run))}</p>',
-        _overview(run),
-        _table(run),
-        figures.pictures(strips, strips_rule),
-        figures.pseudo_pictures(pseudo_strips, quality),
+    columns = _columns(run)
+    sections = [
         plots.classes_and_sizes(run, objects or {}),
         plots.pseudo_curves(run, scalars, objects or {}),
-        plots.ap_curves(run, scalars),
+        plots.metric_curves(run, scalars),
         plots.loss_curves(run, scalars),
-        _provenance(run),
-        _missing(run),
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(run.name)}: adaptation report</title>"
-        f"<style>{CSS}</style></head><body><main>{''.join(body)}</main></body></html>\n"
+    sentences = [words.breakdown(run), words.plain_seeds(run)]
+    seeds = ", ".join(map(str, run.seeds)) or "not recorded"
+    return render(
+        "experiment.html",
+        run=run,
+        kicker="Source-free adaptation" if run.streets else "Experiment",
+        headline=words.headline(run),
+        sentences=[s for s in sentences if s],
+        ladder=_overview(run),
+        table_note=AP_NOTE if run.metric == AP else run.unit_sentence,
+        heads=[
+            "Row",
+            f"{run.metric_name} on {run.target}",
+            f"against {_base(run)[1]}",
+            *columns,
+            "minutes",
+        ],
+        lines=[_line(run, row, n, columns) for n, row in enumerate(run.rows)],
+        pictures=_saved_pictures(run.path),
+        strips=strips,
+        strips_rule=strips_rule,
+        shown_score=SHOWN_SCORE,
+        strips_key=charts.legend(FOUND),
+        pseudo_strips=pseudo_strips,
+        quality=quality,
+        pseudo_key=charts.legend(PSEUDO),
+        charts=[section for section in sections if section],
+        made=[*run.facts.items(), ("seeds", seeds)],
+        commands=[row for row in run.rows if row.commands],
     )
 
 
-def _quick(run: Run) -> str:
-    if not run.quick:
-        return ""
-    return (
-        '<p class="note"><b>A quick run.</b> Tiny lengths that only try the chain: its'
-        " numbers say nothing about the methods.</p>"
-    )
+def _base(run: Run) -> tuple[Row | None, str]:
+    """The row that the others are measured against, and what it is called."""
+    row = run.row("source" if run.streets else run.baseline or run.rows[0].name)
+    return row, "source" if run.streets else row.title
 
 
-def _overview(run: Run) -> str:
+def _columns(run: Run) -> dict[str, tuple[str, str]]:
+    """Title -> (evaluation, metric) of what stands beside the main number."""
+    columns = {
+        title: column
+        for title, column in run.columns.items()
+        if column != (run.target, run.metric)
+    }
+    if run.metric == AP and not columns:
+        columns = {title: (run.target, key) for title, key in AP_COLUMNS.items()}
+        if run.source != run.target:
+            columns[f"AP50 on {run.source}"] = (run.source, AP)
+    return columns
+
+
+def _overview(run: Run) -> Markup:
+    factor = 100 if run.percent else 1
     rows = [
-        (row.short, colour(row.name), [100 * v for v in values.values()])
-        for row in run.rows
-        if (values := row.values(run.target, AP))
+        (row.short if run.streets else row.title, colour(row.name, n), numbers)
+        for n, row in enumerate(run.rows)
+        if (
+            numbers := [factor * v for v in row.values(run.target, run.metric).values()]
+        )
     ]
     if not rows:
-        return ""
-    clear = words.mean_of(run.row("source"), run.source)
+        return Markup()
+    clear = words.mean_of(run.row("source"), run.source) if run.streets else None
     mark = None
     if clear is not None and run.source != run.target:
         mark = (f"Dashed: the source detector on {run.source} images", 100 * clear)
-    dots = " Circles are single seeds." if len(run.seeds) > 1 else ""
-    return (
-        f'<div class="card"><h3 class="first">AP50 on {escape(run.target)}</h3>'
-        f'{charts.ladder(rows, mark)}<p class="soft last">COCO AP at IoU 0.5 in'
-        f" percent, mean of the classes, test split.{dots}</p></div>"
+    return charts.ladder(rows, mark, lambda value: run.number(value / factor))
+
+
+def _line(run: Run, row: Row, place: int, columns: dict[str, tuple[str, str]]) -> dict:
+    """One row of the table, as text."""
+    values = row.values(run.target, run.metric)
+    base = _base(run)[0]
+    mean, start = (words.mean_of(r, run.target, run.metric) for r in (row, base))
+    gain = ""
+    if row is not base and mean is not None and start is not None:
+        sign = "+" if mean >= start else "−"
+        gain = f"{sign}{run.number(abs(mean - start))}"
+    each = " · ".join(run.number(v) for v in values.values())
+    cells = [_text(run, row.values(*column)) for column in columns.values()]
+    return dict(
+        muted=row.name in ("source", "oracle"),
+        colour=colour(row.name, place),
+        title=row.title,
+        meaning=row.meaning,
+        main=" ± ".join(part for part in _text(run, values) if part),
+        seeds=each if len(values) > 1 else "1 seed" if values else "",
+        gain=gain,
+        cells=cells,
+        minutes=f"{row.minutes:.1f}" if row.minutes is not None else "",
     )
 
 
-def _table(run: Run) -> str:
-    base = run.row("source")
-    base_mean = words.mean_of(base, run.target)
-    has_clear = run.source != run.target
-    head = ["Row", f"AP50 on {run.target}", "against source"]
-    head += [title for _, title in COLUMNS]
-    head += [f"AP50 on {run.source}"] if has_clear else []
-    head += ["minutes"]
-    lines = []
-    for row in run.rows:
-        values = row.values(run.target, AP)
-        mean = words.mean_of(row, run.target)
-        gain = (
-            ""
-            if mean is None or base_mean is None
-            else f"{100 * (mean - base_mean):+.1f}"
-        )
-        cells = [
-            f'<span class="swatch {colour(row.name)}"></span><b>{escape(row.title)}</b>'
-            f"<small>{escape(row.meaning)}</small>",
-            f'<b class="main">{_mean_std(values)}</b>{_seeds(values)}',
-            "" if row is base else gain.replace("-", "−"),
-        ]
-        cells += [_narrow(row.values(run.target, key)) for key, _ in COLUMNS]
-        cells += [_narrow(row.values(run.source, AP))] if has_clear else []
-        cells.append(f"{row.minutes:.1f}" if row.minutes is not None else "")
-        muted = ' class="muted"' if row.name in ("source", "oracle") else ""
-        tds = "".join(f"<td>{cell}</td>" for cell in cells)
-        lines.append(f"<tr{muted}>{tds}</tr>")
-    heads = "".join(f"<th>{escape(title)}</th>" for title in head)
-    meanings = "".join(
-        f"<dt>{escape(row.title)}</dt><dd>{escape(row.meaning)}</dd>"
-        for row in run.rows
-    )
-    return (
-        f'<h2>All numbers</h2><p class="soft">AP50 in percent. Small, medium and large'
-        " split the COCO number by object size. The papers of this field report the VOC"
-        " 2007 11-point number; compare only like with like.</p>"
-        f'<div class="card scroll"><table><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div>"
-        f'<dl class="meanings facts">{meanings}</dl>'
-    )
-
-
-def _mean_std(values: dict[int, float]) -> str:
+def _text(run: Run, values: dict[int, float]) -> tuple[str, str]:
+    """Mean and standard deviation as text; a dash where nothing is known."""
     if not values:
-        return "–"
+        return "–", ""
     mean, std = spread(values)
-    return percent(mean) + (f" ± {100 * std:.1f}" if std is not None else "")
+    return run.number(mean), "" if std is None else run.number(std)
 
 
-def _narrow(values: dict[int, float]) -> str:
-    mean, _, std = _mean_std(values).partition(" ± ")
-    return mean + (f"<small>± {std}</small>" if std else "")
-
-
-def _seeds(values: dict[int, float]) -> str:
-    if len(values) < 2:
-        return '<small class="seeds">1 seed</small>' if values else ""
-    each = " · ".join(percent(v) for v in values.values())
-    return f'<small class="seeds">{each}</small>'
-
-
-def _provenance(run: Run) -> str:
-    facts = dict(run.facts)
-    facts["seeds"] = ", ".join(map(str, run.seeds)) or "not recorded"
-    items = "".join(
-        f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>"
-        for key, value in facts.items()
-    )
-    command = f"<h3>This page again</h3><pre>{escape(run.command)}</pre>"
-    rows = "".join(
-        f"<h3>{escape(row.title)}"
-        + (f" <small class='soft'>{escape(row.config)}</small>" if row.config else "")
-        + "</h3>"
-        + "".join(
-            f'<p class="soft" style="margin:0">{escape(what)}</p>'
-            f"<pre>{escape(line)}</pre>"
-            for what, line in row.commands.items()
+def _saved_pictures(folder: Path) -> list[tuple[str, str]]:
+    """Pictures that the experiment left in its folder, embedded."""
+    return [
+        (
+            file.stem.replace("_", " "),
+            "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode(),
         )
-        for row in run.rows
-        if row.commands
-    )
-    details = ""
-    if rows:
-        details = (
-            '<div class="card"><details><summary>The command of every row</summary>'
-            f"{rows}</details></div>"
-        )
-    return (
-        f'<h2>How it was made</h2><div class="card"><dl class="facts">{items}</dl>'
-        f"{command if run.command else ''}</div>{details}"
-    )
-
-
-def _missing(run: Run) -> str:
-    if not run.missing:
-        return ""
-    items = "".join(f"<li>{escape(line)}</li>" for line in run.missing)
-    return f'<h2>What is missing</h2><ul class="missing">{items}</ul>'
+        for file in sorted(folder.glob("*.png"))
+    ]

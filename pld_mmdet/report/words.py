@@ -1,11 +1,11 @@
 """Sentences built from numbers; nothing here is written without one."""
 
-from html import escape
+from markupsafe import Markup
 
 from pld_mmdet.detection.evaluation.pseudo_quality import PseudoLabelQuality
-from pld_mmdet.report.collect import Row, Run, spread
+from pld_mmdet.report.collect import AP, Row, Run, spread
+from pld_mmdet.report.markup import html, joined
 
-AP = "coco/AP50"
 PLACES = {"clear": "In clear weather", "fog": "In fog"}
 
 
@@ -20,29 +20,53 @@ def mean_of(row: Row | None, evaluation: str, key: str = AP) -> float | None:
     return spread(values)[0] if values else None
 
 
-def headline(run: Run) -> str:
-    """The first sentence of the page, as HTML; only parts that have a number."""
+def headline(run: Run) -> Markup:
+    """The first sentence of the page; only parts that have a number."""
     source, adapted = run.row("source"), run.adapted()
+    if not run.streets:
+        return _of_method(run)
     clear = mean_of(source, run.source) if run.source != run.target else None
     fog = mean_of(source, run.target)
     repaired = mean_of(adapted, run.target)
     parts = []
     if clear is not None:
         place = "clear streets" if run.source == "clear" else run.source
-        parts.append(f"Trained on {escape(place)}: <b>{percent(clear)}</b> AP50.")
+        parts.append(html("Trained on {}: <b>{}</b> AP50.", place, percent(clear)))
     if fog is not None:
         place = PLACES.get(run.target, f"On {run.target}")
-        parts.append(f'{escape(place)}: <b class="source">{percent(fog)}</b>.')
+        parts.append(html('{}: <b class="source">{}</b>.', place, percent(fog)))
     if repaired is not None:
         kind = "foggy images" if run.target == "fog" else "target images"
         better = fog is None or repaired > fog
         parts.append(
-            f"{'Repaired' if better else 'After adapting'} with unlabelled {kind}:"
-            f' <b class="adapted">{percent(repaired)}</b>.'
+            html(
+                '{} with unlabelled {}: <b class="adapted">{}</b>.',
+                "Repaired" if better else "After adapting",
+                kind,
+                percent(repaired),
+            )
         )
+    return _parts(parts, run)
+
+
+def _of_method(run: Run) -> Markup:
+    """Baseline and method, of any experiment."""
+    parts = []
+    for name, css in ((run.baseline, "source"), (run.method, "adapted")):
+        row = run.row(name)
+        value = mean_of(row, run.target, run.metric)
+        if value is not None:
+            words = '{}: <b class="{}">{}</b> {}.'
+            parts.append(
+                html(words, row.title, css, run.number(value), run.metric_name)
+            )
+    return _parts(parts, run)
+
+
+def _parts(parts: list[Markup], run: Run) -> Markup:
     if not parts:
-        return "This run has no AP50 yet."
-    return "".join(f'<span class="part">{part}</span> ' for part in parts)
+        return html("This run has no {} yet.", run.metric_name)
+    return joined(html('<span class="part">{}</span> ', part) for part in parts)
 
 
 def plain_seeds(run: Run) -> str:
@@ -58,6 +82,11 @@ def plain_seeds(run: Run) -> str:
 
 def breakdown(run: Run) -> str:
     """Where the gain comes from and how much room is left, in plain sentences."""
+    if not run.streets:
+        method = run.row(run.method)
+        others = [run.row(name) for name in (run.baseline, *run.rivals)]
+        lines = [compare(run, method.name, other.name) for other in others if other]
+        return " ".join(lines) if method else ""
     evaluation = run.target
     base = mean_of(run.row("source"), evaluation)
     adapted = run.adapted()
@@ -95,21 +124,24 @@ def breakdown(run: Run) -> str:
 def compare(run: Run, name: str, rival: str) -> str:
     """Difference of two rows on the seeds both have, next to its spread."""
     row, other = run.row(name), run.row(rival)
-    mine, theirs = row.values(run.target, AP), other.values(run.target, AP)
+    mine, theirs = (r.values(run.target, run.metric) for r in (row, other))
     both = sorted(mine.keys() & theirs.keys())
     if not both:
         return ""
     mean, std = spread({s: mine[s] - theirs[s] for s in both})
     sign = "+" if mean >= 0 else "−"
-    text = (
-        f"{row.short} against {other.short}: {sign}{100 * abs(mean):.1f}"
-        f" point{'' if round(100 * abs(mean), 1) == 1 else 's'}"
-    )
+    unit = ""
+    if run.percent:
+        unit = " point" if round(100 * abs(mean), 1) == 1 else " points"
+    names = f"{row.short} against {other.short}"
+    if not run.streets:
+        names = f"{row.title} against {other.title}"
+    text = f"{names}: {sign}{run.number(abs(mean))}{unit}"
     if std is None:
         return f"{text} on one seed, which says little."
     verdict = "within" if abs(mean) <= std else "beyond"
     return (
-        f"{text} ± {100 * std:.1f} over {len(both)} seeds"
+        f"{text} ± {run.number(std)} over {len(both)} seeds"
         f" ({verdict} the spread of the seeds)."
     )
 

@@ -5,16 +5,14 @@ import os
 
 import pytest
 
-from pld_mmdet.engine.files import (
-    differences,
-    keep_inputs,
+from pld_mmdet.engine.files import differences, keep_inputs, write_json
+from pld_mmdet.errors import UserError
+from pld_mmdet.reading import (
     misfit,
     read_json,
     read_json_lines,
     read_state,
-    write_json,
 )
-from pld_mmdet.errors import UserError
 
 COCO = {"images": [{"id": int, "file_name": str, "note?": str}], "score?": float}
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from pld_mmdet.engine.files import read_state, write_json
+from pld_mmdet.engine.files import write_json
 from pld_mmdet.errors import UserError
 from pld_mmdet.experiments.jobs import Job, JobGraph, Running
 from pld_mmdet.experiments.progress import part_done
+from pld_mmdet.reading import read_state
 
 # Writes its own folder: counts steps up to a number; with --resume from where it was.
 STEPS = """

@@ -89,7 +89,8 @@ def well_formed(page: str) -> None:
     checker.feed(page)
     assert not [tag for tag in checker.open if tag not in VOID]
     for reference in checker.references:
-        assert reference.startswith(("#", "data:image/jpeg;base64,"))
+        own = ("#", "data:image/jpeg;base64,", "live.js")
+        assert reference.startswith(own)
     assert len(checker.ids) == len(set(checker.ids))
     for word in ("http:", "https:", "@import", "url("):
         assert word not in page
@@ -307,3 +308,74 @@ def test_only_the_first_process_serves(monkeypatch):
     assert not live.is_first_process()
     monkeypatch.setenv("RANK", "0")
     assert live.is_first_process()
+
+
+HOSTILE = "\"><img src=x onerror=alert(1)><script>alert(2)</script>'"
+
+
+def spoiled(value: object) -> object:
+    """The same json with a hostile text in place of every text."""
+    if isinstance(value, dict):
+        return {key: spoiled(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [spoiled(one) for one in value]
+    return HOSTILE if isinstance(value, str) else value
+
+
+def test_no_text_of_a_run_becomes_markup(tmp_path):
+    folder = write_live(tmp_path / "run")
+    for name in ("guard", "run", "examples", "progress"):
+        file = folder / f"{name}.json"
+        content = spoiled(json.loads(file.read_text()))
+        if name == "examples":  # kinds are keys of ours; another one is named below
+            for box in content["images"][0]["boxes"]:
+                box[0] = "kept"
+        file.write_text(json.dumps(content))
+    page = page_of(folder)
+    well_formed(page)
+    assert "<img" not in page
+    assert page.count("<script") == 1
+    assert "onerror=alert" in unescape(page)
+    content["images"] = [dict(boxes=[[HOSTILE, 0, 0, 1, 1, "x"]], width=HOSTILE)]
+    (folder / "examples.json").write_text(json.dumps(content))
+    assert "<img" not in page_of(folder)
+
+
+@pytest.mark.parametrize("name", ["progress.json", "scores.jsonl", "guard.json"])
+def test_a_pipe_a_folder_or_a_giant_in_the_run_does_not_block(tmp_path, name):
+    folder = write_live(tmp_path / "run")
+    file = folder / name
+    file.unlink()
+    os.mkfifo(file)
+    assert "Live" in page_of(folder)  # would wait for a writer for ever
+    file.unlink()
+    file.mkdir()
+    assert "Live" in page_of(folder)
+    file.rmdir()
+    with file.open("wb") as giant:
+        giant.truncate(2 * 2**30)  # sparse: it takes no disk
+    page = page_of(folder)
+    assert "Live" in page
+    if name != "scores.jsonl":
+        assert "2048 MiB" in page
+
+
+def test_the_policy_allows_no_inline_script(tmp_path):
+    with live.watched(write_live(tmp_path / "run"), 0, (said := []).append):
+        connection = http.client.HTTPConnection("127.0.0.1", port_of(said[0]))
+        connection.request("GET", "/")
+        answer = connection.getresponse()
+        page, policy = (
+            answer.read().decode(),
+            answer.getheader("Content-Security-Policy"),
+        )
+        assert "script-src 'self'" in policy
+        assert "default-src 'none'" in policy
+        assert re.findall(r"<script[^>]*>[^<]*</script>", page) == [
+            '<script src="live.js"></script>'
+        ]
+        assert not re.search(r"\son\w+=", page)
+        connection.request("GET", "/live.js")
+        answer = connection.getresponse()
+        assert answer.getheader("Content-Type").startswith("text/javascript")
+        assert "replaceWith" in answer.read().decode()

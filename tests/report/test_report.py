@@ -375,6 +375,41 @@ def test_strip_text_is_escaped(tmp_path):
     assert "a &lt; b" in page
 
 
+def other_experiment(tmp_path: Path) -> Path:
+    """The record of iCT (lower is better, no percent) as a run directory."""
+    record = json.loads((ROOT / "docs/results/ict.json").read_text())
+    values = dict(ct=(0.031, 0.035), ct_self=(0.022, 0.021), ict=(0.0125, 0.0133))
+    record["rows"] = [row for row in record["rows"] if row["name"] in values]
+    record["seeds"] = [0, 1]
+    for row in record["rows"]:
+        row["description"] = f"what {row['name']} is"
+        for label, part in row["evaluate"].items():
+            part["seeds"] = {
+                str(seed): dict(energy_distance=value + (label == "two") * 0.5)
+                for seed, value in enumerate(values[row["name"]])
+            }
+    (tmp_path / "result.json").write_text(json.dumps(record))
+    (tmp_path / "pictures.png").write_bytes(b"not drawn here")
+    return tmp_path
+
+
+def test_any_experiment_gets_the_page(tmp_path):
+    page = write_report(other_experiment(tmp_path), images=0).read_text()
+    text = text_of(page)
+    assert "Consistency training: 0.033 energy distance." in text
+    assert "iCT: 0.0129 energy distance." in text
+    assert "iCT against Consistency training: −0.0201 ± 0.002263 over 2 seeds" in text
+    assert "iCT against ... without the averaged target: −0.0086" in text
+    assert "energy distance; lower is better" in text
+    assert "0.5129" in text  # the column of two steps
+    assert "what ct_self is" in text
+    assert "data:image/png;base64,bm90IGRyYXduIGhlcmU=" in page
+    for words_of_streets in ("fog", "AP50", "Source only", "VOC"):
+        assert words_of_streets not in text
+    assert 'class="rung c-0"' in page
+    assert 'class="rung c-2"' in page
+
+
 def test_command_line(tmp_path):
     run_dir = write_run(tmp_path, seeds=(0,))
     command = [sys.executable, str(ROOT / "tools" / "report.py")]

@@ -23,10 +23,10 @@ from pld_mmdet.detection.open_vocabulary.clip_candidates import (
 )
 from pld_mmdet.engine.checkpoint import load_checkpoint_file
 from pld_mmdet.engine.configs import read_config
-from pld_mmdet.engine.files import read_json
 from pld_mmdet.engine.outfolder import locked
 from pld_mmdet.engine.weights import report_mismatch
 from pld_mmdet.errors import UserError
+from pld_mmdet.reading import read_json
 from pld_mmdet.registry import MODELS
 
 Propose = Callable[[dict, Path], tuple[torch.Tensor, torch.Tensor]]

@@ -15,8 +15,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from pld_mmdet.detection.boxes import project_boxes, view_matrix
-from pld_mmdet.engine.files import read_json
 from pld_mmdet.errors import UserError
+from pld_mmdet.reading import read_json
 
 CLUSTER_IOU = 0.55
 EXTRA_IOU = 0.2

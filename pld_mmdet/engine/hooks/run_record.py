@@ -10,8 +10,9 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
 from pld_mmdet.engine import provenance
-from pld_mmdet.engine.files import read_state, write_atomic, write_json
+from pld_mmdet.engine.files import write_atomic, write_json
 from pld_mmdet.engine.models import unwrapped
+from pld_mmdet.reading import read_state
 from pld_mmdet.registry import HOOKS
 
 

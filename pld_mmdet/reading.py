@@ -1,0 +1,207 @@
+"""Reading files that a user, a run or another tool made; imports nothing heavy."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+from pld_mmdet.errors import UserError
+
+_NUMBER, _TEXT = (float, type(None)), (str, type(None))
+
+
+RESULT = {
+    "name?": _TEXT,
+    "seeds?": [int],
+    "minutes?": _NUMBER,
+    "missing?": [str],
+    "rows?": [
+        {
+            "name": str,
+            "title?": _TEXT,
+            "minutes?": _NUMBER,
+            "runs?": {"#": {"command?": _TEXT, "minutes?": _NUMBER}},
+            "evaluate?": {
+                "*": {
+                    "seeds?": {"#": {"*": _NUMBER}},
+                    "mean?": {"*": _NUMBER},
+                    "std?": {"*": _NUMBER},
+                    "commands?": {"#": _TEXT},
+                }
+            },
+        }
+    ],
+}
+
+
+_SCHEMA_WORDS = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+}
+
+
+LARGEST = 512 * 2**20  # bytes of a text file that is read whole
+
+
+def read_text(path: str | Path, largest: int = LARGEST, errors: str = "strict") -> str:
+    """The text of a plain file that somebody else may have put there.
+
+    A pipe, a device or a folder does not block, a file of gigabytes fills no memory.
+
+    Args:
+        path: The file.
+        largest: Bytes that it may have.
+        errors: As in :func:`open`.
+
+    Raises:
+        OSError: It cannot be read, is no plain file, or is larger.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with open(handle, "rb") as file:
+        about = os.fstat(handle)
+        if not stat.S_ISREG(about.st_mode):
+            raise OSError(f"{path} is no plain file")
+        if about.st_size > largest:
+            raise OSError(f"{path} has {about.st_size / 2**20:.0f} MiB")
+        return file.read().decode("utf-8", errors)
+
+
+def read_json(path: str | Path, schema: object = None, what: str = "json file"):
+    """Read a json file that a user or another tool made.
+
+    Args:
+        path: The file.
+        schema: What it must look like: a type (``float`` takes whole numbers too),
+            a tuple of alternatives, ``[entry]`` for a list, ``{key: ...}`` for an
+            object with at least these keys (``"key?"``: may be missing, ``"*"``: all
+            others, ``"#"``: all others, which are whole numbers), None for anything.
+        what: What it is meant to be, for the sentence (``"COCO annotations"``).
+
+    Raises:
+        UserError: It is missing, a folder, no json, or does not fit the schema. Names
+            the place. NaN and Infinity are no json.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(read_text(path, 2**40), parse_constant=_no_number)
+    except FileNotFoundError:
+        raise UserError(
+            f"The {what} {path} does not exist.",
+            "Check the path (relative paths start at the current folder).",
+        ) from None
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path} cannot be read as a {what} ({_reason(error)}).",
+            "Name another file, or make this one again.",
+        ) from None
+    problem = misfit(content, schema)
+    if problem is not None:
+        raise UserError(
+            f"{path} is no {what}: {problem}.",
+            "Name another file, or make this one again.",
+        )
+    return content
+
+
+def read_json_lines(path: str | Path, schema: object = None, nan: bool = False) -> list:
+    """Read one json value a line, without lines that a kill or a writer cut short.
+
+    Args:
+        path: The file; what is no plain file reads as empty.
+        schema: See :func:`read_json`; other lines are left out.
+        nan: Take lines with NaN or Infinity too, as mmengine writes them.
+    """
+    constant = float if nan else _no_number
+    path = Path(path)
+    try:
+        lines = read_text(path, errors="replace").splitlines()
+    except OSError:
+        return []
+    rows = []
+    for line in lines:
+        try:
+            row = json.loads(line, parse_constant=constant)
+        except (ValueError, RecursionError):
+            continue
+        if misfit(row, schema) is None:
+            rows.append(row)
+    return rows
+
+
+def read_state(path: str | Path) -> dict:
+    """Read what a run wrote about itself; whatever is wrong with it reads as ``{}``."""
+    try:
+        content = json.loads(read_text(path))
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def misfit(value: object, schema: object, where: str = "") -> str | None:
+    """Where a value does not fit a schema (see :func:`read_json`), in words."""
+    here = where or "it"
+    if schema is None:
+        return None
+    if isinstance(schema, tuple):
+        if any(misfit(value, one, where) is None for one in schema):
+            return None
+        return f"{here} is {_shown(value)}"
+    if isinstance(schema, list):
+        if not isinstance(value, list):
+            return f"{here} is {_shown(value)}, not a list"
+        for number, entry in enumerate(value):
+            problem = misfit(entry, schema[0], f"{where}[{number}]")
+            if problem is not None:
+                return problem
+        return None
+    if isinstance(schema, dict):
+        if not isinstance(value, dict):
+            return f"{here} is {_shown(value)}, not an object"
+        for name in value if {"*", "#"} & schema.keys() else ():
+            if name in schema or f"{name}?" in schema:
+                continue
+            if "#" in schema and not name.isdecimal():
+                return f"{where}.{name}".lstrip(".") + " is no whole number"
+            inner = schema.get("#", schema.get("*"))
+            problem = misfit(value[name], inner, f"{where}.{name}".lstrip("."))
+            if problem is not None:
+                return problem
+        for key, inner in schema.items():
+            if key in ("*", "#"):
+                continue
+            name = key.rstrip("?")
+            if name not in value:
+                if name != key:
+                    continue
+                return f"{where + ' has' if where else 'it has'} no {name!r}"
+            problem = misfit(value[name], inner, f"{where}.{name}".lstrip("."))
+            if problem is not None:
+                return problem
+        return None
+    fits = isinstance(value, schema) or (schema is float and isinstance(value, int))
+    if not fits or (isinstance(value, bool) and schema is not bool):
+        return f"{here} is {_shown(value)}, not {_SCHEMA_WORDS.get(schema, schema)}"
+    return None
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number of json")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no text"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return str(error).splitlines()[0]
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
