@@ -2,6 +2,7 @@
 
 from pld_mmdet.diffusion.boot import BOOT, NoiseStarts
 from pld_mmdet.diffusion.curve import MetricCurveHook
+from pld_mmdet.diffusion.disback import DisBack
 from pld_mmdet.diffusion.discrete import (
     MaskedLMScore,
     MaskedStarts,
@@ -30,6 +31,7 @@ __all__ = [
     "ConvHead",
     "CosineProcess",
     "DiffusersUNet",
+    "DisBack",
     "EDMProcess",
     "EnergyDistance",
     "EpsProcess",

@@ -153,14 +153,23 @@ class DMD2(Method):
 
     def step_distill(self, batch: dict, optim_wrapper) -> dict[str, Tensor]:
         """One iteration: the critic always steps, the generator every r-th time."""
-        iteration, real = self.progress.known().step, batch["inputs"]
+        iteration = self.progress.known().step
         if not (iteration or self._taught):
             raise UserError(
                 "DMD2 has no teacher: model.teacher is None, and no stage trained one.",
                 "Set model.teacher, or train with StagedLoop and a stage `teacher`.",
             )
         turn = iteration % self.generator_interval == 0
-        condition, made, classes = None, [], self.num_classes
+        return self._both(batch, optim_wrapper, turn)
+
+    def critic_step(self, batch: dict, optim_wrapper) -> dict[str, Tensor]:
+        """One step of the critic alone, on what the generator makes."""
+        return self._both(batch, optim_wrapper, False)
+
+    def _both(self, batch: dict, optim_wrapper, turn: bool) -> dict[str, Tensor]:
+        """The critic steps, before it the generator where it is its turn."""
+        real, condition, made = batch["inputs"], None, []
+        classes = self.num_classes
         if classes:
             condition = torch.randint(classes, (len(real),), device=real.device)
 
@@ -176,6 +185,10 @@ class DMD2(Method):
         logs = self.step(optim_wrapper, generator, "generator")
         logs = {f"generator_{k}": v for k, v in logs.items() if k != "loss"}
         return logs | self.step(optim_wrapper, critic, "critic")
+
+    def target(self) -> nn.Module:
+        """The network whose distribution the generator follows."""
+        return self.real
 
     def generate(self, noise: Tensor, condition: Tensor | None) -> Tensor:
         """Samples x0 from standard normal noise, the last call with gradient.
@@ -196,7 +209,7 @@ class DMD2(Method):
         with torch.no_grad():
             noised = self.process.add_noise(fake, level, torch.randn_like(fake))
             d_real = self.process.guided(
-                self.real, noised, level, condition, self.guidance, self.num_classes
+                self.target(), noised, level, condition, self.guidance, self.num_classes
             )
             d_fake = self.process.denoise(self.critic, noised, level, condition)
         losses = {"loss_dm": distribution_matching_loss(fake, d_real, d_fake)}

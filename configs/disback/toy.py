@@ -1,0 +1,87 @@
+# DisBack on a ring of eight Gaussians. All rows of a seed have one teacher, which the
+# first row trains; all take the steps of the stage `degrade`, also where nothing comes
+# of it.
+_base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/gaussian_ring.py"]
+
+from pld_mmdet.recipes import optimizer, row
+
+degrade, distill = 160, 800
+model = dict(
+    type="pld_mmdet.DisBack",
+    process=dict(type="pld_mmdet.EDMProcess"),
+    denoiser=dict(type="pld_mmdet.TimeMLP", dim=2, width=128, depth=3),
+    # quarters of the way, by energy distance: most is lost in the first steps
+    snapshots=(10, 25, 60, 160),
+    node_steps=60,
+)
+train_dataloader = dict(batch_size=256)
+test_dataloader = dict(batch_size=4096, dataset=dict(size=4096))
+part = dict(optimizer=dict(type="AdamW", lr=5e-4, weight_decay=0.01))
+optim_wrapper = dict(
+    constructor="pld_mmdet.PartsOptimConstructor",
+    type="pld_mmdet.FiniteOptimWrapper",
+    generator=part,
+    critic=part,
+)
+model_wrapper_cfg = dict(type="PartsParallel")
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    val_interval=40,
+    stages=[
+        dict(name="teacher", max_iters=0, optim_wrapper=optimizer("Adam", 2e-3)),
+        dict(name="degrade", max_iters=degrade),
+        dict(name="distill", max_iters=distill),
+    ],
+)
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type="pld_mmdet.KeptSamplesHook"),
+    dict(type="pld_mmdet.MetricCurveHook", metric="energy_distance", begin=degrade + 1),
+]
+default_hooks = dict(checkpoint=dict(interval=400))
+taught = dict(
+    init="teacher", online="curve", evaluate=dict(test=[]), description="one call"
+)
+experiment = dict(
+    name="disback",
+    metric="energy_distance_mean",
+    percent=False,
+    lower_is_better=True,
+    reported="generator, one call",
+    pictures=dict(draw="pld_mmdet.diffusion.pictures.points"),
+    columns={
+        "mean of the run (val)": ("curve", "energy_distance_mean"),
+        "worst of the run (val)": ("curve", "energy_distance_worst"),
+        "end": ("test", "energy_distance"),
+    },
+    rows=[
+        row(
+            "teacher",
+            "The teacher, 40 calls",
+            "train_cfg.stages.0.max_iters=1200",
+            "train_cfg.stages.1.max_iters=0",
+            "train_cfg.stages.2.max_iters=0",
+            evaluate=dict(test=["model.predict_on=teacher"]),
+            trivial=True,
+        ),
+        row(
+            "plain",
+            "Score distillation",
+            "model.backtrack=False",
+            "model.critic_from=teacher",
+            **taught,
+        ),
+        row("matched", "... with a matched critic", "model.backtrack=False", **taught),
+        row("disback", "DisBack", **taught),
+    ],
+)
+walk = [
+    "train_cfg.stages.1.max_iters=1",
+    "train_cfg.stages.2.max_iters=2",
+    "train_cfg.val_interval=3",
+    "model.snapshots=[1]",
+    "train_dataloader.batch_size=16",
+    "train_dataloader.dataset.size=64",
+    "val_dataloader.dataset.size=64",
+    "test_dataloader.dataset.size=64",
+]
