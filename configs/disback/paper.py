@@ -1,7 +1,8 @@
 # DisBack on ImageNet 64 x 64, class-conditional, one step, without data: the paper's
 # EDM setting. No script of it is released (the repository has SDXL's), and the paper's
 # body was not read: rates, lengths and batch are as second-hand notes have them (?).
-# The teacher and its networks are DMD2's: tools/dist_train.sh configs/disback/paper.py 4
+# The teacher and its networks are DMD2's.
+# tools/dist_train.sh configs/disback/paper.py 4
 _base_ = "../dmd2/paper.py"
 
 from pld_mmdet.recipes import loader

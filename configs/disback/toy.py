@@ -62,7 +62,6 @@ experiment = dict(
             "train_cfg.stages.1.max_iters=0",
             "train_cfg.stages.2.max_iters=0",
             evaluate=dict(test=["model.predict_on=teacher"]),
-            trivial=True,
         ),
         row(
             "plain",

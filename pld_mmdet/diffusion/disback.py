@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pld_mmdet.diffusion.dmd2 import DMD2
-from pld_mmdet.distill.teachers import Frozen
+from pld_mmdet.distill.teachers import Teacher
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import MODELS
 
@@ -92,7 +92,7 @@ class DisBack(DMD2):
         self.backtrack, self.critic_from = backtrack, critic_from
         # as recorded: s'_1 first
         self.path = nn.ModuleList(
-            Frozen(copy.deepcopy(self.critic.network)) for _ in steps
+            Teacher(copy.deepcopy(self.critic.network)) for _ in steps
         )
 
     def start_stage(self, name: str, loader: object, folder: object) -> None:
