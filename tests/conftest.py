@@ -2,16 +2,14 @@
 
 import functools
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from mmengine.runner import runner
 
 from pld_mmdet.engine.configs import unformatted
+from tests.engine.processes import prepare
 
-ROOT = Path(__file__).resolve().parents[1]
 WALK = "tests/test_methods.py"  # over all methods; what a method trains is shared
 
 
@@ -60,9 +58,7 @@ def quick_starts():
 def street_tree(tmp_path_factory) -> Path:
     """A FoggyStreets tree of a few images, made by the real command; only to read."""
     root = tmp_path_factory.mktemp("streets") / "data"
-    command = [sys.executable, ROOT / "tools/prepare.py", "foggy_streets"]
-    command += ["--root", root, "--train", "8", "--val", "3", "--test", "3"]
-    subprocess.run([str(c) for c in command], check=True, capture_output=True)
+    prepare("foggy_streets", "--root", root, "--train", 8, "--val", 3, "--test", 3)
     return root
 
 

@@ -6,9 +6,6 @@ A method that lacks something fails here by its own name.
 import fcntl
 import shlex
 import shutil
-import socket
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -21,7 +18,7 @@ from mmengine.registry import MODELS, RUNNERS
 from pld_mmdet.catalogue import ROOT, entries
 from pld_mmdet.distill.teachers import Frozen
 from pld_mmdet.experiments.rows import parse_options
-from tests.engine.processes import Tool
+from tests.engine.processes import Tool, free_port, prepare
 from tests.paper_pins import check as check_pins
 
 ALL = entries()
@@ -72,8 +69,9 @@ def make(command: str) -> None:
     (ROOT / "data").mkdir(exist_ok=True)
     with open(ROOT / "data/.walk.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # test processes may ask at the same time
-        words = [sys.executable, *shlex.split(command)[1:]]
-        subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
+        _, tool, *words = shlex.split(command)
+        assert tool == "tools/prepare.py"
+        prepare(*words)
 
 
 def config_of(entry) -> Config:
@@ -219,9 +217,7 @@ def test_runs_under_bfloat16_autocast(entry, tmp_path):
 def test_runs_on_two_processes(entry, tmp_path):
     """Both end, and process 0 saves weights that a single process can load."""
     cfg = config_of(entry)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     path = tmp_path / "config.py"
     cfg.dump(path)
     ranks = [

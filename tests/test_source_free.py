@@ -1,14 +1,14 @@
 """No label of the target can reach the adapted weights."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+
+from tests.engine.processes import Tool
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs/lpld/foggy_streets.py"
@@ -31,10 +31,8 @@ def adapt(work_dir, data, source):
         "default_hooks.checkpoint.interval=3",
         "model.lpl_min_certainty=0.1",
     ]
-    command = [sys.executable, str(ROOT / "tools/train.py"), str(CONFIG)]
-    command += ["--work-dir", str(work_dir), "--cfg-options", *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    words = [CONFIG, "--work-dir", work_dir, "--cfg-options", *options]
+    Tool("train", *words, log=work_dir.with_suffix(".log")).finish()
     return torch.load(work_dir / "iter_3.pth", weights_only=True)
 
 

@@ -1,9 +1,6 @@
 """One command: adapt, guard, score, export, report; and what a user can get wrong."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,8 +20,8 @@ from tests.adaptation.tiny import (
     write_labels,
 )
 from tests.detection.helpers import tiny_cascade
+from tests.engine.processes import Tool, forked
 
-ROOT = Path(__file__).resolve().parents[2]
 SHORT = dict(workers=0, iterations=4, score_images=2, evaluations=2)
 
 
@@ -106,13 +103,11 @@ def test_report_is_one_file_with_the_numbers(adapted):
 
 def test_train_tool_repeats_the_run_bit_for_bit(adapted, tmp_path):
     result, _, out = adapted
-    command = [sys.executable, str(ROOT / "tools/train.py"), str(result.config)]
-    command += ["--work-dir", str(tmp_path / "again")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+    again = tmp_path / "again"
+    Tool("train", result.config, "--work-dir", again, log=tmp_path / "log").finish()
     first = torch.load(out / "iter_4.pth", weights_only=True)["state_dict"]
-    again = torch.load(tmp_path / "again" / "iter_4.pth", weights_only=True)
-    assert all(torch.equal(v, again["state_dict"][k]) for k, v in first.items())
+    theirs = torch.load(again / "iter_4.pth", weights_only=True)
+    assert all(torch.equal(v, theirs["state_dict"][k]) for k, v in first.items())
 
 
 def test_second_run_into_the_same_folder_is_refused_and_resume_goes_on(adapted, user):
@@ -178,17 +173,11 @@ def test_resume_keeps_its_own_images_and_its_recipe(user, tmp_path):
         pld_mmdet.adapt(config, checkpoint, images, **again)
 
 
-def test_two_processes_never_share_a_folder(tmp_path):
+def test_two_processes_never_share_a_folder(tmp_path, capfd):
     with claimed(tmp_path / "out", resume=False):
-        code = (
-            "from pathlib import Path; from pld_mmdet.engine.outfolder import "
-            f"claimed; claimed(Path({str(tmp_path / 'out')!r}), False).__enter__()"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
-        )
-    assert done.returncode == 1
-    assert "Another process is working in" in done.stderr
+        code = forked(lambda: claimed(tmp_path / "out", False).__enter__())
+    assert code == 2
+    assert "Another process is working in" in capfd.readouterr().out
 
 
 def test_adabn_is_done_in_a_moment_and_trains_nothing(user, tmp_path):

@@ -2,9 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -18,8 +15,7 @@ from pld_mmdet.adaptation.checkpoints import (
 )
 from pld_mmdet.errors import UserError
 from tests.adaptation.tiny import write_detector, write_images
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.engine.processes import Tool
 
 
 def test_rank_correlation_by_hand():
@@ -89,11 +85,9 @@ def test_saved_run_is_scored_without_labels(tmp_path):
             assert row[name] == pytest.approx(
                 during[row["iter"]][f"label_free/{name}"], abs=1e-6
             )
-    command = [sys.executable, str(ROOT / "tools/score_checkpoints.py")]
-    command += [str(tmp_path / "run"), "--images", "2", "--no-ap"]
-    command += ["--out", str(tmp_path / "scores.json")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+    words = [tmp_path / "run", "--images", 2, "--no-ap"]
+    words += ["--out", tmp_path / "scores.json"]
+    Tool("score_checkpoints", *words, log=tmp_path / "log").finish()
     written = json.loads((tmp_path / "scores.json").read_text())
     assert len(written["runs"][str(tmp_path / "run")]) == 2
     with pytest.raises(UserError, match=r"holds no config\.py"):

@@ -70,6 +70,17 @@ def _child(
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 
+def prepare(*words) -> None:
+    """Run ``tools/prepare.py WORDS`` at the repository's root, in this process."""
+    main = runpy.run_path(str(ROOT / "tools/prepare.py"))["main"]
+    before = os.getcwd()
+    os.chdir(ROOT)
+    try:
+        main([str(word) for word in words])
+    finally:
+        os.chdir(before)
+
+
 class Tool:
     """One run of ``python tools/<tool>.py ARGUMENTS`` in a process of its own.
 

@@ -1,12 +1,12 @@
 """A segmentor, batches and config paths that the family's tests share."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
+
+from tests.engine.processes import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,10 +33,8 @@ def semi_batch(count: int = 4, size=(32, 64), classes: int = 4) -> dict:
 
 def make_streets(root: Path) -> Path:
     """A FoggyStreets tree of the configs' size, by the real command."""
-    command = [sys.executable, ROOT / "tools/prepare.py", "foggy_streets"]
-    command += ["--root", root, "--size", "128x64"]
-    command += ["--train", "12", "--val", "2", "--test", "2", "--workers", "1"]
-    subprocess.run([str(c) for c in command], check=True, capture_output=True)
+    counts = ("--train", 12, "--val", 2, "--test", 2, "--workers", 1)
+    prepare("foggy_streets", "--root", root, "--size", "128x64", *counts)
     return root
 
 

@@ -145,7 +145,9 @@ def convert(
     names = {
         beta: [_image_of(root, split, mask, beta) for mask in masks] for beta in betas
     }
-    jobs = [(mask, *listed) for mask, *listed in zip(masks, *names.values(), strict=True)]
+    jobs = [
+        (mask, *listed) for mask, *listed in zip(masks, *names.values(), strict=True)
+    ]
     results = run_jobs(partial(_read, root), jobs, workers, f"{split}: masks to boxes")
     annotations = [
         {"image_id": number, **annotation}
@@ -204,8 +206,9 @@ def _how_to_get(root: Path, foggy: bool = False) -> str:
 
 
 def _read(
-    root: Path, job: tuple[Path, *tuple[str, ...]]
+    root: Path, job: tuple[Path | str, ...]
 ) -> tuple[int, int, list[dict[str, Any]]]:
+    """Boxes of a mask (the first of the job), whose images (the others) must fit."""
     path, *images = job
     mask = cv2.imread(os.fspath(path), cv2.IMREAD_UNCHANGED)
     if mask is None or mask.ndim != 2:
@@ -260,7 +263,9 @@ def summary(split: str, counts: dict[str, Any]) -> str:
         f"{counts['crowds']} groups, boxes: {boxes}"
     )
     strange = [f"{number} {what}" for what, number in counts["left_out"].items()]
-    return text + (f"\n{split}, not as it should be: {'; '.join(strange)}" * bool(strange))
+    return text + (
+        f"\n{split}, not as it should be: {'; '.join(strange)}" * bool(strange)
+    )
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pld_mmdet.detection.detectors.class_surgery import remap_classes
 from pld_mmdet.detection.data import fewshot
 from pld_mmdet.detection.data.coco import read_coco
 from pld_mmdet.detection.data.files import write_json
 from pld_mmdet.detection.data.voc import voc_to_coco
+from pld_mmdet.detection.detectors.class_surgery import remap_classes
 from pld_mmdet.engine.checkpoint import load_checkpoint_file, save_atomic
 from pld_mmdet.errors import UserError
 
@@ -51,9 +51,7 @@ def write(
         )
         classes, novel, stem = fewshot.STREETS, fewshot.STREETS_NOVEL, "streets"
     base, novel = fewshot.base_then_novel(classes, novel)
-    files = fewshot.few_shot_files(
-        train, test, base, novel, shots, seed, most_objects
-    )
+    files = fewshot.few_shot_files(train, test, base, novel, shots, seed, most_objects)
     # For gates; the other benchmarks have no third part.
     if benchmark == "streets" and (root / "annotations/val.json").is_file():
         val = read_annotations(root, "val.json")

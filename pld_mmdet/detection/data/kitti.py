@@ -12,7 +12,6 @@ from pld_mmdet.errors import UserError
 
 from .labelled import (
     Box,
-    LabelledImage,
     coco_content,
     image_of,
     report_split,

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pld_mmdet.detection.open_vocabulary.clip_candidates import training_file
 from pld_mmdet.detection.data.fewshot_files import read_annotations
 from pld_mmdet.detection.data.files import write_json
 from pld_mmdet.detection.data.ov_coco import (
@@ -14,6 +13,7 @@ from pld_mmdet.detection.data.ov_coco import (
     ov_coco_classes,
 )
 from pld_mmdet.detection.data.simulated_candidates import simulate_candidates
+from pld_mmdet.detection.open_vocabulary.clip_candidates import training_file
 
 
 def write(

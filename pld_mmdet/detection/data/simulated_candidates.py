@@ -52,10 +52,10 @@ def simulate_candidates(
             0.97, as CLIP's wrong-class share of 3.3 % in MarvelOVD's paper].
         means: Mean score of true candidates and of noise.
         std: Spread of both; scores are clipped to [0.501, 0.999].
-        version: 1: names of noise are uniform, scores are normal. 2: systematic: a truck
-            is a bus, a rider a motorcycle, a part a bus, a group a train, background
-            and other base objects are anything; scores are Beta(8, 1) for true
-            candidates and Beta(3, 1) for noise, means 0.89 and 0.75.
+        version: 1: names of noise are uniform, scores are normal. 2: systematic: a
+            truck is a bus, a rider a motorcycle, a part a bus, a group a train,
+            background and other base objects are anything; scores are Beta(8, 1) for
+            true candidates and Beta(3, 1) for noise, means 0.89 and 0.75.
 
     Returns:
         One dict an image, as :func:`pld_mmdet.detection.clip_candidates.training_file`

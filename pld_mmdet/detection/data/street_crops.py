@@ -23,8 +23,13 @@ from pld_mmdet.shared.data.street_crops import (
     checksum,
     read_record,
 )
-
-from pld_mmdet.values import (COUNT, NOT_NEGATIVE, POSITIVE_INT, PROCESSES, SEED, SHARE,)
+from pld_mmdet.values import (
+    COUNT,
+    POSITIVE_INT,
+    PROCESSES,
+    SEED,
+    SHARE,
+)
 
 from .cityscapes import LABEL_IDS
 from .files import write_bytes
@@ -191,8 +196,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="crops in all: 60 %% train, 15 %% val, 25 %% test; default 10000",
     )
     for split in SHARES:
-        add(f"--{split}", type=COUNT, help=f"crops of this part [its share of --crops]")
-    add("--jitter", type=SHARE, default=0.12, help="how far boxes are off, default 0.12")
+        add(f"--{split}", type=COUNT, help="crops of this part [its share of --crops]")
+    add(
+        "--jitter", type=SHARE, default=0.12, help="how far boxes are off, default 0.12"
+    )
     add(
         "--background",
         type=SHARE,

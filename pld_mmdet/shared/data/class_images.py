@@ -59,8 +59,8 @@ def part_files(root: Path | str, part: str) -> dict[str, list[Path]]:
         part: ``train``, ``val`` or ``test``.
 
     Raises:
-        UserError: As :func:`class_files`, parts of other classes, or a class of fewer than
-            three images that would have to be dealt out.
+        UserError: As :func:`class_files`, parts of other classes, or a class of fewer
+            than three images that would have to be dealt out.
     """
     root = Path(root)
     if all((root / name).is_dir() for name in _SHARES):

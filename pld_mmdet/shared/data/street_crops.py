@@ -51,9 +51,9 @@ class StreetCrops(Dataset):
     as frequent as on the streets (a third are persons, 3 % trains): report the
     class-balanced accuracy beside the plain one.
 
-    ``scenes``, ``cities`` [N] say where a crop was cut out, ``boxes`` [N, 4] the thing's
-    box in the scene in pixels (left, top, right, bottom), ``distances`` [N] how many
-    metres away it is (median over the crop).
+    ``scenes``, ``cities`` [N] say where a crop was cut out, ``boxes`` [N, 4] the
+    thing's box in the scene in pixels (left, top, right, bottom), ``distances`` [N] how
+    many metres away it is (median over the crop).
 
     Args:
         part: ``train``, ``val`` or ``test``.

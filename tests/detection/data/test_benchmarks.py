@@ -204,7 +204,9 @@ def test_a_corner_that_is_no_number_is_refused_and_nothing_written(
     if name == "bdd100k":
         path = root / "labels/bdd100k_labels_images_train.json"
         spelt = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
-        text = path.read_text().replace('"x2": 60', f'"x2": {spelt.get(number, number)}')
+        text = path.read_text().replace(
+            '"x2": 60', f'"x2": {spelt.get(number, number)}'
+        )
     else:
         path = min(p for p in files if "60" in p.read_text() or "Car" in p.read_text())
         text = path.read_text()

@@ -2,8 +2,6 @@
 
 import json
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -16,8 +14,7 @@ from pld_mmdet.detection.data.check import check_data, leaves, problems, raise_p
 from pld_mmdet.detection.data.cityscapes import CLASSES
 from pld_mmdet.detection.data.images import image_fault
 from pld_mmdet.errors import UserError
-
-ROOT = Path(__file__).resolve().parents[3]
+from tests.engine.processes import Tool
 
 
 @pytest.fixture
@@ -269,20 +266,13 @@ def test_jpeg(tmp_path):
 
 
 def test_the_command(data):
-    def call(*options):
-        return subprocess.run(
-            [sys.executable, ROOT / "tools/check_data.py", *options],
-            capture_output=True,
-            text=True,
-        )
-
     path = data.parent / "config.py"
     config(data, how_to_get=dict(data="python make_it.py")).dump(path)
     (data / "annotations/val_foggy_beta_0.02.json").unlink()
-    result = call(path, "--fast")
-    assert result.returncode == 2
-    assert "Traceback" not in result.stderr
-    lines = result.stderr.strip().splitlines()[-2:]
+    tool = Tool("check_data", path, "--fast", log=data.parent / "log")
+    said = tool.finish(code=2)
+    assert "Traceback" not in said
+    lines = said.strip().splitlines()[-2:]
     assert lines[0].startswith("error: the annotation file")
     assert lines[1] == "fix:   python make_it.py"
-    assert "Images" in result.stdout
+    assert "Images" in said

@@ -62,7 +62,11 @@ def test_a_good_file_passes(tmp_path):
     assert read_coco(path) == GOOD
     check_coco(dict(images=[dict(id=1)]), "no labels, no sizes")
     check_coco(dict(categories=[], annotations=[]), "no images")
-    for part, key in (("images", "width"), ("images", "file_name"), ("annotations", "id")):
+    for part, key in (
+        ("images", "width"),
+        ("images", "file_name"),
+        ("annotations", "id"),
+    ):
         content = copy.deepcopy(GOOD)
         del content[part][0][key]
         check_coco(content, "x.json")
@@ -79,7 +83,9 @@ def test_a_good_file_passes(tmp_path):
 def test_each_broken_entry_is_counted_and_shown(words, part, row, key, value):
     content = copy.deepcopy(GOOD)
     content[part][row][key] = value
-    with pytest.raises(UserError, match=rf"x\.json: 1 .*{words}.*, e\.g\. {{") as caught:
+    with pytest.raises(
+        UserError, match=rf"x\.json: 1 .*{words}.*, e\.g\. {{"
+    ) as caught:
         check_coco(content, "x.json")
     assert caught.value.fix == "Correct or delete these entries."
 
@@ -89,13 +95,22 @@ def test_two_faults_in_one_sentence():
     content["annotations"][0]["bbox"][2] = -1
     content["annotations"][1]["image_id"] = 99
     content["annotations"][2]["image_id"] = 98
-    with pytest.raises(UserError, match="2 annotations belong to no image.*; 1 annot"):
+    with pytest.raises(UserError, match=r"2 annotations belong to no image.*; 1 annot"):
         check_coco(content, "x.json")
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[1, 2]", '"a"', "{}", '{"images": 3}', '{"images": [3]}', "\x00\x01", "[" * 9999],
+    [
+        "",
+        "[1, 2]",
+        '"a"',
+        "{}",
+        '{"images": 3}',
+        '{"images": [3]}',
+        "\x00\x01",
+        "[" * 9999,
+    ],
 )
 def test_other_files_are_named(tmp_path, text):
     path = tmp_path / "x.json"

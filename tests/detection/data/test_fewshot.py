@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from pld_mmdet.detection.detectors.class_surgery import remap_classes
 from pld_mmdet.detection.data.fewshot import (
     COCO_NOVEL,
     STREETS,
@@ -19,6 +18,7 @@ from pld_mmdet.detection.data.fewshot import (
     select_shots,
 )
 from pld_mmdet.detection.data.voc import voc_to_coco
+from pld_mmdet.detection.detectors.class_surgery import remap_classes
 from pld_mmdet.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -411,7 +411,7 @@ def test_a_split_grows_without_being_drawn_again(tmp_path):
     before = contents(tmp_path)
     generate(tmp_path, {"test": 4}, SMALL)
     after = contents(tmp_path)
-    kept = [n for n in before if "annotations" not in str(n) and "json" != str(n)[-4:]]
+    kept = [n for n in before if "annotations" not in str(n) and str(n)[-4:] != "json"]
     assert len(kept) >= 8
     assert all(after[n] == before[n] for n in kept)
     assert len(list(tmp_path.glob("gtFine/test/*/*.json"))) == 4
