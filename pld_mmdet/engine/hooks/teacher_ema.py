@@ -112,12 +112,21 @@ class TeacherEMAHook(Hook):
                 "teacher=... and student=..., or wrap the detector, for example in "
                 "pld_mmdet.MeanTeacherSFOD.",
             )
-        others = [h for h in runner.hooks if type(h).__name__ == "MeanTeacherHook"]
+        hooks = getattr(runner, "hooks", ())
+        others = [h for h in hooks if type(h).__name__ == "MeanTeacherHook"]
         if others and self.names == ("teacher", "student"):
             raise UserError(
                 f"custom_hooks has {type(self).__name__} and mmdet's MeanTeacherHook: "
                 "the teacher would be moved twice a step.",
                 "Keep one of them.",
+            )
+        auto = (getattr(runner, "cfg", None) or {}).get("auto_scale_lr") or {}
+        if auto.get("enable"):  # tools/train.py has switched it off after its own rule
+            runner.logger.warning(
+                "auto_scale_lr of mmengine has scaled the learning rate only: the "
+                f"teacher's keep={self.keep}, warm-up and length are those of "
+                f"{auto.get('base_batch_size')} images a step. pld_mmdet's "
+                "tools/train.py --auto-scale-lr scales them together (docs/cluster.md)."
             )
         # Before the step, the first copy is the ramp's update number 0 (m_0 = 0).
         first = int(self.moment == "before" and self.copy_at_start)

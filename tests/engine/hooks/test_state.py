@@ -26,6 +26,7 @@ REASONS = {
         "in the message hub, which is saved",
         "last_ckpt keep_ckpt_ids",
     ),
+    "KeptSamplesHook": ("lives inside one evaluation", "kept"),
     "ProgressHook": ("follows from the iteration", "_told"),
     "TeacherEMAHook": (
         "whether the counter, which is saved, was read; pairs of the networks' tensors",

@@ -26,7 +26,13 @@ class Pair(nn.Module):
 def runner_with(model, images=10, batch=4, resume=False):
     loader = SimpleNamespace(batch_size=batch, dataset=range(images))
     return SimpleNamespace(
-        model=model, iter=0, world_size=1, train_dataloader=loader, _resume=resume
+        model=model,
+        iter=0,
+        world_size=1,
+        train_dataloader=loader,
+        _resume=resume,
+        hooks=[],
+        cfg={},
     )
 
 
@@ -50,6 +56,18 @@ def test_first_action_is_an_exact_copy():
     runner.model.teacher.weight.data.fill_(7.0)
     TeacherEMAHook(keep=0.9).before_train(runner)
     assert runner.model.value() == 7.0
+
+
+def test_it_says_that_mmengine_scaled_the_learning_rate_alone():
+    runner, said = runner_with(Pair()), []
+    runner.logger = SimpleNamespace(warning=said.append)
+    TeacherEMAHook(keep=0.97).before_train(runner)
+    assert said == []
+    runner.cfg = dict(auto_scale_lr=dict(enable=True, base_batch_size=8))
+    TeacherEMAHook(keep=0.97).before_train(runner)
+    assert "learning rate only" in said[0]
+    assert "keep=0.97" in said[0]
+    assert "8 images" in said[0]
 
 
 def test_every_iteration_after_the_step():
