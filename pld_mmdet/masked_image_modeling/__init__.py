@@ -4,6 +4,9 @@ from pld_mmdet.masked_image_modeling.attention import AttentionMetric
 from pld_mmdet.masked_image_modeling.dmae import DMAE
 from pld_mmdet.masked_image_modeling.g2sd import G2SD
 from pld_mmdet.masked_image_modeling.hybrid_distill import HybridDistill
+from pld_mmdet.masked_image_modeling.self_distill_pretrain import (
+    SelfDistillPretrain,
+)
 from pld_mmdet.masked_image_modeling.vit import MAEDecoder, MaskedViT
 
 __all__ = [
@@ -13,4 +16,5 @@ __all__ = [
     "HybridDistill",
     "MAEDecoder",
     "MaskedViT",
+    "SelfDistillPretrain",
 ]

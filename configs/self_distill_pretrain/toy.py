@@ -1,0 +1,94 @@
+# Self-distilled further pre-training on scikit-learn's digits: an MAE of 0 to 4 is
+# further pre-trained on 150 images of 5 to 9, then fine-tuned on 50 labels of these; a
+# copy of it on each of four draws, the same in all runs, since one draw moves the score
+# by points.
+_base_ = [
+    "../_base_/toy_runtime.py",
+    "../_base_/datasets/digits.py",
+    "../_base_/models/digits_mae.py",
+]
+
+from pld_mmdet.recipes import loader, row
+
+target = dict(
+    type="pld_mmdet.Digits", part="train", classes=[5, 6, 7, 8, 9], labelled=30
+)
+draws = 4
+model = dict(
+    type="pld_mmdet.SelfDistillPretrain",
+    student=dict(_base_.vit, dim=48, depth=4),
+    decoder=dict(_base_.decoder, dim=32, depth=1),
+    num_classes=5,
+    subsets=draws,
+    mean=_base_.mean,
+    std=_base_.std,
+)
+train_dataloader = dict(dataset=dict(classes=[0, 1, 2, 3, 4]))
+few = loader(
+    dict(type="pld_mmdet.LabelSubsets", dataset=target, labelled=10, subsets=draws),
+    draws * 50,  # all of them
+    train=True,
+)
+unlabelled = loader(target, 50, train=True)
+theta = dict(name="mae", max_iters=400, optim_wrapper=_base_.slower)
+longer = 600
+further = dict(name="further", max_iters=longer, dataloader=unlabelled)
+finetune = dict(
+    name="finetune",
+    max_iters=100,
+    dataloader=few,
+    optim_wrapper=_base_.slower,
+    param_scheduler=dict(type="CosineAnnealingLR", by_epoch=False),
+)
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        theta,
+        further,
+        dict(further, name="distill"),
+        dict(name="export", max_iters=0),
+        finetune,
+    ],
+)
+default_hooks = dict(checkpoint=dict(interval=500))
+val_dataloader = dict(dataset=dict(classes=[5, 6, 7, 8, 9]))
+test_dataloader = dict(dataset=dict(classes=[5, 6, 7, 8, 9]))
+
+# Rows after the first start from its theta, of the same seed (`direct` leaves the
+# student as it was: its copies are tuned).
+onward = "configs/self_distill_pretrain/further.py"
+experiment = dict(
+    name="self_distill_pretrain",
+    metric="accuracy",
+    columns={"accuracy": ("test", "accuracy")},
+    reported="mean over encoders fine-tuned on four draws of 50 labels",
+    rows=[
+        row("further", "Further pre-training", config=onward, init="direct"),
+        row(
+            "short",
+            "Further pre-training, a quarter as long",
+            f"train_cfg.stages.0.max_iters={longer // 4}",
+            config=onward,
+            init="direct",
+        ),
+        row(
+            "self_distill_pretrain",
+            "Self-distilled further pre-training",
+            config="configs/self_distill_pretrain/distill.py",
+            init="further",
+        ),
+        row(
+            "direct",
+            "Fine-tuned at once",
+            config="configs/self_distill_pretrain/direct.py",
+        ),
+        row(
+            "raw_pixels",
+            "Raw pixels, logistic regression on 50 labels",
+            baseline=dict(
+                type="raw_input", train="train_cfg.stages.4.dataloader.dataset"
+            ),
+        ),
+    ],
+)
+walk = [f"train_cfg.stages.{i}.max_iters={n}" for i, n in enumerate((0, 0, 1, 0, 1))]
