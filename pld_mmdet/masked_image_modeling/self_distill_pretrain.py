@@ -53,8 +53,8 @@ class SelfDistillPretrain(MaskedPretraining):
     Stages, with ``StagedLoop``: ``mae`` (makes theta; left out where the student has a
     ``checkpoint``), ``further``, ``distill``; ``distill_2`` and more are further rounds
     with the last student as teacher; then ``export`` and ``finetune``. Each begins
-    where the algorithm box says. Where ``subsets`` draws of labels are used, ``finetune``
-    tunes a copy of the student on each, and all copies answer.
+    where the algorithm box says. Where ``subsets`` draws of labels are used,
+    ``finetune`` tunes a copy of the student on each, and all copies answer.
 
     Args:
         student: Config of a ``MaskedViT``.
@@ -64,7 +64,7 @@ class SelfDistillPretrain(MaskedPretraining):
             patches (an MAE never asks its class token for anything).
         mask_ratio: Share of hidden patches [0.75].
         normalise_pixels: Of each patch [True].
-        num_classes: K.
+        num_classes: K [10].
         subsets: Draws of labels (data set ``LabelSubsets``) [1].
         mean, std: Subtracted from and divided out of all inputs [0 and 1].
     """
