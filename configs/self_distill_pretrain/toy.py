@@ -23,7 +23,7 @@ model = dict(
     mean=_base_.mean,
     std=_base_.std,
 )
-train_dataloader = dict(dataset=dict(classes=[0, 1, 2, 3, 4]))
+train_dataloader = dict(dataset=dict(classes=[0, 1, 2, 3, 4], unlabelled=True))
 few = loader(
     dict(type="pld_mmdet.LabelSubsets", dataset=target, labelled=10, subsets=draws),
     draws * 50,  # all of them

@@ -11,6 +11,7 @@ from pld_mmdet.errors import UserError
 from pld_mmdet.masked_image_modeling.pretraining import masked_pixel_loss
 from pld_mmdet.masked_image_modeling.self_distill_pretrain import feature_gap
 from pld_mmdet.masked_image_modeling.vit import MaskedViT
+from pld_mmdet.shared.data.digits import Digits
 from tests.toy_run import ROOT, enter, toy_config, train
 
 
@@ -142,3 +143,13 @@ def test_a_short_run_and_its_encoder(tmp_path):
     (path,) = tmp_path.glob("stages/*_export/encoder.pth")
     encoder = MaskedViT(8, 2, 1, dim=48, depth=4, heads=4, checkpoint=str(path))
     assert same(encoder, model.student)
+
+
+def test_unlabelled_digits_name_no_class():
+    """What theta learns from is no set of classes: a checkpoint fits other digits."""
+    known = Digits("train", classes=[0, 1, 2, 3, 4], labelled=3)
+    data = Digits("train", classes=[0, 1, 2, 3, 4], labelled=3, unlabelled=True)
+    assert torch.equal(data.images, known.images)
+    assert data.metainfo == {}
+    assert set(data.targets.tolist()) == {-1}
+    assert known.metainfo == {"classes": ("0", "1", "2", "3", "4")}

@@ -37,6 +37,8 @@ class Digits(Dataset):
         noise: Share of the train labels replaced by a wrong class, drawn once by
             ``noise_seed`` [0].
         noise_seed: Which labels are wrong.
+        unlabelled: All labels are -1 and no class is named, so that a network may
+            learn from these images before it meets other classes.
 
     Raises:
         UserError: Unknown part, unknown class, or more labels than there are.
@@ -49,6 +51,7 @@ class Digits(Dataset):
         labelled: int | None = None,
         noise: float = 0.0,
         noise_seed: int = 0,
+        unlabelled: bool = False,
     ) -> None:
         if part not in _PARTS:
             raise UserError(
@@ -81,6 +84,8 @@ class Digits(Dataset):
         self.images = torch.from_numpy(images.astype(np.float32))[:, None]
         self.targets = torch.from_numpy(targets.astype(np.int64))
         self.metainfo = {"classes": tuple(str(label) for label in sorted(wanted))}
+        if unlabelled:
+            self.targets, self.metainfo = torch.full_like(self.targets, -1), {}
 
     def __len__(self) -> int:
         return len(self.targets)
