@@ -6,6 +6,7 @@ from pld_mmdet.dataset_distillation.distilled import (
     ExportDistilledHook,
     SyntheticSet,
 )
+from pld_mmdet.dataset_distillation.hello import HeLlO, LabelProjector, StoredNumbers
 from pld_mmdet.dataset_distillation.infer import INFER
 from pld_mmdet.dataset_distillation.krr_st import KRRST
 from pld_mmdet.dataset_distillation.networks import DistillConvNet
@@ -18,6 +19,9 @@ __all__ = [
     "DistillConvNet",
     "DistilledPairs",
     "ExportDistilledHook",
+    "HeLlO",
+    "LabelProjector",
+    "StoredNumbers",
     "StoredViews",
     "SyntheticSet",
 ]

@@ -1,0 +1,104 @@
+# HeLlO on ImageNet, ten images a class, ResNet-18. No code was released: the ranks are
+# a public note's (8 and 128), students learn as RDED's (LINs-lab/RDED, 31f9117; AdamW,
+# 300 epochs, half of a cosine), the foundation is CLIP ViT-B/16 from transformers
+# (theirs has convolutions: a CLIP ResNet), and lengths of the other stages are ours.
+_base_ = "../_base_/toy_runtime.py"
+
+from pld_mmdet.recipes import loader, optimizer
+
+data_root = "data/imagenet/"
+how_to_get = dict(
+    data="get ILSVRC2012 from https://image-net.org and unpack it as "
+    "data/imagenet/{train,val}/<wnid>/*.JPEG; write data/imagenet/classnames.txt, one "
+    "name a line in the order of the sorted wnids",
+)
+
+
+def images(part, **more):
+    return dict(type="pld_mmdet.ClassFolder", data_root=data_root + part, **more)
+
+
+resnet = dict(
+    type="pld_mmdet.BackboneClassifier",
+    backbone=dict(type="mmdet.ResNet", depth=18, out_indices=(3,)),
+    feat_dim=512,
+    num_classes=1000,
+)
+model = dict(
+    type="pld_mmdet.HeLlO",
+    student=resnet,
+    teacher=resnet,
+    projector=dict(
+        type="pld_mmdet.LabelProjector",
+        encoder=dict(
+            type="pld_mmdet.CLIPImageEncoder",
+            source="openai/clip-vit-base-patch16",
+            names=data_root + "classnames.txt",
+        ),
+        rank=8,
+        text_rank=128,
+    ),
+    image_shape=(3, 224, 224),
+    num_classes=1000,
+    ipc=10,
+    weak=9,
+    tiles=2,
+    area=(0.08, 1.0),
+)
+batch = 100
+length = 300 * 100  # epochs of 10 000 images
+train_dataloader = loader(
+    images("train", augment=True, scale=(0.08, 1.0)),
+    256,
+    train=True,
+    seeded=True,
+    workers=8,
+)
+real = loader(images("train"), 256, train=False, workers=8)
+one = loader(images("val"), 1, train=True)  # not looked at
+test_dataloader = loader(images("val"), 256, train=False, workers=8)
+test_evaluator = [
+    dict(type="pld_mmdet.ClassificationMetric"),
+    dict(type="pld_mmdet.StoredNumbers"),
+]
+test_cfg = dict()
+whole = dict(type="CosineAnnealingLR", by_epoch=False)
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(
+            name="teacher",
+            max_iters=90 * 5005,
+            optim_wrapper=optimizer("SGD", 0.1, momentum=0.9, weight_decay=1e-4),
+            param_scheduler=whole,
+        ),
+        dict(
+            name="projector",
+            max_iters=10 * 5005,
+            optim_wrapper=optimizer("AdamW", 1e-3),
+            param_scheduler=whole,
+        ),
+        dict(
+            name="images",
+            max_iters=10 * 157,
+            dataloader=one,
+            work_dataloader=real,
+            optim_wrapper=optimizer("Adam", 0.01),
+            param_scheduler=whole,
+        ),
+        dict(
+            name="student",
+            max_iters=length,
+            dataloader=loader(
+                dict(type="pld_mmdet.DistilledPairs", file="{folder}/distilled"),
+                batch,
+                train=True,
+                workers=8,
+            ),
+            work_dataloader=real,
+        ),
+    ],
+)
+optim_wrapper = optimizer("AdamW", 1e-3, weight_decay=0.01)
+param_scheduler = dict(type="CosineAnnealingLR", T_max=2 * length, by_epoch=False)
+find_unused_parameters = True

@@ -1,0 +1,132 @@
+# HeLlO on StreetCrops: the foundation knows the crops in thick fog, the weak teachers
+# are checkpoints of one training on the clear ones; six images a class.
+_base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
+
+from pld_mmdet.recipes import loader, optimizer, row
+
+
+def crops(**which):
+    return dict(
+        type="pld_mmdet.StreetCrops",
+        part="train",
+        data_root="data/street_crops",
+        **which,
+    )
+
+
+def network(*widths):
+    return dict(
+        type="pld_mmdet.SmallConvNet", in_channels=3, widths=widths, num_classes=8
+    )
+
+
+model = dict(
+    type="pld_mmdet.HeLlO",
+    student=network(8, 16, 32),
+    teacher=network(8, 16, 32),
+    projector=dict(
+        type="pld_mmdet.LabelProjector",
+        encoder=network(12, 24, 48),
+        rank=2,
+        text_rank=4,
+        scale=10.0,
+    ),
+    image_shape=(3, 32, 32),
+    num_classes=8,
+    ipc=6,
+    weak=3,
+)
+train_dataloader = dict(batch_size=32)
+one = loader(crops(labelled=8), 1, train=True)  # not looked at
+some = loader(crops(labelled=1000), 250, train=False)
+stored = dict(type="pld_mmdet.DistilledPairs", file="{folder}/distilled")
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(
+            name="foundation",
+            max_iters=300,
+            dataloader=loader(crops(fog=0.02), 32, train=True),
+        ),
+        dict(name="teacher", max_iters=300),
+        dict(name="projector", max_iters=200, work_dataloader=some),
+        dict(
+            name="images",
+            max_iters=50,
+            dataloader=one,
+            work_dataloader=some,
+            optim_wrapper=optimizer("Adam", 0.01),
+        ),
+        dict(
+            name="student",
+            max_iters=300,
+            dataloader=loader(stored, 32, train=True),
+            work_dataloader=some,
+        ),
+    ],
+)
+optim_wrapper = optimizer("AdamW", 1e-2, weight_decay=0.01)
+param_scheduler = dict(type="CosineAnnealingLR", by_epoch=False)
+find_unused_parameters = True  # on several processes: one part learns at a time
+val_evaluator = [
+    dict(type="pld_mmdet.ClassificationMetric"),
+    dict(type="pld_mmdet.StoredNumbers"),
+]
+test_evaluator = val_evaluator
+
+given = [f"train_cfg.stages.{i}.max_iters=0" for i in (0, 1)]
+made = [*given, *(f"train_cfg.stages.{i}.max_iters=0" for i in (2, 3))]
+experiment = dict(
+    name="hello",
+    metric="accuracy",
+    data="python tools/prepare.py street_crops",
+    columns={
+        "accuracy": ("test", "accuracy"),
+        "class-balanced": ("test", "balanced_accuracy"),
+    },
+    reported="student of the last iteration",
+    rows=[
+        row(
+            "generator",
+            "The label generator itself",
+            "train_cfg.stages.4.max_iters=0",
+            "model.predict_on=projector",
+        ),
+        row("plain", "Hard labels", *made, "model.labels=hard", init="generator"),
+        row(
+            "stored",
+            "One stored soft label an image",
+            *made,
+            "model.labels=stored",
+            init="generator",
+        ),
+        row("hello", "HeLlO", *made, init="generator"),
+        row(
+            "raw_pixels",
+            "Raw pixels of 6 images a class, logistic regression",
+            "train_dataloader.dataset.labelled=48",
+            "train_dataloader.dataset.balanced=True",
+            "train_dataloader.dataset.label_seed={seed}",
+            baseline=dict(
+                type="raw_input",
+                c=0.1,
+                evaluator=dict(type="pld_mmdet.ClassificationMetric"),
+            ),
+        ),
+    ],
+)
+tiny = "data/tiny_crops"
+walk = [
+    *(f"train_cfg.stages.{i}.max_iters=1" for i in range(5)),
+    "model.ipc=1",
+    "train_dataloader.batch_size=4",
+    *(f"{part}_dataloader.dataset.data_root={tiny}" for part in ("val", "test")),
+    f"train_dataloader.dataset.data_root={tiny}",
+    *(f"train_cfg.stages.{i}.dataloader.dataset.data_root={tiny}" for i in (0, 3)),
+    "train_cfg.stages.0.dataloader.batch_size=4",
+    *(
+        f"train_cfg.stages.{i}.work_dataloader.dataset.{key}"
+        for i in (2, 3, 4)
+        for key in (f"data_root={tiny}", "labelled=100")
+    ),
+]

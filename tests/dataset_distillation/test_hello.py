@@ -1,0 +1,320 @@
+"""HeLlO: increments by hand, the projector's loss, what learns, what is stored."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from pld_mmdet.dataset_distillation.distilled import DistilledPairs
+from pld_mmdet.dataset_distillation.folders import read_distilled, write_distilled
+from pld_mmdet.dataset_distillation.hello import (
+    HeLlO,
+    LabelProjector,
+    StoredNumbers,
+    _tiled,
+    projector_loss,
+    read_generator,
+)
+from pld_mmdet.dataset_distillation.low_rank import LowRank, adapt, increments
+from pld_mmdet.errors import UserError
+from pld_mmdet.registry import MODELS
+
+NET = dict(type="pld_mmdet.SmallConvNet", in_channels=3, widths=(4, 6), num_classes=2)
+PROJECTOR = dict(
+    type="pld_mmdet.LabelProjector", encoder=NET, rank=2, text_rank=3, scale=10.0
+)
+
+
+def build(**changes) -> HeLlO:
+    torch.manual_seed(0)
+    config = dict(
+        type="pld_mmdet.HeLlO",
+        student=NET,
+        teacher=NET,
+        projector=PROJECTOR,
+        image_shape=(3, 8, 8),
+        num_classes=2,
+        ipc=3,
+        weak=3,
+    )
+    return MODELS.build(config | changes)
+
+
+class Real:
+    metainfo = dict(classes=("dark", "light"))
+
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, i):
+        torch.manual_seed(i)
+        x = torch.rand(3, 8, 8) / 2 + i % 2 / 2
+        return dict(inputs=x, targets=torch.tensor(i % 2))
+
+
+class Loader:
+    dataset = Real()
+
+    def __iter__(self):
+        yield torch.utils.data.default_collate([self.dataset[i] for i in range(24)])
+
+
+def named(**changes) -> HeLlO:
+    model = build(**changes)
+    model.enter_stage("projector")
+    model.start_stage("projector", Loader(), None)
+    return model
+
+
+def perturbed(model) -> None:
+    with torch.no_grad():
+        for _, weight in increments(model.projector):
+            weight.normal_()
+
+
+@pytest.mark.parametrize(
+    ("layer", "rank", "count"),
+    [
+        (nn.Linear(512, 10), 4, 2088),
+        (nn.Linear(1024, 1000, bias=False), 128, 259_072),
+        (nn.Conv2d(6, 5, 3), 2, 2 * (6 * 9 + 5)),
+    ],
+)
+def test_increments_are_counted_by_hand(layer, rank, count):
+    made = LowRank(layer, rank)
+    assert sum(weight.numel() for _, weight in increments(made)) == count
+    learning = [p for p in made.parameters() if p.requires_grad]
+    assert sum(p.numel() for p in learning) == count
+
+
+def test_an_increment_is_a_matrix_of_low_rank():
+    torch.manual_seed(0)
+    layer, x = nn.Linear(5, 4), torch.randn(3, 5)
+    made = LowRank(layer, 2)
+    assert torch.equal(made(x), layer(x))
+    nn.init.normal_(made.up.weight)
+    whole = layer.weight + made.up.weight @ made.down.weight
+    assert torch.allclose(made(x), F.linear(x, whole, layer.bias), atol=1e-6)
+    conv, images = nn.Conv2d(3, 4, 3, 2, 1), torch.randn(2, 3, 8, 8)
+    made = LowRank(conv, 2)
+    assert torch.equal(made(images), conv(images))
+    nn.init.normal_(made.up.weight)
+    kernel = torch.einsum("or,rikl->oikl", made.up.weight[..., 0, 0], made.down.weight)
+    expected = F.conv2d(images, conv.weight + kernel, conv.bias, 2, 1)
+    assert torch.allclose(made(images), expected, atol=1e-5)
+
+
+def test_every_layer_but_depthwise_ones_is_adapted():
+    net = nn.Sequential(
+        nn.Conv2d(4, 4, 3, groups=4), nn.Sequential(nn.Linear(2, 3)), nn.Linear(3, 1)
+    )
+    adapt(net, 1, skip=("2",))
+    kinds = [isinstance(m, LowRank) for m in (net[0], net[1][0], net[2])]
+    assert kinds == [False, True, False]
+    with pytest.raises(UserError, match="no linear layer"):
+        adapt(nn.Sequential(nn.ReLU()), 1)
+    with pytest.raises(UserError, match="rank=0"):
+        adapt(net, 0)
+
+
+def test_projectors_loss_by_hand():
+    """MSE (1 + 1 + 0) / 3 and half of the cross-entropy: .942389."""
+    logits, soft = torch.tensor([[1.0, 0, 0]]), torch.tensor([[2.0, -1, 0]])
+    mse, ce = projector_loss(logits, soft, torch.tensor([0]), 0.5)
+    assert mse.item() == pytest.approx(0.666667, abs=1e-6)
+    assert (mse + ce).item() == pytest.approx(0.942389, abs=1e-6)
+
+
+def test_without_increments_it_is_the_zero_shot_classifier():
+    model = named()
+    projector, x = model.projector, torch.rand(5, 3, 8, 8)
+    batch = next(iter(Loader()))
+    features = F.normalize(projector.encoder.features(batch["inputs"]), dim=1)
+    means = torch.stack([features[batch["targets"] == k].sum(0) for k in (0, 1)])
+    words = F.normalize(means, dim=1)
+    assert torch.allclose(projector.words, words, atol=1e-5)
+    found = F.normalize(projector.encoder.features(x), dim=1)
+    assert torch.allclose(projector(x), 10 * found @ words.T, atol=1e-4)
+    before = projector(x)
+    perturbed(model)
+    assert not torch.allclose(before, projector(x), atol=0.1)
+
+
+def test_only_increments_learn_from_real_images():
+    model = named()
+    batch = next(iter(Loader()))
+    losses = model.loss(**batch)
+    mse, ce = projector_loss(
+        model.projector(batch["inputs"]),
+        model.soft(batch["inputs"]),
+        batch["targets"],
+        1.0,
+    )
+    assert losses["loss_mse"].item() == pytest.approx(mse.item())
+    assert losses["loss_ce"].item() == pytest.approx(ce.item())
+    sum(losses.values()).backward()
+    learning = {name for name, p in model.named_parameters() if p.grad is not None}
+    expected = {f"projector.{name}" for name, _ in increments(model.projector)}
+    assert learning == expected
+    assert len(expected) == 6
+    whole = named(projector=dict(PROJECTOR, rank=0))
+    sum(whole.loss(**batch).values()).backward()
+    learning = {name for name, p in whole.named_parameters() if p.grad is not None}
+    assert "projector.text.weight" in learning
+    assert "projector.encoder.backbone.0.weight" in learning
+    assert "projector.encoder.fc.weight" not in learning
+
+
+def test_the_foundation_learns_without_increments():
+    model = build()
+    model.enter_stage("foundation")
+    model.loss(torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 1, 0]))["loss"].backward()
+    learning = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert all(
+        "encoder" in n and ".up." not in n and ".down." not in n for n in learning
+    )
+    assert "projector.encoder.fc.weight" in learning
+
+
+def test_weak_teachers_are_checkpoints_along_one_training():
+    model = build()
+    model.enter_stage("teacher")
+    model.progress.steps = 6
+    first = model.weak[-1].fc.weight
+    batch = next(iter(Loader()))
+    for step in range(6):
+        model.progress.step = step
+        with torch.no_grad():
+            first.fill_(step)
+        model.loss(**batch)
+    assert [int(network.fc.weight[0, 0]) for network in model.weak] == [2, 4, 5]
+    x = torch.rand(2, 3, 8, 8)
+    mean = sum(network(x) for network in model.weak) / 3
+    assert torch.allclose(model.soft(x), mean, atol=1e-6)
+
+
+def test_the_easiest_images_are_made_simple():
+    model = named()
+    model.soft = lambda x: torch.stack([-x.mean((1, 2, 3)), x.mean((1, 2, 3))], 1)
+    model.enter_stage("images")
+    model.start_stage("images", Loader(), None)
+    shown = model.images.detach().view(3, 2, -1).mean(2)
+    assert (shown[0, 0] < shown[1, 0]) & (shown[1, 0] < shown[2, 0])  # dark: darkest
+    assert (shown[0, 1] > shown[1, 1]) & (shown[1, 1] > shown[2, 1])
+    kept = model.images.detach().clone()
+    model.start_stage("images", Loader(), None)
+    assert torch.equal(kept, model.images)
+    loss = model.loss()["loss"]
+    loss.backward()
+    assert model.images.grad.any()
+    assert all(p.grad is None for p in model.projector.parameters())
+    with torch.no_grad():
+        model.images.fill_(0.3)  # small and large again is the same
+    model.zero_grad()
+    loss = model.loss()["loss"]
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-10)
+    assert model.images.grad.abs().max() < 1e-6
+
+
+def test_patches_are_tiled():
+    patches = torch.arange(4.0).view(1, 4, 1, 1, 1, 1).expand(1, 4, 1, 3, 8, 8)
+    image = _tiled(patches, 2)
+    assert image.shape == (1, 1, 3, 8, 8)
+    corners = image[0, 0, 1, [0, 0, 7, 7], [0, 7, 0, 7]]
+    assert corners.tolist() == [0, 1, 2, 3]
+    model = build(tiles=2, image_shape=(3, 8, 16))
+    with torch.no_grad():
+        model.images.copy_(torch.rand(6, 3, 8, 16))
+    model.enter_stage("images")
+    seen = []
+    model.projector.encoder.backbone.register_forward_pre_hook(
+        lambda _, x: seen.append(x[0])
+    )
+    model.loss()
+    assert seen[1].shape == (24, 3, 4, 8)
+    assert torch.equal(seen[1][1], model.images[0, :, :4, 8:])
+
+
+def test_a_label_belongs_to_the_view():
+    model = named()
+    perturbed(model)
+    model.enter_stage("student")
+    x, classes = torch.rand(6, 3, 8, 8), torch.arange(6) % 2
+    seen = []
+    for part in (model.student.backbone, model.projector.encoder.backbone):
+        part.register_forward_pre_hook(lambda _, v: seen.append(v[0]))
+    losses = model.loss(x, torch.zeros(6, 0), classes)
+    assert torch.equal(seen[0], seen[1])
+    z, soft = model.student(seen[0]), model.projector(seen[0])
+    assert losses["loss_mse"].item() == pytest.approx(
+        F.mse_loss(z, soft).item(), rel=1e-4
+    )
+    ce = F.cross_entropy(z, classes)
+    assert losses["loss_ce"].item() == pytest.approx(0.1 * ce.item(), rel=1e-5)
+    sum(losses.values()).backward()
+    assert all(p.grad is None for p in model.projector.parameters())
+    model.student, model.hard_weight = model.projector, 0.0
+    assert sum(model.loss(x, torch.zeros(6, 0), classes).values()).item() == 0
+
+
+def test_the_product_is_images_and_increments(tmp_path):
+    model = named()
+    perturbed(model)
+    model.enter_stage("images")
+    model.start_stage("images", Loader(), None)
+    model.enter_stage("student")
+    model.start_stage("student", Loader(), tmp_path)
+    found = read_distilled(tmp_path / "distilled")
+    assert found["targets"].shape == (6, 0)
+    numbers = sum(v.numel() for k, v in found.items() if k.startswith("increment."))
+    # (27 + 4) 2 + (36 + 6) 2 of the convolutions, (6 + 2) 3 of the words
+    assert numbers == 62 + 84 + 24 == model.stored == found["about"]["stored numbers"]
+    fresh = LabelProjector(NET, 2, rank=2, text_rank=3, scale=10.0)
+    state = {
+        k: v
+        for k, v in model.projector.state_dict().items()
+        if ".up." not in k and ".down." not in k
+    }
+    fresh.load_state_dict(state, strict=False)  # the foundation and its words
+    read_generator(tmp_path / "distilled", fresh.eval())
+    x = torch.rand(4, 3, 8, 8)
+    assert torch.allclose(fresh(x), model.projector(x), atol=1e-5)
+    other = LabelProjector(NET, 2, rank=1, text_rank=3)
+    with pytest.raises(UserError, match="do not fit LabelProjector"):
+        read_generator(tmp_path / "distilled", other)
+    model.labels = "stored"
+    model.start_stage("student", Loader(), tmp_path)
+    pairs = DistilledPairs(tmp_path / "distilled")
+    assert model.stored == 12
+    assert torch.allclose(pairs.targets, model.projector(pairs.images), atol=1e-4)
+    write_distilled(tmp_path, torch.zeros(1, 3, 4, 4), torch.zeros(1, 0))
+    with pytest.raises(UserError, match="do not fit"):
+        read_generator(tmp_path, other)
+
+
+def test_answers_and_their_price():
+    model = named()
+    batch = next(iter(Loader()))
+    for who in ("student", "projector", "teacher"):
+        model.predict_on = who
+        (found,) = model.predict(**batch)
+        assert found["logits"].shape == (24, 2)
+        assert found["stored"] == 170
+    metric = StoredNumbers()
+    metric.process({}, [found])
+    assert metric.compute_metrics(metric.results) == {"stored": 170.0}
+    model.labels = "hard"
+    assert model.stored == 0
+
+
+def test_what_does_not_fit_is_said():
+    with pytest.raises(UserError, match="labels='some'"):
+        build(labels="some")
+    with pytest.raises(UserError, match="no weak teacher"):
+        build(weak=0)
+    for stage in ("projector", "images"):
+        with pytest.raises(
+            UserError, match=f"the stage {stage} has no work_dataloader"
+        ):
+            build().start_stage(stage, None, None)
