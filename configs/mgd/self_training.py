@@ -1,5 +1,5 @@
 # The rival: toy.py's student learns from its own average (CutMix self-training, which
-# answers), 60 iterations on labelled scenes, then 140 on all; no big teachers.
+# answers), 140 iterations on labelled scenes, then 60 on all; no big teachers.
 _base_ = "./toy.py"
 
 model = dict(
@@ -16,8 +16,8 @@ model = dict(
 )
 train_cfg = dict(
     stages=[
-        dict(name="labelled", max_iters=60),
-        dict(name="self_training", max_iters=140),
+        dict(name="labelled", max_iters=140),
+        dict(name="self_training", max_iters=60),
     ]
 )
 model_wrapper_cfg = dict(type="VirtualStepDDP")

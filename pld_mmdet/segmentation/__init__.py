@@ -23,6 +23,8 @@ from pld_mmdet.segmentation.self_training import (
     ClassMixSelfTraining,
     CutMixSelfTraining,
 )
+from pld_mmdet.segmentation.semiovs import SemiOVS
+from pld_mmdet.segmentation.unimatch import BlankMap, PackConsistency, UniMatch
 from pld_mmdet.segmentation.views import PhotoView
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "HIAST",
     "LAD",
     "MGD",
+    "BlankMap",
     "ClassMixSelfTraining",
     "CutMixSelfTraining",
     "DeepLabV2Head",
@@ -38,11 +41,14 @@ __all__ = [
     "LoadInstanceIds",
     "LoadPseudoLabels",
     "MeanIoU",
+    "PackConsistency",
     "PackMaps",
     "PackViews",
     "PasteHardClasses",
     "PhotoView",
     "RandomSizedCrop",
+    "SemiOVS",
     "SupervisedSegmentor",
+    "UniMatch",
     "VirtualStepDDP",
 ]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 from mmengine.dataset import Compose
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -31,10 +33,14 @@ class LabelFolder:
 
     Args:
         folder: Where they are.
+        palette: Colours of the classes, C x 3, in which a viewer shows the maps that
+            are written [none: grey]; what is read is the class either way.
     """
 
-    def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
+    def __init__(
+        self, folder: Path | str, palette: Sequence[Sequence[int]] | None = None
+    ) -> None:
+        self.folder, self.palette = Path(folder), palette
 
     def path(self, image: str) -> Path:
         """The label map of an image file."""
@@ -42,6 +48,13 @@ class LabelFolder:
 
     def write(self, image: str, labels: np.ndarray) -> None:
         """Write a label map, H x W uint8, whole."""
+        if self.palette is not None:
+            shown = Image.fromarray(labels)
+            colours = np.zeros((256, 3), np.uint8)  # all: a short palette cuts 255 off
+            colours[: len(self.palette)] = self.palette
+            shown.putpalette(colours.tobytes())
+            write_atomic(self.path(image), lambda file: shown.save(file, "PNG"))
+            return
         done, data = cv2.imencode(".png", labels)
         if not done:
             raise ValueError(f"a label map of shape {labels.shape} is no PNG")
@@ -53,13 +66,15 @@ class LabelFolder:
         Raises:
             UserError: There is none.
         """
-        labels = cv2.imread(str(self.path(image)), cv2.IMREAD_UNCHANGED)
-        if labels is None:
+        try:
+            with Image.open(self.path(image)) as file:
+                labels = np.array(file)  # of a palette PNG the classes, not the colours
+        except OSError:
             raise UserError(
                 f"There is no pseudo-label map {self.path(image)}.",
                 "The stage's work_dataloader must read the images that it trains on; "
                 "delete the folder and use --resume to make the labels again.",
-            )
+            ) from None
         return labels
 
     def finish(self, index: dict) -> None:

@@ -141,6 +141,44 @@ def xor_boxes(
     return torch.from_numpy(both.sum(1) % 2 == 1)
 
 
+def maybe_boxes(
+    count: int,
+    size: tuple[int, int],
+    probability: float = 0.5,
+    area: tuple[float, float] = (0.02, 0.4),
+    ratio: float = 0.3,
+) -> Tensor:
+    """One box in some of the images, True inside (UniMatch's CutMix).
+
+    The box's area is uniform in ``area``, height by width uniform between ``ratio`` and
+    its inverse, its place uniform among those where it fits.
+
+    Args:
+        count: Images N.
+        size: Height and width.
+        probability: Of an image to have a box [0.5, the authors' code].
+        area: Shares of the image [0.02, 0.4, ibid.].
+        ratio: [0.3, ibid.].
+
+    Returns:
+        N x H x W, bool.
+    """
+    height, width = size
+    masks = torch.zeros(count, height, width, dtype=torch.bool)
+    for mask in masks:
+        if np.random.uniform() > probability:
+            continue
+        pixels = np.random.uniform(*area) * height * width
+        while True:  # a box of an extreme shape may not fit at all: draw again
+            shape = np.random.uniform(ratio, 1 / ratio)
+            wide, tall = int((pixels / shape) ** 0.5), int((pixels * shape) ** 0.5)
+            left, top = np.random.randint(width), np.random.randint(height)
+            if left + wide <= width and top + tall <= height:
+                break
+        mask[top : top + tall, left : left + wide] = True
+    return masks
+
+
 def mix(ours: Tensor, theirs: Tensor, masks: Tensor) -> Tensor:
     """``theirs`` where the mask is True, ``ours`` elsewhere.
 
