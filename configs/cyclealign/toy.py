@@ -36,16 +36,28 @@ train_cfg = dict(
     ],
 )
 optim_wrapper = optimizer("Adam", lr=1e-3)
+given = "train_cfg.stages.0.max_iters=0"  # from the first row's model
 experiment = dict(
     name="cyclealign",
     metric="judged",
-    columns={"politeness": ("test", "judged")},
+    columns={
+        "politeness": ("test", "judged"),
+        "ranker right, last round": ("test", "ranker"),
+    },
     reported="network of the last iteration",
     rows=[
-        row("sft", "SFT on the corpus")
+        row("sft", "SFT on the corpus", "model.cycle=False")
         | dict(options=[f"train_cfg.stages.{i}.max_iters=0" for i in (1, 2, 3)]),
-        row("one_way", "No demonstrations", "model.demos=0"),
-        row("cyclealign", "CycleAlign"),
+        row(
+            "best",
+            "Best of 3 by the static ranker, SFT",
+            given,
+            "model.cycle=False",
+            "model.ranking=none",
+            init="sft",
+        ),
+        row("one_way", "No demonstrations", given, "model.cycle=False", init="sft"),
+        row("cyclealign", "CycleAlign", given, init="sft"),
     ],
 )
 walk = [

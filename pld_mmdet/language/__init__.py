@@ -2,6 +2,7 @@
 
 from pld_mmdet.language.answers import (
     AnswerText,
+    PromptedText,
     RotatedWords,
     RotatedWordsMetric,
 )
@@ -13,18 +14,40 @@ from pld_mmdet.language.endings import Endings, ToneRanker
 from pld_mmdet.language.ernie_tiny import ERNIETiny, TextClassifier
 from pld_mmdet.language.first import FIRST
 from pld_mmdet.language.grammar import TopicGrammar
+from pld_mmdet.language.i2d2 import I2D2
+from pld_mmdet.language.impossible_distillation import ImpossibleDistillation
+from pld_mmdet.language.in_context import PackedText, RandomMaps, TaskText
+from pld_mmdet.language.label_words import LabelWordClassifier
+from pld_mmdet.language.lines import TextLines
+from pld_mmdet.language.llkd import LLKD
 from pld_mmdet.language.markov import MarkovSource, MarkovText
+from pld_mmdet.language.mend import MEND
 from pld_mmdet.language.metrics import TokenMeanMetric
 from pld_mmdet.language.networks import (
     BidirectionalTransformer,
     CausalTransformer,
     EncoderTransformer,
+    Seq2SeqTransformer,
 )
+from pld_mmdet.language.pair_filters import EntailmentClassifier
+from pld_mmdet.language.rankers import LabelRanker
 from pld_mmdet.language.taid import TAID
 from pld_mmdet.language.text import EncodedText
+from pld_mmdet.language.world import (
+    FactWorld,
+    RewordingMetric,
+    StatementMetric,
+    WorldDocuments,
+    WorldEntailment,
+    WorldPrompts,
+    WorldStatements,
+)
 
 __all__ = [
     "FIRST",
+    "I2D2",
+    "LLKD",
+    "MEND",
     "TAID",
     "AnswerText",
     "BidirectionalTransformer",
@@ -38,12 +61,29 @@ __all__ = [
     "EncodedText",
     "EncoderTransformer",
     "Endings",
+    "EntailmentClassifier",
+    "FactWorld",
+    "ImpossibleDistillation",
+    "LabelRanker",
+    "LabelWordClassifier",
     "MarkovSource",
     "MarkovText",
+    "PackedText",
+    "PromptedText",
+    "RandomMaps",
+    "RewordingMetric",
     "RotatedWords",
     "RotatedWordsMetric",
+    "Seq2SeqTransformer",
+    "StatementMetric",
+    "TaskText",
     "TextClassifier",
+    "TextLines",
     "TokenMeanMetric",
     "ToneRanker",
     "TopicGrammar",
+    "WorldDocuments",
+    "WorldEntailment",
+    "WorldPrompts",
+    "WorldStatements",
 ]

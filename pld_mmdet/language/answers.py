@@ -47,6 +47,40 @@ class AnswerText(ChatText):
         return {"input_ids": ids, "prompt_lengths": prompt, "index": index}
 
 
+@DATASETS.register_module()
+class PromptedText(ChatText):
+    """Conversations in columns: prompts padded on the left, answers on the right.
+
+    A sample is ``dict(input_ids=[prompt_length + answer_length], index=number)``; what
+    is too long is cut, of the prompt its beginning.
+
+    Args:
+        pad: Id that pads, another one than the end token's.
+        **chat: As :class:`ChatText` has them.
+
+    Raises:
+        UserError: The pad is the tokenizer's end token.
+    """
+
+    def __init__(self, pad: int = 0, **chat) -> None:
+        super().__init__(**{"too_long": "cut", **chat})
+        if pad == self.tokenizer.eos_token_id:
+            raise UserError(
+                f"PromptedText: pad={pad} is the tokenizer's end token.",
+                "Choose an id that no text has, e.g. that of the unknown token.",
+            )
+        self.pad = pad
+
+    def __getitem__(self, index: int) -> dict:
+        start, end = self._ids(self.conversations[index])
+        start, end = start[-self.prompt_length :], end[: self.answer_length]
+        ids = torch.full((self.prompt_length + self.answer_length,), self.pad)
+        ids[self.prompt_length - len(start) :][: len(start + end)] = torch.tensor(
+            start + end
+        )
+        return {"input_ids": ids, "index": index}
+
+
 def spelled(words: int, letters: int, source_seed: int) -> Tensor:
     """The letters of each word [words, 4], all of one word different, as ids."""
     generator = torch.Generator().manual_seed(source_seed)

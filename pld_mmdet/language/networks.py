@@ -4,6 +4,7 @@ Built from a config (random weights) or from weights that the user names by fold
 hub name. Nothing here runs code from a checkpoint or from a hub.
 """
 
+import inspect
 from typing import Any
 
 import torch
@@ -77,6 +78,12 @@ def build_transformer(
     return model
 
 
+def _cache_name(model: nn.Module) -> str:
+    """What transformers calls keys and values: `cache`, before 5.24 another name."""
+    known = inspect.signature(model.forward).parameters
+    return "cache" if "cache" in known else "past_key_values"
+
+
 @MODELS.register_module()
 class CausalTransformer(nn.Module):
     """A decoder of transformers that answers with next-token logits.
@@ -105,11 +112,133 @@ class CausalTransformer(nn.Module):
         if vocab_size is not None:
             self.model.resize_token_embeddings(vocab_size)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None):
-        """Token ids [B, T] and mask [B, T] (1: real) -> logits [B, T, V]."""
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+    ) -> Tensor:
+        """Token ids [B, T] and mask [B, T] (1: real) -> logits [B, T, V].
+
+        Args:
+            input_ids: [B, T], or ``inputs_embeds`` [B, T, D] in their place.
+            attention_mask: [B, T].
+            position_ids: [B, T], for padding on the left [0, 1, 2, ...].
+            inputs_embeds: See there.
+        """
+        places = {} if position_ids is None else {"position_ids": position_ids}
+        given = (
+            {"input_ids": input_ids}
+            if inputs_embeds is None
+            else {"inputs_embeds": inputs_embeds}
+        )
         return self.model(
-            input_ids=input_ids, attention_mask=attention_mask, use_cache=False
+            **given, attention_mask=attention_mask, use_cache=False, **places
         ).logits
+
+    @property
+    def width(self) -> int:
+        """Channels D of an embedding."""
+        return self.model.get_input_embeddings().embedding_dim
+
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """Token ids [B, T] -> embeddings [B, T, D]."""
+        return self.model.get_input_embeddings()(input_ids)
+
+    def states(self, inputs_embeds: Tensor, attention_mask: Tensor) -> Tensor:
+        """Last hidden states [B, T, D] of embeddings, padded on the left."""
+        return self.model.base_model(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=(attention_mask.cumsum(1) - 1).clamp(min=0),
+            use_cache=False,
+        ).last_hidden_state
+
+    def reader(self, prompts: Tensor, mask: Tensor | None = None):
+        """What :func:`pld_mmdet.language.sampling.sample` asks step by step.
+
+        Args:
+            prompts: [B, P] ids, padded on the left.
+            mask: [B, P], 1 where a token is real [everywhere].
+
+        Returns:
+            A function of the ids that follow [B, n] -> logits [B, V] behind them, which
+            keeps keys and values; what it is to read first; the history so far.
+        """
+        cache = None
+        seen = torch.ones_like(prompts) if mask is None else mask
+        name = _cache_name(self.model)
+
+        def read(ids: Tensor) -> Tensor:
+            nonlocal cache, seen
+            if cache is not None:
+                seen = torch.cat([seen, torch.ones_like(ids)], 1)
+            place = (seen.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+            answer = self.model(
+                input_ids=ids,
+                attention_mask=seen,
+                position_ids=place,
+                use_cache=True,
+                **{name: cache},
+            )
+            cache = answer[name]
+            return answer.logits[:, -1]
+
+        return read, prompts, prompts
+
+
+@MODELS.register_module()
+class Seq2SeqTransformer(nn.Module):
+    """An encoder-decoder of transformers (T5): a text in, another one out.
+
+    Args:
+        config: See :func:`build_transformer`.
+        pretrained: See there.
+        **options: For transformers.
+    """
+
+    def __init__(
+        self, config: dict | None = None, pretrained: str | None = None, **options: Any
+    ) -> None:
+        super().__init__()
+        self.model = build_transformer(
+            "AutoModelForSeq2SeqLM", config, pretrained, **options
+        )
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None, targets: Tensor
+    ) -> Tensor:
+        """Ids [B, S] with their mask, targets [B, T] -> logits [B, T, V] of them."""
+        start = self.model.config.decoder_start_token_id
+        before = targets.new_full((len(targets), 1), start)
+        return self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            decoder_input_ids=torch.cat([before, targets[:, :-1]], 1),
+            use_cache=False,
+        ).logits
+
+    def reader(self, prompts: Tensor, mask: Tensor | None = None):
+        """As :meth:`CausalTransformer.reader`; the prompt is read by the encoder."""
+        encoded = self.model.get_encoder()(input_ids=prompts, attention_mask=mask)
+        cache, name = None, _cache_name(self.model)
+
+        def read(ids: Tensor) -> Tensor:
+            nonlocal cache
+            answer = self.model(
+                encoder_outputs=encoded,
+                attention_mask=mask,
+                decoder_input_ids=ids,
+                use_cache=True,
+                **{name: cache},
+            )
+            cache = answer[name]
+            return answer.logits[:, -1]
+
+        start = self.model.config.decoder_start_token_id
+        first = prompts.new_full((len(prompts), 1), start)
+        return read, first, first
 
 
 @MODELS.register_module()

@@ -24,6 +24,8 @@ class EncodedText(Dataset):
         data_root: Folder of ``ann_file``.
         max_length: Tokens; longer texts are cut, shorter ones padded.
         classes: Names, for the record.
+        with_text: A sample also has its ``text`` and its ``index``, for a teacher that
+            reads texts and answers once.
 
     Raises:
         UserError: A line that is no such object.
@@ -36,7 +38,9 @@ class EncodedText(Dataset):
         data_root: str = "",
         max_length: int = 128,
         classes: tuple[str, ...] = (),
+        with_text: bool = False,
     ) -> None:
+        self.with_text = with_text
         self.tokenizer, self.max_length = load_tokenizer(tokenizer), max_length
         path = Path(data_root, ann_file)
         self.lines = []
@@ -62,7 +66,7 @@ class EncodedText(Dataset):
         return len(self.lines)
 
     def __getitem__(self, index: int) -> dict:
-        """``input_ids``, ``attention_mask`` [T] and perhaps ``targets``."""
+        """``input_ids``, ``attention_mask`` [T], perhaps ``targets``, ``text``."""
         text, pair, label = self.lines[index]
         found = self.tokenizer(
             text,
@@ -77,4 +81,6 @@ class EncodedText(Dataset):
         }
         if label is not None:
             sample["targets"] = torch.tensor(label)
+        if self.with_text:
+            sample |= {"text": text, "index": int(index)}
         return sample

@@ -1,13 +1,20 @@
-"""CycleAlign: the specification's numbers, agreement, the queue, rounds."""
+"""CycleAlign: the specification's numbers, agreement, the queue, rounds, text."""
+
+import json
 
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from pld_mmdet.errors import UserError
+from pld_mmdet.language.answers import PromptedText
 from pld_mmdet.language.cyclealign import agreement, pro_loss, rrhf_loss
 from pld_mmdet.language.endings import Endings, ToneRanker
 from pld_mmdet.registry import MODELS
-from tests.toy_run import toy_config
+from tests.toy_run import enter, toy_config, train
 
 
 def number(loss, scores):
@@ -89,3 +96,109 @@ def test_a_round_fills_the_queue_with_what_both_agree_on(tmp_path):
     losses = model.loss(**batch)
     assert losses["loss_rank"].item() >= 0
     assert losses["loss_sft"].item() > 0
+    told = model.ranker.judge(model.ranked)
+    assert model.right == (told.diff(dim=1) <= 0).all(1).float().mean()
+    alone = MODELS.build(cfg.model | dict(samples=(60, 5), cycle=False))
+    alone.start_stage("round_1", [batch], None)
+    assert (alone.queue == -1).all()
+
+
+def gpt2(**more):
+    sizes = dict(model_type="gpt2", n_layer=1, n_head=2, n_embd=8, n_positions=16)
+    sizes |= dict(vocab_size=32, initializer_range=0.5, **more)
+    return dict(type="pld_mmdet.CausalTransformer", config=sizes)
+
+
+def test_padding_changes_no_score():
+    """A padded batch scores and writes as the same texts alone."""
+    torch.manual_seed(0)
+    given = dict(network=gpt2(), ranker=dict(type="pld_mmdet.ToneRanker"))
+    model = MODELS.build(
+        dict(type="pld_mmdet.CycleAlign", **given, samples=(2, 7), prompt=3)
+        | dict(pad=0, stop=2)
+    ).eval()
+    ids = torch.tensor([[0, 5, 6, 7, 8, 2, 0], [9, 5, 6, 7, 8, 3, 4]])
+    scores = model.scores(ids)
+    log_p = model.network(torch.tensor([[5, 6, 7, 8, 2]])).log_softmax(-1)
+    torch.testing.assert_close(
+        scores[0], log_p[0, [1, 2, 3], torch.tensor([7, 8, 2])].mean()
+    )
+    written = model.write(ids.repeat(20, 1), (1,))
+    assert torch.equal(written[:, :3], ids.repeat(20, 1)[:, :3])
+    ended = (written[:, 3:] == 2).any(1)
+    assert ended.any()
+    for row in written[ended, 3:].tolist():
+        assert set(row[row.index(2) + 1 :]) <= {0}
+    with pytest.raises(UserError, match="stop and pad are both 2"):
+        MODELS.build(
+            dict(type="pld_mmdet.CycleAlign", **given, samples=(2, 7), prompt=3)
+            | dict(pad=2, stop=2)
+        )
+
+
+@pytest.mark.parametrize("ranking", ["rrhf", "pro", "none"])
+def test_the_losses_of_a_round(ranking):
+    torch.manual_seed(1)
+    model = MODELS.build(
+        dict(type="pld_mmdet.CycleAlign", samples=(1, 6), prompt=2, ranking=ranking)
+        | dict(network=gpt2(), ranker=dict(type="pld_mmdet.ToneRanker"), pad=0, stop=2)
+    ).eval()
+    model.ranked[0] = torch.tensor([[5, 6, 7, 8, 9, 2], [5, 6, 9, 2, 0, 0], [5] * 6])
+    enter(model, "round_1")
+    losses = model.loss(input_ids=torch.zeros(1, 6).long(), index=torch.tensor([0]))
+    s = model.scores(model.ranked[0])
+    ce = -4 * s[0]  # a sum over the first's four tokens
+    if ranking == "none":
+        assert "loss_rank" not in losses
+        torch.testing.assert_close(losses["loss_sft"], ce / 4)
+    elif ranking == "rrhf":
+        torch.testing.assert_close(losses["loss_rank"], rrhf_loss(s))
+        torch.testing.assert_close(losses["loss_sft"], ce / 4)
+    else:
+        torch.testing.assert_close(losses["loss_rank"], pro_loss(s))
+        torch.testing.assert_close(losses["loss_sft"], 0.05 * 2**2 * ce)
+
+
+def test_paper_config_trains_from_folders_and_jsonl(tmp_path):
+    sizes = dict(vocab_size=40, hidden_size=16, intermediate_size=16)
+    sizes |= dict(num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2)
+    config = AutoConfig.for_model("llama", **sizes, pad_token_id=None)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "lm")
+    words = ["<unk>", "<s>", "</s>", "hello", "you", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
+    words = {word: i for i, word in enumerate(words)}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", eos_token="</s>"
+    ).save_pretrained(tmp_path / "lm")
+    talk = [dict(role=r, content=c) for r, c in (("user", "hello"), ("bot", "you"))]
+    for part in ("train", "val"):
+        lines = f"{json.dumps(dict(messages=talk))}\n" * 4
+        (tmp_path / f"{part}.jsonl").write_text(lines)
+    cfg = toy_config("configs/cyclealign/paper.py", tmp_path / "run", walk=False)
+    cfg.train_cfg.stages = cfg.train_cfg.stages[:2]
+    for part in (
+        cfg.train_dataloader,
+        cfg.val_dataloader,
+        cfg.test_dataloader,
+        *[stage.work_dataloader for stage in cfg.train_cfg.stages],
+    ):
+        part.update(num_workers=0, batch_size=2, persistent_workers=False)
+        part.dataset.update(data_root=str(tmp_path), tokenizer=f"{tmp_path}/lm")
+        part.dataset.update(prompt_length=3, answer_length=4)
+    lm, ranker = str(tmp_path / "lm"), cfg.model.ranker
+    cfg.model.network.pretrained = ranker.network.pretrained = lm
+    ranker.update(tokenizer=lm, writer=lm, prompt=3)
+    cfg.model.update(samples=(4, 7), prompt=3)
+    for stage in cfg.train_cfg.stages:
+        stage.max_iters = 1
+    model = train(cfg).model
+    assert (model.ranked[:, :, :3] == torch.tensor([0, 0, 3])).all()
+    order = model.ranker(model.ranked[0], model.ranked[1:2])
+    assert sorted(order.tolist()) == [0, 1, 2]
+    assert not any(p.requires_grad for p in model.ranker.parameters())
+    told = dict(ann_file=str(tmp_path / "train.jsonl"), tokenizer=lm)
+    sample = PromptedText(prompt_length=3, answer_length=4, **told)[1]
+    assert sample["input_ids"].tolist() == [0, 0, 3, 4, 2, 0, 0]
+    with pytest.raises(UserError, match="pad=2 is the tokenizer's end"):
+        PromptedText(pad=2, **told)

@@ -1,0 +1,106 @@
+# Impossible Distillation in a world of facts: a GPT-2 that often, not always, says a
+# report again in other words; an oracle in place of the NLI model; a T5 as student.
+_base_ = "../_base_/toy_runtime.py"
+from pld_mmdet.recipes import loader, loaders, optimizer, row
+
+world = dict(synonyms=2)
+reports = dict(type="pld_mmdet.WorldDocuments", **world)
+train_dataloader, val_dataloader, test_dataloader = loaders(
+    reports,
+    64,
+    train=dict(part="train", size=4000, documents=True),
+    val=dict(part="val", size=300),
+    test=dict(part="test", size=600),
+)
+val_evaluator = dict(type="pld_mmdet.RewordingMetric", world=world)
+test_evaluator = val_evaluator
+val_cfg = dict()
+test_cfg = dict()
+
+words = dict(type="pld_mmdet.FactWorld", **world)
+vocabulary = 160  # 4, and 2 words of each of 78 senses
+model = dict(
+    type="pld_mmdet.ImpossibleDistillation",
+    lm=dict(
+        type="pld_mmdet.CausalTransformer",
+        config=dict(model_type="gpt2", vocab_size=vocabulary, n_positions=40)
+        | dict(n_embd=64, n_layer=2, n_head=4, initializer_range=0.125)
+        | dict(embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0),
+    ),
+    student=dict(
+        type="pld_mmdet.Seq2SeqTransformer",
+        config=dict(model_type="t5", vocab_size=vocabulary, d_model=64, d_kv=16)
+        | dict(d_ff=128, num_layers=2, num_heads=4, dropout_rate=0.0)
+        | dict(pad_token_id=0, eos_token_id=2, decoder_start_token_id=0),
+    ),
+    critic=dict(type="pld_mmdet.WorldEntailment", **world),
+    lm_words=words,
+    student_words=words,
+    contexts=dict(new_tokens=20, count=1),
+    bootstrap=dict(new_tokens=10, count=4, top_p=0.9, temperature=0.7),
+    refine=dict(new_tokens=10, count=4, top_p=0.9, temperature=0.7),
+    template="{source}",
+    lengths=(24, 24, 12),
+    banned=(),
+)
+# a prefix is the first report of a document
+prefixes = loader(dict(reports, part="train", size=1500), 250, train=False)
+pairs = loader(
+    dict(
+        type="pld_mmdet.TextLines",
+        ann_file="{folder}/pairs.jsonl",
+        keys=("source", "target", "context"),
+    ),
+    64,
+    train=True,
+)
+student = dict(work_dataloader=prefixes, dataloader=pairs)
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(name="lm", max_iters=400),
+        dict(name="context", max_iters=0, work_dataloader=prefixes),
+        dict(name="student_0", max_iters=150, **student),
+        dict(name="student_1", max_iters=150, **student),
+    ],
+)
+optim_wrapper = optimizer("Adam", lr=3e-3)
+find_unused_parameters = True  # on several processes: one of the two learns
+
+at = "train_cfg.stages.{}.max_iters={}"
+given = at.format(0, 0)
+alone = (at.format(3, 0), "train_cfg.stages.3.work_dataloader=None")
+one = (given, at.format(2, 300), *alone)
+experiment = dict(
+    name="impossible_distillation",
+    metric="reworded",
+    columns={
+        "preserved": ("test", "preservation"),
+        "new words": ("test", "novelty"),
+        "both": ("test", "reworded"),
+    },
+    reported="student of the last iteration",
+    rows=[
+        row(
+            "copy",
+            "Copying the input",
+            at.format(2, 1),
+            *alone,
+            evaluate=dict(test=["model.predict_on=input"]),
+            trivial=True,
+        ),
+        row("unfiltered", "All pairs", *one, "model.filters=None", init="copy"),
+        row("stage_0", "Filtered pairs of the language model", *one, init="copy"),
+        row("impossible_distillation", "Then of the student", given, init="copy"),
+    ],
+)
+walk = [
+    at.format(0, 1),
+    at.format(2, 1),
+    at.format(3, 1),
+    "model.filters=None",
+    "train_cfg.stages.1.work_dataloader.dataset.size=4",
+    "train_dataloader.dataset.size=64",
+    "val_dataloader.dataset.size=4",
+    "test_dataloader.dataset.size=4",
+]

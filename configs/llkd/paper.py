@@ -1,0 +1,67 @@
+# LLKD, LLaMA -> RoBERTa on PubMed-RCT-20k. Neither code nor the paper's text was found:
+# optimizer, length and prompt are ours.
+# 1 GPU: python tools/train.py configs/llkd/paper.py
+_base_ = "../_base_/toy_runtime.py"
+from pld_mmdet.recipes import loader
+
+roberta, llama = "data/roberta-base", "data/llama-2-7b"
+sentences = dict(
+    type="pld_mmdet.EncodedText",
+    data_root="data/pubmed-rct-20k",
+    tokenizer=roberta,
+    max_length=128,
+    classes=("background", "objective", "methods", "results", "conclusions"),
+)
+unlabelled = dict(**sentences, ann_file="train.jsonl", with_text=True)
+train_dataloader = loader(unlabelled, 32, train=True, workers=2)
+val_dataloader = loader(dict(**sentences, ann_file="val.jsonl"), 64, train=False)
+test_dataloader = loader(dict(**sentences, ann_file="test.jsonl"), 64, train=False)
+val_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+test_evaluator = val_evaluator
+val_cfg = dict()
+test_cfg = dict()
+model = dict(
+    type="pld_mmdet.LLKD",
+    teacher=dict(
+        type="pld_mmdet.LabelWordClassifier",
+        network=dict(
+            type="pld_mmdet.CausalTransformer", pretrained=llama, dtype="bfloat16"
+        ),
+        tokenizer=llama,
+        words=("Background", "Objective", "Methods", "Results", "Conclusions"),
+        template="Sentence of an abstract: {text}\nIts part:",
+        demonstrations="data/pubmed-rct-20k/demonstrations.txt",
+    ),
+    student=dict(
+        type="pld_mmdet.EncoderTransformer",
+        task="SequenceClassification",
+        pretrained=roberta,
+        num_classes=5,
+    ),
+    samples=180040,
+    num_classes=5,
+    keep=0.9,
+)
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(
+            name="student",
+            max_iters=16878,  # 3 passes
+            work_dataloader=loader(unlabelled, 16, train=False),
+        )
+    ],
+)
+optim_wrapper = dict(
+    type="pld_mmdet.FiniteAmpOptimWrapper",
+    dtype="bfloat16",
+    optimizer=dict(type="AdamW", lr=2e-5, betas=(0.9, 0.999), weight_decay=0.01),
+)
+param_scheduler = []
+how_to_get = dict(
+    data="write PubMed 20k RCT (Franck-Dernoncourt/pubmed-rct) as data/pubmed-rct-20k/"
+    "{train,val,test}.jsonl (one object with `text` a line, in val and test also "
+    "`label` 0 to 4 in the order of the classes) and some sentences with their part in "
+    "the template's form as demonstrations.txt; get FacebookAI/roberta-base and "
+    "meta-llama/Llama-2-7b-hf into data/"
+)

@@ -1,0 +1,61 @@
+# LLKD on digits: a teacher of 40 labels, a small student, 1037 images without a label;
+# every row is read at equal numbers of visits.
+_base_ = "plain.py"
+from pld_mmdet.recipes import loader, optimizer, row
+
+model = dict(
+    _delete_=True,
+    type="pld_mmdet.LLKD",
+    student={{_base_.student}},
+    teacher=dict(type="pld_mmdet.MLP", sizes=(64, 128, 10)),
+    samples=1037,
+    num_classes=10,
+    budgets=(1500, 4000, 12000),
+    predict_on="budgets",
+)
+unlabelled = dict(type="pld_mmdet.Digits", part="train", labelled=-4)
+train_cfg = dict(
+    _delete_=True,
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(name="teacher", max_iters=300, optim_wrapper=optimizer("Adam", lr=2e-3)),
+        dict(
+            name="student",
+            max_iters=900,
+            dataloader=loader(unlabelled, 64, train=True),
+            work_dataloader=loader(unlabelled, 256, train=False),
+        ),
+    ],
+)
+find_unused_parameters = True  # on several processes: one of the two learns
+
+val_evaluator = dict(_delete_=True, type="pld_mmdet.TokenMeanMetric")
+test_evaluator = val_evaluator
+experiment = dict(
+    name="llkd",
+    metric="at_4000",
+    columns={
+        "1500 visits": ("test", "at_1500"),
+        "4000": ("test", "at_4000"),
+        "12000": ("test", "at_12000"),
+        "teacher": ("test", "teacher"),
+    },
+    reported="student after so many samples in a backward pass",
+    rows=[
+        row("all", "All pseudo-labels", "model.rule=all", "model.weight=none"),
+        row(
+            "confident",
+            "Confidence >= 0.9",
+            "model.rule=teacher",
+            "model.confidence=0.9",
+            "model.weight=none",
+        ),
+        row("uncertain", "Uncertain only", "model.rule=student"),
+        row("llkd", "LLKD"),
+    ],
+)
+walk = [
+    "train_cfg.stages.0.max_iters=1",
+    "train_cfg.stages.1.max_iters=2",
+    "train_cfg.stages.1.dataloader.batch_size=8",
+]
