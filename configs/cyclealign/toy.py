@@ -37,6 +37,7 @@ train_cfg = dict(
 )
 optim_wrapper = optimizer("Adam", lr=1e-3)
 given = "train_cfg.stages.0.max_iters=0"  # from the first row's model
+still = [f"train_cfg.stages.{i}.max_iters=0" for i in (1, 2, 3)]
 experiment = dict(
     name="cyclealign",
     metric="judged",
@@ -46,8 +47,7 @@ experiment = dict(
     },
     reported="network of the last iteration",
     rows=[
-        row("sft", "SFT on the corpus", "model.cycle=False")
-        | dict(options=[f"train_cfg.stages.{i}.max_iters=0" for i in (1, 2, 3)]),
+        row("sft", "SFT on the corpus", "model.cycle=False", *still),
         row(
             "best",
             "Best of 3 by the static ranker, SFT",

@@ -140,6 +140,7 @@ class CycleAlign(Method):
 
     def _rank(self, place: int, responses: Tensor, scores: Tensor) -> None:
         shown = self.queue[self._known(self.queue)]
+        shown = shown if self.cycle else shown[:0]
         order = self.ranker(responses, shown)
         if order is None:
             return  # this prompt is left out of the round

@@ -99,8 +99,12 @@ def test_a_round_fills_the_queue_with_what_both_agree_on(tmp_path):
     told = model.ranker.judge(model.ranked)
     assert model.right == (told.diff(dim=1) <= 0).all(1).float().mean()
     alone = MODELS.build(cfg.model | dict(samples=(60, 5), cycle=False))
+    asked = []
+    alone.ranker.forward = lambda texts, shown: asked.append(len(shown))
+    alone.queue.copy_(model.queue[:1])  # of a checkpoint: not shown either
     alone.start_stage("round_1", [batch], None)
-    assert (alone.queue == -1).all()
+    assert asked == [0] * 60
+    assert (alone.ranked == -1).all()
 
 
 def gpt2(**more):
