@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from pld_mmdet.errors import UserError
@@ -130,6 +131,40 @@ def read_json_lines(path: str | Path, schema: object = None, nan: bool = False) 
         if misfit(row, schema) is None:
             rows.append(row)
     return rows
+
+
+def read_records(path: str | Path, what: str, example: str) -> Iterator[tuple]:
+    """Objects of a jsonl file that a user made: every line has to be one.
+
+    Args:
+        path: The file.
+        what: What a line is (``"text"``), for the sentence.
+        example: A right line, as what to do.
+
+    Yields:
+        Where it stands (``"Line 3 of data.jsonl"``) and the object.
+
+    Raises:
+        UserError: The file cannot be read, is empty, or a line is no json object.
+    """
+    try:
+        lines = read_text(path, 2**40).splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({_reason(error)}).", example) from None
+    if not any(line.strip() for line in lines):
+        raise UserError(f"{path} holds no {what}: it is empty.", example)
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"Line {number} of {path}"
+        try:
+            found = json.loads(line, parse_constant=_no_number)
+        except (ValueError, RecursionError) as error:
+            reason = f"{where} is no {what} ({_reason(error)})."
+            raise UserError(reason, example) from None
+        if not isinstance(found, dict):
+            raise UserError(f"{where} is no {what} ({_shown(found)}).", example)
+        yield where, found
 
 
 def read_state(path: str | Path) -> dict:

@@ -5,7 +5,6 @@
 with an error of their own in every frame: a shift of a pixel, another colour, blur.
 """
 
-import json
 import math
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from torch.utils.data import Dataset
 
 from pld_mmdet.diffusion.splatting import Gaussians, orbit, render
 from pld_mmdet.errors import UserError
+from pld_mmdet.reading import read_json
 from pld_mmdet.registry import DATASETS
 
 FOV, RADIUS = 40.0, 2.5
@@ -186,7 +186,7 @@ class SceneViews(Dataset):
                 f"{root} holds no views/<frame>_<view>.png, or no views.json.",
                 "Put the scene there as configs/gen4d/paper.py says (how_to_get).",
             )
-        self.angles = torch.tensor(json.loads(angles.read_text()), dtype=torch.float)
+        self.angles = torch.tensor(read_json(angles, [[float]], "list of views"))
         self.cameras = orbit(self.angles[:, 0], self.angles[:, 1], radius)
         numbers = [_numbers(file) for file in self.files]
         self.frames = 1 + max(frame for frame, _ in numbers)

@@ -1,6 +1,5 @@
 """Conversations from a JSON-lines file, as a user has them on disk."""
 
-import json
 import logging
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from torch.utils.data import Dataset
 from pld_mmdet.engine.optional import require
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.language.causal import IGNORE
+from pld_mmdet.reading import misfit, read_records
 from pld_mmdet.registry import DATASETS
 
 
@@ -75,16 +75,15 @@ class ChatText(Dataset):
         self.prompt_length, self.answer_length = prompt_length, answer_length
         path = Path(data_root, ann_file)
         self.conversations = []
-        with open(path, encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    self.conversations.append(json.loads(line)["messages"])
-                except (ValueError, KeyError, TypeError) as error:
-                    raise UserError(
-                        f"Line {number} of {path} is no conversation ({error!r}).",
-                        'Write {"messages": [{"role": "user", "content": "..."}, ...]} '
-                        "on each line.",
-                    ) from error
+        example = (
+            'Write {"messages": [{"role": "user", "content": "..."}]} on each line.'
+        )
+        turn = [{"role": str, "content": str}]
+        for where, found in read_records(path, "conversation", example):
+            wrong = misfit(found, {"messages": turn})
+            if wrong:
+                raise UserError(f"{where} is no conversation ({wrong}).", example)
+            self.conversations.append(found["messages"])
         if too_long == "drop":
             everything = len(self.conversations)
             self.conversations = [c for c in self.conversations if self._fits(c)]

@@ -69,7 +69,7 @@ def _daytime(root: Path, split: str) -> list[LabelledImage]:
             for frame in frames
             if frame["attributes"]["timeofday"] == "daytime"
         ]
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(
             f"{path} is no label file of BDD100k ({type(error).__name__}: {error}).",
             _HOW,

@@ -11,7 +11,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.fileio import get_text
 from mmengine.logging import MMLogger, print_log
 
-from pld_mmdet.detection.data.coco import check_coco
+from pld_mmdet.detection.data.coco import check_coco, read_coco
 from pld_mmdet.detection.evaluation.average_precision import (
     COCO_IOUS,
     Detections,
@@ -332,6 +332,8 @@ def _load(ann_file: str) -> dict:
             f"AP50Metric: there is no annotation file {ann_file}.",
             "Make the data first (tools/prepare.py) or correct ann_file.",
         )
+    if "://" not in ann_file:
+        return read_coco(ann_file, fix="Make the annotation file again.")
     content = json.loads(get_text(ann_file))
     check_coco(content, ann_file)
     return content

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from pld_mmdet.detection.detectors.two_stage import run_box_head
 from pld_mmdet.detection.open_vocabulary.text_classifier import check_names
 from pld_mmdet.errors import UserError
+from pld_mmdet.reading import read_json, read_json_lines
 from pld_mmdet.shared.networks.clip import MEAN, STD, encode_names, load_clip
 
 TEMPERATURE = 0.01
@@ -138,7 +139,7 @@ def _normalisation(source: str) -> tuple:
     path = Path(source) / "preprocessor_config.json"
     if not path.is_file():
         return MEAN, STD
-    stored = json.loads(path.read_text(encoding="utf-8"))
+    stored = read_json(path, {"image_mean?": [float], "image_std?": [float]})
     return stored.get("image_mean", MEAN), stored.get("image_std", STD)
 
 
@@ -281,8 +282,8 @@ class PartFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         content = self.path.read_bytes() if self.path.is_file() else b""
         whole = content[: content.rfind(b"\n") + 1]
-        lines = [json.loads(line) for line in whole.splitlines()]
-        if lines and lines[0] != key:
+        lines = read_json_lines(self.path, dict)
+        if content and (not lines or lines[0] != key):
             raise UserError(
                 f"{self.path} was begun with other settings (names, model, images).",
                 "Remove the file to start again, or give another --out.",
