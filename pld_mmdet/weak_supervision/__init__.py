@@ -17,6 +17,7 @@ from pld_mmdet.weak_supervision.online_adaptation import Tent
 from pld_mmdet.weak_supervision.proportions import (
     AUCMetric,
     ProportionBags,
+    Table,
     TwoClasses,
 )
 from pld_mmdet.weak_supervision.sp2ot import SP2OT
@@ -39,6 +40,7 @@ __all__ = [
     "NoisyDigits",
     "ProportionBags",
     "StreamMetric",
+    "Table",
     "Tent",
     "TwoClasses",
     "ViTBackbone",

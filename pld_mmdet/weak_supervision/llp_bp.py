@@ -27,9 +27,12 @@ def neighbour_graph(covariates: Tensor, k: int) -> tuple[Tensor, Tensor]:
     z = covariates.double()
     if len(z) < 2:
         return torch.zeros(0, 2, dtype=torch.long), torch.zeros(0)
-    unit = F.normalize(z, dim=1)
-    alike = (unit @ unit.T).fill_diagonal_(-torch.inf)
-    others = alike.topk(min(k, len(z) - 1), dim=1).indices
+    unit, found = F.normalize(z, dim=1), []
+    for first in range(0, len(z), 2048):  # all pairs at once would be N x N
+        alike = unit[first : first + 2048] @ unit.T
+        alike.diagonal(first).fill_(-torch.inf)
+        found.append(alike.topk(min(k, len(z) - 1), dim=1).indices)
+    others = torch.cat(found)
     rows = torch.arange(len(z))[:, None].expand_as(others)
     pairs = torch.stack([rows.flatten(), others.flatten()], 1)
     pairs = pairs.sort(1).values.unique(dim=0)

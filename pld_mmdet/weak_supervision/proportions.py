@@ -1,7 +1,9 @@
 """Bags of instances of two classes, of which only the share of ones is known."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import DATASETS as ROOT_DATASETS
@@ -10,6 +12,57 @@ from torch.utils.data import Dataset
 
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import DATASETS, METRICS
+
+
+@DATASETS.register_module()
+class Table(Dataset):
+    """Rows of numbers with labels 0 and 1, from two CSV files with a header line.
+
+    A sample is ``dict(inputs=[D] float, targets=label, index=row)``.
+
+    Args:
+        inputs: File of N rows of D numbers.
+        targets: File of N labels, one a row.
+
+    Raises:
+        UserError: A file is missing, holds something else, or they do not fit.
+    """
+
+    def __init__(self, inputs: str, targets: str) -> None:
+        values, labels = _numbers(inputs), _numbers(targets)
+        if labels.shape != (len(values), 1) or not np.isin(labels, (0, 1)).all():
+            raise UserError(
+                f"{targets} of shape {labels.shape} does not label the {len(values)} "
+                f"rows of {inputs}.",
+                "Give one label, 0 or 1, for each row.",
+            )
+        self.inputs = torch.from_numpy(values.astype(np.float32))
+        self.targets = torch.from_numpy(labels[:, 0].astype(np.int64))
+        self.metainfo = {"classes": ("negative", "positive")}
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> dict:
+        return {
+            "inputs": self.inputs[index],
+            "targets": self.targets[index],
+            "index": int(index),
+        }
+
+
+def _numbers(path: str) -> np.ndarray:
+    if not Path(path).is_file():
+        raise UserError(
+            f"There is no file {path}.", "`how_to_get` of the config says where from."
+        )
+    try:
+        return np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
+    except ValueError as error:
+        raise UserError(
+            f"{path} holds no table of numbers: {error}.",
+            "Give a CSV file with one header line and as many numbers in each row.",
+        ) from error
 
 
 @DATASETS.register_module()

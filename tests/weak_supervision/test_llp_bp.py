@@ -6,7 +6,12 @@ from torch.nn import functional as F
 
 from pld_mmdet.errors import UserError
 from pld_mmdet.weak_supervision.llp_bp import LLPBP, check_converged, neighbour_graph
-from pld_mmdet.weak_supervision.proportions import ProportionBags, TwoClasses, auc
+from pld_mmdet.weak_supervision.proportions import (
+    ProportionBags,
+    Table,
+    TwoClasses,
+    auc,
+)
 
 BAGS = torch.tensor([[0, 1, 2], [3, 4, 5]])
 
@@ -25,6 +30,32 @@ def test_graph_has_each_pair_once_with_its_kernel():
     assert weights[1].item() == pytest.approx(torch.tensor(-far).exp().item())
     assert len(neighbour_graph(z, 9)[0]) == 6
     assert neighbour_graph(z[:1], 3)[0].shape == (0, 2)
+
+
+def test_graph_of_more_rows_than_a_block():
+    """Rows come in blocks of 2048; each still finds its own nearest, not itself."""
+    angle = torch.arange(2100.0) * 0.002  # neighbours on a circle, ends far apart
+    z = torch.stack([angle.cos(), angle.sin()], 1)
+    pairs, _ = neighbour_graph(z, 1)
+    assert ((pairs[:, 1] - pairs[:, 0]) == 1).all()
+    assert set(pairs.flatten().tolist()) == set(range(2100))
+
+
+def test_table(tmp_path):
+    x, y = tmp_path / "x.csv", tmp_path / "y.csv"
+    x.write_text("0,1\n-0.5,2\n3,4.25\n")
+    y.write_text("0\n1\n0\n")
+    data = Table(str(x), str(y))
+    assert data[1]["inputs"].tolist() == [3.0, 4.25]
+    assert data.targets.tolist() == [1, 0]
+    with pytest.raises(UserError, match="There is no file"):
+        Table(str(x), str(tmp_path / "z.csv"))
+    y.write_text("0\n1\n")
+    with pytest.raises(UserError, match="does not label the 2 rows"):
+        Table(str(x), str(y))
+    y.write_text("0\none\n")
+    with pytest.raises(UserError, match="no table of numbers"):
+        Table(str(x), str(y))
 
 
 def test_divergence_is_refused():
