@@ -1,6 +1,7 @@
 """What several test modules start from."""
 
 import functools
+import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from mmengine.runner import runner
 from pld_mmdet.engine.configs import unformatted
 from tests.engine.processes import prepare
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # a missing folder is not looked for on the net
 WALK = "tests/test_methods.py"  # over all methods; what a method trains is shared
 
 

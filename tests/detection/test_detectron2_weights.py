@@ -2,7 +2,6 @@
 
 import pickle
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from pld_mmdet.detection.detectors.detectron2_weights import convert, load_detec
 from pld_mmdet.detection.detectors.stock import build_detector
 from pld_mmdet.engine.weights import report_mismatch
 from pld_mmdet.errors import UserError
+from tests.engine.processes import Tool
 
 
 def stage(weights, name, blocks, before, inner, out, generator):
@@ -154,14 +154,11 @@ def test_the_tool_writes_a_checkpoint_that_loads_strictly(tmp_path):
     source, out = tmp_path / "d2.pth", tmp_path / "out.pth"
     torch.save({"model": weights}, source)
     config = ROOT / "configs/source/cityscapes.py"
-    command = [sys.executable, "tools/convert_detectron2.py", source, config, out]
-    command += ["--cfg-options", "model.backbone.init_cfg=None"]
-    command += ["model.roi_head.shared_head.init_cfg=None"]
-    done = subprocess.run(
-        [str(part) for part in command], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Largest relative difference" in done.stdout
+    options = ["--cfg-options", "model.backbone.init_cfg=None"]
+    options += ["model.roi_head.shared_head.init_cfg=None"]
+    words = (source, config, out, *options)
+    said = Tool("convert_detectron2", *words, log=tmp_path / "log").finish()
+    assert "Largest relative difference" in said
     saved = torch.load(out, weights_only=True)
     assert saved["meta"]["dataset_meta"]["classes"][2] == "car"
     detector = build_detector(Config.fromfile(config).model)

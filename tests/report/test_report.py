@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from pld_mmdet.report.curves import read_scalars, smooth
 from pld_mmdet.report.page import build_page
 from pld_mmdet.report.pictures import Panel, Strip, _judged, _truth, spaced
 from pld_mmdet.report.words import quality_sentence
+from tests.engine.processes import Tool
 from tests.helpers import tiny_faster_rcnn
 from tests.report.run_fixture import (
     CLASSES,
@@ -412,15 +411,9 @@ def test_any_experiment_gets_the_page(tmp_path):
 
 def test_command_line(tmp_path):
     run_dir = write_run(tmp_path, seeds=(0,))
-    command = [sys.executable, str(ROOT / "tools" / "report.py")]
-    done = subprocess.run(
-        [*command, str(run_dir), "--images", "0"], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert f"Wrote {run_dir / 'report.html'}" in done.stdout
-    failed = subprocess.run(
-        [*command, str(tmp_path / "nowhere")], capture_output=True, text=True
-    )
-    assert failed.returncode == 2
-    assert "Traceback" not in failed.stderr
-    assert "no run directory" in failed.stderr
+    log = tmp_path / "log"
+    said = Tool("report", run_dir, "--images", 0, log=log).finish()
+    assert f"Wrote {run_dir / 'report.html'}" in said
+    said = Tool("report", tmp_path / "nowhere", log=log).finish(code=2)
+    assert "Traceback" not in said
+    assert "no run directory" in said

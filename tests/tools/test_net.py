@@ -1,7 +1,6 @@
 """tools/net.py: what it calls a difference, and a line that repeats."""
 
 import importlib.util
-import subprocess
 import sys
 
 import pytest
@@ -62,18 +61,21 @@ def test_a_counter_that_moved_is_told(net):
     )
 
 
-def test_compares_with_a_file_and_refuses_unknown_lines(tmp_path):
+def test_compares_with_a_file_and_refuses_unknown_lines(
+    net, tmp_path, monkeypatch, capfd
+):
     def run(*words):
-        command = [sys.executable, "tools/net.py", *map(str, words)]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        monkeypatch.setattr(sys, "argv", ["tools/net.py", *map(str, words)])
+        return net.main(net.parse_args()), capfd.readouterr().out
 
+    monkeypatch.chdir(ROOT)  # and back
     path = tmp_path / "net.txt"
-    assert run("--only", "bd_kd", "--out", path).returncode == 0
-    assert run("--only", "bd_kd", "--compare", path).returncode == 0
+    assert run("--only", "bd_kd", "--out", path)[0] == 0
+    assert run("--only", "bd_kd", "--compare", path)[0] == 0
     path.write_text(path.read_text().replace('"loss": "', '"loss": "1', 1))
-    done = run("--only", "bd_kd", "--compare", path)
-    assert done.returncode == 1
-    assert "DIFFERENT: bd_kd" in done.stdout
-    done = run("--only", "no_such_line")
-    assert done.returncode == 2
-    assert "fix:" in done.stdout
+    code, said = run("--only", "bd_kd", "--compare", path)
+    assert code == 1
+    assert "DIFFERENT: bd_kd" in said
+    code, said = run("--only", "no_such_line")
+    assert code == 2
+    assert "fix:" in said

@@ -59,20 +59,16 @@ def test_a_new_method_is_green_and_trains(new_method, copy):
         "tests/classification/test_my_kd.py",
         "tests/benchmark/test_plain.py::test_every_method_outside_detection_has_a_case",
         "tests/benchmark/test_plain.py::test_both_sides_take_the_same_steps[my_kd_step]",
+        "tests/test_methods.py::test_takes_two_steps_with_finite_losses[my_kd]",
+        "tests/test_methods.py::test_saves_and_loads_strictly[my_kd]",
     )
     output = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
-    assert "6 passed" in output
+    assert "8 passed" in output
     listed = run(
         copy, "tools/list_methods.py", "--family", "classification", "--missing"
     )
     assert "my_kd: no result docs/results/my_kd.json" in listed
     assert listed.count("my_kd: ") == 1
-    walk = ["train_cfg.max_iters=2", "train_cfg.val_interval=2"]
-    config = "configs/my_kd/toy.py"
-    run(
-        copy, "tools/train.py", config, "--work-dir", copy / "w", "--cfg-options", *walk
-    )
-    assert (copy / "w/iter_2.pth").is_file()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -161,13 +160,7 @@ def dist_train(folder: Path, *arguments: str, **variables):
     return bash(f"bash {command}", ROOT, PYTHONPATH=ROOT, **variables)
 
 
-@pytest.mark.parametrize("own_port", [False, True])
-def test_two_gloo_processes_train_one_model(tmp_path, own_port):
-    variables = {}
-    if own_port:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            variables["PORT"] = probe.getsockname()[1]
+def test_two_gloo_processes_train_one_model(tmp_path):
     work_dir = tmp_path / "run"
     done = dist_train(
         tmp_path,
@@ -176,12 +169,27 @@ def test_two_gloo_processes_train_one_model(tmp_path, own_port):
         str(work_dir),
         "--cfg-options",
         "train_cfg.max_iters=4",
-        **variables,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     first, second = ((work_dir / f"rank{i}.txt").read_text() for i in (0, 1))
     assert first == second
     assert (work_dir / "iter_4.pth").is_file()  # the user's option counted too
+
+
+def test_a_port_of_ones_own_goes_to_torchrun(tmp_path):
+    said = tmp_path / "python"
+    said.write_text("#!/bin/bash\necho $*\n")
+    said.chmod(0o755)
+    places = dict(NNODES=3, NODE_RANK=1, MASTER_ADDR="first")
+    words = dist_train(tmp_path, "2", "--resume", PYTHON=said, PORT=29713).stdout
+    assert (
+        "--nnodes 1 --node_rank 0 --master_addr 127.0.0.1 --master_port 29713" in words
+    )
+    assert words.rstrip().endswith("--resume --launcher pytorch")
+    words = dist_train(tmp_path, "2", PYTHON=said, PORT=29713, **places).stdout
+    assert "--nnodes 3 --node_rank 1 --master_addr first --master_port 29713" in words
+    assert "--nproc_per_node 2" in words
+    assert "--standalone" not in words
 
 
 # Stands for SLURM's: starts the tasks on this machine and notes what was asked for.

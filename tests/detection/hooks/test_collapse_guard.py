@@ -395,7 +395,7 @@ def test_kills_of_a_run_whose_guard_fires_change_nothing(tmp_path):
     assert whole["last"]["meta"]["iter"] == FIRED
     assert whole["curves"]["val/accuracy"]  # the evaluations are compared, too
     rng = random.Random(0)
-    for number in range(int(os.environ.get("PLD_KILLS", 6))):
+    for number in range(int(os.environ.get("PLD_KILLS", 4))):
         folder = tmp_path / str(number)
         folder.mkdir()
         for _ in range(1 + number % 2):
