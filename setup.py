@@ -60,6 +60,7 @@ EXTRAS = {
     "language": [
         "transformers>=5.23",  # language models, tokenizers
         "peft>=0.21",  # LoRA students
+        "scipy",  # Distiller's cheapest flow between layers
     ],
     "audio": [  # no torchaudio: the mel front end is our own
         "transformers>=5.23",  # speech encoders

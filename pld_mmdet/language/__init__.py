@@ -6,10 +6,13 @@ from pld_mmdet.language.answers import (
     RotatedWords,
     RotatedWordsMetric,
 )
+from pld_mmdet.language.autodistil import AutoDistil
 from pld_mmdet.language.causal import CausalDistillation, CausalLanguageModel
 from pld_mmdet.language.chat import ChatText
 from pld_mmdet.language.cyclealign import CycleAlign
+from pld_mmdet.language.distiller import Distiller
 from pld_mmdet.language.dparallel import DParallel
+from pld_mmdet.language.elastic import ElasticEncoder
 from pld_mmdet.language.endings import Endings, ToneRanker
 from pld_mmdet.language.ernie_tiny import ERNIETiny, TextClassifier
 from pld_mmdet.language.first import FIRST
@@ -22,17 +25,28 @@ from pld_mmdet.language.lines import TextLines
 from pld_mmdet.language.llkd import LLKD
 from pld_mmdet.language.markov import MarkovSource, MarkovText
 from pld_mmdet.language.mend import MEND
-from pld_mmdet.language.metrics import TokenMeanMetric
+from pld_mmdet.language.metrics import Spearman, TokenMeanMetric
 from pld_mmdet.language.networks import (
     BidirectionalTransformer,
     CausalTransformer,
     EncoderTransformer,
     Seq2SeqTransformer,
 )
+from pld_mmdet.language.p4plm import P4PLM
 from pld_mmdet.language.pair_filters import EntailmentClassifier
+from pld_mmdet.language.pd import PD
 from pld_mmdet.language.rankers import LabelRanker
+from pld_mmdet.language.sentences import (
+    AlignedWords,
+    ConceptPairs,
+    JointTransformer,
+    MeanOfWords,
+    PairText,
+    PooledTransformer,
+)
 from pld_mmdet.language.taid import TAID
 from pld_mmdet.language.text import EncodedText
+from pld_mmdet.language.trans_encoder import TransEncoder
 from pld_mmdet.language.world import (
     FactWorld,
     RewordingMetric,
@@ -48,33 +62,45 @@ __all__ = [
     "I2D2",
     "LLKD",
     "MEND",
+    "P4PLM",
+    "PD",
     "TAID",
+    "AlignedWords",
     "AnswerText",
+    "AutoDistil",
     "BidirectionalTransformer",
     "CausalDistillation",
     "CausalLanguageModel",
     "CausalTransformer",
     "ChatText",
+    "ConceptPairs",
     "CycleAlign",
     "DParallel",
+    "Distiller",
     "ERNIETiny",
+    "ElasticEncoder",
     "EncodedText",
     "EncoderTransformer",
     "Endings",
     "EntailmentClassifier",
     "FactWorld",
     "ImpossibleDistillation",
+    "JointTransformer",
     "LabelRanker",
     "LabelWordClassifier",
     "MarkovSource",
     "MarkovText",
+    "MeanOfWords",
     "PackedText",
+    "PairText",
+    "PooledTransformer",
     "PromptedText",
     "RandomMaps",
     "RewordingMetric",
     "RotatedWords",
     "RotatedWordsMetric",
     "Seq2SeqTransformer",
+    "Spearman",
     "StatementMetric",
     "TaskText",
     "TextClassifier",
@@ -82,6 +108,7 @@ __all__ = [
     "TokenMeanMetric",
     "ToneRanker",
     "TopicGrammar",
+    "TransEncoder",
     "WorldDocuments",
     "WorldEntailment",
     "WorldPrompts",

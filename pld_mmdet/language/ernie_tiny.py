@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +11,8 @@ from torch.utils.data import DataLoader
 
 from pld_mmdet.engine.method import Method
 from pld_mmdet.errors import UserError, one_of
-from pld_mmdet.language.causal import next_token_loss
-from pld_mmdet.language.grammar import mask_words
+from pld_mmdet.language.matching import layer_map, matched
+from pld_mmdet.language.stages import StagedEncoders, copy_body
 from pld_mmdet.registry import MODELS
 
 # Section 3 of the paper: from the first stage to the last, each changes one thing.
@@ -28,7 +29,7 @@ RECIPE = {
 
 
 @MODELS.register_module()
-class ERNIETiny(Method):
+class ERNIETiny(StagedEncoders):
     """Four stages from general to task-specific distillation.
 
         stage                   teacher      data      losses
@@ -70,6 +71,9 @@ class ERNIETiny(Method):
             things at once.
     """
 
+    learns: ClassVar = {"mlm": ["pretrained"], "teacher": ["finetuned"]}
+    otherwise_learns = ("student", "w")
+
     def __init__(
         self,
         pretrained: dict,
@@ -81,7 +85,7 @@ class ERNIETiny(Method):
         predict_on: str = "student",
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
+        super().__init__(mask_id, first_word, init_cfg)
         one_of("ERNIETiny", predict_on=(predict_on, ("student", "finetuned")))
         self.recipe = check_recipe(dict(RECIPE if recipe is None else recipe))
         self.pretrained = MODELS.build(pretrained)
@@ -89,16 +93,7 @@ class ERNIETiny(Method):
         self.student = MODELS.build(student)
         _check_shapes(self.student, self.pretrained, self.finetuned)
         self.w = nn.Linear(self.student.width, self.finetuned.width, bias=False)
-        self.mask_id, self.first_word = mask_id, first_word
         self.predict_on = predict_on
-
-    @property
-    def learner(self) -> nn.ModuleList:
-        """What the current stage trains."""
-        one = {"mlm": self.pretrained, "teacher": self.finetuned}.get(
-            self.progress.stage
-        )
-        return nn.ModuleList([self.student, self.w] if one is None else [one])
 
     def check_stage(self, stage: str) -> None:
         """Refuse a stage that is no part of the recipe."""
@@ -109,26 +104,10 @@ class ERNIETiny(Method):
                 f"mlm, teacher, {', '.join(self.recipe)}, or extend `recipe`.",
             )
 
-    def enter_stage(self, name: str) -> None:
-        """Freeze everything but the stage's learner."""
-        self.requires_grad_(False)
-        self.learner.requires_grad_(True)
-        self.zero_grad(set_to_none=True)
-        self.train(self.training)
-
     def start_stage(self, name: str, loader: DataLoader | None, folder: Path) -> None:
         """F begins as P."""
         if name == "teacher":
-            self.finetuned.body.load_state_dict(
-                self.pretrained.body.state_dict(), strict=False
-            )
-
-    def train(self, mode: bool = True) -> "ERNIETiny":
-        """Teachers stay in evaluation mode while they teach."""
-        super().train(False)
-        self.training = mode
-        self.learner.train(mode)
-        return self
+            copy_body(self.pretrained, self.finetuned)
 
     def loss(
         self,
@@ -153,10 +132,12 @@ class ERNIETiny(Method):
                 " general data has no targets, task data has.",
             )
         if stage == "mlm":
-            return self._loss_mlm(input_ids, attention_mask)
+            net = self.pretrained
+            return {"loss_mlm": self.masked_words(net, input_ids, attention_mask)}
         if stage == "teacher":
-            z = self.finetuned(input_ids, attention_mask)
-            return {"loss_teacher": F.cross_entropy(z.float(), targets)}
+            net = self.finetuned
+            found = self.labelled(net, input_ids, attention_mask, targets)
+            return {"loss_teacher": found}
         return self._distill(input_ids, attention_mask, targets)
 
     def _distill(
@@ -180,20 +161,6 @@ class ERNIETiny(Method):
         if "hard" in losses:
             found["loss_hard"] = F.cross_entropy(z_s.float(), targets)
         return found
-
-    def _loss_mlm(self, ids: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
-        mask = torch.ones_like(ids) if mask is None else mask
-        vocab_size = self.pretrained.model.config.vocab_size
-        spoilt, labels = mask_words(
-            ids, mask, vocab_size, self.mask_id, self.first_word
-        )
-        return {"loss_mlm": next_token_loss(self.pretrained(spoilt, mask), labels)}
-
-    def outputs(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, **_
-    ) -> Tensor:
-        """Logits [B, K] of the network that ``predict_on`` names."""
-        return getattr(self, self.predict_on)(input_ids, attention_mask)
 
 
 @MODELS.register_module()
@@ -220,31 +187,6 @@ class TextClassifier(Method):
     ) -> Tensor:
         """Logits [B, K]."""
         return self.network(input_ids, attention_mask)
-
-
-def layer_map(student_layers: int, teacher_layers: int) -> list[int]:
-    """Hidden state of the teacher for each of the student, embeddings first.
-
-    Examples:
-        >>> layer_map(4, 12)
-        [0, 3, 6, 9, 12]
-    """
-    step = teacher_layers // student_layers
-    return [m * step for m in range(student_layers + 1)]
-
-
-def matched(student, teacher, places: list[int]) -> Tensor:
-    """Sum over student layers of the mean squared error to the layer it imitates.
-
-    Args:
-        student: Tensors of the student's layers.
-        teacher: Tensors of the teacher's layers.
-        places: The teacher's layer for each of the student's.
-    """
-    return sum(
-        F.mse_loss(ours.float(), teacher[place].float())
-        for ours, place in zip(student, places, strict=True)
-    )
 
 
 def check_recipe(recipe: dict) -> dict:

@@ -31,6 +31,7 @@ class TopicGrammar(Dataset):
         words: Words of the longest sentence; lengths are uniform from half of it.
         focus: Dirichlet parameter of a topic's senses: small is easy to tell apart.
         language_seed: Which language.
+        indexed: Samples carry their number, ``index``.
 
     Raises:
         UserError: Unknown part.
@@ -46,6 +47,7 @@ class TopicGrammar(Dataset):
         words: int = 12,
         focus: float = 0.5,
         language_seed: int = 11,
+        indexed: bool = False,
     ) -> None:
         if part not in _PARTS:
             raise UserError(
@@ -71,7 +73,7 @@ class TopicGrammar(Dataset):
         ids[torch.arange(size), length + 1] = SEP
         self.input_ids, self.topic = ids, topic
         self.vocab_size = MASK + 1 + senses * synonyms
-        self.labelled = part != "general"
+        self.labelled, self.indexed = part != "general", indexed
         self.metainfo = {"classes": tuple(f"topic {i}" for i in range(topics))}
 
     def __len__(self) -> int:
@@ -82,6 +84,8 @@ class TopicGrammar(Dataset):
         sample = {"input_ids": ids, "attention_mask": (ids != PAD).long()}
         if self.labelled:
             sample["targets"] = self.topic[index]
+        if self.indexed:
+            sample["index"] = index
         return sample
 
 

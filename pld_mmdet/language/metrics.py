@@ -33,3 +33,41 @@ class TokenMeanMetric(BaseMetric):
             key = "accuracy" if name == "correct" else name
             means[key] = float(total / count.clamp(min=1))
         return means
+
+
+@METRICS.register_module()
+class Spearman(BaseMetric):
+    """Rank correlation of ``scores`` [n] and ``targets`` [n], as ``spearman``.
+
+    Ties share the mean of their ranks; a constant side gives 0.
+    """
+
+    default_prefix = None
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Keep both columns of a batch."""
+        for sample in data_samples:
+            pair = sample["scores"].float().cpu(), sample["targets"].float().cpu()
+            self.results.append(torch.stack(pair, 1))
+
+    def compute_metrics(self, results: list[torch.Tensor]) -> dict[str, float]:
+        """One number, from -1 to 1."""
+        found = torch.cat(results).double()
+        return {"spearman": rank_correlation(found[:, 0], found[:, 1])}
+
+
+def rank_correlation(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Spearman's coefficient of two columns [n].
+
+    Examples:
+        >>> rank_correlation(torch.tensor([1.0, 2.0, 9.0]), torch.tensor([1.0, 3, 2]))
+        0.5
+    """
+    ranks = []
+    for column in (a, b):
+        _, place, counts = column.unique(return_inverse=True, return_counts=True)
+        middle = counts.cumsum(0).double() - (counts.double() - 1) / 2
+        rank = middle[place]
+        ranks.append(rank - rank.mean())
+    spread = (ranks[0].square().sum() * ranks[1].square().sum()).sqrt()
+    return float(ranks[0] @ ranks[1] / spread) if spread > 0 else 0.0

@@ -84,6 +84,25 @@ def _cache_name(model: nn.Module) -> str:
     return "cache" if "cache" in known else "past_key_values"
 
 
+def fits(input_ids: Tensor, places: int | None) -> None:
+    """Texts are not longer than an encoder's positions.
+
+    Args:
+        input_ids: [B, T].
+        places: The encoder's positions [not known: nothing is looked at].
+
+    Raises:
+        UserError: They are.
+    """
+    length = input_ids.shape[1]
+    if places is not None and length > places:
+        raise UserError(
+            f"Texts of {length} tokens, but this encoder has {places} positions.",
+            "Set max_length of the data set to that or less (half of it where two "
+            "texts are joined).",
+        )
+
+
 @MODELS.register_module()
 class CausalTransformer(nn.Module):
     """A decoder of transformers that answers with next-token logits.
@@ -316,7 +335,12 @@ class EncoderTransformer(nn.Module):
         return self.model.config.hidden_size
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None):
-        """Token ids [B, T] and mask [B, T] -> logits of the head."""
+        """Token ids [B, T] and mask [B, T] -> logits of the head.
+
+        Raises:
+            UserError: Texts that are longer than the encoder's positions.
+        """
+        fits(input_ids, getattr(self.model.config, "max_position_embeddings", None))
         return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
 
     def inside(

@@ -26,6 +26,7 @@ class EncodedText(Dataset):
         classes: Names, for the record.
         with_text: A sample also has its ``text`` and its ``index``, for a teacher that
             reads texts and answers once.
+        indexed: Samples carry their number, ``index``.
 
     Raises:
         UserError: A line that is no such object.
@@ -39,8 +40,9 @@ class EncodedText(Dataset):
         max_length: int = 128,
         classes: tuple[str, ...] = (),
         with_text: bool = False,
+        indexed: bool = False,
     ) -> None:
-        self.with_text = with_text
+        self.with_text, self.indexed = with_text, indexed
         self.tokenizer, self.max_length = load_tokenizer(tokenizer), max_length
         path = Path(data_root, ann_file)
         self.lines = []
@@ -49,6 +51,8 @@ class EncodedText(Dataset):
                 try:
                     found = json.loads(line)
                     label = found["label"] if self.labelled_by(found) else None
+                    if not found["text"].strip():
+                        raise ValueError("the text is empty")
                     self.lines.append((found["text"], found.get("pair"), label))
                 except (ValueError, KeyError, TypeError, AttributeError) as error:
                     raise UserError(
@@ -83,4 +87,6 @@ class EncodedText(Dataset):
             sample["targets"] = torch.tensor(label)
         if self.with_text:
             sample |= {"text": text, "index": int(index)}
+        if self.indexed:
+            sample["index"] = index
         return sample

@@ -1,0 +1,67 @@
+# Documents of 8 to 16 words about one of eight topics; 256 words, four for each sense.
+# 4000 documents without labels, 600 more of them as the task's own (`transfer`), 24
+# with labels; 300 val, 1000 test. A BERT of 2 x 64 is the teacher; two stages make it:
+# masked words, then the labels. Distiller, PD, P4PLM and AutoDistil share it.
+_base_ = "../toy_runtime.py"
+from pld_mmdet.recipes import loader, loaders
+
+documents = dict(
+    type="pld_mmdet.TopicGrammar", topics=8, senses=64, synonyms=4, words=16, focus=0.1
+)
+general = loader(dict(**documents, part="general", size=4000), 32, train=True)
+transfer = loader(dict(**documents, part="general", size=600), 16, train=True)
+train_dataloader, val_dataloader, test_dataloader = loaders(
+    documents,
+    16,
+    train=dict(part="task", size=24),
+    val=dict(part="val", size=300),
+    test=dict(part="test", size=1000),
+    eval_batch=100,
+)
+val_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+test_evaluator = val_evaluator
+val_cfg = dict()
+test_cfg = dict()
+
+bert = dict(
+    model_type="bert",
+    vocab_size=260,
+    max_position_embeddings=20,
+    hidden_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=128,
+    hidden_dropout_prob=0.0,
+    attention_probs_dropout_prob=0.0,
+    initializer_range=0.1,  # BERT's 0.02 is for 768 channels
+)
+small = dict(bert, hidden_size=32, num_hidden_layers=1, intermediate_size=64)
+masked = dict(type="pld_mmdet.EncoderTransformer", task="MaskedLM")
+classifier = dict(
+    type="pld_mmdet.EncoderTransformer", task="SequenceClassification", num_classes=8
+)
+pretrained = dict(masked, config=bert)
+finetuned = dict(classifier, config=bert)
+student = dict(classifier, config=small)
+student_lm = dict(masked, config=small)
+
+falling = dict(type="PolyLR", power=1.0, eta_min=0.0, begin=0, by_epoch=False)
+mlm = dict(
+    name="mlm",
+    max_iters=300,
+    dataloader=general,
+    param_scheduler=falling,
+    optim_wrapper=dict(
+        type="pld_mmdet.FiniteOptimWrapper",
+        optimizer=dict(type="AdamW", lr=3e-3, weight_decay=0.01),
+        clip_grad=dict(max_norm=1.0),
+    ),
+)
+teach = dict(name="teacher", max_iters=100, param_scheduler=falling)
+teacher_mlm = dict(mlm, name="teacher_mlm")
+optim_wrapper = dict(
+    type="pld_mmdet.FiniteOptimWrapper",
+    optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.01),
+    clip_grad=dict(max_norm=1.0),
+)
+find_unused_parameters = True  # on several processes: one part learns at a time

@@ -1,0 +1,68 @@
+# AutoDistil on topic documents: 16 sub-networks of a BERT of 2 x 64 learn its last
+# relations together on unlabelled documents; one under a cap is chosen on others and
+# fine-tuned on 24 labels. Teacher and shared weights are made once a seed.
+_base_ = "../_base_/models/topic_teacher.py"
+from pld_mmdet.recipes import loader, row
+
+held_out = dict(
+    type="pld_mmdet.TopicGrammar", topics=8, senses=64, synonyms=4, words=16, focus=0.1
+) | dict(part="general", size=200)
+model = dict(
+    type="pld_mmdet.AutoDistil",
+    teacher={{_base_.pretrained}},
+    student=dict(
+        type="pld_mmdet.ElasticEncoder",
+        layers=2,
+        heads=4,
+        width=64,
+        ratio=2.0,
+        vocab_size=260,
+        positions=20,
+        head_size=16,
+        dropout=0.0,
+        num_classes=8,
+        initializer_range=0.1,
+    ),
+    space=dict(layers=(1, 2), heads=(2, 4), width=(32, 64), ratio=(1.0, 2.0)),
+    most_parameters=30000,
+)
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        {{_base_.mlm}},
+        dict(
+            name="distill",
+            max_iters=120,
+            dataloader={{_base_.general}},
+            param_scheduler={{_base_.falling}},
+        ),
+        dict(
+            name="search",
+            max_iters=0,
+            work_dataloader=loader(held_out, 100, train=False),
+        ),
+        dict(name="finetune", max_iters=100, param_scheduler={{_base_.falling}}),
+    ],
+)
+
+smallest = "model.only=(1, 2, 32, 1.0)"
+given = ("train_cfg.stages.0.max_iters=0", "train_cfg.stages.1.max_iters=0")
+experiment = dict(
+    name="autodistil",
+    metric="accuracy",
+    reported="chosen sub-network of the last iteration",
+    rows=[
+        row("smallest", "Smallest sub-network, trained alone", smallest),
+        row("random", "Random sub-network under the cap", "model.pick=random", *given)
+        | dict(init="autodistil"),
+        row("autodistil", "AutoDistil, searched sub-network"),
+        row("bag_of_words", "Bag of words, logistic regression")
+        | dict(baseline="bag_of_words"),
+    ],
+)
+walk = [
+    *[f"train_cfg.stages.{i}.max_iters=1" for i in (0, 1, 3)],
+    "train_cfg.stages.2.work_dataloader.dataset.size=16",
+    "val_dataloader.dataset.size=10",
+    "test_dataloader.dataset.size=10",
+]

@@ -1,0 +1,63 @@
+# Distiller, BERT-base -> TinyBERT 4 x 312 on MNLI with MI-alpha (authors' code,
+# a6a48f7, experiments/distillation.sh and the parser's defaults), on 4 GPUs:
+# bash tools/dist_train.sh configs/distiller/paper.py 4
+_base_ = "../_base_/toy_runtime.py"
+from pld_mmdet.recipes import loader
+
+bert = "data/bert-base-uncased-mnli"
+mnli = dict(
+    type="pld_mmdet.EncodedText",
+    data_root="data/mnli",
+    tokenizer=bert,
+    max_length=128,
+    classes=("entailment", "neutral", "contradiction"),
+)
+train_dataloader = loader(
+    dict(**mnli, ann_file="train.jsonl"), 16, train=True, workers=4
+)
+val_dataloader = loader(dict(**mnli, ann_file="dev_matched.jsonl"), 128, train=False)
+test_dataloader = val_dataloader
+val_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+test_evaluator = val_evaluator
+val_cfg = dict()
+test_cfg = dict()
+
+classifier = dict(
+    type="pld_mmdet.EncoderTransformer", task="SequenceClassification", num_classes=3
+)
+model = dict(
+    type="pld_mmdet.Distiller",
+    finetuned=dict(classifier, pretrained=bert),
+    student=dict(classifier, pretrained="data/tinybert-general-4l-312d"),
+    hard_weight=0.0,
+    pred="mse",
+    inter="mi",
+    mapping="skip",
+    mix=0.711,  # their alpha of 0.9, a logit
+    mask_id=103,
+    first_word=999,
+)
+steps = 122720  # 20 passes over 392 702 pairs, 64 a step
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop", stages=[dict(name="distill", max_iters=steps)]
+)
+optim_wrapper = dict(
+    type="pld_mmdet.FiniteAmpOptimWrapper",
+    optimizer=dict(
+        type="AdamW", lr=5e-5, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1
+    ),
+    constructor="pld_mmdet.MergedGroups",
+    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+)
+warm_up = steps // 10
+param_scheduler = [
+    dict(type="LinearLR", start_factor=1e-4, by_epoch=False, end=warm_up),
+    dict(type="PolyLR", power=1.0, eta_min=0.0, by_epoch=False, begin=warm_up),
+]
+find_unused_parameters = True
+how_to_get = dict(
+    data="write GLUE's MNLI as data/mnli/{train,dev_matched}.jsonl (text, pair, label "
+    "a line); get a BERT-base that is fine-tuned on MNLI as "
+    "data/bert-base-uncased-mnli and huawei-noah/TinyBERT_General_4L_312D as "
+    "data/tinybert-general-4l-312d"
+)

@@ -1,0 +1,94 @@
+# PD, a BERT-Small (4 x 512) for MNLI. Only checkpoints were released: masked words are
+# learnt with google-research/bert's own settings (run_pretraining.py, eedf571), the
+# steps on MNLI with those of its README for the compact models; the paper's lengths
+# were not found.
+_base_ = "../_base_/toy_runtime.py"
+from pld_mmdet.language.pd import compact_bert
+from pld_mmdet.recipes import loader
+
+bert = "data/bert-large-uncased-mnli"
+encoded = dict(
+    type="pld_mmdet.EncodedText", data_root="data/mnli", tokenizer=bert, max_length=128
+)
+classes = ("entailment", "neutral", "contradiction")
+labelled = dict(**encoded, classes=classes)
+transfer = dict(**encoded, ann_file="transfer.jsonl", indexed=True)
+train_dataloader = loader(
+    dict(**labelled, ann_file="train.jsonl"), 32, train=True, workers=4
+)
+val_dataloader = loader(
+    dict(**labelled, ann_file="dev_matched.jsonl"), 128, train=False
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+test_evaluator = val_evaluator
+val_cfg = dict()
+test_cfg = dict()
+
+config = compact_bert(4, 512)
+classifier = dict(
+    type="pld_mmdet.EncoderTransformer", task="SequenceClassification", num_classes=3
+)
+number = 392702  # lines of transfer.jsonl: MNLI's pairs without their labels
+model = dict(
+    type="pld_mmdet.PD",
+    student=dict(classifier, config=config),
+    student_lm=dict(
+        type="pld_mmdet.EncoderTransformer", task="MaskedLM", config=config
+    ),
+    teacher=dict(classifier, pretrained=bert),
+    samples=(number, 3),
+    mask_id=103,
+    first_word=999,
+)
+
+
+def stage(name, steps, warm_up, rate, data):
+    return dict(
+        name=name,
+        max_iters=steps,
+        dataloader=data,
+        optim_wrapper=dict(
+            type="pld_mmdet.FiniteOptimWrapper",
+            optimizer=dict(
+                type="AdamW", lr=rate, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.01
+            ),
+            clip_grad=dict(max_norm=1.0),
+            constructor="pld_mmdet.MergedGroups",
+            paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+        ),
+        param_scheduler=[
+            dict(type="LinearLR", start_factor=1e-4, by_epoch=False, end=warm_up),
+            dict(type="PolyLR", power=1.0, eta_min=0.0, by_epoch=False, begin=warm_up),
+        ],
+    )
+
+
+general = loader(dict(**encoded, ann_file="general.jsonl"), 32, train=True, workers=4)
+passes4 = 49088  # 4 passes over 392 702, 32 a step
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        stage("mlm", 100000, 10000, 5e-5, general),
+        dict(
+            stage(
+                "distill",
+                passes4,
+                passes4 // 10,
+                1e-4,
+                loader(transfer, 32, train=True, workers=4),
+            ),
+            work_dataloader=loader(transfer, 128, train=False),
+        ),
+        stage("finetune", passes4, passes4 // 10, 1e-4, train_dataloader),
+    ],
+)
+optim_wrapper = train_cfg["stages"][2]["optim_wrapper"]
+param_scheduler = train_cfg["stages"][2]["param_scheduler"]
+find_unused_parameters = True
+how_to_get = dict(
+    data="write GLUE's MNLI as data/mnli/{train,dev_matched}.jsonl (text, pair, label "
+    "a line), the same pairs without labels as transfer.jsonl and English text as "
+    "general.jsonl; get a BERT-large that is fine-tuned on MNLI as "
+    "data/bert-large-uncased-mnli"
+)

@@ -1,0 +1,98 @@
+# Trans-Encoder, self-distillation of RoBERTa-base on STS and SICK-R (authors' code,
+# 368f722, train_self_distill.sh). `number` stands for the lines of pairs.jsonl: their
+# raw pairs without repetitions, whose number the authors do not state.
+_base_ = "../_base_/toy_runtime.py"
+from pld_mmdet.recipes import loader
+
+encoded = dict(
+    type="pld_mmdet.PairText",
+    data_root="data/sts",
+    tokenizer="data/unsup-simcse-roberta-base",
+    max_length=32,
+)
+pairs = dict(**encoded, ann_file="pairs.jsonl")
+both_orders = loader(dict(**pairs, both_orders=True), 32, train=True, workers=4)
+train_dataloader = loader(pairs, 128, train=True, workers=4)
+every = loader(pairs, 256, train=False)
+val_dataloader = loader(dict(**encoded, ann_file="dev.jsonl"), 256, train=False)
+test_dataloader = loader(dict(**encoded, ann_file="test.jsonl"), 256, train=False)
+val_evaluator = dict(type="pld_mmdet.Spearman")
+test_evaluator = val_evaluator
+val_cfg = dict()
+test_cfg = dict()
+
+number = 30000
+model = dict(
+    type="pld_mmdet.TransEncoder",
+    families=[
+        dict(
+            bi=dict(
+                type="pld_mmdet.PooledTransformer",
+                pretrained="data/unsup-simcse-roberta-base",
+                pooling="cls",
+            ),
+            cross=dict(
+                type="pld_mmdet.JointTransformer",
+                pretrained="data/roberta-base",
+                between=2,  # </s>
+            ),
+        )
+    ],
+    pairs=number,
+    begin="fresh",
+)
+
+
+def adam(rate):
+    return dict(
+        type="pld_mmdet.FiniteAmpOptimWrapper",
+        optimizer=dict(
+            type="AdamW", lr=rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01
+        ),
+        clip_grad=dict(max_norm=1.0),
+        constructor="pld_mmdet.MergedGroups",
+        paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+    )
+
+
+def falling(begin):
+    return dict(type="PolyLR", power=1.0, eta_min=0.0, by_epoch=False, begin=begin)
+
+
+cross_steps = -(-2 * number // 32)  # one pass over both orders
+bi_steps = 10 * -(-number // 128)
+warm_up = -(-cross_steps // 10)
+cross = dict(
+    max_iters=cross_steps,
+    dataloader=both_orders,
+    work_dataloader=every,
+    optim_wrapper=adam(2e-5),
+    param_scheduler=[
+        dict(type="LinearLR", start_factor=1e-4, by_epoch=False, end=warm_up),
+        falling(warm_up),
+    ],
+)
+bi = dict(
+    max_iters=bi_steps,
+    dataloader=train_dataloader,
+    work_dataloader=every,
+    optim_wrapper=adam(5e-5),
+    param_scheduler=[falling(0)],
+)
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(name=f"{kind}_{cycle}", **stage)
+        for cycle in (1, 2, 3)
+        for kind, stage in (("cross", cross), ("bi", bi))
+    ],
+)
+optim_wrapper = adam(5e-5)
+param_scheduler = [falling(0)]
+find_unused_parameters = True
+how_to_get = dict(
+    data="write all pairs of STS12-16, STS-B and SICK-R as data/sts/pairs.jsonl (text, "
+    "pair a line), STS-B's dev part as dev.jsonl and a test part as test.jsonl (with "
+    "label); get princeton-nlp/unsup-simcse-roberta-base and "
+    "FacebookAI/roberta-base as folders of those names in data/"
+)

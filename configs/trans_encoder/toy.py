@@ -1,0 +1,80 @@
+# Trans-Encoder on sentences of concepts with synonyms: both networks begin with word
+# vectors of a corpus; two cycles over 2000 pairs without labels.
+_base_ = "../_base_/toy_runtime.py"
+from pld_mmdet.recipes import loader, loaders, optimizer, row
+
+pairs = dict(type="pld_mmdet.ConceptPairs", part="train", size=2000)
+both_orders = loader(dict(**pairs, both_orders=True), 32, train=True)
+train_dataloader, val_dataloader, test_dataloader = loaders(
+    dict(type="pld_mmdet.ConceptPairs"),
+    32,
+    train=dict(part="train", size=2000),
+    val=dict(part="val", size=500),
+    test=dict(part="test", size=1000),
+    eval_batch=250,
+)
+val_evaluator = dict(type="pld_mmdet.Spearman")
+test_evaluator = val_evaluator
+val_cfg = dict()
+test_cfg = dict()
+
+words = dict(
+    corpus=dict(type="pld_mmdet.ConceptPairs", part="corpus", size=3000), width=24
+)
+model = dict(
+    type="pld_mmdet.TransEncoder",
+    families=[
+        dict(
+            bi=dict(type="pld_mmdet.MeanOfWords", **words),
+            cross=dict(type="pld_mmdet.AlignedWords", **words),
+        )
+    ],
+    pairs=2000,
+)
+every = loader(pairs, 500, train=False)
+steps = 300
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(
+            name="cross_1",
+            max_iters=steps,
+            dataloader=both_orders,
+            work_dataloader=every,
+        ),
+        dict(name="bi_1", max_iters=steps, work_dataloader=every),
+        dict(
+            name="cross_2",
+            max_iters=steps,
+            dataloader=both_orders,
+            work_dataloader=every,
+        ),
+        dict(name="bi_2", max_iters=steps, work_dataloader=every),
+    ],
+)
+optim_wrapper = optimizer("Adam", lr=2e-3)
+find_unused_parameters = True  # on several processes: one of the two learns
+
+alone = [f"train_cfg.stages.{i}.max_iters=0" for i in (0, 1, 2)]
+experiment = dict(
+    name="trans_encoder",
+    metric="spearman",
+    columns={"spearman": ("test", "spearman"), "its bi-encoder": ("bi", "spearman")},
+    reported="networks of the last iteration",
+    rows=[
+        row("start", "Bi-encoder of word vectors, untrained", baseline="untrained"),
+        row("own", "Bi-encoder, its own cosines", "model.bi_learns_from=bi", *alone),
+        row(
+            "trans_encoder",
+            "Trans-Encoder, cross-encoder of the second cycle",
+            evaluate=dict(test=["model.predict_on=cross"], bi=[]),
+        ),
+        row("truth", "Bi-encoder, true labels", "model.bi_learns_from=truth", *alone),
+    ],
+)
+walk = [
+    *[f"train_cfg.stages.{i}.max_iters=1" for i in range(4)],
+    "model.min_std=0",
+    "val_dataloader.dataset.size=10",
+    "test_dataloader.dataset.size=10",
+]
