@@ -10,17 +10,27 @@ from pld_mmdet.diffusion.discrete import (
     RingViolations,
 )
 from pld_mmdet.diffusion.dmd2 import DMD2
-from pld_mmdet.diffusion.fidelity import PSNR
+from pld_mmdet.diffusion.fidelity import PSNR, PatchDistance
 from pld_mmdet.diffusion.gen4d import Gen4D
 from pld_mmdet.diffusion.hexplane import HexPlaneField
 from pld_mmdet.diffusion.ict import ICT
 from pld_mmdet.diffusion.lsd import LSD
 from pld_mmdet.diffusion.moving_object import MovingObject, OtherObjects, SceneViews
-from pld_mmdet.diffusion.networks import ConvHead, DiffusersUNet, MLPHead, TimeMLP
+from pld_mmdet.diffusion.networks import (
+    Beside,
+    ConvDenoiser,
+    ConvHead,
+    DiffusersUNet,
+    MLPHead,
+    PatchCritic,
+    TimeMLP,
+)
 from pld_mmdet.diffusion.priors import ViewPrior, Zero123Prior
 from pld_mmdet.diffusion.processes import CosineProcess, EDMProcess, EpsProcess
 from pld_mmdet.diffusion.ring import EnergyDistance, GaussianRing
 from pld_mmdet.diffusion.schedule import ScheduleProcess
+from pld_mmdet.diffusion.spaces import LatentSpace, PixelSpace
+from pld_mmdet.diffusion.yonos_sr import YonosSR
 
 __all__ = [
     "BOOT",
@@ -28,6 +38,8 @@ __all__ = [
     "ICT",
     "LSD",
     "PSNR",
+    "Beside",
+    "ConvDenoiser",
     "ConvHead",
     "CosineProcess",
     "DiffusersUNet",
@@ -38,6 +50,7 @@ __all__ = [
     "GaussianRing",
     "Gen4D",
     "HexPlaneField",
+    "LatentSpace",
     "MLPHead",
     "MaskedLMScore",
     "MaskedStarts",
@@ -45,11 +58,15 @@ __all__ = [
     "MovingObject",
     "NoiseStarts",
     "OtherObjects",
+    "PatchCritic",
+    "PatchDistance",
+    "PixelSpace",
     "RingLanguage",
     "RingViolations",
     "SceneViews",
     "ScheduleProcess",
     "TimeMLP",
     "ViewPrior",
+    "YonosSR",
     "Zero123Prior",
 ]

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
+from torch.nn.functional import unfold
 
+from pld_mmdet.diffusion.ring import energy_distance
 from pld_mmdet.registry import METRICS
 
 
@@ -54,3 +57,42 @@ class PSNR(BaseMetric):
             if own:
                 found[f"psnr_{name}"] = sum(own) / len(own)
         return found
+
+
+@METRICS.register_module()
+class PatchDistance(BaseMetric):
+    """Energy distance of patches of ``samples`` to patches of ``references``.
+
+    Whether textures look real, not whether they are where they were. Patches do not
+    overlap. ``patch_distance``, small is good.
+
+    Args:
+        size: Of a patch [8].
+        count: Patches of either side at most [4000].
+    """
+
+    default_prefix = None
+
+    def __init__(self, size: int = 8, count: int = 4000, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.size, self.count = size, count
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Keep the patches."""
+        for sample in data_samples:
+            self.results.append(
+                [
+                    unfold(sample[name].float(), self.size, stride=self.size)
+                    .transpose(1, 2)
+                    .flatten(0, 1)
+                    .cpu()
+                    .numpy()
+                    for name in ("samples", "references")
+                ]
+            )
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """One number."""
+        sides = (np.concatenate(side) for side in zip(*results, strict=True))
+        x, y = (torch.from_numpy(side[: self.count]) for side in sides)
+        return {"patch_distance": energy_distance(x, y)}

@@ -82,6 +82,90 @@ class DiffusersUNet(nn.Module):
 
 
 @MODELS.register_module()
+class Beside(nn.Module):
+    """A denoiser whose condition is an image of x's size, put into its channels.
+
+    Args:
+        network: Config of ``(x, time, None) -> x`` with the channels of both.
+    """
+
+    def __init__(self, network: dict) -> None:
+        super().__init__()
+        self.network = MODELS.build(network)
+
+    def forward(self, x: Tensor, time: Tensor, condition: Tensor) -> Tensor:
+        """N x C x H x W, N, N x c x H x W -> N x C x H x W."""
+        return self.network(torch.cat([x, condition], 1), time, None)
+
+
+@MODELS.register_module()
+class ConvDenoiser(nn.Module):
+    """A small denoiser of images at full resolution: residual blocks that see the time.
+
+    Args:
+        channels: Of its input.
+        out_channels: Of its output.
+        width: Of the blocks [24].
+        depth: Blocks [4].
+        frequencies: Fourier features of the time [4].
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        out_channels: int,
+        width: int = 24,
+        depth: int = 4,
+        frequencies: int = 4,
+    ) -> None:
+        super().__init__()
+        octaves = 2.0 ** torch.arange(frequencies)
+        self.register_buffer("octaves", octaves, persistent=False)
+        self.first = nn.Conv2d(channels, width, 3, padding=1)
+        self.embed = nn.Linear(2 * frequencies + 1, width * depth)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.SiLU(),
+                nn.Conv2d(width, width, 3, padding=1),
+                nn.SiLU(),
+                nn.Conv2d(width, width, 3, padding=1),
+            )
+            for _ in range(depth)
+        )
+        self.last = nn.Conv2d(width, out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor, time: Tensor, condition: None = None) -> Tensor:
+        """N x C x H x W, N -> N x c x H x W."""
+        time = time.float()[:, None]
+        waves = time * self.octaves
+        told = self.embed(torch.cat([time, waves.sin(), waves.cos()], 1))
+        hidden = self.first(x)
+        parts = told.chunk(len(self.blocks), 1)
+        for block, part in zip(self.blocks, parts, strict=True):
+            hidden = hidden + block(hidden + part[..., None, None])
+        return self.last(hidden)
+
+
+@MODELS.register_module()
+class PatchCritic(nn.Sequential):
+    """A discriminator of patches: one logit for each 7 x 7 pixels around a place.
+
+    Args:
+        channels: Of the images [3].
+        width: Of its layers [32].
+    """
+
+    def __init__(self, channels: int = 3, width: int = 32) -> None:
+        super().__init__(
+            nn.Conv2d(channels, width, 3),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(width, width, 3),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(width, 1, 3),
+        )
+
+
+@MODELS.register_module()
 class ConvHead(nn.Sequential):
     """DMD2's discriminator head on an 8 x 8 bottleneck: one logit an image.
 

@@ -1,0 +1,71 @@
+# YONOS-SR: 512 x 512 from 128 x 128 in one step, in Stable Diffusion's latents. No code
+# of the authors exists; only the chain of scales is known: what is marked with ? is
+# ours. x8: run again with model.scale=8, stage `teacher` of 0 steps, and load_from this
+# run's checkpoint.
+_base_ = "../_base_/toy_runtime.py"
+
+from pld_mmdet.recipes import loader, optimizer
+
+data_root = "data/photographs"
+folder = "data/teachers/stable-diffusion"
+how_to_get = dict(
+    data="Photographs of at least 512 x 512 in data/photographs/<any folder>/.",
+    teacher="A Stable Diffusion pipeline in diffusers' folders (vae, scheduler) in "
+    "data/teachers/stable-diffusion; its vae is used, the U-Net begins at random.",
+)
+unet = dict(
+    type="pld_mmdet.DiffusersUNet",
+    sample_size=64,
+    in_channels=8,
+    out_channels=4,
+    layers_per_block=2,
+    block_out_channels=(320, 640, 1280, 1280),
+    down_block_types=("AttnDownBlock2D",) * 3 + ("DownBlock2D",),
+    up_block_types=("UpBlock2D",) + ("AttnUpBlock2D",) * 3,
+)
+model = dict(
+    type="pld_mmdet.YonosSR",
+    process=dict(
+        type="pld_mmdet.ScheduleProcess",
+        predicts="v",
+        zero_snr=True,  # one step begins where nothing of the image is left
+        last=1.0,
+    ),
+    network=dict(type="pld_mmdet.Beside", network=unet),
+    space=dict(type="pld_mmdet.LatentSpace", pretrained=folder, subfolder="vae"),
+    critic=dict(type="pld_mmdet.PatchCritic", width=64),
+    gan=0.1,  # ?
+    scale=4,
+)
+train_dataloader = loader(
+    dict(
+        type="pld_mmdet.LabelledImages",
+        data_root=data_root,
+        size=512,
+        area=(0.3, 1.0),
+        mean=0.0,
+        std=1.0,
+    ),
+    8,  # ?
+    train=True,
+    seeded=True,
+    workers=4,
+)
+adamw = dict(type="AdamW", lr=5e-5, weight_decay=0.01)  # ?
+optim_wrapper = optimizer("AdamW", 5e-5, weight_decay=0.01)
+parts = dict(
+    constructor="pld_mmdet.PartsOptimConstructor",
+    type="pld_mmdet.FiniteOptimWrapper",
+    space=dict(optimizer=adamw),
+    critic=dict(optimizer=adamw),
+)
+model_wrapper_cfg = dict(type="PartsParallel")
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(name="teacher", max_iters=100_000),  # ? x2
+        dict(name="distill", max_iters=100_000),  # ? x4
+        dict(name="decoder", max_iters=50_000, optim_wrapper=parts),  # ?
+    ],
+)
+default_hooks = dict(checkpoint=dict(interval=10_000))

@@ -1,0 +1,120 @@
+# YONOS-SR on 32 x 32 patches of photographs, x4, in pixel space. All rows of a seed
+# start from one x2 model; the decoders are trained on one distilled x4 model.
+_base_ = "../_base_/toy_runtime.py"
+
+from pld_mmdet.recipes import loaders, optimizer, row
+
+net = dict(type="pld_mmdet.ConvDenoiser", channels=6, out_channels=3)
+model = dict(
+    type="pld_mmdet.YonosSR",
+    process=dict(type="pld_mmdet.CosineProcess", predicts="x0"),
+    network=dict(type="pld_mmdet.Beside", network=net),
+    space=dict(type="pld_mmdet.PixelSpace"),
+    critic=dict(type="pld_mmdet.PatchCritic"),
+    gan=0.01,
+    scale=4,
+)
+train_dataloader, val_dataloader, test_dataloader = loaders(
+    dict(type="pld_mmdet.PhotoPatches", size=32),
+    16,
+    train=dict(part="train", count=2000),
+    val=dict(part="val", count=250),
+    test=dict(part="test", count=250),
+    eval_batch=250,
+)
+val_evaluator = [
+    dict(type="pld_mmdet.PSNR"),
+    dict(type="pld_mmdet.PatchDistance"),
+]
+test_evaluator = val_evaluator
+val_cfg = dict()
+test_cfg = dict()
+adam = optimizer("Adam", 1e-3)
+parts = dict(
+    constructor="pld_mmdet.PartsOptimConstructor",
+    type="pld_mmdet.FiniteOptimWrapper",
+    space=dict(optimizer=dict(type="Adam", lr=1e-3)),
+    critic=dict(optimizer=dict(type="Adam", lr=1e-3)),
+)
+fall = [dict(type="CosineAnnealingLR", by_epoch=False)]
+model_wrapper_cfg = dict(type="PartsParallel")
+optim_wrapper = adam
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(name="teacher", max_iters=0, param_scheduler=fall),
+        dict(name="distill", max_iters=0, param_scheduler=fall),
+        dict(name="decoder", max_iters=0, optim_wrapper=parts),
+    ],
+)
+custom_hooks = [*_base_.custom_hooks, dict(type="pld_mmdet.KeptSamplesHook", count=16)]
+own, iters = dict(test=[]), "train_cfg.stages.{}.max_iters={}".format
+direct = "model.target=truth"
+experiment = dict(
+    name="yonos_sr",
+    metric="patch_distance",
+    percent=False,
+    lower_is_better=True,
+    reported="x4",
+    pictures=dict(draw="pld_mmdet.diffusion.pictures.images"),
+    columns={
+        "patches": ("test", "patch_distance"),
+        "PSNR": ("test", "psnr"),
+    },
+    rows=[
+        row(
+            "x2",
+            "The x2 teacher, at x2",
+            iters(0, 350),
+            evaluate=dict(test=["model.predict_on=teacher"]),
+        ),
+        row(
+            "truth",
+            "x4 from ground truth",
+            iters(1, 350),
+            direct,
+            "model.start=random",
+            init="x2",
+            evaluate=own,
+        ),
+        row(
+            "from_x2",
+            "... from the x2 weights",
+            iters(1, 350),
+            direct,
+            init="x2",
+            evaluate=own,
+        ),
+        row(
+            "one_step",
+            "Scale distillation, one call",
+            iters(1, 350),
+            init="x2",
+            evaluate=dict(test=[], many=["model.steps=25"]),
+        ),
+        row(
+            "l1",
+            "... and a decoder (L1)",
+            iters(2, 200),
+            "model.gan=0",
+            init="one_step",
+            evaluate=own,
+        ),
+        row(
+            "yonos_sr",
+            "... and a decoder (L1 + GAN)",
+            iters(2, 200),
+            init="one_step",
+            evaluate=own,
+        ),
+    ],
+)
+experiment["columns"]["patches, 25 calls"] = ("many", "patch_distance")
+walk = [
+    "train_cfg.stages.1.max_iters=1",
+    "train_cfg.stages.2.max_iters=1",
+    "train_dataloader.batch_size=4",
+    "train_dataloader.dataset.count=16",
+    "val_dataloader.dataset.count=16",
+    "test_dataloader.dataset.count=16",
+]
