@@ -48,7 +48,9 @@ train_cfg = dict(
     ],
 )
 custom_hooks = [*_base_.custom_hooks, dict(type="pld_mmdet.KeptSamplesHook", count=16)]
-own, iters = dict(test=[]), "train_cfg.stages.{}.max_iters={}".format
+own = dict(test=[])
+x2, x4 = (f"train_cfg.stages.{number}.max_iters=350" for number in (0, 1))
+decoder = "train_cfg.stages.2.max_iters=200"
 direct = "model.target=truth"
 experiment = dict(
     name="yonos_sr",
@@ -65,13 +67,13 @@ experiment = dict(
         row(
             "x2",
             "The x2 teacher, at x2",
-            iters(0, 350),
+            x2,
             evaluate=dict(test=["model.predict_on=teacher"]),
         ),
         row(
             "truth",
             "x4 from ground truth",
-            iters(1, 350),
+            x4,
             direct,
             "model.start=random",
             init="x2",
@@ -80,7 +82,7 @@ experiment = dict(
         row(
             "from_x2",
             "... from the x2 weights",
-            iters(1, 350),
+            x4,
             direct,
             init="x2",
             evaluate=own,
@@ -88,14 +90,14 @@ experiment = dict(
         row(
             "one_step",
             "Scale distillation, one call",
-            iters(1, 350),
+            x4,
             init="x2",
             evaluate=dict(test=[], many=["model.steps=25"]),
         ),
         row(
             "l1",
             "... and a decoder (L1)",
-            iters(2, 200),
+            decoder,
             "model.gan=0",
             init="one_step",
             evaluate=own,
@@ -103,7 +105,7 @@ experiment = dict(
         row(
             "yonos_sr",
             "... and a decoder (L1 + GAN)",
-            iters(2, 200),
+            decoder,
             init="one_step",
             evaluate=own,
         ),
