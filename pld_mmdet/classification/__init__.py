@@ -12,6 +12,7 @@ from pld_mmdet.classification.meal_v2 import MEALV2
 from pld_mmdet.classification.mismatched import Mismatched
 from pld_mmdet.classification.ps_kd import PSKD
 from pld_mmdet.classification.rad import RAD, Bought, Part
+from pld_mmdet.classification.random_teachers import HeadedEncoder, RandomTeachers
 from pld_mmdet.classification.self_distillation_theory import (
     KernelSelfDistillation,
     SelfDistillationChain,
@@ -38,12 +39,14 @@ __all__ = [
     "DistillWeighted",
     "FerKD",
     "Graded",
+    "HeadedEncoder",
     "KDPrune",
     "KernelSelfDistillation",
     "Mismatched",
     "MixSearchHook",
     "Part",
     "Pruned",
+    "RandomTeachers",
     "SelfDistillationChain",
     "ShrinkMatch",
 ]
