@@ -43,6 +43,6 @@ experiment = dict(
 tiny = "data/tiny_crops"
 walk = ["train_cfg.max_iters=2", "train_dataloader.batch_size=8"]
 walk += [f"{p}_dataloader.dataset.data_root={tiny}" for p in ("train", "val", "test")]
-walk += [f"{p}_dataloader.dataset.labelled=20" for p in ("val", "test")]
+walk += [f"{p}_dataloader.dataset.labelled=12" for p in ("val", "test")]
 walk += [f"{p}_dataloader.dataset.classes=[person,car]" for p in ("val", "test")]
 walk += ["val_evaluator.folds=2", "test_evaluator.folds=2"]
