@@ -140,3 +140,44 @@ def row(name: str, title: str, *options: str, **more) -> dict:
         more: Other entries of a row (``init``, ``evaluate``, ``config``, ...).
     """
     return dict(name=name, title=title, options=list(options), **more)
+
+
+def raw_pixels(*options: str, of: str = "", **more) -> dict:
+    """The trivial row of an image classifier: pixels and a logistic regression.
+
+    Args:
+        options: As in :func:`row`; with them it sees the labels that the others see.
+        of: What it sees, for the title.
+        more: Further entries of the baseline.
+    """
+    title = f"Raw pixels{' of ' * bool(of)}{of}, logistic regression"
+    baseline = dict(type="raw_input", c=0.1, **more)
+    return row("raw_pixels", title, *options, baseline=baseline)
+
+
+def crops(**which) -> dict:
+    """Training crops of StreetCrops.
+
+    Args:
+        which: How many are labelled, from which draw, in which fog.
+    """
+    place = dict(part="train", data_root="data/street_crops")
+    return dict(type="pld_mmdet.StreetCrops", **place, **which)
+
+
+def crop_network(*widths: int) -> dict:
+    """A convolutional network for StreetCrops' eight classes.
+
+    Args:
+        widths: Channels of its layers.
+    """
+    return dict(
+        type="pld_mmdet.SmallConvNet", in_channels=3, widths=widths, num_classes=8
+    )
+
+
+# Columns of a classifier's table
+ACCURACIES = {
+    "accuracy": ("test", "accuracy"),
+    "class-balanced": ("test", "balanced_accuracy"),
+}

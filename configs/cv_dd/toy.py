@@ -2,28 +2,20 @@
 # six images a class. Every student sees 100 epochs of stored views (300 batches of 16).
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
-from pld_mmdet.recipes import loader, optimizer, row
-
-
-def crops(**which):
-    return dict(
-        type="pld_mmdet.StreetCrops",
-        part="train",
-        data_root="data/street_crops",
-        **which,
-    )
-
-
-def network(*widths):
-    return dict(
-        type="pld_mmdet.SmallConvNet", in_channels=3, widths=widths, num_classes=8
-    )
-
+from pld_mmdet.recipes import (
+    ACCURACIES,
+    crop_network,
+    crops,
+    loader,
+    optimizer,
+    raw_pixels,
+    row,
+)
 
 model = dict(
     type="pld_mmdet.CVDD",
-    student=network(8, 16, 32),
-    teachers=[network(8, 16, 32), network(12, 32), network(4, 8)],
+    student=crop_network(8, 16, 32),
+    teachers=[crop_network(8, 16, 32), crop_network(12, 32), crop_network(4, 8)],
     image_shape=(3, 32, 32),
     num_classes=8,
     priors=(30.0, 30.0, 30.0),
@@ -63,10 +55,7 @@ experiment = dict(
     name="cv_dd",
     metric="accuracy",
     data="python tools/prepare.py street_crops",
-    columns={
-        "accuracy": ("test", "accuracy"),
-        "class-balanced": ("test", "balanced_accuracy"),
-    },
+    columns=ACCURACIES,
     reported="student of the last iteration",
     rows=[
         row(
@@ -100,13 +89,11 @@ experiment = dict(
             init="networks",
         ),
         row("cv_dd", "CV-DD", *given, init="networks"),
-        row(
-            "raw_pixels",
-            "Raw pixels of 6 images a class, logistic regression",
+        raw_pixels(
             "train_dataloader.dataset.labelled=48",
             "train_dataloader.dataset.balanced=True",
             "train_dataloader.dataset.label_seed={seed}",
-            baseline=dict(type="raw_input", c=0.1),
+            of="6 images a class",
         ),
     ],
 )

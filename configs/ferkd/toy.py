@@ -2,34 +2,18 @@
 # 16 stored regions each; every student takes 300 steps of 32 images, 4 regions each.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
-from pld_mmdet.recipes import loader, optimizer, row
-
-
-def crops(count):
-    return dict(
-        type="pld_mmdet.StreetCrops",
-        part="train",
-        data_root="data/street_crops",
-        labelled=count,
-    )
-
-
-def network(*widths):
-    return dict(
-        type="pld_mmdet.SmallConvNet", in_channels=3, widths=widths, num_classes=8
-    )
-
+from pld_mmdet.recipes import crop_network, crops, loader, optimizer, raw_pixels, row
 
 model = dict(
     type="pld_mmdet.FerKD",
-    student=network(16, 32),
-    teachers=[network(16, 32, 64)],
+    student=crop_network(16, 32),
+    teachers=[crop_network(16, 32, 64)],
     num_samples=300,
     num_classes=8,
 )
 train_dataloader = dict(batch_size=32, dataset=dict(labelled=300))
-many = loader(crops(2000), 64, train=True)
-once = loader(crops(300), 100, train=False)
+many = loader(crops(labelled=2000), 64, train=True)
+once = loader(crops(labelled=300), 100, train=False)
 train_cfg = dict(
     type="pld_mmdet.StagedLoop",
     stages=[
@@ -60,12 +44,7 @@ experiment = dict(
         row("fkd", "FKD", *drawn, "model.low=0.0", "model.middle=0.0"),
         row("relabel", "FerKD, nothing discarded", *drawn, "model.low=0.0"),
         row("ferkd", "FerKD", *drawn),
-        row(
-            "raw_pixels",
-            "Raw pixels, logistic regression",
-            *drawn,
-            baseline=dict(type="raw_input", c=0.1),
-        ),
+        raw_pixels(*drawn),
     ],
 )
 tiny = "data/tiny_crops"

@@ -2,31 +2,23 @@
 # are checkpoints of one training on the clear ones; six images a class.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
-from pld_mmdet.recipes import loader, optimizer, row
-
-
-def crops(**which):
-    return dict(
-        type="pld_mmdet.StreetCrops",
-        part="train",
-        data_root="data/street_crops",
-        **which,
-    )
-
-
-def network(*widths):
-    return dict(
-        type="pld_mmdet.SmallConvNet", in_channels=3, widths=widths, num_classes=8
-    )
-
+from pld_mmdet.recipes import (
+    ACCURACIES,
+    crop_network,
+    crops,
+    loader,
+    optimizer,
+    raw_pixels,
+    row,
+)
 
 model = dict(
     type="pld_mmdet.HeLlO",
-    student=network(8, 16, 32),
-    teacher=network(8, 16, 32),
+    student=crop_network(8, 16, 32),
+    teacher=crop_network(8, 16, 32),
     projector=dict(
         type="pld_mmdet.LabelProjector",
-        encoder=network(12, 24, 48),
+        encoder=crop_network(12, 24, 48),
         rank=2,
         text_rank=4,
         scale=10.0,
@@ -80,10 +72,7 @@ experiment = dict(
     name="hello",
     metric="accuracy",
     data="python tools/prepare.py street_crops",
-    columns={
-        "accuracy": ("test", "accuracy"),
-        "class-balanced": ("test", "balanced_accuracy"),
-    },
+    columns=ACCURACIES,
     reported="student of the last iteration",
     rows=[
         row(
@@ -101,17 +90,12 @@ experiment = dict(
             init="generator",
         ),
         row("hello", "HeLlO", *made, init="generator"),
-        row(
-            "raw_pixels",
-            "Raw pixels of 6 images a class, logistic regression",
+        raw_pixels(
             "train_dataloader.dataset.labelled=48",
             "train_dataloader.dataset.balanced=True",
             "train_dataloader.dataset.label_seed={seed}",
-            baseline=dict(
-                type="raw_input",
-                c=0.1,
-                evaluator=dict(type="pld_mmdet.ClassificationMetric"),
-            ),
+            of="6 images a class",
+            evaluator=dict(type="pld_mmdet.ClassificationMetric"),
         ),
     ],
 )

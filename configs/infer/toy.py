@@ -3,28 +3,20 @@
 # takes 400 steps of 32 images.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
-from pld_mmdet.recipes import loader, optimizer, row
-
-
-def crops(**which):
-    return dict(
-        type="pld_mmdet.StreetCrops",
-        part="train",
-        data_root="data/street_crops",
-        **which,
-    )
-
-
-def network(*widths):
-    return dict(
-        type="pld_mmdet.SmallConvNet", in_channels=3, widths=widths, num_classes=8
-    )
-
+from pld_mmdet.recipes import (
+    ACCURACIES,
+    crop_network,
+    crops,
+    loader,
+    optimizer,
+    raw_pixels,
+    row,
+)
 
 model = dict(
     type="pld_mmdet.INFER",
-    student=network(8, 16, 32),
-    teachers=[network(8, 16, 32), network(8, 24), network(12, 24, 48)],
+    student=crop_network(8, 16, 32),
+    teachers=[crop_network(8, 16, 32), crop_network(8, 24), crop_network(12, 24, 48)],
     image_shape=(3, 32, 32),
     num_classes=8,
     ipc=7,
@@ -66,10 +58,7 @@ experiment = dict(
     name="infer",
     metric="accuracy",
     data="python tools/prepare.py street_crops",
-    columns={
-        "accuracy": ("test", "accuracy"),
-        "class-balanced": ("test", "balanced_accuracy"),
-    },
+    columns=ACCURACIES,
     reported="student of the last iteration",
     rows=[
         row(
@@ -104,13 +93,11 @@ experiment = dict(
             init="networks",
         ),
         row("infer", "INFER", *given, init="networks"),
-        row(
-            "raw_pixels",
-            "Raw pixels of 7 images a class, logistic regression",
+        raw_pixels(
             "train_dataloader.dataset.labelled=56",
             "train_dataloader.dataset.balanced=True",
             "train_dataloader.dataset.label_seed={seed}",
-            baseline=dict(type="raw_input", c=0.1),
+            of="7 images a class",
         ),
     ],
 )

@@ -2,21 +2,13 @@
 # 300 steps of 16 labelled crops; the others see 48 more in two views.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
-from pld_mmdet.recipes import iterations, optimizer, row
+from pld_mmdet.recipes import crop_network, crops, iterations, optimizer, row
 
 model = dict(
     type="pld_mmdet.ShrinkMatch",
-    student=dict(
-        type="pld_mmdet.SmallConvNet", in_channels=3, widths=(16, 32, 64), num_classes=8
-    ),
+    student=crop_network(16, 32, 64),
     num_classes=8,
     threshold=0.8,
-)
-crops = dict(
-    type="pld_mmdet.StreetCrops",
-    part="train",
-    data_root="data/street_crops",
-    balanced=True,
 )
 train_dataloader = dict(
     batch_size=64,
@@ -30,7 +22,10 @@ train_dataloader = dict(
     dataset=dict(
         _delete_=True,
         type="pld_mmdet.LabelledAndNot",
-        datasets=[dict(crops, labelled=64), dict(crops, labelled=-64)],
+        datasets=[
+            crops(balanced=True, labelled=64),
+            crops(balanced=True, labelled=-64),
+        ],
     ),
 )
 train_cfg = iterations(300)

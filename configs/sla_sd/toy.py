@@ -2,11 +2,9 @@
 # step and takes 160 steps: 32 of four turns, or 128 as they are.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
-from pld_mmdet.recipes import iterations, optimizer, row
+from pld_mmdet.recipes import crop_network, iterations, optimizer, raw_pixels, row
 
-network = dict(
-    type="pld_mmdet.SmallConvNet", in_channels=3, widths=(16, 32, 64), num_classes=8
-)
+network = crop_network(16, 32, 64)
 model = dict(type="pld_mmdet.SLASD", network=network, num_classes=8)
 train_dataloader = dict(batch_size=32, dataset=dict(labelled=400))
 train_cfg = iterations(160)
@@ -35,12 +33,7 @@ experiment = dict(
             drawn,
             evaluate=dict(aggregated="configs/sla_sd/aggregated.py", test=None),
         ),
-        row(
-            "raw_pixels",
-            "Raw pixels, logistic regression",
-            drawn,
-            baseline=dict(type="raw_input", c=0.1),
-        ),
+        raw_pixels(drawn),
     ],
 )
 walk = [
