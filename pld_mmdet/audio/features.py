@@ -104,6 +104,19 @@ def mean_mfcc(waves: Tensor, **geometry) -> Tensor:
     return mfcc(waves, **geometry).mean(1)
 
 
+def flat_log_mel(waves: Tensor, **geometry) -> Tensor:
+    """The whole log-mel spectrogram as one vector: a linear reader of the raw input.
+
+    Args:
+        waves: [B, S].
+        geometry: Of :func:`log_mel`.
+
+    Returns:
+        [B, T x bins].
+    """
+    return log_mel(waves, **geometry).flatten(1)
+
+
 def deltas(features: Tensor) -> Tensor:
     """Slope of a line through five frames; the ends are repeated.
 

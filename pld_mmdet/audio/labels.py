@@ -135,3 +135,42 @@ def topic_model(
         topics, random_state=seed, max_iter=30, learning_method="batch"
     ).fit_transform(counts)
     return mixtures.argmax(1), mixtures
+
+
+def cluster_clips(
+    vectors: np.ndarray, clusters: int, components: int, seed: int
+) -> np.ndarray:
+    """Clusters of whole sounds: whitened principal components, unit length, k-means.
+
+    Args:
+        vectors: [N, D], one a sound.
+        clusters: K, at most N.
+        components: Principal components, at most; no more than N - 1 and D are there.
+        seed: Of both.
+
+    Returns:
+        [N] int64.
+
+    Raises:
+        UserError: Fewer sounds than clusters.
+    """
+    if len(vectors) < clusters:
+        raise UserError(
+            f"{len(vectors)} sounds cannot make {clusters} clusters.",
+            "Lower model.clusters, or give more sounds.",
+        )
+    pca = require("sklearn.decomposition", "audio").PCA
+    means = require("sklearn.cluster", "audio").KMeans
+    kept = max(min(components, len(vectors) - 1, vectors.shape[1]), 1)
+    white = pca(kept, whiten=True, random_state=seed).fit_transform(vectors)
+    white /= np.linalg.norm(white, axis=1, keepdims=True) + 1e-12
+    found = means(clusters, n_init=1, max_iter=20, random_state=seed)
+    return found.fit_predict(white).astype(np.int64)
+
+
+def purity(labels: np.ndarray, truth: np.ndarray) -> float:
+    """Share of sounds whose class is the most frequent one of their cluster."""
+    if not len(labels):
+        return 0.0
+    most = [np.bincount(truth[labels == label]).max() for label in np.unique(labels)]
+    return float(np.sum(most) / len(labels))

@@ -24,7 +24,6 @@ pairs (there: epochs of 256, 256, 256 and 232), and networks start 1 to T steps 
 
 import copy
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from mmengine.dist import broadcast
@@ -39,6 +38,7 @@ from pld_mmdet.engine.method import Method
 from pld_mmdet.engine.weights import report_mismatch
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
+from pld_mmdet.shared.networks.small import projector_layers
 from pld_mmdet.shared.views import random_view
 
 
@@ -132,7 +132,7 @@ class KRRST(Method):
             report_mismatch(self.target.network, state, target_checkpoint)
         else:  # it learns here, then it is copied
             self.learner = MODELS.build(target)
-            self.projector = _projector((target_dim, *projector))
+            self.projector = projector_layers(target_dim, *projector)
         self.synthetic = SyntheticSet(size, image_shape, target_dim)
         network = {**network, "image_shape": image_shape, "outputs": target_dim}
         self.pool = nn.ModuleList(MODELS.build(network) for _ in range(pool_size))
@@ -329,11 +329,3 @@ def _common(tensor: Tensor) -> Tensor:
     """Process 0's numbers on all processes."""
     broadcast(tensor)
     return tensor
-
-
-def _projector(widths: Sequence[int]) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        layers += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after)]
-        layers += [nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers[:-2])

@@ -63,3 +63,16 @@ class SmallConvNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """N x C x H x W -> N x K logits."""
         return self.fc(self.backbone(x))
+
+
+def projector_layers(*widths: int) -> nn.Sequential:
+    """Linear layers without bias, with batch norm and ReLU between them.
+
+    Args:
+        widths: From the input to the output.
+    """
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after)]
+        layers += [nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers[:-2])

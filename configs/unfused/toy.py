@@ -1,0 +1,104 @@
+# UnFuSeD on generated chirps: 640 without labels, 48 with; a small encoder of 32 mel
+# bins. Every row fine-tunes for 150 steps of all 48.
+_base_ = "../_base_/toy_runtime.py"
+
+from pld_mmdet.recipes import loader, optimizer, row
+
+unlabelled = dict(type="pld_mmdet.Chirps", part="train", size=640)
+model = dict(
+    type="pld_mmdet.UnFuSeD",
+    encoder=dict(type="pld_mmdet.AudioNTT", bins=32, width=16, dim=128),
+    num_samples=640,
+    num_classes=8,
+    components=64,
+    sample_rate=4000,
+    window=256,
+    hop=100,
+    bins=32,
+    mean=4.4,
+    std=0.9,
+    projector=(128, 128),
+)
+train_dataloader = loader(unlabelled, 64, train=True)
+labelled = loader(dict(unlabelled, labelled=48), 48, train=True)
+val_dataloader = loader(
+    dict(type="pld_mmdet.Chirps", part="val", size=400), 100, train=False
+)
+test_dataloader = loader(
+    dict(type="pld_mmdet.Chirps", part="test", size=800), 100, train=False
+)
+val_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+test_evaluator = val_evaluator
+val_cfg = dict()
+test_cfg = dict()
+cosine = dict(type="CosineAnnealingLR", by_epoch=False)
+adam = optimizer("Adam", 2e-3)
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(name="ssl", max_iters=150),
+        dict(
+            name="labels",
+            max_iters=0,
+            work_dataloader=loader(unlabelled, 64, train=False),
+        ),
+        dict(
+            name="unfused",
+            max_iters=200,
+            optim_wrapper=optimizer("SGD", 0.03, momentum=0.9, weight_decay=1e-4),
+        ),
+        dict(name="finetune", max_iters=150, dataloader=labelled),
+    ],
+)
+optim_wrapper = adam
+param_scheduler = cosine
+find_unused_parameters = True  # on several processes: one part learns at a time
+
+only = "train_cfg.stages.{}.max_iters=0".format
+experiment = dict(
+    name="unfused",
+    metric="accuracy",
+    reported="encoder of the last iteration",
+    rows=[
+        row("scratch", "48 labels, random weights", only(0), only(2)),
+        row(
+            "ssl",
+            "Barlow Twins, then 48 labels",
+            only(2),
+            "model.start=labeller",
+        ),
+        row(
+            "ce_only",
+            "Pseudo-labels alone",
+            only(0),
+            "model.alpha=0",
+            "model.beta=0",
+            "model.gamma=0",
+            init="ssl",
+        ),
+        row("unfused", "UnFuSeD", only(0), init="ssl"),
+        row(
+            "mean_mel",
+            "Log-mel, logistic regression",
+            "train_dataloader.dataset.labelled=48",
+            baseline=dict(
+                type="raw_input",
+                features="pld_mmdet.audio.features.flat_log_mel",
+                geometry=dict(sample_rate=4000, window=256, hop=100, bins=32),
+                standardise=True,
+            ),
+        ),
+    ],
+)
+walk = [
+    "train_cfg.stages.0.max_iters=1",
+    "train_cfg.stages.2.max_iters=2",
+    "train_cfg.stages.3.max_iters=1",
+    "train_cfg.stages.1.work_dataloader.dataset.size=40",
+    "train_dataloader.dataset.size=40",
+    "train_dataloader.batch_size=8",
+    "train_cfg.stages.3.dataloader.dataset.labelled=8",
+    "train_cfg.stages.3.dataloader.batch_size=8",
+    "val_dataloader.dataset.size=8",
+    "test_dataloader.dataset.size=8",
+]
