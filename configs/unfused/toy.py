@@ -54,29 +54,33 @@ optim_wrapper = adam
 param_scheduler = cosine
 find_unused_parameters = True  # on several processes: one part learns at a time
 
-only = "train_cfg.stages.{}.max_iters=0".format
+
+def without(stage):
+    return f"train_cfg.stages.{stage}.max_iters=0"
+
+
 experiment = dict(
     name="unfused",
     metric="accuracy",
     reported="encoder of the last iteration",
     rows=[
-        row("scratch", "48 labels, random weights", only(0), only(2)),
+        row("scratch", "48 labels, random weights", without(0), without(2)),
         row(
             "ssl",
             "Barlow Twins, then 48 labels",
-            only(2),
+            without(2),
             "model.start=labeller",
         ),
         row(
             "ce_only",
             "Pseudo-labels alone",
-            only(0),
+            without(0),
             "model.alpha=0",
             "model.beta=0",
             "model.gamma=0",
             init="ssl",
         ),
-        row("unfused", "UnFuSeD", only(0), init="ssl"),
+        row("unfused", "UnFuSeD", without(0), init="ssl"),
         row(
             "mean_mel",
             "Log-mel, logistic regression",

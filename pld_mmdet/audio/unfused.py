@@ -16,10 +16,13 @@ from pld_mmdet.audio.labels import cluster_clips, purity
 from pld_mmdet.audio.views import resized_window, with_background
 from pld_mmdet.distill.contrastive import barlow_twins_loss
 from pld_mmdet.distill.divergences import kl
+from pld_mmdet.engine.data.randomness import own_randomness
 from pld_mmdet.engine.method import Method
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import MODELS
 from pld_mmdet.shared.networks.small import projector_layers
+
+_STREAM = 19  # keeps the fresh encoder apart from other draws
 
 
 def self_distillation(
@@ -154,6 +157,7 @@ class UnFuSeD(Method):
         )
         self.projector = projector_layers(width, *projector)
         self.register_buffer("labels", torch.full((num_samples,), -1))
+        self.register_buffer("dice", torch.randint(2**31, ()))
         self._ddp_params_and_buffers_to_ignore = ["labels"]
         self.clusters, self.components = clusters, components
         self.label_layer, self.start = label_layer, start
@@ -215,7 +219,8 @@ class UnFuSeD(Method):
                     "UnFuSeD: there are no labels to learn from.",
                     "Put a stage `labels` before `unfused`.",
                 )
-            fresh(self.student, self.classifier, self.shallow)
+            with own_randomness(_STREAM, int(self.dice)):  # a run that goes on, too
+                fresh(self.student, self.classifier, self.shallow)
         if name == "finetune" and self.start == "labeller":
             self.student.load_state_dict(self.labeller.state_dict())
 
