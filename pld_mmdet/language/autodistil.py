@@ -98,7 +98,7 @@ class AutoDistil(StagedEncoders):
                 f"The smallest has {min(self.counts):.0f}.",
             )
         self.pick, self.relation = pick, relation
-        self.register_buffer("losses", torch.full((len(self.sizes),), torch.nan))
+        self.register_buffer("losses", torch.full((len(self.sizes),), -1.0))
         self.register_buffer("chosen", torch.tensor(self.allowed[-1]))
 
     def start_stage(self, name: str, loader: DataLoader | None, folder: Path) -> None:

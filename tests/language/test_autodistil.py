@@ -223,5 +223,5 @@ def test_paper_config_trains_from_a_folder_and_a_jsonl_file(tmp_path):
     cfg.model.space = SPACE
     net = train(cfg).model
     assert net.progress.stage == "finetune"
-    assert net.losses.isfinite().all()
+    assert (net.losses > 0).all()  # -1 before the search
     assert list((tmp_path / "run").glob("stages/*search/search.csv"))
