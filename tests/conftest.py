@@ -1,6 +1,7 @@
 """What several test modules start from."""
 
 import functools
+import gc
 import os
 import shutil
 from pathlib import Path
@@ -54,6 +55,13 @@ def quick_starts():
     with pytest.MonkeyPatch.context() as patch, unformatted():
         patch.setattr(runner, "collect_env", functools.cache(runner.collect_env))
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_imported_is_garbage():
+    """mmengine collects garbage at each data set; libraries are most of what it reads."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
