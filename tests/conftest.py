@@ -59,7 +59,7 @@ def quick_starts():
 
 @pytest.fixture(scope="module", autouse=True)
 def nothing_imported_is_garbage():
-    """mmengine collects garbage at each data set; libraries are most of what it reads."""
+    """mmengine collects garbage at each data set: it need not read all libraries."""
     gc.collect()
     gc.freeze()
 
