@@ -12,10 +12,10 @@ alpaca = dict(
     answer_length=512,
     too_long="cut",
     answer_only=True,
+    with_index=True,
 )
-train_dataloader = loader(
-    dict(**alpaca, ann_file="train.jsonl"), 8, train=True, workers=4
-)
+train = dict(**alpaca, ann_file="train.jsonl")
+train_dataloader = loader(train, 8, train=True, workers=4)
 val_dataloader = loader(dict(**alpaca, ann_file="val.jsonl"), 8, train=False)
 test_dataloader = val_dataloader
 val_evaluator = dict(type="pld_mmdet.ClassificationMetric")
@@ -37,12 +37,20 @@ model = dict(
         vocab_size=151936,
     ),
     top_k=5,
+    answers="data/alpaca/answers.safetensors",
 )
 steps = 1218  # 3 passes over 52 002 conversations, 128 a step
 train_cfg = dict(
     type="pld_mmdet.StagedLoop",
     stages=[
         dict(name="calibrate", max_iters=0, work_dataloader=val_dataloader),
+        dict(
+            name="answers",
+            max_iters=0,
+            work_dataloader=loader(
+                dict(**alpaca, ann_file="train.jsonl"), 8, train=False
+            ),
+        ),
         dict(name="student", max_iters=2 * steps),
     ],
 )

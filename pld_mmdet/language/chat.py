@@ -53,6 +53,7 @@ class ChatText(Dataset):
             the prompt and the beginning of the answer.
         size: Only the first so many of what is kept [all].
         answer_only: The prompt's labels are -100 too (FIRST) [all are learnt].
+        with_index: A sample also has its ``index``, for answers that are kept.
 
     Raises:
         UserError: A line is no conversation.
@@ -68,8 +69,9 @@ class ChatText(Dataset):
         too_long: str = "drop",
         size: int | None = None,
         answer_only: bool = False,
+        with_index: bool = False,
     ) -> None:
-        self.answer_only = answer_only
+        self.answer_only, self.with_index = answer_only, with_index
         one_of("ChatText", too_long=(too_long, ("drop", "cut")))
         self.tokenizer = load_tokenizer(tokenizer)
         self.prompt_length, self.answer_length = prompt_length, answer_length
@@ -111,11 +113,12 @@ class ChatText(Dataset):
             labels[: len(start)] = IGNORE
         room = length - len(ids)
         pad = torch.nn.functional.pad
-        return {
+        sample = {
             "input_ids": pad(ids, (0, room), value=self.tokenizer.pad_token_id or 0),
             "attention_mask": pad(torch.ones_like(ids), (0, room)),
             "labels": pad(labels, (0, room), value=IGNORE),
         }
+        return {**sample, "index": int(index)} if self.with_index else sample
 
     def _fits(self, messages: list) -> bool:
         start, end = self._ids(messages)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from mmengine.dist import all_gather_object
+from mmengine.dist import all_gather_object, is_main_process
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -14,6 +14,7 @@ from pld_mmdet.engine.method import Method
 from pld_mmdet.engine.metrics import calibration_error
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.language.causal import IGNORE, next_token_loss, trimmed
+from pld_mmdet.language.kept_answers import KeptAnswers, fingerprint, write_answers
 from pld_mmdet.registry import MODELS
 
 EPSILON = 1e-6  # what the authors' code adds before it divides by the sum
@@ -38,13 +39,15 @@ class FIRST(Method):
 
     Stages: ``teacher`` fine-tunes it on labels (leave it out where its weights are
     those of a fine-tuned model), ``calibrate`` (no iteration; its ``work_dataloader``
-    is the validation data) chooses, ``student`` distils. A batch is text
-    (``input_ids``, ``labels``, ``attention_mask``, as :class:`CausalLanguageModel`
-    has them) or has one answer a sample (``inputs``, ``targets``).
+    is the validation data) chooses, ``answers`` (no iteration; the training data in
+    order) asks the teacher once and keeps its K probabilities in a file, ``student``
+    distils. Without ``answers`` the teacher is asked at each step, for the same
+    numbers. A batch is text (``input_ids``, ``labels``, ``attention_mask``, as
+    :class:`CausalLanguageModel` has them) or has one answer a sample (``inputs``,
+    ``targets``); with kept answers also ``index``.
 
-    Deviations from the released code (SHUMKASHUN/FIRST, c2c7c76): the teacher answers
-    at each step instead of once into a file, which gives the same numbers, since it
-    is frozen, for the price of its forward pass. Smoothing and temperature are the
+    Deviations from the released code (SHUMKASHUN/FIRST, c2c7c76): kept probabilities
+    have half precision, with a checksum. Smoothing and temperature are the
     teacher's alone; the code does both to the student too. The code's sixth class
     (``use_other_token``, on in its example) computes no divergence: it gives
     probabilities where logarithms are asked; it is left out.
@@ -57,6 +60,8 @@ class FIRST(Method):
             compares the two].
         grid: Candidates of c [.15 to .41 by .02] or d [.03 to .18 by .03].
         amount: c or d, known beforehand: no stage ``calibrate`` is needed [none].
+        answers: File of the kept answers; one that is there is read, not written anew
+            [none: the teacher is asked at each step].
         predict_on: ``student``, or ``teacher`` to measure it.
 
     Raises:
@@ -74,6 +79,7 @@ class FIRST(Method):
         trust: str = "temperature",
         grid: Sequence[float] | None = None,
         amount: float | None = None,
+        answers: str | None = None,
         predict_on: str = "student",
         init_cfg: dict | None = None,
     ) -> None:
@@ -95,6 +101,7 @@ class FIRST(Method):
             "smoothing": [0.03 * i for i in range(1, 7)],
             "none": [],
         }
+        self.answers, self.kept = answers, None
         self.grid = list(default[trust] if grid is None else grid)
         self.register_buffer(
             "amount", torch.tensor(float("nan") if amount is None else amount)
@@ -124,7 +131,9 @@ class FIRST(Method):
 
     @torch.no_grad()
     def start_stage(self, name: str, loader: DataLoader | None, folder: Path) -> None:
-        """Choose c or d where a stage ``calibrate`` begins."""
+        """Choose c or d in stage ``calibrate``; ask the teacher in ``answers``."""
+        if name == "answers":
+            self._ask(loader)
         if name != "calibrate" or self.trust == "none":
             return
         if loader is None:
@@ -156,6 +165,51 @@ class FIRST(Method):
         ]
         self.amount.fill_(self.grid[errors.index(min(errors))])
 
+    def _ask(self, loader: DataLoader | None) -> None:
+        """Keep the teacher's K probabilities of all training data, once."""
+        if self.answers is None or loader is None:
+            raise UserError(
+                "FIRST: stage answers has no file to write, or no data to read.",
+                "Set model.answers and the stage's work_dataloader.",
+            )
+        own = fingerprint(self.teacher)
+        if Path(self.answers).is_file():
+            kept = KeptAnswers(self.answers)
+            if kept.teacher != own or len(kept) != len(loader.dataset):
+                raise UserError(
+                    f"FIRST: {self.answers} has {len(kept)} answers of another teacher "
+                    f"or other data (here: {len(loader.dataset)} samples).",
+                    "Delete it, or name another file in model.answers.",
+                )
+            return
+        self.train(False)
+        found = []
+        for batch in loader:
+            batch = self.data_preprocessor(batch, False)
+            z, _, rows = self._answers(self.teacher, **batch)
+            p, ids = wide(z).softmax(-1).topk(self.top_k)
+            counts = rows.bincount(minlength=len(batch["index"])).tolist()
+            parts = zip(p.cpu().split(counts), ids.cpu().split(counts), strict=True)
+            found += zip(batch["index"].tolist(), parts, strict=True)
+        everywhere = [one for part in all_gather_object(found) for one in part]
+        if is_main_process():
+            answers = ((number, *two) for number, two in everywhere)
+            write_answers(self.answers, answers, own)
+
+    def _target(self, index: Tensor | None, batch: dict) -> tuple[Tensor, Tensor]:
+        """The teacher's K probabilities and their ids [M, K], kept or asked now."""
+        if self.answers is None:
+            z, _, _ = self._answers(self.teacher, **batch)
+            return wide(z).softmax(-1).topk(self.top_k)
+        if index is None:
+            raise UserError(
+                "FIRST: kept answers need to know which samples a batch has.",
+                "Use data with an `index` (ChatText: with_index=True).",
+            )
+        self.kept = KeptAnswers(self.answers) if self.kept is None else self.kept
+        p, ids = self.kept.of(index.tolist())
+        return p.to(index.device), ids.to(index.device)
+
     def trusted(self, probabilities: Tensor, amount: float) -> Tensor:
         """The teacher's target [..., K] from its K probabilities."""
         if self.trust == "temperature":
@@ -169,7 +223,7 @@ class FIRST(Method):
         z, targets, _ = self._answers(self.teacher, **batch)
         return {"loss_teacher": next_token_loss(z[None], targets[None])}
 
-    def loss_student(self, **batch) -> dict[str, Tensor]:
+    def loss_student(self, index: Tensor | None = None, **batch) -> dict[str, Tensor]:
         """The divergence, summed over an answer's positions; also logs c or d."""
         if self.trust != "none" and self.amount.isnan():
             raise UserError(
@@ -177,11 +231,11 @@ class FIRST(Method):
                 "Put a stage calibrate before stage student, or set model.amount.",
             )
         with torch.no_grad():
-            z_t, _, _ = self._answers(self.teacher, **batch)
-            p, ids = wide(z_t).softmax(-1).topk(self.top_k)
+            p, ids = self._target(index, batch)
             target = self.trusted(p, self.amount)
-        z_s, _, sequences = self._answers(self.student, **batch)
+        z_s, _, _ = self._answers(self.student, **batch)
         s = wide(z_s).softmax(-1).gather(-1, ids)
+        sequences = len(batch["input_ids" if "input_ids" in batch else "inputs"])
         losses = {"loss_first": _top_k_kl(target, s).sum() / max(sequences, 1)}
         return losses | ({} if self.trust == "none" else {"amount": self.amount})
 
@@ -212,13 +266,14 @@ class FIRST(Method):
         labels: Tensor | None = None,
         attention_mask: Tensor | None = None,
         **_,
-    ) -> tuple[Tensor, Tensor, int]:
-        """Logits [M, V] and targets [M] of all answers, and the number of sequences."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits [M, V] and targets [M] of all answers, and their rows [M]."""
         if inputs is not None:
-            return network(inputs), targets, len(inputs)
+            rows = torch.arange(len(inputs), device=inputs.device)
+            return network(inputs), targets, rows
         ids, mask, targets = trimmed(input_ids, labels, attention_mask)
         counted = targets != IGNORE
-        return network(ids, mask)[counted], targets[counted], len(ids)
+        return network(ids, mask)[counted], targets[counted], counted.nonzero()[:, 0]
 
 
 def temperature_scaled(probabilities: Tensor, c: float | Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from pld_mmdet.language.first import (
     temperature_scaled,
     top_k_kl,
 )
+from pld_mmdet.language.kept_answers import KeptAnswers, write_answers
 from pld_mmdet.registry import DATASETS
 from tests.toy_run import enter, toy_config, train
 
@@ -188,15 +189,73 @@ def test_paper_config_trains_from_a_folder_and_a_jsonl_file(tmp_path):
         cfg.val_dataloader,
         cfg.test_dataloader,
         cfg.train_cfg.stages[0].work_dataloader,
+        cfg.train_cfg.stages[1].work_dataloader,
     ):
         part.update(num_workers=0, batch_size=4, persistent_workers=False)
         part.dataset.update(data_root=str(tmp_path), tokenizer=f"{tmp_path}/words")
     for name in ("student", "teacher"):
         cfg.model[name].update(pretrained=str(tmp_path / name), vocab_size=40)
-    cfg.train_cfg.stages[1].max_iters = 2
+    cfg.train_cfg.stages[2].max_iters = 2
+    cfg.model.answers = str(tmp_path / "answers.safetensors")
     cfg.param_scheduler[0].end = cfg.param_scheduler[1].begin = 1
     model = train(cfg).model
     assert model.amount.item() in [pytest.approx(c) for c in model.grid]
     sample = DATASETS.build(cfg.train_dataloader.dataset)[0]
     assert sample["input_ids"][:4].tolist() == [2, 4, 1, 0]
     assert sample["labels"][:4].tolist() == [-100, 4, 1, -100]
+    kept = KeptAnswers(cfg.model.answers)
+    assert len(kept) == 8
+    assert kept.of([3])[1].shape == (2, 5)  # an answer and its end
+
+
+GPT2 = dict(
+    type="pld_mmdet.CausalTransformer",
+    config=dict(model_type="gpt2", n_layer=1, n_head=2, n_positions=8, n_embd=8)
+    | dict(vocab_size=9, attn_pdrop=0, resid_pdrop=0, embd_pdrop=0)
+    | dict(initializer_range=0.5),
+)
+
+
+def test_kept_answers_give_the_same_loss(tmp_path):
+    torch.manual_seed(0)
+    path = str(tmp_path / "kept/answers.safetensors")
+    model = FIRST(GPT2, GPT2, trust="none", answers=path)
+    ids = torch.randint(9, (3, 6))
+    labels = ids.clone()
+    labels[0, :4] = labels[1] = labels[2, :1] = -100  # 2, 0 and 5 answers
+
+    def batch(*rows):
+        rows = torch.tensor(rows)
+        return dict(input_ids=ids[rows], labels=labels[rows], index=rows)
+
+    class Loader(list):
+        dataset = range(3)
+
+    loader = Loader([batch(0, 1), batch(2)])
+    with pytest.raises(UserError, match="no file to write, or no data"):
+        model.start_stage("answers", None, None)
+    model.start_stage("answers", loader, None)
+    kept = model.loss(**batch(2, 1, 0))["loss_first"]
+    for p in model.teacher.parameters():
+        p.data.zero_()  # it is not asked again
+    assert model.loss(**batch(2, 1, 0))["loss_first"] == kept
+    torch.manual_seed(0)
+    asked = FIRST(GPT2, GPT2, trust="none")
+    now = asked.loss(**batch(2, 1, 0))["loss_first"]
+    torch.testing.assert_close(kept, now, atol=1e-3, rtol=0)  # half precision
+    assert now > 0.1
+    with pytest.raises(UserError, match="which samples a batch has"):
+        model.loss(input_ids=ids, labels=labels)
+    with pytest.raises(UserError, match="of another teacher"):
+        model.start_stage("answers", loader, None)
+    asked.answers = path
+    asked.start_stage("answers", loader, None)  # the same teacher: nothing to do
+    data = bytearray((tmp_path / "kept/answers.safetensors").read_bytes())
+    data[-70] ^= 4
+    (tmp_path / "kept/answers.safetensors").write_bytes(data)
+    with pytest.raises(UserError, match="checksum differs"):
+        KeptAnswers(path)
+    with pytest.raises(UserError, match="cannot be read"):
+        KeptAnswers(tmp_path / "none")
+    with pytest.raises(UserError, match="of 1 samples"):
+        write_answers(path, [(1, torch.ones(1, 5), torch.ones(1, 5))], "")
