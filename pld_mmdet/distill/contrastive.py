@@ -42,18 +42,26 @@ def nt_xent(a: Tensor, b: Tensor, temperature: float) -> Tensor:
     return F.cross_entropy(logits, partner, reduction="sum") / max(n, 1)
 
 
-def sup_con(anchors: Tensor, bank: Tensor, same: Tensor, temperature: float) -> Tensor:
+def sup_con(
+    anchors: Tensor,
+    bank: Tensor,
+    same: Tensor,
+    temperature: float,
+    own: Tensor | None = None,
+) -> Tensor:
     """Supervised contrast with a bank (Khosla et al. 2020, the mean outside the log).
 
     For each anchor minus the mean over its positives of the log softmax of its cosines
     with *all* rows of the bank; then the mean over the anchors that have a positive.
-    Nothing is left out: a bank that holds the anchors themselves should not.
+    Nothing is left out: a bank that holds the anchors themselves says so in ``own``.
 
     Args:
         anchors: [N, D].
         bank: [M, D]; detach it if it is a memory.
         same: Bool [N, M], which rows of the bank are positives.
         temperature: Divides the cosines, > 0.
+        own: Bool [N, M], rows that are left out of both sums, such as the anchor
+            itself [None: none].
 
     Returns:
         A scalar; 0 with a gradient path if no anchor has a positive.
@@ -71,7 +79,11 @@ def sup_con(anchors: Tensor, bank: Tensor, same: Tensor, temperature: float) -> 
         )
     same = same.bool()
     cosines = F.normalize(wide(anchors), dim=1) @ F.normalize(wide(bank), dim=1).T
-    log_p = (cosines / temperature).log_softmax(1)
+    logits = cosines / temperature
+    if own is not None:
+        same_shape("sup_con", same=same, own=own)
+        same, logits = same & ~own, logits.masked_fill(own, -torch.inf)
+    log_p = logits.log_softmax(1)
     positives = same.sum(1)
     mean = log_p.where(same, 0).sum(1) / positives.clamp(min=1)
     return masked_mean(-mean, positives > 0)

@@ -12,7 +12,9 @@ from pld_mmdet.weak_supervision.federation import (
     NoisyDigits,
 )
 from pld_mmdet.weak_supervision.fedlabel import FedLabel
+from pld_mmdet.weak_supervision.ins import INS
 from pld_mmdet.weak_supervision.llp_bp import LLPBP
+from pld_mmdet.weak_supervision.mil import InstanceBags, MILMetric
 from pld_mmdet.weak_supervision.online_adaptation import Tent
 from pld_mmdet.weak_supervision.proportions import (
     AUCMetric,
@@ -25,6 +27,7 @@ from pld_mmdet.weak_supervision.streams import CifarC, CorruptedDigits, StreamMe
 from pld_mmdet.weak_supervision.vit import ViTBackbone
 
 __all__ = [
+    "INS",
     "LLPBP",
     "SP2OT",
     "AUCMetric",
@@ -36,7 +39,9 @@ __all__ = [
     "DigitViews",
     "FedLabel",
     "Federation",
+    "InstanceBags",
     "LongTailDigits",
+    "MILMetric",
     "NoisyDigits",
     "ProportionBags",
     "StreamMetric",

@@ -1,0 +1,95 @@
+# INS on digits, is it a nine? 24 bags of 18 train images, twelve of them with two
+# nines; all others are threes, fours, fives and sevens. Each seed has its bags. The
+# classification view is the image itself, so that the plain row can learn its noise.
+_base_ = "../_base_/toy_runtime.py"
+
+from pld_mmdet.recipes import loader, optimizer, row
+
+
+def bags(part, **more):
+    return dict(
+        type="pld_mmdet.InstanceBags",
+        dataset=dict(type="pld_mmdet.Digits", part=part, classes=[3, 4, 5, 7, 9]),
+        positive=[4],  # the nines, renumbered
+        size=18,
+        **more,
+    )
+
+
+train = bags("train", bags=24, seed=0)
+model = dict(
+    type="pld_mmdet.INS",
+    network=dict(type="pld_mmdet.SmallConvNet", widths=(32, 64), num_classes=2),
+    num_samples=24 * 18,
+    width=32,
+    queue=256,
+    view="none",
+    key_view="moved",
+)
+train_dataloader = loader(train, 64, train=True)
+val_dataloader = loader(bags("val", bags=40, replace=True), 360, train=False)
+test_dataloader = loader(bags("test", bags=40, replace=True), 360, train=False)
+val_evaluator = dict(type="pld_mmdet.MILMetric")
+test_evaluator = val_evaluator
+val_cfg = dict()
+test_cfg = dict()
+
+pooled = loader(dict(train, whole=True), 4, train=True)
+work = loader(train, 64, train=False)
+warm = loader(dict(train, positive_only=True), 64, train=True)
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(name="bag_labels", max_iters=7),  # an epoch
+        dict(name="warmup", max_iters=90, dataloader=warm),
+        dict(name="prototypes", max_iters=400),
+        dict(name="scores", max_iters=0, work_dataloader=work),
+    ],
+)
+# SGD as published; a tenth of their epochs' steps, so a larger rate than their 0.01
+optim_wrapper = optimizer("SGD", 0.03, momentum=0.9, weight_decay=1e-3)
+find_unused_parameters = True  # the projection has its turn after `bag_labels`
+
+seeds = ["train_dataloader.dataset.seed={seed}"]
+staged = [
+    *seeds,
+    "train_cfg.stages.1.dataloader.dataset.seed={seed}",
+    "train_cfg.stages.3.work_dataloader.dataset.seed={seed}",
+]
+experiment = dict(
+    name="ins",
+    metric="auc",
+    percent=False,
+    reported="classifier of the last iteration, scores of single instances",
+    columns={
+        "AUC": ("test", "auc"),
+        "bag AUC": ("test", "bag_auc"),
+        "AUC of the prototypes": ("test", "prototype_auc"),
+    },
+    rows=[
+        row("bag_labels", "Each instance with its bag's label", *seeds),
+        row("max_pooling", "Max pooling", "train_dataloader.dataset.seed={seed}"),
+        row("no_contrast", "INS without contrast", *staged, "model.weight=0.0"),
+        row("ins", "INS", *staged),
+        row(
+            "raw_pixels",
+            "Raw pixels, logistic regression on bags' labels",
+            *seeds,
+            baseline=dict(
+                type="raw_input",
+                target="bag_label",
+                evaluator=dict(type="pld_mmdet.AUCMetric"),
+            ),
+        ),
+    ],
+    gates=[
+        dict(
+            title="AUC of bags' labels on the instances",
+            row="bag_labels",
+            on="test",
+            metric="auc",
+            at_most=90.0,
+        ),
+    ],
+)
+walk = [f"train_cfg.stages.{i}.max_iters={n}" for i, n in enumerate((1, 0, 1, 0))]
