@@ -75,6 +75,7 @@ LOOPS = LazyRegistry("loop", root.LOOPS, ["pld_mmdet.engine.loops", *FAMILIES])
 RUNNERS = LazyRegistry("runner", root.RUNNERS, _ENGINE)
 DATA_SAMPLERS = LazyRegistry("data sampler", root.DATA_SAMPLERS, _ENGINE)
 DATASETS = LazyRegistry("dataset", root.DATASETS, [*_ENGINE, *_SHARED, *FAMILIES])
+OPTIMIZERS = LazyRegistry("optimizer", root.OPTIMIZERS, _ENGINE)
 OPTIM_WRAPPERS = LazyRegistry("optim_wrapper", root.OPTIM_WRAPPERS, _ENGINE)
 OPTIM_WRAPPER_CONSTRUCTORS = LazyRegistry(
     "optim wrapper constructor",

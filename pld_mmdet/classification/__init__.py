@@ -18,6 +18,7 @@ from pld_mmdet.classification.self_distillation_theory import (
     SelfDistillationChain,
 )
 from pld_mmdet.classification.shrinkmatch import ShrinkMatch
+from pld_mmdet.classification.simclrv2 import SimCLRv2
 from pld_mmdet.classification.sla_sd import SLASD
 from pld_mmdet.classification.ssld import SSLD
 from pld_mmdet.classification.wad import WAD, Graded
@@ -49,4 +50,5 @@ __all__ = [
     "RandomTeachers",
     "SelfDistillationChain",
     "ShrinkMatch",
+    "SimCLRv2",
 ]

@@ -15,10 +15,12 @@ if find_spec("mmengine") is not None:
     from pld_mmdet.engine.metrics import ClassificationMetric
     from pld_mmdet.engine.optim.finite import FiniteAmpOptimWrapper, FiniteOptimWrapper
     from pld_mmdet.engine.optim.groups import MergedGroups
+    from pld_mmdet.engine.optim.lars import LARS
     from pld_mmdet.engine.optim.parts import PartsOptimConstructor
     from pld_mmdet.engine.runner import SafeRunner
 
     __all__ = [
+        "LARS",
         "ClassificationMetric",
         "FiniteAmpOptimWrapper",
         "FiniteOptimWrapper",

@@ -93,6 +93,37 @@ def contrasted(
     return torch.where(chance[1] < grey_share, grey(images), images)
 
 
+def blurred(
+    images: Tensor,
+    share: float = 0.5,
+    sigma: tuple[float, float] = (0.1, 2.0),
+    width: float = 0.1,
+) -> Tensor:
+    """A Gaussian of random width laid on some of the images (SimCLR, appendix A).
+
+    Args:
+        images: N x C x H x W.
+        share: Probability that an image is blurred.
+        sigma: Range of its deviation in pixels, uniform.
+        width: Of the kernel, as a share of H; made odd, 3 pixels at least.
+    """
+    n, channels, height, _ = images.shape
+    if not n:
+        return images
+    chance = torch.rand(2, n, 1, device=images.device, dtype=images.dtype)
+    deviation = sigma[0] + (sigma[1] - sigma[0]) * chance[0]
+    half = max(1, round(width * height) // 2)
+    place = torch.arange(-half, half + 1, device=images.device)
+    kernel = (-0.5 * (place / deviation) ** 2).exp()
+    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(channels, 0)
+    found = F.pad(images, [half] * 4, mode="reflect").flatten(0, 1)[None]
+    found = F.conv2d(found, kernel[:, None, None], groups=n * channels)
+    found = F.conv2d(found, kernel[:, None, :, None], groups=n * channels)
+    return torch.where(
+        chance[1][..., None, None] < share, found.view_as(images), images
+    )
+
+
 def two_views(
     images: Tensor, view: Callable[[Tensor], Tensor] = strong
 ) -> tuple[Tensor, Tensor]:

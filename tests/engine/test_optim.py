@@ -8,6 +8,7 @@ from mmengine.logging import MessageHub
 from torch import nn
 
 from pld_mmdet.engine.optim.finite import FiniteAmpOptimWrapper, FiniteOptimWrapper
+from pld_mmdet.engine.optim.lars import LARS
 from pld_mmdet.errors import UserError
 
 NAN = float("nan")
@@ -203,3 +204,25 @@ def test_fp16_overflow_counts_but_does_not_stop_the_run(monkeypatch):
     with pytest.raises(UserError, match="gradient was NaN"):
         step(model, optim)
     assert same(state(model, optim)[0]["0.weight"], before[0]["0.weight"])
+
+
+def test_lars_by_hand():
+    """w = (3, 4), g = (0.6, 0), decay 0.1: g' = (0.9, 0.4); norms 5 and sqrt(0.97)."""
+    w = torch.nn.Parameter(torch.tensor([[3.0, 4.0]]))
+    b = torch.nn.Parameter(torch.tensor([2.0]))
+    lars = LARS([w, b], lr=0.5, momentum=0.9, weight_decay=0.1, trust=0.01)
+    w.grad, b.grad = torch.tensor([[0.6, 0.0]]), torch.tensor([0.4])
+    lars.step()
+    rate = 0.5 * 0.01 * 5 / 0.97**0.5
+    expected = torch.tensor([[3 - rate * 0.9, 4 - rate * 0.4]])
+    assert torch.allclose(w, expected, atol=1e-6)
+    assert b.item() == pytest.approx(2 - 0.5 * 0.4)  # neither decay nor factor
+    lars.step()
+    assert b.item() == pytest.approx(1.8 - (0.9 * 0.2 + 0.2))
+    w.grad = torch.zeros(1, 2)
+    w.data.zero_()
+    before = lars.state[w]["momentum_buffer"].clone()
+    lars.step()  # no direction: the momentum alone
+    assert torch.allclose(w, -0.9 * before)
+    with pytest.raises(UserError, match="lr=-1"):
+        LARS([w], lr=-1)

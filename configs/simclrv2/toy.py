@@ -1,0 +1,74 @@
+# SimCLRv2 on digits: 3 labels a class, 1047 images without; a CNN is pretrained, tuned
+# on the labels and teaches an MLP. Every student takes 300 steps; a large network that
+# was not pretrained takes as many steps on the labels as both stages together.
+_base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/digits.py"]
+
+from pld_mmdet.recipes import loader, optimizer, row
+
+few = dict(type="pld_mmdet.Digits", part="train", labelled=3)
+rest = dict(type="pld_mmdet.Digits", part="train", labelled=-3)
+whole = dict(type="pld_mmdet.LabelledAndNot", datasets=[few, rest])
+model = dict(
+    type="pld_mmdet.SimCLRv2",
+    student=dict(type="pld_mmdet.MLP", sizes=(64, 32, 10)),
+    teacher=dict(type="pld_mmdet.SmallConvNet", widths=(32, 64)),
+    num_classes=10,
+    outputs=64,
+    temperature=0.2,
+    view="digits",
+)
+train_dataloader = dict(_delete_=True, **loader(whole, 64, train=True))
+train_cfg = dict(
+    type="pld_mmdet.StagedLoop",
+    stages=[
+        dict(name="pretrain", max_iters=300),
+        dict(
+            name="finetune",
+            max_iters=150,
+            dataloader=loader(few, 30, train=True),
+            optim_wrapper=optimizer("Adam", 3e-4),  # a tenth
+        ),
+        dict(name="distill", max_iters=300),
+    ],
+)
+optim_wrapper = optimizer("Adam", 3e-3)
+find_unused_parameters = True  # on several processes: one part learns at a time
+
+stages = "train_cfg.stages"
+alone = [f"{stages}.0.max_iters=0", f"{stages}.1.max_iters=0"]
+experiment = dict(
+    name="simclrv2",
+    metric="accuracy",
+    columns={"accuracy": ("test", "accuracy"), "ECE": ("test", "ece")},
+    reported="network of the last iteration",
+    rows=[
+        row("plain", "Small net, 30 labels"),
+        row(
+            "no_pretraining",
+            "Large net on 30 labels, distilled",
+            f"{stages}.0.max_iters=0",
+            f"{stages}.1.max_iters=450",
+            f"{stages}.1.optim_wrapper.optimizer.lr=3e-3",
+        ),
+        row(
+            "teacher",
+            "Large net, pretrained and tuned (the teacher)",
+            f"{stages}.2.max_iters=0",
+            "model.predict_on=teacher",
+        ),
+        row(
+            "layer_0",
+            "... tuned from the encoder's features",
+            f"{stages}.2.max_iters=0",
+            "model.predict_on=teacher",
+            "model.from_layer=0",
+        ),
+        row("simclrv2", "SimCLRv2", *alone, init="teacher"),
+        row(
+            "raw_pixels",
+            "Raw pixels, logistic regression on 30 labels",
+            baseline=dict(type="raw_input", train=f"{stages}.1.dataloader.dataset"),
+        ),
+    ],
+)
+walk = [f"{stages}.{i}.max_iters=1" for i in (0, 1, 2)]
