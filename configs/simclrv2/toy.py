@@ -11,7 +11,7 @@ whole = dict(type="pld_mmdet.LabelledAndNot", datasets=[few, rest])
 model = dict(
     type="pld_mmdet.SimCLRv2",
     student=dict(type="pld_mmdet.MLP", sizes=(64, 32, 10)),
-    teacher=dict(type="pld_mmdet.SmallConvNet", widths=(32, 64)),
+    teacher=dict(type="pld_mmdet.SmallConvNet", widths=(64, 64)),
     num_classes=10,
     outputs=64,
     temperature=0.2,
@@ -21,12 +21,12 @@ train_dataloader = dict(_delete_=True, **loader(whole, 64, train=True))
 train_cfg = dict(
     type="pld_mmdet.StagedLoop",
     stages=[
-        dict(name="pretrain", max_iters=300),
+        dict(name="pretrain", max_iters=250),
         dict(
             name="finetune",
-            max_iters=150,
+            max_iters=300,
             dataloader=loader(few, 30, train=True),
-            optim_wrapper=optimizer("Adam", 3e-4),  # a tenth
+            optim_wrapper=optimizer("Adam", 1e-3),
         ),
         dict(name="distill", max_iters=300),
     ],
@@ -47,7 +47,7 @@ experiment = dict(
             "no_pretraining",
             "Large net on 30 labels, distilled",
             f"{stages}.0.max_iters=0",
-            f"{stages}.1.max_iters=450",
+            f"{stages}.1.max_iters=550",
             f"{stages}.1.optim_wrapper.optimizer.lr=3e-3",
         ),
         row(
