@@ -27,7 +27,9 @@ from pld_mmdet.diffusion.networks import (
 )
 from pld_mmdet.diffusion.priors import ViewPrior, Zero123Prior
 from pld_mmdet.diffusion.processes import CosineProcess, EDMProcess, EpsProcess
+from pld_mmdet.diffusion.rg_lcd import RGLCD
 from pld_mmdet.diffusion.ring import EnergyDistance, GaussianRing
+from pld_mmdet.diffusion.ring_reward import MeanOf, PointReward, RingExpert
 from pld_mmdet.diffusion.schedule import ScheduleProcess
 from pld_mmdet.diffusion.spaces import LatentSpace, PixelSpace
 from pld_mmdet.diffusion.yonos_sr import YonosSR
@@ -38,6 +40,7 @@ __all__ = [
     "ICT",
     "LSD",
     "PSNR",
+    "RGLCD",
     "Beside",
     "ConvDenoiser",
     "ConvHead",
@@ -54,6 +57,7 @@ __all__ = [
     "MLPHead",
     "MaskedLMScore",
     "MaskedStarts",
+    "MeanOf",
     "MetricCurveHook",
     "MovingObject",
     "NoiseStarts",
@@ -61,6 +65,8 @@ __all__ = [
     "PatchCritic",
     "PatchDistance",
     "PixelSpace",
+    "PointReward",
+    "RingExpert",
     "RingLanguage",
     "RingViolations",
     "SceneViews",

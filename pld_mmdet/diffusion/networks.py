@@ -21,6 +21,8 @@ class TimeMLP(nn.Module):
         depth: Number of hidden layers.
         num_classes: Entries of the condition; 0 for none [0].
         frequencies: Fourier features of the time, at 1, 2, 4, ... [4].
+        guided: A condition may be ``(classes, guidance [N])``, whose embedding begins
+            at 0.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class TimeMLP(nn.Module):
         depth: int = 3,
         num_classes: int = 0,
         frequencies: int = 4,
+        guided: bool = False,
     ) -> None:
         super().__init__()
         octaves = 2.0 ** torch.arange(frequencies)
@@ -42,18 +45,29 @@ class TimeMLP(nn.Module):
         )
         self.features = nn.SiLU()  # what a discriminator head looks at
         self.last = nn.Linear(width, dim)
+        self.guide = None
+        if guided:
+            self.guide = nn.Linear(2 * frequencies + 1, width)
+            nn.init.zeros_(self.guide.weight)
+            nn.init.zeros_(self.guide.bias)
 
     def forward(self, x: Tensor, time: Tensor, condition: Tensor | None) -> Tensor:
         """N x D, N, N class numbers or None -> N x D."""
-        time = time.float()[:, None]
-        waves = time * self.octaves
-        embedded = self.embed(torch.cat([time, waves.sin(), waves.cos()], 1))
+        embedded = self.embed(self._waves(time))
+        if isinstance(condition, tuple):
+            condition, guidance = condition
+            embedded = embedded + self.guide(self._waves(guidance))
         if self.classes is not None:
             embedded = embedded + self.classes(condition)
         hidden = self.first(x) + embedded
         for layer in self.layers:
             hidden = hidden + layer(hidden)
         return self.last(self.features(hidden))
+
+    def _waves(self, values: Tensor) -> Tensor:
+        values = values.float()[:, None]
+        waves = values * self.octaves
+        return torch.cat([values, waves.sin(), waves.cos()], 1)
 
 
 @MODELS.register_module()

@@ -25,6 +25,7 @@ class GaussianRing(Dataset):
         modes: Number of Gaussians [8].
         radius: Of the circle [0.7].
         std: Of each Gaussian [0.035].
+        labels: With the numbers of the modes as ``targets``.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class GaussianRing(Dataset):
         modes: int = 8,
         radius: float = 0.7,
         std: float = 0.035,
+        labels: bool = False,
     ) -> None:
         if part not in _PARTS:
             raise UserError(
@@ -41,16 +43,19 @@ class GaussianRing(Dataset):
                 f"Choose one of {', '.join(_PARTS)}.",
             )
         rng = np.random.default_rng(_PARTS[part])
-        angles = 2 * np.pi * rng.integers(0, modes, size) / modes
+        which = rng.integers(0, modes, size)
+        angles = 2 * np.pi * which / modes
         centres = radius * np.stack([np.cos(angles), np.sin(angles)], 1)
         points = centres + std * rng.normal(size=(size, 2))
         self.points = torch.from_numpy(points.astype(np.float32))
+        self.targets, self.labels = torch.from_numpy(which), labels
 
     def __len__(self) -> int:
         return len(self.points)
 
     def __getitem__(self, index: int) -> dict:
-        return {"inputs": self.points[index], "index": int(index)}
+        item = {"inputs": self.points[index], "index": int(index)}
+        return item | ({"targets": self.targets[index]} if self.labels else {})
 
 
 @METRICS.register_module()
