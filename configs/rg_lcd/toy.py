@@ -55,7 +55,7 @@ experiment = dict(
     pictures=dict(draw="pld_mmdet.diffusion.pictures.points", reach=2.0),
     columns={
         "true reward": ("test", "true"),
-        "expert's": ("test", "expert"),
+        "expert reward": ("test", "expert"),
         "energy distance": ("test", "energy_distance"),
     },
     rows=[

@@ -32,6 +32,13 @@ from pld_mmdet.diffusion.ring import EnergyDistance, GaussianRing
 from pld_mmdet.diffusion.ring_reward import MeanOf, PointReward, RingExpert
 from pld_mmdet.diffusion.schedule import ScheduleProcess
 from pld_mmdet.diffusion.spaces import LatentSpace, PixelSpace
+from pld_mmdet.diffusion.text import (
+    CaptionedImages,
+    ClipScore,
+    ClipWords,
+    LatentReward,
+    TextUNet,
+)
 from pld_mmdet.diffusion.yonos_sr import YonosSR
 
 __all__ = [
@@ -42,6 +49,9 @@ __all__ = [
     "PSNR",
     "RGLCD",
     "Beside",
+    "CaptionedImages",
+    "ClipScore",
+    "ClipWords",
     "ConvDenoiser",
     "ConvHead",
     "CosineProcess",
@@ -53,6 +63,7 @@ __all__ = [
     "GaussianRing",
     "Gen4D",
     "HexPlaneField",
+    "LatentReward",
     "LatentSpace",
     "MLPHead",
     "MaskedLMScore",
@@ -71,6 +82,7 @@ __all__ = [
     "RingViolations",
     "SceneViews",
     "ScheduleProcess",
+    "TextUNet",
     "TimeMLP",
     "ViewPrior",
     "YonosSR",

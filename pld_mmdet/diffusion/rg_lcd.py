@@ -43,8 +43,8 @@ class RGLCD(TaughtDenoiser):
         process: Config of a ``CosineProcess`` or ``ScheduleProcess``.
         network: Config of teacher and student; it takes ``(condition, w)``, or the
             condition alone (the teacher).
-        expert: Config of a frozen ``(images, condition) -> [N]`` reward [none].
-        proxy: Config of a network ``(latents, condition) -> [N]`` that learns [none].
+        expert: Config of a frozen ``(images, targets) -> [N]`` reward [none].
+        proxy: Config of a network ``(latents, targets) -> [N]`` that learns [none].
         reward: ``none`` (plain LCD), ``direct`` or ``latent``.
         beta: Weight of the reward [1].
         logit_scale: Of expert and proxy in the KL [1; CLIP's is in its logits].
@@ -155,12 +155,12 @@ class RGLCD(TaughtDenoiser):
         """Images, with gradient."""
         return z if self.space is None else self.space.network.decode(z)
 
-    def judged(self, z: Tensor, condition: Tensor) -> Tensor:
+    def judged(self, z: Tensor, targets: Tensor) -> Tensor:
         """The expert's rewards of latents [N]; pixels are clamped to [0, 1]."""
         images = self.decode(z)
         if self.space is not None:
             images = images.clamp(0, 1)
-        return self.expert(images, condition)
+        return self.expert(images, targets)
 
     def loss_teacher(self, inputs: Tensor, targets: Tensor, **_) -> dict[str, Tensor]:
         """Denoising of the future teacher; some conditions are left out."""
@@ -207,11 +207,11 @@ class RGLCD(TaughtDenoiser):
         far = pseudo_huber(error, self.huber, "element") if self.huber else error**2
         losses = {"loss_lcd": far.mean()}
         if self.reward == "direct":
-            gain = self.judged(guess, condition).mean()
+            gain = self.judged(guess, targets).mean()
             losses["loss_reward"] = -self.beta * gain
         elif self.reward == "latent":
             with fixed(self.proxy):
-                gain = self.proxy(guess, condition).mean()
+                gain = self.proxy(guess, targets).mean()
             losses["loss_reward"] = -self.beta * gain
         return losses, torch.stack([guess.detach(), goal, z], 1)
 
@@ -237,10 +237,9 @@ class RGLCD(TaughtDenoiser):
 
     def proxy_losses(self, latents: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """The proxy learns the expert's preferences: latents [N, 3, ...]."""
-        condition = self.conditions(targets)[0]
         with torch.no_grad():
-            expert = [self.judged(z, condition) for z in latents.unbind(1)]
-        proxy = [self.proxy(z, condition) for z in latents.unbind(1)]
+            expert = [self.judged(z, targets) for z in latents.unbind(1)]
+        proxy = [self.proxy(z, targets) for z in latents.unbind(1)]
         scale = self.logit_scale
         loss = pair_kl(scale * torch.stack(expert, 1), scale * torch.stack(proxy, 1))
         return {"loss_proxy": loss}
@@ -261,14 +260,14 @@ class RGLCD(TaughtDenoiser):
         rounds = [self._sample(noise, condition) for _ in range(self.best_of)]
         z = rounds[0]
         if self.best_of > 1:
-            scores = torch.stack([self.judged(one, condition) for one in rounds])
+            scores = torch.stack([self.judged(one, targets) for one in rounds])
             z = torch.stack(rounds)[scores.argmax(0), torch.arange(len(z))]
         answer = {"samples": self.decode(z), "references": inputs}
         if self.expert is not None:
-            answer["expert"] = self.judged(z, condition)
+            answer["expert"] = self.judged(z, targets)
             true = getattr(self.expert.network, "true", None)
             if true is not None:  # a toy's: what the expert was fitted to
-                answer["true"] = true(z, condition)
+                answer["true"] = true(z, targets)
         return [answer]
 
     def _sample(self, noise, condition: Tensor) -> Tensor:

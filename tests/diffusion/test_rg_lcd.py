@@ -6,12 +6,14 @@ import math
 import pytest
 import torch
 from mmengine.optim import OptimWrapper, OptimWrapperDict
+from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
 from pld_mmdet.diffusion.rg_lcd import boundary, pair_kl
 from pld_mmdet.diffusion.ring import GaussianRing
 from pld_mmdet.diffusion.ring_reward import MeanOf, RingExpert
+from pld_mmdet.diffusion.text import CaptionedImages, waves
 from pld_mmdet.distill.losses import pseudo_huber
 from pld_mmdet.engine.progress import Progress
 from pld_mmdet.errors import UserError
@@ -267,3 +269,84 @@ def test_the_expert_is_the_same_for_everybody_and_wrong_outside():
     centre = 0.7 * torch.tensor([math.cos(angle), math.sin(angle)])
     assert (item["inputs"] - centre).norm() < 0.3
     assert "targets" not in GaussianRing("train", 16)[3]
+
+
+def test_words_and_latents(tmp_path):
+    unet = dict(
+        type="pld_mmdet.TextUNet",
+        guidance_dim=8,
+        sample_size=8,
+        in_channels=3,
+        out_channels=3,
+        block_out_channels=(8, 8),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        layers_per_block=1,
+        norm_num_groups=4,
+        attention_head_dim=4,
+        cross_attention_dim=8,
+    )
+    tower = dict(
+        hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2
+    )
+    text = dict(tower, vocab_size=20, max_position_embeddings=5, eos_token_id=19)
+    model = build(
+        network=unet,
+        teacher=unet,
+        num_classes=0,
+        conditioner=dict(type="pld_mmdet.ClipWords", empty=(18, 19, 19, 19), **text),
+        space=dict(
+            type="pld_mmdet.LatentSpace",
+            block_out_channels=(4, 4),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            latent_channels=3,
+            norm_num_groups=2,
+        ),
+        expert=dict(
+            type="pld_mmdet.ClipScore",
+            text_config=text,
+            vision_config=dict(tower, image_size=8, patch_size=4),
+            projection_dim=6,
+        ),
+        proxy=dict(
+            type="pld_mmdet.LatentReward", channels=3, vocabulary=20, width=4, dim=6
+        ),
+        reward="latent",
+    )
+    for n in range(2):
+        Image.new("RGB", (20, 16), (255 * n, 0, 0)).save(tmp_path / f"{n}.png")
+    with pytest.raises(UserError, match=r"no captions\.json"):
+        CaptionedImages(str(tmp_path), 16)
+    captions = '{"0.png": [18, 3, 19, 19], "1.png": [18, 4, 5, 19]}'
+    (tmp_path / "captions.json").write_text(captions)
+    data = CaptionedImages(str(tmp_path), 16)
+    assert data[1]["inputs"][:, 3, 3].tolist() == [1, 0, 0]
+    items = [data[k] for k in range(2)]
+    both = {k: torch.stack([i[k] for i in items]) for k in ("inputs", "targets")}
+    before = flat(model.space)
+    logs = model.train_step(both, optimizers(model))
+    assert torch.isfinite(logs["loss_proxy"])
+    assert torch.equal(flat(model.space), before)
+    # before a step guidance says nothing, after one it does
+    z, words = torch.randn(2, 3, 8, 8), model.conditions(both["targets"])[0]
+    t = torch.tensor([3.0, 700.0])
+    told = model.teacher(z, t, (words, torch.tensor([5.0, 9.0])))
+    torch.testing.assert_close(model.teacher(z, t, words), told)
+    # the direct reward passes through the decoder
+    direct = build(reward="direct")
+    assert direct.proxy is not None
+    model.reward = "direct"
+    losses, _ = model.student_losses(**both)
+    model.student.zero_grad()
+    losses["loss_reward"].backward()
+    assert model.student.unet.conv_out.weight.grad.abs().max() > 0
+    assert all(p.grad is None for p in model.space.parameters())
+
+
+def test_guidance_is_embedded_as_lcm_does():
+    """Frequencies 1 and 1 / 10000 of 1000 w, sines first."""
+    found = waves(torch.tensor([0.5, 4.0]), 4)[1].tolist()
+    angles = (4000.0, 0.4)
+    wanted = [math.sin(v) for v in angles] + [math.cos(v) for v in angles]
+    assert found == pytest.approx(wanted, abs=1e-3)

@@ -1,0 +1,70 @@
+# RG-LCD on Stable Diffusion 2.1 at 768 with a latent proxy: the released script's
+# settings (Ji4chenLi/rg-lcd, cd17456: train_lcm_distill_sd_wds.py). Its number of GPUs
+# is not said; the proxy's weights are not released, and ours is small and begins at
+# random. tools/dist_train.sh configs/rg_lcd/paper.py 8
+_base_ = "../_base_/toy_runtime.py"
+
+from pld_mmdet.recipes import loader
+
+folder = "data/teachers/stable-diffusion-2-1"
+data_root = "data/captioned_images"
+how_to_get = dict(
+    data="Images and captions.json (file name -> 77 token numbers of the teacher's "
+    "tokenizer) in data/captioned_images; the authors used CC12M.",
+    teacher="stabilityai/stable-diffusion-2-1 in diffusers' folders in "
+    "data/teachers/stable-diffusion-2-1.",
+    expert="A transformers CLIPModel in data/teachers/clip; the authors used HPSv2.1.",
+)
+# SD 2.1's U-Net, for the student before it gets the teacher's weights
+unet = dict(
+    type="pld_mmdet.TextUNet",
+    sample_size=96,
+    in_channels=4,
+    out_channels=4,
+    block_out_channels=(320, 640, 1280, 1280),
+    layers_per_block=2,
+    attention_head_dim=(5, 10, 20, 20),
+    cross_attention_dim=1024,
+    use_linear_projection=True,
+)
+model = dict(
+    type="pld_mmdet.RGLCD",
+    process=dict(type="pld_mmdet.ScheduleProcess", folder=folder),
+    network=unet,
+    teacher=dict(type="pld_mmdet.TextUNet", pretrained=folder, subfolder="unet"),
+    expert=dict(type="pld_mmdet.ClipScore", pretrained="data/teachers/clip"),
+    proxy=dict(type="pld_mmdet.LatentReward", channels=4),
+    logit_scale=100.0,  # CLIP's
+    space=dict(type="pld_mmdet.LatentSpace", pretrained=folder, subfolder="vae"),
+    conditioner=dict(type="pld_mmdet.ClipWords", pretrained=folder),
+    reward="latent",
+    beta=1.0,
+    points=50,
+    w=(5.0, 15.0),
+    huber=0.001,
+    keep=0.95,
+)
+train_dataloader = loader(
+    dict(type="pld_mmdet.CaptionedImages", data_root=data_root, size=768),
+    16,
+    train=True,
+    workers=4,
+)
+optim_wrapper = dict(
+    constructor="pld_mmdet.PartsOptimConstructor",
+    type="pld_mmdet.FiniteOptimWrapper",
+    student=dict(
+        optimizer=dict(type="AdamW", lr=1e-6, weight_decay=0.0),
+        clip_grad=dict(max_norm=1.0),
+    ),
+    proxy=dict(optimizer=dict(type="AdamW", lr=3.3e-6, weight_decay=0.0)),
+)
+param_scheduler = dict(
+    student=[
+        dict(type="LinearLR", start_factor=2e-3, begin=0, end=500, by_epoch=False)
+    ],
+    proxy=[],
+)
+model_wrapper_cfg = dict(type="PartsParallel")
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=10_000)
+default_hooks = dict(checkpoint=dict(interval=1000))
