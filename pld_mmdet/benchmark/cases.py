@@ -87,6 +87,7 @@ CASES = {
     "evaluation": Case("data", "AP50Metric / CocoMetric, same detections", 25, 5),
     **_plain(),
     "runner_cost": Case("methods", "what the Runner adds to a step", 60, 10),
+    "sampling": Case("methods", "sampled text / transformers' generate", 40, 8),
     "divergence": Case("methods", "KL over 50,000 words: time and memory", 40, 6),
 }
 

@@ -1,6 +1,7 @@
-"""What methods outside detection share: the Runner's cost, and a divergence."""
+"""What methods outside detection share: the Runner's cost, a divergence, sampling."""
 
 import tempfile
+from dataclasses import replace
 
 import torch
 from mmengine.config import Config
@@ -12,6 +13,8 @@ from pld_mmdet.benchmark.pairs import compare
 from pld_mmdet.benchmark.plan import Plan
 from pld_mmdet.benchmark.timing import Comparison, Measurement, run_in_turn
 from pld_mmdet.distill.divergences import kl
+from pld_mmdet.language.sampling import sample
+from pld_mmdet.registry import MODELS
 
 
 def runner_cost(plan: Plan) -> list[Measurement]:
@@ -93,6 +96,39 @@ def divergence(plan: Plan) -> list[Comparison | Measurement]:
             notes=["The gradient that is kept counts as one."],
         ),
     ]
+
+
+def sampling(plan: Plan) -> list[Comparison]:
+    """Text that is sampled against transformers' generate, as many tokens."""
+    torch.manual_seed(0)
+    rows, new = (32, 64) if not plan.quick else (8, 16)
+    config = dict(model_type="gpt2", n_layer=4, n_head=4, n_embd=256, vocab_size=5000)
+    network = MODELS.build(
+        dict(type="pld_mmdet.CausalTransformer", config=config | dict(n_positions=128))
+    ).eval()
+    prompts = torch.randint(5000, (rows, 32))
+    mask = torch.ones_like(prompts)
+    how = dict(temperature=0.7, top_p=0.9)
+
+    def generate() -> None:
+        network.model.generate(
+            prompts,
+            attention_mask=mask,
+            do_sample=True,
+            top_k=0,
+            max_new_tokens=new,
+            min_new_tokens=new,
+            pad_token_id=0,
+            **how,
+        )
+
+    sides = {
+        "sample": lambda: sample(network, prompts, new, seed=(1,), mask=mask, **how),
+        "generate": generate,
+    }
+    setting = f"GPT-2 of 4 x 256, 5000 words, {rows} x (32 + {new}) tokens"
+    found = compare(plan, "sampling / transformers' generate", setting, sides)
+    return [replace(found, target=1.2)]
 
 
 def _peak_bytes(function) -> int:

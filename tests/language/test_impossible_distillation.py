@@ -162,6 +162,21 @@ def test_sampling_keeps_its_cache_right(gpt2):
         torch.testing.assert_close(drawn.log_probs[row], told)
 
 
+def test_the_likeliest_tokens_are_those_of_generate(gpt2):
+    prompts, mask = torch.tensor([[0, 3, 4], [0, 0, 5]]), torch.ones(2, 3).long()
+    mask[1, 0] = 0
+    drawn = sample(gpt2, prompts, 6, seed=(1,), mask=mask, temperature=0, no_repeat=2)
+    told = gpt2.model.generate(
+        prompts,
+        attention_mask=mask,
+        do_sample=False,
+        max_new_tokens=6,
+        no_repeat_ngram_size=2,
+        pad_token_id=0,
+    )
+    assert drawn.ids.tolist() == told[:, 3:].tolist()
+
+
 def test_sampling_stops_bans_and_does_not_repeat(gpt2):
     prompts = torch.zeros(64, 1, dtype=torch.long)
     drawn = sample(gpt2, prompts, 8, seed=(1,), stop=2, banned=[4])
