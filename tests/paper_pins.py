@@ -19,6 +19,9 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
+from pld_mmdet.engine.configs import check_numbers
+from pld_mmdet.engine.preflight import check_settings
+
 ROOT = Path(__file__).resolve().parent.parent
 #: What is pinned of every published config.
 EVERY = {
@@ -87,7 +90,7 @@ def millions(config: dict, scope: str) -> float:
 
 
 def check(config: str) -> None:
-    """All pins of one published config.
+    """All pins of one published config, and that a run of it would begin.
 
     Raises:
         AssertionError: One does not hold, or something of :data:`EVERY` has none.
@@ -96,6 +99,9 @@ def check(config: str) -> None:
     lacks = EVERY - {row["what"] for row in rows}
     assert not lacks, f"tests/paper_pins.csv has no {sorted(lacks)} of {config}"
     cfg = Config.fromfile(ROOT / config)
+    check_numbers(cfg)  # what `tools/train.py` refuses is no published setting
+    if "train_cfg" in cfg:
+        check_settings(cfg)
     wrong = []
     for row in rows:
         assert row["source"], f"{config}: {row['key']} has no source"

@@ -66,5 +66,5 @@ param_scheduler = [
 train_cfg = dict(
     type="IterBasedTrainLoop", max_iters=100 * batches, val_interval=100 * batches + 1
 )
-default_hooks = dict(checkpoint=dict(interval=batches))
+default_hooks = dict(checkpoint=dict(interval=4 * batches))
 find_unused_parameters = True  # the classifier has its turn when fine-tuned

@@ -118,5 +118,5 @@ train_cfg = dict(
         ),
     ],
 )
-default_hooks = dict(checkpoint=dict(interval=epoch))
+default_hooks = dict(checkpoint=dict(interval=2 * epoch))
 find_unused_parameters = True  # each stage trains a part of the model

@@ -28,6 +28,12 @@ _TOP = {
     *("randomness", "activation_checkpointing", "efficient_conv_bn_eval", "compile"),
     *("custom_imports", "auto_scale_lr", "how_to_get", "expected_counts"),
 } - {"self", "cfg"}
+COUNTS = (  # arguments of models that count things of which there must be one
+    *("num_classes", "num_samples", "samples", "num_clusters", "num_topics", "classes"),
+    *("ipc", "epochs", "rounds", "batch", "batch_size", "inner_steps", "pairs", "weak"),
+    *("committee", "group", "top_k", "capacity", "queue_length", "subsets", "parts"),
+    *("new_tokens", "length", "image_size", "sample_size", "teacher_steps", "vectors"),
+)
 # Place (pattern) -> the numbers that mean something there; the first pattern counts.
 NUMBERS = {
     "train_cfg.max_iters": values.POSITIVE_INT,
@@ -51,6 +57,18 @@ NUMBERS = {
     "model.*nms*iou_threshold": values.NOT_NEGATIVE,  # above 1 nothing is suppressed
     "model.*threshold": values.SHARE,
     "model.*score_thr": values.SHARE,
+    # Arguments of the methods; a name means the same in all of them.
+    **dict.fromkeys(
+        (f"model.{name}" for name in COUNTS),
+        values.POSITIVE_INT,
+    ),
+    "model.*temperature": values.POSITIVE,
+    "model.*keep": values.SHARE,
+    "model.*mask_ratio": values.SHARE,
+    "model.*label_smoothing": values.SHARE,
+    "model.*dropout": values.SHARE,
+    "model.*pos_weight": values.Number(-1.0, 1e9),  # mmdet's -1: all alike
+    "model.*_weight": values.NOT_NEGATIVE,
 }
 
 

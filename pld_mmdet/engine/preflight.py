@@ -36,9 +36,7 @@ def check_config(cfg, stages: tuple[str, ...] = ("train", "val")) -> None:
     check_numbers(cfg)
     if "train" in stages:
         check_amp(cfg)
-        _check_accumulation(cfg)
-        _check_gradient_scales(cfg)
-        check_schedules(cfg)
+        check_settings(cfg)
     how = cfg.get("how_to_get") or {}
     wrong: list[str] = []
     fixes: list[str] = []
@@ -53,6 +51,17 @@ def check_config(cfg, stages: tuple[str, ...] = ("train", "val")) -> None:
     if wrong:
         raise UserError(f"Missing: {'; '.join(wrong)}.", "  then  ".join(fixes))
     check_writable(cfg.work_dir)
+
+
+def check_settings(cfg) -> None:
+    """Check what a config says of its training against itself; reads no file.
+
+    Raises:
+        UserError: The first pair of settings that cannot be together.
+    """
+    _check_accumulation(cfg)
+    _check_gradient_scales(cfg)
+    check_schedules(cfg)
 
 
 def _check_accumulation(cfg) -> None:

@@ -101,3 +101,29 @@ def test_a_config_says_its_line(tmp_path):
     with pytest.raises(UserError, match=r"NameError, line 3: name .nothing."):
         read_config(path)
     assert read_config(write_config(tmp_path), model=True).model.type == "ToyModel"
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("ipc", 0),
+        ("epochs", -1),
+        ("num_classes", 2.5),
+        ("label_temperature", 0.0),
+        ("keep", 1.01),
+        ("kl_weight", -0.1),
+        ("student.dropout", 1.5),
+    ],
+)
+def test_a_method_argument_that_counts_nothing_is_refused(place, value):
+    cfg = Config({"model": {"student": {}}})
+    cfg.merge_from_dict({f"model.{place}": value})
+    with pytest.raises(UserError, match=f"model.{place}: "):
+        check_numbers(cfg)
+    near = dict(ipc=1, epochs=3, num_classes=2, kl_weight=0.0).get(place, 0.25)
+    cfg.merge_from_dict({f"model.{place}": near})
+    check_numbers(cfg)
+
+
+def test_mmdets_weight_of_minus_one_means_all_alike():
+    check_numbers(Config({"model": {"train_cfg": {"rpn": {"pos_weight": -1}}}}))
