@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from mmengine.dist import all_reduce, is_main_process
+from mmengine.dist import all_reduce, broadcast, is_main_process
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -145,6 +145,7 @@ class AutoDistil(StagedEncoders):
         else:
             drawn = torch.randint(len(self.allowed), ()).item()
             self.chosen.fill_(self.allowed[drawn])
+        broadcast(self.chosen)  # of one mind, whatever each has drawn
         if folder is not None and is_main_process():
             rows = ["layers,heads,width,ratio,parameters,loss,chosen"]
             rows += [

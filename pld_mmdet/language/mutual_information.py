@@ -53,15 +53,26 @@ def mi_alpha(scores: Tensor, log_baseline: Tensor, mix: float) -> Tensor:
             "Use a batch of two or more (drop_last=True drops a short last one).",
         )
     own = torch.eye(rows, dtype=torch.bool, device=scores.device)
-    # in the last axis the columns k, without column j
-    others = scores[:, None].expand(rows, rows, rows).masked_fill(own, -math.inf)
-    log_mean = others.logsumexp(2) - math.log(rows - 1)
+    log_mean = _log_sum_of_others(scores) - math.log(rows - 1)
     log_b = torch.logaddexp(
         log_mean + _log(mix), (log_q + _log(1 - mix))[:, None].expand_as(log_mean)
     )
     joint = (scores.diagonal()[:, None] - log_b)[~own].mean()
     marginal = (scores - log_b.diagonal()[:, None])[~own].exp().mean()
     return 1 + joint - marginal
+
+
+def _log_sum_of_others(scores: Tensor) -> Tensor:
+    """log of the sum of exp F_ik over k other than j, [B, B], without B^3 numbers.
+
+    Where j is the largest of its row the sum is made without it; elsewhere it is taken
+    from the whole, of which it is at most half.
+    """
+    whole = scores.logsumexp(1, keepdim=True)
+    largest = F.one_hot(scores.argmax(1), len(scores)).bool()
+    without = scores.masked_fill(largest, -math.inf).logsumexp(1, keepdim=True)
+    share = (scores - whole).exp().masked_fill(largest, 0.0)
+    return torch.where(largest, without, whole + torch.log1p(-share))
 
 
 class MutualInformation(nn.Module):

@@ -133,6 +133,11 @@ class StagedEncoders(Method):
                     "Give it a work_dataloader with all texts in order, whose data "
                     "set has indexed=True.",
                 )
+            if int(batch["index"].max()) >= len(bank.rows):
+                raise UserError(
+                    f"There are more than samples={len(bank.rows)} texts to answer.",
+                    "Set model.samples to (texts of the work_dataloader, classes).",
+                )
             batch = self.data_preprocessor(batch, False)
             logits = network(batch["input_ids"], batch.get("attention_mask"))
             bank.write(batch["index"], logits)

@@ -160,6 +160,10 @@ def test_kept_answers_are_those_of_each_step():
         kept.start_stage("distill", [GENERAL], None)
     with pytest.raises(UserError, match="no numbered texts"):
         kept.start_stage("distill", None, None)
+    few = model(samples=(2, 3))
+    enter(few, "distill")
+    with pytest.raises(UserError, match="more than samples=2 texts"):
+        few.start_stage("distill", [batch], None)
     assert TopicGrammar("general", 5, indexed=True)[3]["index"] == 3
 
 
@@ -176,6 +180,14 @@ def test_what_does_not_fit_is_said(tmp_path):
     text = dict(type="pld_mmdet.EncodedText", data_root=str(tmp_path), tokenizer=folder)
     with pytest.raises(UserError, match=r"Line 2 of .*bad\.jsonl .*is empty"):
         DATASETS.build(dict(text, ann_file="bad.jsonl"))
+    (tmp_path / "a.tsv").write_text("label\ttext\n2\tgood film\n0\tbad\n")
+    table = DATASETS.build(dict(text, ann_file="a.tsv", max_length=8))
+    assert table.lines == [("good film", None, 2), ("bad", None, 0)]
+    (tmp_path / "b.tsv").write_text("label\ttext\n2\tgood\n0\n")
+    with pytest.raises(UserError, match=r"Line 3 of .*b\.tsv .*1 columns"):
+        DATASETS.build(dict(text, ann_file="b.tsv"))
+    with pytest.raises(UserError, match=r"no file .*c\.jsonl"):
+        DATASETS.build(dict(text, ann_file="c.jsonl"))
 
 
 def test_paper_config_trains_from_a_folder_and_a_jsonl_file(tmp_path):
