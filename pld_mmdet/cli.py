@@ -264,6 +264,10 @@ def load_config(args: Namespace, model: bool = True):
             "Compare the keys with the config (python tools/train.py writes it whole "
             "into its work dir).",
         ) from error
+    if cfg.get("image_folder") is not None:
+        from pld_mmdet.shared.data.own_images import use_image_folder
+
+        use_image_folder(cfg)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir

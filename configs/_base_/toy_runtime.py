@@ -3,6 +3,9 @@
 default_scope = "mmengine"
 runner_type = "pld_mmdet.SafeRunner"
 
+# A folder of your own images, <class>/<name>.png, in the place of digits or crops.
+image_folder = None
+
 # Seeds the weights, the order of the samples and every iteration.
 randomness = dict(seed=0)
 

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import DATASETS
+from pld_mmdet.shared.data.class_images import class_files
 
 
 @DATASETS.register_module()
@@ -65,7 +66,7 @@ class ClassFolder(Dataset):
         scale: Smallest and largest part of the area of a random crop.
 
     Raises:
-        UserError: There are no images.
+        UserError: There are no images, or a class without any.
     """
 
     def __init__(
@@ -78,12 +79,12 @@ class ClassFolder(Dataset):
         augment: bool = False,
         scale: tuple[float, float] = (0.5, 1.0),
     ) -> None:
-        folders = sorted(path for path in Path(data_root).glob("*") if path.is_dir())
+        folders = class_files(data_root, fewest=1)  # a pool may be one folder
         rng = np.random.default_rng(seed)
         self.files: list[Path] = []
         targets: list[int] = []
-        for label, folder in enumerate(folders):
-            files = np.array(sorted(folder.iterdir()))
+        for label, paths in enumerate(folders.values()):
+            files = np.array(paths)
             kept = np.zeros(len(files), bool)
             kept[rng.permutation(len(files))[: max(1, round(share * len(files)))]] = (
                 True
@@ -93,12 +94,12 @@ class ClassFolder(Dataset):
             targets += [label] * len(chosen)
         if not self.files:
             raise UserError(
-                f"{data_root} holds no folders with images, or none are left.",
-                "Each class has a folder of its own; share=1 with rest=True is empty.",
+                f"ClassFolder: of {data_root} none are left.",
+                "share=1 with rest=True is empty.",
             )
         self.targets = torch.tensor(targets)
         self.size, self.augment, self.scale = size, augment, scale
-        self.metainfo = {"classes": tuple(folder.name for folder in folders)}
+        self.metainfo = {"classes": tuple(folders)}
 
     def __len__(self) -> int:
         return len(self.files)

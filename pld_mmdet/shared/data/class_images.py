@@ -14,11 +14,15 @@ _SHARES = {"train": (0.0, 0.6), "val": (0.6, 0.75), "test": (0.75, 1.0)}
 _ORDER_SEED = 20240607  # fixed for good: all runs are tested on the same images
 
 
-def class_files(root: Path | str) -> dict[str, list[Path]]:
+def class_files(root: Path | str, fewest: int = 2) -> dict[str, list[Path]]:
     """The image files below ``root/<class>/``, classes and files by name.
 
+    Args:
+        root: Folder of the classes' folders.
+        fewest: Classes that there must be [2: something to tell apart].
+
     Raises:
-        UserError: No such folder, fewer than two classes, or a class without images.
+        UserError: No such folder, fewer classes, or a class without images.
     """
     root = Path(root)
     if not root.is_dir():
@@ -26,7 +30,7 @@ def class_files(root: Path | str) -> dict[str, list[Path]]:
     names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
     if not names:
         raise UserError(f"{root} has no class folder with images.", _LAYOUT)
-    if len(names) < 2:
+    if len(names) < fewest:
         raise UserError(
             f"{root} has the one class {names[0]}: there is nothing to tell apart.",
             _LAYOUT,

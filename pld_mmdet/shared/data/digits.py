@@ -1,6 +1,7 @@
 """scikit-learn's digits: 1797 real 8x8 images of ten classes (UCI optical digits)."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from torch.utils.data import Dataset
 from pld_mmdet.engine.optional import require
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import DATASETS
+from pld_mmdet.shared.data.class_images import part_files, read_square
 
 # Parts of a permutation that is fixed for good, not by a run's seed: every seed of an
 # experiment is tested on the same images.
@@ -19,6 +21,7 @@ _PARTS = {
     "all": (0, 1797),
 }
 _ORDER_SEED = 20240607
+SIDE = 8  # pixels
 
 
 @DATASETS.register_module()
@@ -39,9 +42,13 @@ class Digits(Dataset):
         noise_seed: Which labels are wrong.
         unlabelled: All labels are -1 and no class is named, so that a network may
             learn from these images before it meets other classes.
+        data_root: A folder of images, ``<class>/<name>.png`` or
+            ``<part>/<class>/<name>.png``, read as grey squares of 8 x 8 in the digits'
+            place [None].
 
     Raises:
-        UserError: Unknown part, unknown class, or more labels than there are.
+        UserError: Unknown part, unknown class, more labels than there are, or a folder
+            that cannot be used.
     """
 
     def __init__(
@@ -52,18 +59,20 @@ class Digits(Dataset):
         noise: float = 0.0,
         noise_seed: int = 0,
         unlabelled: bool = False,
+        data_root: str | None = None,
     ) -> None:
         if part not in _PARTS:
             raise UserError(
                 f"Digits has no part {part!r}.", f"Choose one of {', '.join(_PARTS)}."
             )
-        data = require("sklearn.datasets", "weak_supervision").load_digits()
-        order = np.random.default_rng(_ORDER_SEED).permutation(len(data.target))
-        order = order[slice(*_PARTS[part])]
-        images, targets = data.images[order] / 16.0, data.target[order]
-        wanted = list(range(10) if classes is None else classes)
-        if not set(wanted) <= set(range(10)):
-            raise UserError(f"Digits has no classes {wanted}.", "Choose from 0 to 9.")
+        read = _digits if data_root is None else partial(_folder, data_root)
+        images, targets, names = read(part)
+        there = range(len(names))
+        wanted = list(there if classes is None else classes)
+        if not set(wanted) <= set(there):
+            raise UserError(
+                f"Digits has no classes {wanted}.", f"Choose from 0 to {there[-1]}."
+            )
         keep = np.isin(targets, wanted)
         images, targets = images[keep], targets[keep]
         targets = np.searchsorted(np.sort(wanted), targets)
@@ -83,7 +92,7 @@ class Digits(Dataset):
             targets = _flip(targets, len(wanted), noise, noise_seed)
         self.images = torch.from_numpy(images.astype(np.float32))[:, None]
         self.targets = torch.from_numpy(targets.astype(np.int64))
-        self.metainfo = {"classes": tuple(str(label) for label in sorted(wanted))}
+        self.metainfo = {"classes": tuple(names[label] for label in sorted(wanted))}
         if unlabelled:
             self.targets, self.metainfo = torch.full_like(self.targets, -1), {}
 
@@ -96,6 +105,29 @@ class Digits(Dataset):
             "targets": self.targets[index],
             "index": int(index),
         }
+
+
+def _digits(part: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Images N x 8 x 8 in [0, 1], labels and the classes' names of one part."""
+    data = require("sklearn.datasets", "weak_supervision").load_digits()
+    order = np.random.default_rng(_ORDER_SEED).permutation(len(data.target))
+    order = order[slice(*_PARTS[part])]
+    names = [str(label) for label in range(10)]
+    return data.images[order] / 16.0, data.target[order], names
+
+
+def _folder(root: str, part: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """The same of a folder of images; in an order that is fixed, as the digits' is."""
+    parts = [part] if part != "all" else ["train", "val", "test"]
+    images, targets, names = [], [], []
+    for one in parts:
+        files = part_files(root, one)
+        names = list(files)
+        for label, paths in enumerate(files.values()):
+            images += [read_square(path, SIDE).astype(float).mean(0) for path in paths]
+            targets += [label] * len(paths)
+    order = np.random.default_rng(_ORDER_SEED).permutation(len(targets))
+    return np.stack(images)[order] / 255, np.array(targets)[order], names
 
 
 def _rank_in_class(targets: np.ndarray) -> np.ndarray:

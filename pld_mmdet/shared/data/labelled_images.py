@@ -1,19 +1,15 @@
 """Photographs in one folder a class, as ImageNet is laid out."""
 
 import math
-import os
 import random
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from pld_mmdet.errors import UserError
 from pld_mmdet.registry import DATASETS
-
-_SUFFIXES = (".jpg", ".jpeg", ".png")
+from pld_mmdet.shared.data.class_images import class_files
 
 
 @DATASETS.register_module()
@@ -34,7 +30,7 @@ class LabelledImages(Dataset):
             number.
 
     Raises:
-        UserError: The folder is missing or holds no class folder with images.
+        UserError: The folder is missing, or a class folder has no images.
     """
 
     def __init__(
@@ -46,34 +42,23 @@ class LabelledImages(Dataset):
         mean: float | Sequence[float] = (0.485, 0.456, 0.406),
         std: float | Sequence[float] = (0.229, 0.224, 0.225),
     ) -> None:
-        root = Path(data_root)
-        fix = (
-            f"Put the images into {root}/<class>/, or set data_root; `how_to_get` of "
-            "the config says where they come from."
-        )
-        if not root.is_dir():
-            raise UserError(f"There is no folder {root}.", fix)
-        classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+        folders = class_files(data_root, fewest=1)
         self.files = [
-            (label, name, entry.name)
-            for label, name in enumerate(classes)
-            for entry in sorted(os.scandir(root / name), key=lambda e: e.name)
-            if entry.name.lower().endswith(_SUFFIXES)
+            (label, path)
+            for label, paths in enumerate(folders.values())
+            for path in paths
         ]
-        if not self.files:
-            raise UserError(f"{root} has no class folder with images.", fix)
-        self.root, self.size, self.area, self.flip = root, size, area, flip
+        self.size, self.area, self.flip = size, area, flip
         self.mean = np.broadcast_to(np.asarray(mean, np.float32), 3)
         self.std = np.broadcast_to(np.asarray(std, np.float32), 3)
-        self.metainfo = {"classes": tuple(classes)}
+        self.metainfo = {"classes": tuple(folders)}
 
     def __len__(self) -> int:
         return len(self.files)
 
     def get_data_info(self, index: int) -> dict:
         """Where an image is; for ``SeededDataset``'s errors."""
-        _, folder, name = self.files[index]
-        return {"img_path": str(self.root / folder / name)}
+        return {"img_path": str(self.files[index][1])}
 
     def __getitem__(self, index: int) -> dict:
         import cv2
