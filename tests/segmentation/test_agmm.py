@@ -176,6 +176,12 @@ def test_response_is_one_at_a_lone_point_and_zero_for_absent_classes():
     assert g[0, 0, 3, 5].item() == near(1)
     assert (g[0, [1, 3]] == 0).all()
     assert (g[0, 2] < 1).sum() == 23
+    padded = targets.clone()
+    padded[0, 0] = 255  # d is 0 there, as released: 1 for the classes that are present
+    here, p = hot.flatten(2).any(2), torch.rand(1, 4, 4, 6)
+    g = method._response(f, centroids(f, hot), here, p, padded != 255)
+    assert (g[0, [0, 2], 0] == 1).all()
+    assert (g[0, [1, 3], 0] == 0).all()
 
 
 def test_estimated_width_is_the_weighted_variance():
