@@ -145,6 +145,23 @@ def test_labels_are_those_of_the_unmixed_images(monkeypatch):
         assert found["agreement"].item() == pytest.approx(agree.item())
 
 
+def test_labels_are_mixed_and_not_asked_of_mixed_images(monkeypatch):
+    method, given = mgd().eval(), batch()
+    mask = torch.zeros(1, 32, 64, dtype=torch.bool)
+    mask[:, 5:20, 8:40] = True
+    monkeypatch.setattr("pld_mmdet.segmentation.mgd.xor_boxes", lambda *_: mask)
+    u0, u1 = given["inputs"][1:2], given["inputs"][2:3]
+    mixed = torch.where(mask[:, None], u1, u0)
+    with torch.no_grad():
+        z = full_logits(method.student, mixed)
+        total = 0
+        for teacher in (method.wide, method.deep):
+            one, two = (full_logits(teacher, u).argmax(1) for u in (u0, u1))
+            total += F.cross_entropy(z, torch.where(mask, two, one))
+    found = method.loss(**given)["loss_pixel"].item()
+    assert found == pytest.approx(total.item(), rel=1e-6)
+
+
 def test_equal_networks_have_no_image_and_no_region_term():
     method = mgd()
     method.deep = copy.deepcopy(method.student)
