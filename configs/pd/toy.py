@@ -51,6 +51,12 @@ experiment = dict(
             init="teacher",
         ),
         row(
+            "pd_f",
+            "PD and fine-tuning (PD+F)",
+            *only("mlm", "distill", "finetune"),
+            init="teacher",
+        ),
+        row(
             "teacher",
             "The teacher itself",
             *only("teacher_mlm", "teacher"),

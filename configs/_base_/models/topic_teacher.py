@@ -48,7 +48,7 @@ student_lm = dict(masked, config=small)
 falling = dict(type="PolyLR", power=1.0, eta_min=0.0, begin=0, by_epoch=False)
 mlm = dict(
     name="mlm",
-    max_iters=300,
+    max_iters=400,
     dataloader=general,
     param_scheduler=falling,
     optim_wrapper=dict(
