@@ -23,14 +23,18 @@ from pld_mmdet.weak_supervision.proportions import (
     TwoClasses,
 )
 from pld_mmdet.weak_supervision.sp2ot import SP2OT
+from pld_mmdet.weak_supervision.sparse import SPARSE
 from pld_mmdet.weak_supervision.streams import CifarC, CorruptedDigits, StreamMetric
+from pld_mmdet.weak_supervision.translation import AttentionUNet, PatchCritic
 from pld_mmdet.weak_supervision.vit import ViTBackbone
 
 __all__ = [
     "INS",
     "LLPBP",
     "SP2OT",
+    "SPARSE",
     "AUCMetric",
+    "AttentionUNet",
     "CIFARViews",
     "CifarC",
     "ClusterMetric",
@@ -43,6 +47,7 @@ __all__ = [
     "LongTailDigits",
     "MILMetric",
     "NoisyDigits",
+    "PatchCritic",
     "ProportionBags",
     "StreamMetric",
     "Table",

@@ -1,0 +1,79 @@
+# SPARSE on a MedMNIST set at 128 pixels, five labels of each class (GuidoManni/SPARSE,
+# commit c1e144d, src/train.py, and tables 1 to 3 of the paper): AdamW 2e-4 with betas
+# (0.5, 0.999), batches of 24, EfficientNet-B3 from ImageNet. Their 1000 epochs are of a
+# few labelled batches, with unlabelled epochs between; here 50000 steps, each tenth
+# with images without labels. Dropout of 0.3 before the last layer is left out.
+#   python tools/train.py configs/sparse/paper.py
+_base_ = "../_base_/toy_runtime.py"
+
+from pld_mmdet.recipes import iterations, loader
+
+root, classes = "data/medmnist/bloodmnist", 8
+how_to_get = dict(
+    data="write the images of a MedMNIST set (medmnist.com, 128 pixels) into "
+    "data/medmnist/<set>/labelled/<class>/, five of each class, unlabelled/<class>/ "
+    "(all others) and test/<class>/"
+)
+
+
+def images(part, **more):
+    return dict(
+        type="pld_mmdet.ClassFolder", data_root=f"{root}/{part}", size=128, **more
+    )
+
+
+model = dict(
+    type="pld_mmdet.SPARSE",
+    generator=dict(type="pld_mmdet.AttentionUNet", num_classes=classes),
+    discriminator=dict(type="pld_mmdet.PatchCritic", num_classes=classes),
+    classifier=dict(
+        type="pld_mmdet.BackboneClassifier",
+        backbone=dict(
+            type="mmdet.EfficientNet",
+            arch="b3",
+            out_indices=(6,),
+            init_cfg=dict(
+                type="Pretrained",
+                checkpoint="https://download.openmmlab.com/mmclassification/v0/"
+                "efficientnet/efficientnet-b3_3rdparty_8xb32_in1k_20220119-4b4d7487.pth",
+                prefix="backbone.",
+            ),
+        ),
+        feat_dim=1536,
+        num_classes=classes,
+    ),
+    num_classes=classes,
+    num_samples=20000,  # at least the images of both folders
+)
+train_dataloader = dict(
+    batch_size=48,
+    num_workers=8,
+    persistent_workers=True,
+    sampler=dict(
+        type="pld_mmdet.SemiSampler",
+        batch_size=48,
+        source_ratio=[1, 1],
+        by_aspect=False,
+    ),
+    collate_fn=dict(type="default_collate"),
+    dataset=dict(
+        type="pld_mmdet.LabelledAndNot",
+        datasets=[images("labelled"), images("unlabelled")],
+    ),
+)
+test_dataloader = loader(images("test"), 256, train=False)
+test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+test_cfg = dict()
+train_cfg = iterations(50000)
+adam = dict(optimizer=dict(type="AdamW", lr=2e-4, betas=(0.5, 0.999)))
+slack = dict(
+    optimizer=dict(type="AdamW", lr=2e-4, betas=(0.5, 0.999), weight_decay=1e-4)
+)
+optim_wrapper = dict(
+    constructor="pld_mmdet.PartsOptimConstructor",
+    type="pld_mmdet.FiniteOptimWrapper",
+    generator=adam,
+    discriminator=adam,
+    classifier=slack,
+)
+model_wrapper_cfg = dict(type="PartsParallel")

@@ -1,0 +1,209 @@
+"""SPARSE: votes and memory by hand, who moves in whose turn, the networks' shapes."""
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import OptimWrapperDict
+from mmengine.registry import MODELS
+from torch.nn import functional as F
+
+from pld_mmdet.engine.optim.finite import FiniteOptimWrapper
+from pld_mmdet.engine.progress import Progress
+from pld_mmdet.errors import UserError
+from pld_mmdet.weak_supervision.sparse import (
+    confidence,
+    confident,
+    gradient_penalty,
+    prototype_loss,
+    remembered,
+    vote,
+)
+from pld_mmdet.weak_supervision.translation import AttentionUNet, PatchCritic
+from tests.toy_run import ROOT
+
+PARTS = ("generator", "discriminator", "classifier")
+
+
+def build(**changes):
+    torch.manual_seed(0)
+    cfg = Config.fromfile(ROOT / "configs/sparse/toy.py").model
+    cfg.update(changes)
+    model = MODELS.build(cfg)
+    model.progress = Progress(steps=10)
+    return model
+
+
+def batch():
+    dice = torch.Generator().manual_seed(1)
+    return dict(
+        inputs=torch.rand(12, 1, 8, 8, generator=dice),
+        targets=torch.tensor([0, 1, 2, 3] + 8 * [-1]),
+        index=torch.arange(40, 52),
+    )
+
+
+def weights(model):
+    return {
+        part: torch.nn.utils.parameters_to_vector(getattr(model, part).parameters())
+        .detach()
+        .clone()
+        for part in PARTS
+    }
+
+
+def step(model, data):
+    wrappers = OptimWrapperDict(
+        **{
+            part: FiniteOptimWrapper(
+                torch.optim.SGD(getattr(model, part).parameters(), lr=0.1)
+            )
+            for part in PARTS
+        }
+    )
+    before = weights(model)
+    logs = model.train_step(data, wrappers)
+    after = weights(model)
+    return logs, {p for p in PARTS if not torch.equal(before[p], after[p])}
+
+
+def rows(*values):
+    return torch.tensor([values])
+
+
+def test_votes_by_hand():
+    """The addendum's numbers, T = 2: D says (2, 1, 0), C says (1, 1, 0)."""
+    z = rows(2.0, 1.0, 0.0), rows(1.0, 1.0, 0.0)
+    assert confidence(z[0], 2).item() == pytest.approx(0.071382, abs=2e-6)
+    assert confidence(z[1], 2).item() == pytest.approx(0.022068, abs=2e-6)
+    p = vote(z, 2)
+    assert p[0].tolist() == pytest.approx([0.477475, 0.325251, 0.197274], abs=2e-6)
+    ens, new = remembered(p, rows(0.2, 0.5, 0.3), 0.6, 0.99)
+    assert ens[0].tolist() == pytest.approx([0.366485, 0.39515, 0.238365], abs=2e-6)
+    assert new[0].tolist() == pytest.approx([0.201665, 0.498952, 0.299384], abs=2e-6)
+    # And the page's: D (1, 0, 0), C (0, 2, 0).
+    z = rows(1.0, 0.0, 0.0), rows(0.0, 2.0, 0.0)
+    p = vote(z, 0.5)
+    assert p[0].tolist() == pytest.approx([0.263654, 0.690272, 0.046074], abs=2e-6)
+    p = vote(z, 2)
+    assert p[0].tolist() == pytest.approx([0.259108, 0.516737, 0.224155], abs=2e-6)
+
+
+def test_an_image_that_was_never_seen_has_no_memory():
+    p = rows(0.7, 0.2, 0.1)
+    ens, new = remembered(p, torch.zeros(1, 3), 0.6, 0.99)
+    assert torch.equal(ens, p)
+    assert torch.equal(new, p)
+    nobody = vote((rows(0.0, 0.0, 0.0), rows(1.0, 1.0, 1.0)), 2)
+    assert nobody[0].tolist() == pytest.approx([1 / 3] * 3)
+    assert vote((torch.zeros(0, 3), torch.zeros(0, 3)), 2).shape == (0, 3)
+
+
+def test_a_quarter_of_the_batch_is_confident():
+    best = torch.linspace(0.4, 0.9, 24)
+    p = torch.stack([best, 1 - best], 1)
+    chosen = confident(p, 0.75)
+    assert chosen.sum() == 6
+    assert chosen[-6:].all()
+    alike = confident(torch.full((5, 2), 0.5), 0.75)
+    assert alike.tolist() == [True, False, False, False, False]
+
+
+def test_prototypes_pull():
+    """Two samples of class 0: q (1, 0) and (.5, .5), so c_0 = (.75, .25), c_1 = 0."""
+    z = torch.tensor([[100.0, 0.0], [3.0, 3.0]])
+    distances = torch.tensor([[0.125, 1.0], [0.125, 0.5]])
+    wanted = F.cross_entropy(-distances, torch.tensor([0, 0]))
+    found = prototype_loss(z, torch.tensor([0, 0]))
+    assert found.item() == pytest.approx(wanted.item(), abs=1e-6)
+    near = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
+    apart = prototype_loss(near, torch.tensor([0, 1]))
+    assert apart < prototype_loss(near / 20, torch.tensor([0, 1]))
+
+
+def test_gradient_penalty_by_hand():
+    """A critic of slope 3 at each of 4 pixels: norm 6, so (6 - 1)^2."""
+
+    def critic(x):
+        return 3 * x.flatten(1).sum(1), None
+
+    x = torch.rand(5, 1, 2, 2)
+    found = gradient_penalty(critic, x, torch.rand_like(x))
+    assert found.item() == pytest.approx(25, abs=1e-4)
+
+
+def test_all_three_learn_and_the_memory_is_each_images_own():
+    model = build(interval=1)
+    logs, moved = step(model, batch())
+    assert moved == set(PARTS)
+    assert {"generator_u_loss_rec", "discriminator_u_loss_gp"} <= logs.keys()
+    assert logs["kept"] == pytest.approx(2 / 8)
+    written = torch.nonzero(model.memory.rows.sum(1)).flatten()
+    assert written.tolist() == list(range(44, 52))
+    assert torch.allclose(model.memory.rows[44:52].sum(1), torch.ones(8))
+
+
+def test_turns():
+    """Without a turn there is no pseudo-label; plain rows leave the others alone."""
+    model = build(interval=5)
+    model.progress.step = 3
+    logs, _ = step(model, batch())
+    assert "kept" not in logs
+    assert not model.memory.rows.any()
+    assert step(build(use="labels"), batch())[1] == {"classifier"}
+    logs, moved = step(build(use="votes"), batch())
+    assert moved == {"discriminator", "classifier"}
+    assert {"discriminator_u_loss_cls", "classifier_u_loss_cls"} <= logs.keys()
+
+
+def test_gradients_of_each_turn():
+    model = build()
+    x, y, z = torch.rand(3, 1, 8, 8), torch.tensor([1, 2, 3]), torch.tensor([4, 5, 6])
+
+    def moved(losses):
+        model.zero_grad()
+        sum(losses.values()).backward()
+        return {p for p in PARTS for w in getattr(model, p).parameters()
+                if w.grad is not None and w.grad.any()}  # fmt: skip
+
+    assert moved(model.generator_losses(x, y, z)) == {"generator"}
+    assert moved(model.critic_losses(x, y, z)) == {"discriminator"}
+    logits = {part: model.looks(x, part) for part in PARTS}
+    assert moved(model.labelled_losses("classifier", logits, x, y)) == {"classifier"}
+    # Nobody but the others is asked for the mutual term: without it and the rest, 0.
+    alike = dict.fromkeys(PARTS, logits["classifier"])
+    found = model.labelled_losses("classifier", alike, x, y)
+    ce = F.cross_entropy(logits["classifier"], y).item()
+    assert found["loss_mutual"].item() == pytest.approx(0.1 * ce, rel=1e-4)
+
+
+def test_a_perfect_way_back_costs_nothing():
+    model = build(classes=0.0)
+    model.generator.translate = lambda x, classes: x
+    losses = model.generator_losses(
+        torch.rand(3, 1, 8, 8), torch.tensor([1, 2, 3]), torch.tensor([4, 5, 6])
+    )
+    assert losses["loss_rec"].item() == 0
+    assert losses["loss_cls"].item() == 0
+
+
+def test_networks():
+    net = AttentionUNet(3, in_channels=2, widths=(4, 6, 8))
+    x = torch.rand(2, 2, 12, 12)
+    assert net(x).shape == (2, 3)
+    made = [net.translate(x, torch.full((2,), c)) for c in (0, 1)]
+    assert made[0].shape == x.shape
+    assert not torch.equal(*made)
+    score, logits = PatchCritic(3, image_size=12, in_channels=2, widths=(4, 6))(x)
+    assert score.shape == (2, 1, 3, 3)
+    assert logits.shape == (2, 3)
+
+
+def test_who_answers():
+    model = build(predict_on="ensemble").eval()
+    x = torch.rand(2, 1, 8, 8)
+    p = (model.discriminator(x)[1].softmax(1) + model.classifier(x).softmax(1)) / 2
+    assert torch.allclose(model.outputs(x).softmax(1), p, atol=1e-6)
+    model.predict_on = "classifier"
+    assert torch.equal(model.outputs(x), model.classifier(x))
+    with pytest.raises(UserError, match="use"):
+        build(use="everything")
