@@ -80,7 +80,7 @@ train_cfg = dict(
         ),
         dict(
             name="images",
-            max_iters=10 * 157,
+            max_iters=10 * 157,  # ten of each part of 64 images
             dataloader=one,
             work_dataloader=real,
             optim_wrapper=optimizer("Adam", 0.01),

@@ -41,7 +41,12 @@ train_cfg = dict(
             dataloader=loader(crops(fog=0.02), 32, train=True),
         ),
         dict(name="teacher", max_iters=300),
-        dict(name="projector", max_iters=200, work_dataloader=some),
+        dict(
+            name="projector",
+            max_iters=200,
+            work_dataloader=some,
+            optim_wrapper=optimizer("AdamW", 5e-3, weight_decay=0.01),
+        ),
         dict(
             name="images",
             max_iters=50,

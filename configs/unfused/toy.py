@@ -4,7 +4,13 @@ _base_ = "../_base_/toy_runtime.py"
 
 from pld_mmdet.recipes import loader, optimizer, row
 
-unlabelled = dict(type="pld_mmdet.Chirps", part="train", size=640)
+
+def chirps(part, size):
+    sounds = dict(type="pld_mmdet.Chirps", part=part, size=size)
+    return dict(sounds, noise=1.5, disturbance=0.7)
+
+
+unlabelled = chirps("train", 640)
 model = dict(
     type="pld_mmdet.UnFuSeD",
     encoder=dict(type="pld_mmdet.AudioNTT", bins=32, width=16, dim=128),
@@ -15,18 +21,14 @@ model = dict(
     window=256,
     hop=100,
     bins=32,
-    mean=4.4,
-    std=0.9,
+    mean=6.5,
+    std=0.76,
     projector=(128, 128),
 )
 train_dataloader = loader(unlabelled, 64, train=True)
 labelled = loader(dict(unlabelled, labelled=48), 48, train=True)
-val_dataloader = loader(
-    dict(type="pld_mmdet.Chirps", part="val", size=400), 100, train=False
-)
-test_dataloader = loader(
-    dict(type="pld_mmdet.Chirps", part="test", size=800), 100, train=False
-)
+val_dataloader = loader(chirps("val", 400), 100, train=False)
+test_dataloader = loader(chirps("test", 800), 100, train=False)
 val_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_evaluator = val_evaluator
 val_cfg = dict()

@@ -29,6 +29,7 @@ class Chirps(Dataset):
         samples: S.
         sample_rate: In Hz.
         noise: Standard deviation of white noise beside a tone of amplitude 0.4 to 1.
+        disturbance: Largest amplitude of the other chirp.
 
     Raises:
         UserError: Unknown part, or sizes that are no multiples of eight.
@@ -42,6 +43,7 @@ class Chirps(Dataset):
         samples: int = 3800,
         sample_rate: int = 4000,
         noise: float = 0.5,
+        disturbance: float = 0.4,
     ) -> None:
         count = size if labelled is None else labelled
         if part not in _PARTS or size % 8 or count % 8 or count > size:
@@ -49,7 +51,8 @@ class Chirps(Dataset):
                 f"Chirps: part={part!r}, size={size}, labelled={labelled}.",
                 "part is train, val or test; sizes are multiples of 8.",
             )
-        self.samples, self.sample_rate, self.noise = samples, sample_rate, noise
+        self.samples, self.sample_rate = samples, sample_rate
+        self.noise, self.disturbance = noise, disturbance
         self.targets = torch.arange(count) % 8
         waves = [self._wave(_PARTS[part], number) for number in range(count)]
         empty = np.zeros((0, samples), np.float32)
@@ -75,7 +78,8 @@ class Chirps(Dataset):
     def _wave(self, stream: int, number: int) -> np.ndarray:
         rng, label = np.random.default_rng((stream, number)), number % 8
         wave = rng.uniform(0.4, 1.0) * self._chirp(label, rng)
-        wave += rng.uniform(0.1, 0.4) * self._chirp(int(rng.integers(8)), rng)
+        other = self._chirp(int(rng.integers(8)), rng)
+        wave += rng.uniform(0.1, self.disturbance) * other
         wave += self.noise * rng.standard_normal(self.samples)
         return wave.astype(np.float32)
 

@@ -28,6 +28,7 @@ from pld_mmdet.registry import METRICS, MODELS
 from pld_mmdet.shared.views import mirrored, resized_crop
 
 _PREFIX = "increment."  # of the generator's entries in labels.npz
+_PART = 64  # images that are updated together
 
 
 def projector_loss(
@@ -184,7 +185,11 @@ class HeLlO(Method):
         self.student = MODELS.build(student)
         self.weak = nn.ModuleList(MODELS.build(teacher) for _ in range(weak))
         self.projector = MODELS.build({**projector, "num_classes": num_classes})
-        self.images = nn.Parameter(torch.zeros(ipc * num_classes, *image_shape))
+        # in parts that are updated in turn: an optimizer's momentum moves no other part
+        self.images = nn.ParameterList(
+            nn.Parameter(torch.zeros(len(part), *image_shape))
+            for part in torch.arange(ipc * num_classes).split(_PART)
+        )
         self.register_buffer("dice", torch.randint(2**31, ()))
         for name, value in (("mean", mean), ("std", std)):
             value = torch.as_tensor(value, dtype=torch.float32).reshape(-1, 1, 1)
@@ -207,7 +212,7 @@ class HeLlO(Method):
         if stage == "projector":
             return self.projector.learning()
         parts = {"teacher": self.weak[-1], "student": self.student}
-        return list(parts[stage].parameters()) if stage in parts else [self.images]
+        return list(parts.get(stage, self.images).parameters())
 
     def enter_stage(self, name: str) -> None:
         """Only what the stage trains has gradients; the rest evaluates."""
@@ -246,20 +251,25 @@ class HeLlO(Method):
             )
         if name == "projector" and wants[name]:
             self.name_classes(loader)
-        if name == "images" and not self.images.any():
+        if name == "images" and not self.whole().any():
             self.choose(loader.dataset)
         if name == "student" and is_main_process():
             self.write(folder / "distilled", getattr(loader, "dataset", None))
 
     @torch.no_grad()
     def name_classes(self, loader: object) -> None:
-        """Where the encoder knows no words: unit class means of its features are W."""
+        """Where the encoder knows no words, W is made of class means of its features.
+
+        What all classes have in common is taken away: it would be an offset of all
+        logits, which the squared error to a teacher's logits does not forgive.
+        """
         total = torch.zeros_like(self.projector.words)
         for batch in loader:
             x = batch["inputs"].to(total.device)
             found = F.normalize(self.projector.encoder.features(x).float(), dim=1)
             total.index_add_(0, batch["targets"].to(total.device), found)
-        self.projector.words.copy_(F.normalize(total, dim=1))
+        means = F.normalize(total, dim=1)
+        self.projector.words.copy_(F.normalize(means - means.mean(0), dim=1))
 
     @torch.no_grad()
     def choose(self, dataset: object) -> None:
@@ -274,8 +284,15 @@ class HeLlO(Method):
         found = medium_images(
             dataset, self.ipc * patches, self.num_classes, int(self.dice), hard, 0.0
         )
-        found = found.to(self.images.device).unflatten(0, (self.ipc, patches))
-        self.images.copy_(_tiled(found, self.tiles).flatten(0, 1))
+        found = _tiled(found.unflatten(0, (self.ipc, patches)), self.tiles)
+        for image, chosen in zip(
+            self.images, found.flatten(0, 1).split(_PART), strict=True
+        ):
+            image.copy_(chosen)
+
+    def whole(self) -> Tensor:
+        """All images as the networks know them, m x C x H x W."""
+        return torch.cat([part.detach() for part in self.images])
 
     def loss_foundation(self, inputs: Tensor, targets: Tensor, **_) -> dict:
         """Cross-entropy of the encoder by its own classifier, on other data."""
@@ -302,11 +319,9 @@ class HeLlO(Method):
 
     def loss_images(self, **_) -> dict[str, Tensor]:
         """Features of each patch and of the patch made small and large again."""
-        with torch.no_grad():
-            low, high = -self.mean / self.std, (1 - self.mean) / self.std
-            self.images.copy_(self.images.clamp(low, high))
-        start = self.progress.step * 64 % len(self.images)
-        x = self.images[start : start + 64]
+        x = self.images[self.progress.step % len(self.images)]
+        with torch.no_grad():  # pixels, after every step
+            x.copy_(x.clamp(-self.mean / self.std, (1 - self.mean) / self.std))
         tile = x.shape[-1] // self.tiles, x.shape[-2] // self.tiles
         x = x.unfold(2, tile[1], tile[1]).unfold(3, tile[0], tile[0])
         x = x.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
@@ -318,7 +333,7 @@ class HeLlO(Method):
     @torch.no_grad()
     def write(self, folder: Path, dataset: object = None) -> None:
         """Images and increments, and no labels (``stored``: f of each image)."""
-        images = eight_bits(self.images * self.std + self.mean)
+        images = eight_bits(self.whole() * self.std + self.mean)
         classes = torch.arange(self.num_classes).repeat(self.ipc)
         targets = torch.zeros(len(images), 0)
         if self.labels == "stored":
@@ -344,7 +359,7 @@ class HeLlO(Method):
         if self.labels == "hard":
             return 0
         if self.labels == "stored":
-            return len(self.images) * self.num_classes
+            return self.ipc * self.num_classes**2
         return sum(weight.numel() for weight in self.projector.learning())
 
     def loss_student(

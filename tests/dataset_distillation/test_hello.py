@@ -130,8 +130,9 @@ def test_without_increments_it_is_the_zero_shot_classifier():
     projector, x = model.projector, torch.rand(5, 3, 8, 8)
     batch = next(iter(Loader()))
     features = F.normalize(projector.encoder.features(batch["inputs"]), dim=1)
-    means = torch.stack([features[batch["targets"] == k].sum(0) for k in (0, 1)])
-    words = F.normalize(means, dim=1)
+    sums = torch.stack([features[batch["targets"] == k].sum(0) for k in (0, 1)])
+    means = F.normalize(sums, dim=1)
+    words = F.normalize(means - means.mean(0), dim=1)
     assert torch.allclose(projector.words, words, atol=1e-5)
     found = F.normalize(projector.encoder.features(x), dim=1)
     assert torch.allclose(projector(x), 10 * found @ words.T, atol=1e-4)
@@ -198,23 +199,23 @@ def test_the_easiest_images_are_made_simple():
     model.soft = lambda x: torch.stack([-x.mean((1, 2, 3)), x.mean((1, 2, 3))], 1)
     model.enter_stage("images")
     model.start_stage("images", Loader(), None)
-    shown = model.images.detach().view(3, 2, -1).mean(2)
+    shown = model.whole().view(3, 2, -1).mean(2)
     assert (shown[0, 0] < shown[1, 0]) & (shown[1, 0] < shown[2, 0])  # dark: darkest
     assert (shown[0, 1] > shown[1, 1]) & (shown[1, 1] > shown[2, 1])
-    kept = model.images.detach().clone()
+    kept = model.whole()
     model.start_stage("images", Loader(), None)
-    assert torch.equal(kept, model.images)
+    assert torch.equal(kept, model.whole())
     loss = model.loss()["loss"]
     loss.backward()
-    assert model.images.grad.any()
+    assert model.images[0].grad.any()
     assert all(p.grad is None for p in model.projector.parameters())
     with torch.no_grad():
-        model.images.fill_(0.3)  # small and large again is the same
+        model.images[0].fill_(0.3)  # small and large again is the same
     model.zero_grad()
     loss = model.loss()["loss"]
     loss.backward()
     assert loss.item() == pytest.approx(0, abs=1e-10)
-    assert model.images.grad.abs().max() < 1e-6
+    assert model.images[0].grad.abs().max() < 1e-6
 
 
 def test_patches_are_tiled():
@@ -225,7 +226,7 @@ def test_patches_are_tiled():
     assert corners.tolist() == [0, 1, 2, 3]
     model = build(tiles=2, image_shape=(3, 8, 16))
     with torch.no_grad():
-        model.images.copy_(torch.rand(6, 3, 8, 16))
+        model.images[0].copy_(torch.rand(6, 3, 8, 16))
     model.enter_stage("images")
     seen = []
     model.projector.encoder.backbone.register_forward_pre_hook(
@@ -233,7 +234,12 @@ def test_patches_are_tiled():
     )
     model.loss()
     assert seen[1].shape == (24, 3, 4, 8)
-    assert torch.equal(seen[1][1], model.images[0, :, :4, 8:])
+    assert torch.equal(seen[1][1], model.images[0][0, :, :4, 8:])
+    many = build(ipc=40)  # 80 images in parts of 64 and 16
+    many.enter_stage("images")
+    many.progress.step = 3
+    many.loss()["loss"].backward()
+    assert [part.grad is not None for part in many.images] == [False, True]
 
 
 def test_a_label_belongs_to_the_view():

@@ -387,6 +387,10 @@ def test_any_config_trains_on_the_exported_set(tmp_path):
     assert pairs[3]["targets"].shape == (64,)
     again = DistilledPairs(tmp_path / "distil/iter_4.pth")
     assert torch.equal(again.images, pairs.images)
+    pictures = DistilledPairs(tmp_path / "distil/distilled")
+    span = pairs.images.max() - pairs.images.min()
+    assert (pictures.images - pairs.images).abs().max() <= span / 500
+    assert torch.equal(pictures.targets, pairs.targets)
     cfg = Config.fromfile(ROOT / "configs/_base_/toy_runtime.py")
     network = dict(type="pld_mmdet.MLP", sizes=(64, 64))
     cfg.merge_from_dict(
