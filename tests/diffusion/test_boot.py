@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pld_mmdet.diffusion.boot import NoiseStarts, signal_step, step_ratio
-from pld_mmdet.diffusion.processes import CosineProcess, ddim_step
+from pld_mmdet.diffusion.processes import CosineProcess, EDMProcess, ddim_step
 from pld_mmdet.diffusion.schedule import ScheduleProcess
 from pld_mmdet.engine.optim.finite import FiniteOptimWrapper
 from pld_mmdet.engine.progress import Progress
@@ -232,6 +232,26 @@ def test_schedules_are_those_of_diffusers(schedule, tmp_path):
     ours = ddim_step(x0, eps, ahead, math.sqrt(1 - ahead**2))
     stepped = theirs.step(raw, 500, x).prev_sample
     torch.testing.assert_close(ours, stepped, atol=1e-3, rtol=1e-3)
+
+
+def test_edm_samples_by_eulers_rule_as_diffusers_does():
+    from diffusers import EulerDiscreteScheduler
+
+    process, steps = EDMProcess(num_levels=7, sigma_min=0.5, sigma_max=6.0), 6
+    network = MODELS.build(MLP)
+    torch.manual_seed(1)
+    noise = torch.randn(4, 2)
+    ours = process.sample(network, noise, None, steps)
+    scheduler = EulerDiscreteScheduler(prediction_type="sample")
+    scheduler.set_timesteps(steps)
+    levels = process.sigmas.flip(0)  # our grid: 6 Euler steps, then one call at the end
+    scheduler.sigmas = levels
+    x = levels[0] * noise
+    for number, t in enumerate(scheduler.timesteps):
+        clean = process.denoise_at(network, x, steps - number, None)
+        x = scheduler.step(clean, t, x).prev_sample
+    last = process.denoise_at(network, x, 0, None)
+    torch.testing.assert_close(ours, last, atol=1e-4, rtol=1e-4)
 
 
 def test_unknown_schedules_get_a_sentence(tmp_path):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,6 +67,7 @@ experiment = dict(
                cfg_options=['lr=3'],
                data_root=('{data}/', '{data}_quick/')),
     reported='teacher',
+    pictures=dict(draw='pld_mmdet.diffusion.pictures.points', label='fog'),
     rows=[
         dict(name='source', title='Source only', config='{tmp_path}/source.py',
              evaluate=dict(clear=None, fog='{tmp_path}/source_fog.py'), seconds=9),
@@ -116,6 +118,14 @@ def test_second_call_runs_nothing_and_says_within(config):
     assert calls(config) == before
     assert "11 done before" in again.stdout
     assert "LPLD on fog: 40.5: within the recorded range" in again.stdout
+    # nobody kept samples, and a row's are drawn beside the record
+    assert "Note: LPLD has no samples for the picture." in again.stdout
+    kept = config.parent / "out" / "seed_0" / "lpld" / "test_fog"
+    kept.mkdir()
+    np.savez(kept / "samples.npz", samples=np.zeros((3, 2)))
+    again = run(config, "--seeds", 0, 1, "--result", recorded)
+    assert "Samples of seed 0 side by side" in again.stdout
+    assert recorded.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_another_result_than_recorded_fails_the_check(config):
