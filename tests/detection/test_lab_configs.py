@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,13 @@ def rows() -> list:
     return found
 
 
+@cache
+def read(path: str) -> Config:
+    return Config.fromfile(ROOT / path)
+
+
 def resolved(path: str, options=()) -> Config:
-    cfg = Config.fromfile(ROOT / path)
+    cfg = copy.deepcopy(read(path))
     cfg.merge_from_dict(parse_options([o for o in options if "{seed}" not in o]))
     return cfg
 
