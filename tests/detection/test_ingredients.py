@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
 from pld_mmdet.detection.lpld import LPLD
@@ -15,7 +14,6 @@ from pld_mmdet.detection.ps_ttl import PSTTL
 from pld_mmdet.detection.pseudo_labels.ingredients import Ingredients
 from pld_mmdet.detection.pseudo_labels.masks import covered_share, draw_mask, visible
 from pld_mmdet.detection.pseudo_labels.mosaic import make_mosaic, veil
-from pld_mmdet.detection.pseudo_labels.second_opinion import SecondOpinion, fuse
 from pld_mmdet.detection.pseudo_labels.soft_targets import (
     soft_cls_loss,
     soft_objectness_loss,
@@ -325,150 +323,11 @@ def test_a_mask_hides_blocks():
 # A second opinion.
 
 
-def found(*rows):
-    """Rows of x1, x2, score, label; all boxes are 0 to 10 high."""
-    table = torch.tensor(rows, dtype=torch.float).reshape(-1, 4)
-    zero, ten = torch.zeros(len(table)), torch.full((len(table),), 10.0)
-    return InstanceData(
-        bboxes=torch.stack([table[:, 0], zero, table[:, 1], ten], 1),
-        scores=table[:, 2],
-        labels=table[:, 3].long(),
-    )
-
-
-def test_a_cluster_by_hand():
-    """x 10 at 0.9 and x 14 at 0.6: 11.6, and 0.75 or, alone, 0.8 -> 0.40."""
-    ours, theirs = found([10, 40, 0.9, 0]), found([14, 44, 0.6, 0])
-    made = fuse([ours, theirs], [0.7, 0.7], score="avg")
-    assert made.bboxes[0, 0].item() == pytest.approx(11.6)
-    assert made.scores.tolist() == pytest.approx([0.75])
-    assert fuse([ours, theirs], [0.7, 0.7]).scores.tolist() == pytest.approx([0.9])
-    alone = fuse([found([10, 40, 0.8, 1]), found()], [0.7, 0.7], score="avg")
-    assert alone.scores.tolist() == pytest.approx([0.40])
-    assert alone.labels.tolist() == [1]
-
-
-def test_the_union_adds_what_the_teacher_misses_and_nothing_beside_it():
-    ours = found([0, 10, 0.8, 0], [100, 110, 0.3, 1])
-    theirs = found(
-        [50, 60, 0.6, 2],  # missed by the teacher: an extra
-        [5, 15, 0.9, 1],  # IoU 1/3 with a sure box, of another class: left out
-        [100, 110, 0.6, 1],  # the teacher is unsure, the other is not: stays
-        [200, 210, 0.4, 0],  # sure to nobody
-    )
-    made = fuse([ours, theirs], [0.7, 0.5])
-    rows = sorted(zip(made.bboxes[:, 0].tolist(), made.labels.tolist(), strict=True))
-    assert rows == [(0.0, 0), (50.0, 2), (100.0, 1)]
-    by_class = fuse([ours, theirs], [torch.tensor([0.9, 0.2, 0.5]), 0.95])
-    assert by_class.labels.tolist() == [1]
-
-
-def test_one_labeller_is_left_as_it_is_and_nobody_finds_nothing():
-    ours = found([0, 10, 0.9, 0], [3, 13, 0.8, 1], [50, 60, 0.75, 0], [80, 90, 0.7, 1])
-    made = fuse([ours], [0.7])
-    sure = ours[ours.scores > 0.7]
-    assert torch.equal(made.bboxes, sure.bboxes)
-    assert torch.equal(made.scores, sure.scores)
-    nothing = fuse([found(), found()], [0.7, 0.7])
-    assert nothing.bboxes.shape == (0, 4)
-
-
-CLASSES = ("car", "person", "bus")
-
-
-def results(tmp_path, **changes):
-    content = dict(
-        images=[dict(id=7, file_name="a/0.png"), dict(id=9, file_name="a/1.png")],
-        categories=[dict(id=3, name="bus"), dict(id=5, name="car")],
-        annotations=[
-            dict(image_id=7, category_id=3, bbox=[10, 20, 30, 20], score=0.9),
-            dict(image_id=7, category_id=5, bbox=[40, 10, 16, 8], score=0.4),
-            dict(image_id=9, category_id=5, bbox=[1, 2, 3, 4], score=0.6),
-        ],
-    )
-    path = tmp_path / "opinion.json"
-    path.write_text(json.dumps(changes.pop("whole", content | changes)))
-    return str(path)
-
-
-def test_coco_results_are_read_by_image_and_class_name(tmp_path):
-    opinion = SecondOpinion(results(tmp_path), CLASSES)
-    assert opinion.boxes["a/0.png"].labels.tolist() == [2, 0]
-    assert opinion.boxes["a/0.png"].bboxes[0].tolist() == [10, 20, 40, 40]
-    assert opinion.check_images(["x/a/0.png", "x/b/0.png"]) == 1
-    rows = [dict(image_id="1.png", category_id="car", bbox=[0, 0, 5, 6], score=0.8)]
-    bare = SecondOpinion(results(tmp_path, whole=rows), CLASSES)
-    assert bare.boxes["1.png"].labels.tolist() == [0]
-    with pytest.raises(UserError, match=r"'1.png'.*'photo.jpg'"):
-        bare.check_images(["photo.jpg"])
-
-
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        ({"categories": [dict(id=3, name="lorry"), dict(id=5, name="car")]}, "lorry"),
-        ({"whole": [dict(image_id=1)]}, "KeyError"),
-        ({"whole": "boxes"}, "no list of COCO results"),
-        (
-            {"whole": [dict(image_id=1, category_id="car", bbox=[1], score=1)]},
-            "ValueError",
-        ),
-    ],
-)
-def test_what_is_wrong_with_a_file_is_a_sentence(tmp_path, content, sentence):
-    with pytest.raises(UserError, match=sentence):
-        SecondOpinion(results(tmp_path, **content), CLASSES)
-
-
-def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(UserError, match="does not exist"):
-        SecondOpinion(str(tmp_path / "no.json"), CLASSES)
-    (tmp_path / "no.json").write_text("{")
-    with pytest.raises(UserError, match="cannot be read as a second opinion"):
-        SecondOpinion(str(tmp_path / "no.json"), CLASSES)
-
-
-def test_its_own_threshold_leaves_as_many_boxes_as_the_teacher_has(tmp_path):
-    opinion = SecondOpinion(results(tmp_path), CLASSES)  # 0.9, 0.6, 0.4; two images
-    opinion.per_image.fill_(0.5)
-    assert opinion.own_threshold() == pytest.approx(0.6)  # one box is above
-    opinion.per_image.fill_(1.0)
-    assert opinion.own_threshold() == pytest.approx(0.4)
-    opinion.per_image.fill_(5.0)
-    assert opinion.own_threshold() == 0.0
-    fixed = SecondOpinion(results(tmp_path), CLASSES, threshold=0.55)
-    assert fixed.own_threshold() == 0.55
-
-
-def test_boxes_come_into_the_view_and_keep_what_travels(tmp_path):
-    """The view is half as large and mirrored: x 10..40 of 100 becomes 30..45."""
-    opinion = SecondOpinion(results(tmp_path), CLASSES, threshold=0.5)
-    matrix = np.array([[-0.5, 0, 50], [0, 0.5, 0], [0, 0, 1]], np.float32)
-    sample = DetDataSample(
-        metainfo=dict(
-            img_path="/data/a/0.png",
-            img_shape=(40, 50),
-            ori_shape=(80, 100),
-            homography_matrix=matrix,
-        )
-    )
-    ours = found([0, 8, 0.95, 0], [20, 28, 0.1, 1])
-    ours.set_metainfo(dict(doubtful="kept"))
-    sure = ours[ours.scores > 0.7]
-    (joined,) = opinion.join([ours], [sure], [sample], 0.7, True)
-    assert joined.labels.tolist() == [0, 2]
-    assert joined.bboxes[1].tolist() == pytest.approx([30, 10, 45, 20])
-    assert joined.get("doubtful") == "kept"
-    assert opinion.per_image.item() == 1.0
-    sample.set_metainfo(dict(img_path="/data/b.png"))
-    (same,) = opinion.join([ours], [sure], [sample], 0.7, False)
-    assert same is sure
-
-
 def test_a_second_opinion_teaches_and_its_count_is_in_the_checkpoint(tmp_path):
     rows = [dict(image_id="0.png", category_id="car", bbox=[8, 8, 30, 30], score=0.9)]
-    file = results(tmp_path, whole=rows)
-    settings = dict(file=file, classes=CLASSES, threshold=0.5)
+    file = tmp_path / "opinion.json"
+    file.write_text(json.dumps(rows))
+    settings = dict(file=str(file), classes=("car", "person", "bus"), threshold=0.5)
     model = build(threshold=1.0, second_opinion=settings)  # the teacher has none
     losses(model)
     assert model.pseudo_counts["high"].tolist() == [0.5, 0.0, 0.0]

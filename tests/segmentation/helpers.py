@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
 from mmengine.config import Config
 
@@ -66,3 +68,14 @@ def same(one: dict, two: dict) -> bool:
 def copy_tree(source: Path, target: Path) -> Path:
     """A copy to change."""
     return Path(shutil.copytree(source, target))
+
+
+def images_of(folder: Path, count: int = 3) -> list[str]:
+    """Images of noise, 32 x 64, on disk."""
+    paths = []
+    for number in range(count):
+        path = str(folder / f"image_{number}.png")
+        image = np.random.default_rng(number).integers(256, size=(32, 64, 3))
+        cv2.imwrite(path, image.astype(np.uint8))
+        paths.append(path)
+    return paths
