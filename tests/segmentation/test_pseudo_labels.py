@@ -14,6 +14,7 @@ from pld_mmdet.segmentation.pseudo_labels import (
     hard_class_weights,
     select,
 )
+from tests.segmentation.helpers import images_of
 
 CONFIDENCES = [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99]
 
