@@ -38,6 +38,7 @@ class P4PLM(StagedEncoders):
         masked: Config of A, of the student's shape, with a head for masked words.
         samples: (unlabelled texts, classes), for B's logits in memory [none: B answers
             at each step, with the same numbers].
+        answers: File that keeps them too: read where it is there, else written [none].
         soft: KL on the logits [True]; False: cross-entropy with B's class (ablation).
         begin: Where C begins: ``init`` [the paper], or ``a`` (control).
         mlm_weight: Weight of masked words in ``distill``; above 0 its input is masked
@@ -62,6 +63,7 @@ class P4PLM(StagedEncoders):
         student: dict,
         masked: dict,
         samples: tuple[int, int] | None = None,
+        answers: str | None = None,
         soft: bool = True,
         begin: str = "init",
         mlm_weight: float = 0.0,
@@ -83,7 +85,7 @@ class P4PLM(StagedEncoders):
         self.labeller.load_state_dict(self.student.state_dict())
         self.bank = None if samples is None else SampleBank(*samples)
         self.soft, self.begin, self.mlm_weight = soft, begin, mlm_weight
-        self.predict_on = predict_on
+        self.answers, self.predict_on = answers, predict_on
         if mlm_weight:  # the same body, another head
             self.second_head = MODELS.build(masked)
             net = self.second_head.model
@@ -103,7 +105,7 @@ class P4PLM(StagedEncoders):
     def start_stage(self, name: str, loader: DataLoader | None, folder: Path) -> None:
         """B begins as A; B's answers are written down before C begins."""
         if name == "label" and self.bank is not None:
-            self.keep_answers(self.labeller, loader, self.bank)
+            self.keep_answers(self.labeller, loader, self.bank, self.answers)
         elif name != "distill" or self.begin == "a":
             super().start_stage(name, loader, folder)
 

@@ -44,6 +44,8 @@ class PD(StagedEncoders):
         samples: (texts of D_T, classes): the teacher answers once, when ``distill``
             begins, and its logits are kept; the stage's ``work_dataloader`` holds D_T
             in order [none: it answers at each step, with the same numbers].
+        answers: File that keeps these logits for other students of the same teacher:
+            read where it is there, else written [only the checkpoint holds them].
         soft: Distil on probabilities; False: on the teacher's classes.
         mask_id: Id of the mask token.
         first_word: Ids below it are special: never masked.
@@ -68,6 +70,7 @@ class PD(StagedEncoders):
         student_lm: dict | None = None,
         teacher_lm: dict | None = None,
         samples: tuple[int, int] | None = None,
+        answers: str | None = None,
         soft: bool = True,
         mask_id: int = 3,
         first_word: int = 4,
@@ -89,7 +92,7 @@ class PD(StagedEncoders):
             self.teacher_lm = MODELS.build(teacher_lm)
         same_vocabulary(self.student, self.teacher)
         self.bank = None if samples is None else SampleBank(*samples)
-        self.soft, self.predict_on = soft, predict_on
+        self.answers, self.soft, self.predict_on = answers, soft, predict_on
         self.register_buffer("reached", torch.tensor(-1))
 
     def start_stage(self, name: str, loader: DataLoader | None, folder: Path) -> None:
@@ -98,7 +101,7 @@ class PD(StagedEncoders):
         if not (name == "finetune" and self.reached >= ORDER.index("distill")):
             super().start_stage(name, loader, folder)
         if name == "distill" and self.bank is not None:
-            self.keep_answers(self.teacher, loader, self.bank)
+            self.keep_answers(self.teacher, loader, self.bank, self.answers)
 
     def loss_mlm(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **_

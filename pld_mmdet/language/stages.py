@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+from mmengine.dist import broadcast_object_list, is_main_process
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -14,6 +15,7 @@ from pld_mmdet.engine.method import Method
 from pld_mmdet.errors import UserError
 from pld_mmdet.language.causal import next_token_loss
 from pld_mmdet.language.grammar import mask_words
+from pld_mmdet.language.kept import load_answers, save_answers
 
 
 class StagedEncoders(Method):
@@ -113,7 +115,11 @@ class StagedEncoders(Method):
 
     @torch.no_grad()
     def keep_answers(
-        self, network: nn.Module, loader: DataLoader | None, bank: SampleBank
+        self,
+        network: nn.Module,
+        loader: DataLoader | None,
+        bank: SampleBank,
+        path: str | None = None,
     ) -> None:
         """Write a teacher's logits of every sample, made in evaluation mode.
 
@@ -121,10 +127,16 @@ class StagedEncoders(Method):
             network: The teacher.
             loader: All samples in order, with ``index``.
             bank: Where they go.
+            path: File that keeps them: read where it is there, else written [none].
 
         Raises:
-            UserError: No data, or data without ``index``.
+            UserError: No data, data without ``index``, or a file that does not fit.
         """
+        there = [path is not None and Path(path).is_file()]
+        broadcast_object_list(there)  # all processes answer, or none
+        if there[0]:
+            bank.rows.copy_(load_answers(path, bank.rows.shape, network))
+            return
         self.train(False)
         for batch in loader or [{}]:
             if "index" not in batch:
@@ -141,6 +153,8 @@ class StagedEncoders(Method):
             batch = self.data_preprocessor(batch, False)
             logits = network(batch["input_ids"], batch.get("attention_mask"))
             bank.write(batch["index"], logits)
+        if path is not None and is_main_process():
+            save_answers(path, bank.rows, network)
 
     def labelled(
         self,

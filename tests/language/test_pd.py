@@ -1,5 +1,7 @@
 """PD: sizes, the soft cross-entropy, the order of steps, who learns, the runs."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from mmengine.registry import MODELS
@@ -8,6 +10,7 @@ from torch.nn import functional as F
 from pld_mmdet.distill.losses import soft_cross_entropy
 from pld_mmdet.errors import UserError
 from pld_mmdet.language.grammar import TopicGrammar
+from pld_mmdet.language.kept import load_answers
 from pld_mmdet.language.pd import LAYERS, PD, WIDTHS, compact_bert
 from pld_mmdet.registry import DATASETS
 from tests.language.tiny import (
@@ -165,6 +168,31 @@ def test_kept_answers_are_those_of_each_step():
     with pytest.raises(UserError, match="more than samples=2 texts"):
         few.start_stage("distill", [batch], None)
     assert TopicGrammar("general", 5, indexed=True)[3]["index"] == 3
+
+
+def test_answers_are_made_once_for_all_students_and_checked(tmp_path):
+    path = str(tmp_path / "made/answers.safetensors")
+    batch = dict(**GENERAL, index=torch.tensor([2, 0, 1]))
+    first = model(samples=(3, 3), answers=path)
+    enter(first, "distill")
+    first.start_stage("distill", [batch], None)
+    second = model(samples=(3, 3), answers=path)
+    enter(second, "distill")
+    second.start_stage("distill", None, None)  # no text is read
+    assert torch.equal(second.bank.rows, first.bank.rows)
+    assert first.bank.rows.abs().sum() > 0
+    with pytest.raises(UserError, match=r"\(3, 3\) answers, \(4, 3\) are asked"):
+        load_answers(path, (4, 3), first.teacher)
+    with pytest.raises(UserError, match="the answers of another teacher"):
+        load_answers(path, (3, 3), first.student)
+    content = bytearray(Path(path).read_bytes())
+    content[-1] ^= 1
+    Path(path).write_bytes(content)
+    with pytest.raises(UserError, match="is damaged"):
+        second.start_stage("distill", None, None)
+    Path(path).write_bytes(b"nothing")
+    with pytest.raises(UserError, match="holds no answers"):
+        second.start_stage("distill", None, None)
 
 
 def test_what_does_not_fit_is_said(tmp_path):
