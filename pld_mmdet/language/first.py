@@ -15,6 +15,7 @@ from pld_mmdet.engine.metrics import calibration_error
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.language.causal import IGNORE, next_token_loss, trimmed
 from pld_mmdet.language.kept_answers import KeptAnswers, fingerprint, write_answers
+from pld_mmdet.language.networks import one_vocabulary
 from pld_mmdet.registry import MODELS
 
 EPSILON = 1e-6  # what the authors' code adds before it divides by the sum
@@ -95,6 +96,7 @@ class FIRST(Method):
             )
         self.student = MODELS.build(student)  # its weights are a plain student's
         self.teacher = MODELS.build(teacher)
+        one_vocabulary("FIRST", teacher=self.teacher, student=self.student)
         self.top_k, self.trust, self.predict_on = top_k, trust, predict_on
         default = {
             "temperature": [0.15 + 0.02 * i for i in range(14)],

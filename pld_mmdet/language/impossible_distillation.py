@@ -56,8 +56,9 @@ class ImpossibleDistillation(Method):
     Deviations from the released code (jaehunjung1/impossible-distillation, b2d3ba7,
     which has paraphrasing only and no training): the number filter asks that both
     sides have the same numbers (the code tests the target's twice), written in digits
-    (the code also reads words); sentences end at ". ? !" (the code: spaCy); the
-    student's prompt is ``template``. Each student goes on from the last one's
+    (the code also reads words); sentences end at ". ? !" (the code: spaCy); the prefix
+    stays in the context (the code: for its biomedical domain); the student's prompt
+    is ``template``. Each student goes on from the last one's
     weights; whether the authors begin anew was not found.
 
     Args:

@@ -9,6 +9,7 @@ from pld_mmdet.distill.losses import masked_mean
 from pld_mmdet.engine.method import Method
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.language.causal import IGNORE, next_token_loss
+from pld_mmdet.language.networks import one_vocabulary
 from pld_mmdet.registry import MODELS
 
 
@@ -77,6 +78,7 @@ class MEND(Method):
                 "Choose 1 vector or more, and beta between 0 and 1.",
             )
         self.llm, self.hypernet = MODELS.build(llm), MODELS.build(hypernet)
+        one_vocabulary("MEND", llm=self.llm, hypernet=self.hypernet)
         wide, narrow = self.llm.width, self.hypernet.width
         self.prompts = nn.Parameter(torch.empty(vectors, narrow))
         std = getattr(self.hypernet.model.config, "initializer_range", 0.02)

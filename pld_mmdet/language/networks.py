@@ -78,6 +78,22 @@ def build_transformer(
     return model
 
 
+def one_vocabulary(owner: str, **networks: nn.Module) -> None:
+    """Networks that answer the same question know the same tokens.
+
+    Raises:
+        UserError: Two of those that say how many tokens they have do not agree.
+    """
+    sizes = {k: v.vocabulary for k, v in networks.items() if hasattr(v, "vocabulary")}
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise UserError(
+            f"{owner}: the vocabularies differ: {listed} tokens.",
+            "Take models of one tokenizer; where they are only padded differently, set "
+            "vocab_size of both to the larger number.",
+        )
+
+
 def _cache_name(model: nn.Module) -> str:
     """What transformers calls keys and values: `cache`, before 5.24 another name."""
     known = inspect.signature(model.forward).parameters
@@ -145,7 +161,12 @@ class CausalTransformer(nn.Module):
             attention_mask: [B, T].
             position_ids: [B, T], for padding on the left [0, 1, 2, ...].
             inputs_embeds: See there.
+
+        Raises:
+            UserError: More tokens than the network has positions for.
         """
+        given_ids = input_ids if inputs_embeds is None else inputs_embeds
+        self._fit(given_ids.shape[1])
         places = {} if position_ids is None else {"position_ids": position_ids}
         given = (
             {"input_ids": input_ids}
@@ -155,6 +176,21 @@ class CausalTransformer(nn.Module):
         return self.model(
             **given, attention_mask=attention_mask, use_cache=False, **places
         ).logits
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens V."""
+        return self.model.get_input_embeddings().num_embeddings
+
+    def _fit(self, length: int) -> None:
+        most = getattr(self.model.config, "max_position_embeddings", None)
+        if most is not None and length > most:
+            raise UserError(
+                f"{type(self.model).__name__} was given {length} tokens and has "
+                f"{most} positions.",
+                "Cut the texts (a data set's length, a model's new_tokens), or take a "
+                "network with more positions.",
+            )
 
     @property
     def width(self) -> int:
@@ -193,6 +229,7 @@ class CausalTransformer(nn.Module):
             nonlocal cache, seen
             if cache is not None:
                 seen = torch.cat([seen, torch.ones_like(ids)], 1)
+            self._fit(seen.shape[1])
             place = (seen.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
             answer = self.model(
                 input_ids=ids,

@@ -110,9 +110,11 @@ def test_wanted_phrases_come_first():
     assert found[0].met == {0, 1}
     assert found[0].ids == [3, 2]
     assert [len(h.met) for h in found] == sorted(len(h.met) for h in found)[::-1]
-    # a first rank adds nothing to the ordinary candidates, so the phrase is lost
-    alone = decode(constraints, beam=1, prune=1)
-    assert [h.ids for h in alone] == [[2]]
+    # a token for a phrase has to be among the likeliest: 3 has the second dense rank
+    wanted = Constraints(clauses=(((3,),),))
+    for prune, ids in ((1, [2]), (2, [2]), (3, [3])):
+        alone = decode(wanted, beam=1, prune=prune, tolerance=0)
+        assert [h.ids for h in alone] == [ids]
     with pytest.raises(UserError, match="beam=0"):
         decode(beam=0)
 

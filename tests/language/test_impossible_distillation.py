@@ -194,6 +194,8 @@ def test_sampling_stops_bans_and_does_not_repeat(gpt2):
     narrow = sample(gpt2, prompts[:1], 4, seed=(5,), top_p=1e-6)
     assert torch.equal(greedy.ids, narrow.ids)
     assert sample(gpt2, prompts[:0], 4, seed=(1,)).ids.shape == (0, 0)
+    with pytest.raises(UserError, match="given 17 tokens and has 16 positions"):
+        sample(gpt2, prompts, 20, seed=(1,))
     with pytest.raises(UserError, match="top_p=0"):
         sample(gpt2, prompts, 4, seed=(1,), top_p=0)
 

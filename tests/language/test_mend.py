@@ -123,6 +123,12 @@ def test_what_stands_before_the_query(model, batch):
         MEND(gpt2(), gpt2(), predict_on="half")
     with pytest.raises(UserError, match="vectors=0"):
         MEND(gpt2(), gpt2(), vectors=0)
+    other = gpt2()
+    other["config"]["vocab_size"] = 13
+    with pytest.raises(UserError, match="llm 12, hypernet 13 tokens"):
+        MEND(gpt2(), other)
+    with pytest.raises(UserError, match="given 25 tokens and has 24 positions"):
+        model.llm(torch.zeros(1, 25).long())
 
 
 def test_maps_tell_their_answers():
