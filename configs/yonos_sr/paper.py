@@ -33,7 +33,7 @@ model = dict(
     ),
     network=dict(type="pld_mmdet.Beside", network=unet),
     space=dict(type="pld_mmdet.LatentSpace", pretrained=folder, subfolder="vae"),
-    critic=dict(type="pld_mmdet.PatchCritic", width=64),
+    critic=dict(type="pld_mmdet.PatchLogits", width=64),
     gan=0.1,  # ?
     scale=4,
 )

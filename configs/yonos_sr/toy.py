@@ -10,7 +10,7 @@ model = dict(
     process=dict(type="pld_mmdet.CosineProcess", predicts="x0"),
     network=dict(type="pld_mmdet.Beside", network=net),
     space=dict(type="pld_mmdet.PixelSpace"),
-    critic=dict(type="pld_mmdet.PatchCritic"),
+    critic=dict(type="pld_mmdet.PatchLogits"),
     gan=0.01,
     scale=4,
 )

@@ -22,7 +22,7 @@ from pld_mmdet.diffusion.networks import (
     ConvHead,
     DiffusersUNet,
     MLPHead,
-    PatchCritic,
+    PatchLogits,
     TimeMLP,
 )
 from pld_mmdet.diffusion.priors import ViewPrior, Zero123Prior
@@ -73,8 +73,8 @@ __all__ = [
     "MovingObject",
     "NoiseStarts",
     "OtherObjects",
-    "PatchCritic",
     "PatchDistance",
+    "PatchLogits",
     "PixelSpace",
     "PointReward",
     "RingExpert",

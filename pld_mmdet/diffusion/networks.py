@@ -161,7 +161,7 @@ class ConvDenoiser(nn.Module):
 
 
 @MODELS.register_module()
-class PatchCritic(nn.Sequential):
+class PatchLogits(nn.Sequential):
     """A discriminator of patches: one logit for each 7 x 7 pixels around a place.
 
     Args:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pld_mmdet.diffusion.fidelity import PatchDistance
-from pld_mmdet.diffusion.networks import PatchCritic
+from pld_mmdet.diffusion.networks import PatchLogits
 from pld_mmdet.diffusion.processes import CosineProcess
 from pld_mmdet.diffusion.yonos_sr import enlarged, gradient_variance, shrunk
 from pld_mmdet.engine.progress import Progress
@@ -154,7 +154,7 @@ def test_one_step_calls_the_network_once_at_the_last_time():
 
 
 def test_the_decoders_stage_leaves_the_network_alone():
-    critic = dict(type="pld_mmdet.PatchCritic", width=4)
+    critic = dict(type="pld_mmdet.PatchLogits", width=4)
     model = build(critic=critic, gan=0.5)
     model.progress.reset("decoder")
     wrappers = OptimWrapperDict(
@@ -212,7 +212,7 @@ def test_patches_of_the_same_pictures_are_near():
     near.process({}, [dict(samples=torch.rand(8, 3, 8, 8), references=x)])
     one, other = (m.compute_metrics(m.results)["patch_distance"] for m in (far, near))
     assert one > 1.0 > abs(other)
-    assert PatchCritic(width=4)(x).shape == (8, 1, 2, 2)
+    assert PatchLogits(width=4)(x).shape == (8, 1, 2, 2)
 
 
 def test_latents_of_diffusers():
