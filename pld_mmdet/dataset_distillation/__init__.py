@@ -6,9 +6,13 @@ from pld_mmdet.dataset_distillation.distilled import (
     ExportDistilledHook,
     SyntheticSet,
 )
-from pld_mmdet.dataset_distillation.hello import HeLlO, LabelProjector, StoredNumbers
+from pld_mmdet.dataset_distillation.hello import HeLlO
 from pld_mmdet.dataset_distillation.infer import INFER
 from pld_mmdet.dataset_distillation.krr_st import KRRST
+from pld_mmdet.dataset_distillation.label_generator import (
+    LabelProjector,
+    StoredNumbers,
+)
 from pld_mmdet.dataset_distillation.networks import DistillConvNet
 from pld_mmdet.dataset_distillation.stored_views import StoredViews
 

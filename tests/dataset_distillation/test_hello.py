@@ -7,12 +7,10 @@ from torch.nn import functional as F
 
 from pld_mmdet.dataset_distillation.distilled import DistilledPairs
 from pld_mmdet.dataset_distillation.folders import read_distilled, write_distilled
-from pld_mmdet.dataset_distillation.hello import (
-    HeLlO,
+from pld_mmdet.dataset_distillation.hello import HeLlO, _tiled, projector_loss
+from pld_mmdet.dataset_distillation.label_generator import (
     LabelProjector,
     StoredNumbers,
-    _tiled,
-    projector_loss,
     read_generator,
 )
 from pld_mmdet.dataset_distillation.low_rank import LowRank, adapt, increments
