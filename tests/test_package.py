@@ -80,3 +80,19 @@ def test_no_openmmlab_distribution_is_forced_on_a_user():
         "mmcv",
         "mmdet",
     }
+
+
+def test_no_name_is_registered_twice():
+    """The rooms are imported one by one, so that a clash would show only sometimes."""
+    found: dict[tuple[str, str], Path] = {}
+    for path in sorted((ROOT / "pld_mmdet").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for mark in getattr(node, "decorator_list", []):
+                words = ast.unparse(mark)
+                if ".register_module" not in words:
+                    continue
+                key = words.partition(".")[0], node.name
+                assert key not in found, f"{node.name}: {path} and {found[key]}"
+                found[key] = path
+    assert ("MODELS", "LPLD") in found
+    assert len(found) > 200

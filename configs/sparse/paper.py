@@ -25,7 +25,7 @@ def images(part, **more):
 model = dict(
     type="pld_mmdet.SPARSE",
     generator=dict(type="pld_mmdet.AttentionUNet", num_classes=classes),
-    discriminator=dict(type="pld_mmdet.PatchCritic", num_classes=classes),
+    discriminator=dict(type="pld_mmdet.ClassCritic", num_classes=classes),
     classifier=dict(
         type="pld_mmdet.BackboneClassifier",
         backbone=dict(

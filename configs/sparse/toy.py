@@ -9,7 +9,7 @@ model = dict(
     type="pld_mmdet.SPARSE",
     generator=dict(type="pld_mmdet.AttentionUNet", widths=(8, 16, 32), **shape),
     discriminator=dict(
-        type="pld_mmdet.PatchCritic", image_size=8, widths=(16, 32), **shape
+        type="pld_mmdet.ClassCritic", image_size=8, widths=(16, 32), **shape
     ),
     classifier=dict(type="pld_mmdet.SmallConvNet", widths=(16, 32)),
     num_classes=10,

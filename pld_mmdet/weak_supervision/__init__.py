@@ -25,7 +25,7 @@ from pld_mmdet.weak_supervision.proportions import (
 from pld_mmdet.weak_supervision.sp2ot import SP2OT
 from pld_mmdet.weak_supervision.sparse import SPARSE
 from pld_mmdet.weak_supervision.streams import CifarC, CorruptedDigits, StreamMetric
-from pld_mmdet.weak_supervision.translation import AttentionUNet, PatchCritic
+from pld_mmdet.weak_supervision.translation import AttentionUNet, ClassCritic
 from pld_mmdet.weak_supervision.vit import ViTBackbone
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "AttentionUNet",
     "CIFARViews",
     "CifarC",
+    "ClassCritic",
     "ClusterMetric",
     "CoTTA",
     "CorruptedDigits",
@@ -47,7 +48,6 @@ __all__ = [
     "LongTailDigits",
     "MILMetric",
     "NoisyDigits",
-    "PatchCritic",
     "ProportionBags",
     "StreamMetric",
     "Table",

@@ -126,7 +126,7 @@ class SPARSE(Method):
 
     Args:
         generator: Config of an ``AttentionUNet``.
-        discriminator: Config of a ``PatchCritic``.
+        discriminator: Config of a ``ClassCritic``.
         classifier: Config of a network, N x C x H x W -> N x K logits.
         num_classes: K.
         num_samples: Images of the training set, with and without label.

@@ -88,7 +88,7 @@ class AttentionUNet(nn.Module):
 
 
 @MODELS.register_module()
-class PatchCritic(nn.Module):
+class ClassCritic(nn.Module):
     """Convolutions of stride 2 without norm; a score for each patch, and classes.
 
     Args:

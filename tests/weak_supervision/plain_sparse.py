@@ -22,7 +22,7 @@ def pair() -> Pair:
         "SPARSE",
         generator=dict(type="pld_mmdet.AttentionUNet", num_classes=K, widths=(16, 64)),
         discriminator=dict(
-            type="pld_mmdet.PatchCritic", num_classes=K, image_size=16, widths=(64, 64)
+            type="pld_mmdet.ClassCritic", num_classes=K, image_size=16, widths=(64, 64)
         ),
         classifier=dict(conv_net(64, 256, 384), num_classes=K),
         num_classes=K,

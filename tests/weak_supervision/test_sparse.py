@@ -18,7 +18,7 @@ from pld_mmdet.weak_supervision.sparse import (
     remembered,
     vote,
 )
-from pld_mmdet.weak_supervision.translation import AttentionUNet, PatchCritic
+from pld_mmdet.weak_supervision.translation import AttentionUNet, ClassCritic
 from tests.toy_run import ROOT
 
 PARTS = ("generator", "discriminator", "classifier")
@@ -193,7 +193,7 @@ def test_networks():
     made = [net.translate(x, torch.full((2,), c)) for c in (0, 1)]
     assert made[0].shape == x.shape
     assert not torch.equal(*made)
-    score, logits = PatchCritic(3, image_size=12, in_channels=2, widths=(4, 6))(x)
+    score, logits = ClassCritic(3, image_size=12, in_channels=2, widths=(4, 6))(x)
     assert score.shape == (2, 1, 3, 3)
     assert logits.shape == (2, 3)
 
