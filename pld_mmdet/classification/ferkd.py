@@ -4,9 +4,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
+from mmengine.dist import barrier, is_main_process
 from torch import Tensor
 from torch.nn import functional as F
 
+from pld_mmdet.classification.label_store import TOP, LabelStore, fingerprint
 from pld_mmdet.distill._checks import same_shape
 from pld_mmdet.distill._gather import gathered
 from pld_mmdet.distill.losses import masked_mean, soft_cross_entropy
@@ -19,7 +21,6 @@ from pld_mmdet.shared.views import drawn_windows, replayed
 
 _STREAM = 13  # keeps the draw of regions apart from other draws
 STORED = ("boxes", "flips", "top", "classes", "thresholds")
-TOP = 5  # of each crop's probabilities are stored
 
 
 def marginal_smoothing(top: Tensor, index: Tensor, num_classes: int) -> Tensor:
@@ -113,6 +114,9 @@ class FerKD(TaughtStudent):
         middle: Share below which a crop is discarded or hard [0.2, ours].
         eps: Of the smoothed ground truth [0.1, ours].
         area: Range of a crop's share of the image [0.25 to 1, ours].
+        labels: File that the labels are also kept in (:class:`LabelStore`): one that
+            is complete is read instead of asking the teacher, one that is not is gone
+            on with. Boxes and probabilities are in half precision then [None].
         predict_on: ``student`` or ``teacher``.
 
     Raises:
@@ -131,6 +135,7 @@ class FerKD(TaughtStudent):
         middle: float = 0.2,
         eps: float = 0.1,
         area: tuple[float, float] = (0.25, 1.0),
+        labels: str | None = None,
         predict_on: str = "student",
         init_cfg: dict | None = None,
     ) -> None:
@@ -144,6 +149,7 @@ class FerKD(TaughtStudent):
             raise UserError("FerKD has one teacher.", "Give a list of one config.")
         self.num_classes, self.visits, self.area = num_classes, visits, tuple(area)
         self.low, self.middle, self.eps = low, middle, eps
+        self.labels, self.store = labels, None
         shape = num_samples, crops
         self.register_buffer("boxes", torch.zeros(*shape, 4))
         self.register_buffer("flips", torch.zeros(shape, dtype=torch.bool))
@@ -166,9 +172,18 @@ class FerKD(TaughtStudent):
                 "FerKD: the stage distill has no work_dataloader.",
                 "Name one that brings each image once.",
             )
-        with own_randomness(_STREAM):  # a run that starts here again draws the same
-            for batch in loader:
-                self.label(batch["inputs"].to(self.boxes.device), batch["index"])
+        if self.labels is not None:
+            self.store = self._opened()
+        if self.store is not None and self.store.complete:
+            everything = torch.arange(len(self.boxes))
+            self._keep(everything, self.store.read(everything))
+        else:
+            with own_randomness(_STREAM):  # a run that starts here again draws the same
+                for batch in loader:
+                    self.label(batch["inputs"].to(self.boxes.device), batch["index"])
+            if self.store is not None and is_main_process():
+                self.store.finish()
+        self.store = None
 
         sure = self.top[..., 0].flatten()
         for place, share in enumerate((self.low, self.middle)):
@@ -180,20 +195,48 @@ class FerKD(TaughtStudent):
 
         Every process stores what all of them labelled, so N is the same on each.
         """
+        drawn = [self.drawn(len(inputs)) for _ in range(self.boxes.shape[1])]
+        everywhere = gathered(index)
+        store = self.store
+        if store is not None and store.known[everywhere.cpu()].all():
+            self._keep(everywhere, store.read(everywhere))
+            return
         made = []
-        for _ in range(self.boxes.shape[1]):
-            boxes, flips = self.drawn(len(inputs))
+        for boxes, flips in drawn:
+            if store is not None:  # the teacher sees the box that is kept
+                boxes = boxes.half().float()
             crop = replayed(inputs, boxes, flips)
             found = self.teachers[0](crop).float().softmax(1).topk(TOP, dim=1)
             parts = boxes, flips[:, None], found.values, found.indices
             made.append(torch.cat([part.to(self.top) for part in parts], 1))
-        index = gathered(index)
         boxes, flips, top, classes = gathered(torch.stack(made, 1)).split(
             (4, 1, TOP, TOP), dim=2
         )
-        self.boxes[index], self.top[index] = boxes, top
-        self.flips[index] = flips[..., 0] > 0
-        self.classes[index] = classes.int()
+        rows = boxes, flips[..., 0] > 0, top, classes.int()
+        if store is not None:
+            rows = boxes, rows[1], top.half().float(), rows[3]
+            if is_main_process():
+                store.write(everywhere, rows)
+        self._keep(everywhere, rows)
+
+    def _keep(self, index: Tensor, rows: Sequence[Tensor]) -> None:
+        """Rows of the store into the buffers."""
+        index = index.to(self.boxes.device)
+        for buffer, values in zip(
+            (self.boxes, self.flips, self.top, self.classes), rows, strict=True
+        ):
+            buffer[index] = values.to(buffer)
+
+    def _opened(self) -> LabelStore:
+        """The file of labels of this teacher and these crops."""
+        maker = fingerprint(self.teachers[0], self.area, self.num_classes)
+        count, crops = self.flips.shape
+        store = LabelStore(self.labels, count, crops, maker)
+        barrier()  # every process has looked before the main one writes
+        if is_main_process():
+            store.begin()
+        barrier()
+        return store
 
     def loss_teacher(self, inputs: Tensor, targets: Tensor, **_) -> dict[str, Tensor]:
         """The teacher's cross-entropy on one crop of each image."""

@@ -147,3 +147,79 @@ def test_what_does_not_fit_is_said():
         build(teachers=[NET, NET])
     with pytest.raises(UserError, match="no work_dataloader"):
         build().start_stage("distill", None, None)
+
+
+def halves() -> list[dict]:
+    return [{k: v[i : i + 3] for k, v in batch().items()} for i in (0, 3)]
+
+
+def stored(model) -> list[torch.Tensor]:
+    return [model.boxes, model.flips, model.top, model.classes, model.thresholds]
+
+
+def test_stored_labels_are_a_compact_file_that_is_gone_on_with(tmp_path):
+    """Killed after the first half, the teacher is asked about the second one only."""
+    asked = []
+
+    def build_counted(file):
+        model = build(labels=str(file))
+        forward = model.teachers[0].forward
+        model.teachers[0].forward = lambda x: asked.append(len(x)) or forward(x)
+        return model
+
+    whole = build_counted(tmp_path / "whole.bin")
+    whole.start_stage("distill", halves(), None)
+    assert (tmp_path / "whole.bin").stat().st_size == 6 * (5 * 29 + 1)
+    assert sum(asked) == 6 * 5
+
+    def killed():
+        yield halves()[0]
+        raise KeyboardInterrupt
+
+    file = tmp_path / "deep" / "again.bin"
+    with pytest.raises(KeyboardInterrupt):
+        build_counted(file).start_stage("distill", killed(), None)
+    assert "sha256" not in file.with_name("again.bin.json").read_text()
+    asked.clear()
+    again = build_counted(file)
+    again.start_stage("distill", halves(), None)
+    assert sum(asked) == 3 * 5
+    assert file.read_bytes() == (tmp_path / "whole.bin").read_bytes()
+    pairs = zip(stored(again), stored(whole), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+    asked.clear()
+    third = build_counted(file)
+    third.start_stage("distill", [], None)  # complete: nobody is asked, no image read
+    assert not asked
+    assert all(
+        torch.equal(a, b) for a, b in zip(stored(third), stored(whole), strict=True)
+    )
+    # the kept label is the teacher's of the kept box, to half precision
+    crop = replayed(batch()["inputs"], whole.boxes[:, 4], whole.flips[:, 4])
+    p = build().teachers[0](crop).softmax(1).topk(5)
+    assert torch.allclose(whole.top[:, 4], p.values, atol=5e-4)
+    assert not torch.equal(whole.top[:, 4], p.values)
+
+
+def test_a_file_of_something_else_is_refused(tmp_path):
+    file = tmp_path / "labels.bin"
+    build(labels=str(file)).start_stage("distill", halves(), None)
+    other = build(labels=str(file))
+    other.teachers[0].fc.weight.data.add_(1)
+    with pytest.raises(UserError, match="another maker"):
+        other.start_stage("distill", halves(), None)
+    with pytest.raises(UserError, match="another crops"):
+        build(labels=str(file), crops=4).start_stage("distill", halves(), None)
+    content = bytearray(file.read_bytes())
+    content[100] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="checksum differs"):
+        build(labels=str(file)).start_stage("distill", halves(), None)
+    (tmp_path / "labels.bin.json").unlink()
+    with pytest.raises(UserError, match="beside it"):
+        build(labels=str(file)).start_stage("distill", halves(), None)
+    with pytest.raises(UserError, match="3 of 6 images have no labels"):
+        build(labels=str(tmp_path / "few.bin")).start_stage(
+            "distill", halves()[:1], None
+        )
