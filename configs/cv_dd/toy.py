@@ -53,6 +53,7 @@ find_unused_parameters = True  # on several processes: one part learns at a time
 
 given = ["fine_tune=True", "train_cfg.stages.0.max_iters=0"]
 alone = "model.priors=[900.0,0.0,0.0]"  # e^-90 for the others
+own = dict(test=[])  # tested with the row's options too: they are the model's
 experiment = dict(
     name="cv_dd",
     metric="balanced_accuracy",
@@ -66,6 +67,7 @@ experiment = dict(
             *(f"train_cfg.stages.{i}.max_iters=0" for i in (1, 2)),
             "model.predict_on=teacher",
             "model.epochs=1",
+            evaluate=own,
         ),
         row(
             "single",
@@ -75,6 +77,7 @@ experiment = dict(
             "model.committee=1",
             "model.members=best",
             init="networks",
+            evaluate=own,
         ),
         row(
             "equal",
@@ -82,6 +85,7 @@ experiment = dict(
             *given,
             "model.priors=[50.0,50.0,50.0]",
             init="networks",
+            evaluate=own,
         ),
         row(
             "running",
@@ -89,8 +93,9 @@ experiment = dict(
             *given,
             "model.statistics=running",
             init="networks",
+            evaluate=own,
         ),
-        row("cv_dd", "CV-DD", *given, init="networks"),
+        row("cv_dd", "CV-DD", *given, init="networks", evaluate=own),
         raw_pixels(
             "train_dataloader.dataset.labelled=48",
             "train_dataloader.dataset.balanced=True",

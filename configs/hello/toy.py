@@ -73,6 +73,7 @@ test_evaluator = val_evaluator
 
 given = [f"train_cfg.stages.{i}.max_iters=0" for i in (0, 1)]
 made = [*given, *(f"train_cfg.stages.{i}.max_iters=0" for i in (2, 3))]
+own = dict(test=[])  # tested with the row's options too: they are the model's
 experiment = dict(
     name="hello",
     metric="accuracy",
@@ -85,16 +86,25 @@ experiment = dict(
             "The label generator itself",
             "train_cfg.stages.4.max_iters=0",
             "model.predict_on=projector",
+            evaluate=own,
         ),
-        row("plain", "Hard labels", *made, "model.labels=hard", init="generator"),
+        row(
+            "plain",
+            "Hard labels",
+            *made,
+            "model.labels=hard",
+            init="generator",
+            evaluate=own,
+        ),
         row(
             "stored",
             "One stored soft label an image",
             *made,
             "model.labels=stored",
             init="generator",
+            evaluate=own,
         ),
-        row("hello", "HeLlO", *made, init="generator"),
+        row("hello", "HeLlO", *made, init="generator", evaluate=own),
         raw_pixels(
             "train_dataloader.dataset.labelled=48",
             "train_dataloader.dataset.balanced=True",

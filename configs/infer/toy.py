@@ -54,6 +54,7 @@ find_unused_parameters = True  # on several processes: one part learns at a time
 
 given = ["fine_tune=True", "train_cfg.stages.0.max_iters=0"]
 undistilled = ["train_cfg.stages.1.max_iters=0", "model.synthesis=none"]
+own = dict(test=[])  # tested with the row's options too: they are the model's
 experiment = dict(
     name="infer",
     metric="accuracy",
@@ -68,6 +69,7 @@ experiment = dict(
             "train_cfg.stages.2.max_iters=0",
             "model.predict_on=teacher",
             *undistilled,
+            evaluate=own,
         ),
         row(
             "plain",
@@ -76,6 +78,7 @@ experiment = dict(
             *undistilled,
             "model.labels=hard",
             init="networks",
+            evaluate=own,
         ),
         row(
             "real",
@@ -83,6 +86,7 @@ experiment = dict(
             *given,
             *undistilled,
             init="networks",
+            evaluate=own,
         ),
         row(
             "each",
@@ -91,8 +95,9 @@ experiment = dict(
             "train_cfg.stages.1.max_iters=280",
             "model.synthesis=each",
             init="networks",
+            evaluate=own,
         ),
-        row("infer", "INFER", *given, init="networks"),
+        row("infer", "INFER", *given, init="networks", evaluate=own),
         raw_pixels(
             "train_dataloader.dataset.labelled=56",
             "train_dataloader.dataset.balanced=True",
