@@ -93,7 +93,8 @@ experiment = dict(
             "teacher",
             "The teacher, nearest labelled image",
             *drawn,
-            *(f"train_cfg.stages.{i}.max_iters=0" for i in (1, 2, 3)),
+            "train_cfg.stages.1.max_iters=1",  # a checkpoint after the features are read
+            *(f"train_cfg.stages.{i}.max_iters=0" for i in (2, 3)),
             "model.use=nothing",
             "model.predict_on=teacher",
             trivial=True,
