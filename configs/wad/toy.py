@@ -93,7 +93,7 @@ experiment = dict(
             "teacher",
             "The teacher, nearest labelled image",
             *drawn,
-            "train_cfg.stages.1.max_iters=1",  # a checkpoint after the features are read
+            "train_cfg.stages.1.max_iters=1",  # saves the features
             *(f"train_cfg.stages.{i}.max_iters=0" for i in (2, 3)),
             "model.use=nothing",
             "model.predict_on=teacher",
