@@ -34,10 +34,11 @@ and scored on every evaluation's test data instead of training and tests; as a d
 has arguments, ``dict(type='kmeans', clusters=10)``. ``trivial=True`` says of a row that
 is trained as usual that it is such a rival (learning rate 0).
 
-In ``evaluate`` None stands for the row's own config; a list of ``KEY=VALUE`` for the
-same with the row's ``options`` and these. ``online`` is the label of the
-numbers that the run itself wrote into ``online.json``. ``columns`` of the table are
-``title=(label, metric)``; without them each label's ``metric`` and sizes are shown.
+In ``evaluate`` None stands for the row's own config with those of its ``options`` that
+begin with ``model.``; a list of ``KEY=VALUE`` for all of its options and these.
+``online`` is the label of the numbers that the run itself wrote into ``online.json``.
+``columns`` of the table are ``title=(label, metric)``; without them each label's
+``metric`` and sizes are shown.
 How long a row takes is read from its record in ``docs/results``. ``quick`` is what
 ``--quick`` changes: arguments of the data command, the folder of the data (old, new)
 wherever a config names it, and options for all rows or for one. ``metric`` is what
@@ -256,7 +257,11 @@ class Experiment:
                 for label, other in row.evaluate.items():
                     own = isinstance(other, list)
                     config = row.config if own else other or row.config
-                    more = [_seeded(o, seed) for o in row.options] if own else []
+                    # the tested network is the row's, so its model options count
+                    mine = [o for o in row.options if own or o.startswith("model.")]
+                    if isinstance(other, str):
+                        mine = []  # another config says it all
+                    more = [_seeded(option, seed) for option in mine]
                     more += other if own else []
                     metrics = folder / f"metrics_{label}.json"
                     command = _command(self.test, config)

@@ -212,3 +212,29 @@ experiment = dict(
     )
     with pytest.raises(UserError, match="reads no command or init"):
         Experiment.load(str(tmp_path / "bad.py"))
+
+
+def test_the_tested_network_is_the_rows(tmp_path):
+    """A row that is scored as something else than it says was once a silent wrong."""
+    (tmp_path / "x.py").write_text(
+        """
+model = dict(predict_on='student', width=3)
+train_cfg = dict(max_iters=9)
+experiment = dict(name='x', rows=[
+    dict(name='teacher', options=['model.predict_on=teacher', 'train_cfg.max_iters=7'],
+         evaluate=dict(a=None, b=['model.width=5'], c='other.py'))])
+"""
+    )
+    (tmp_path / "other.py").write_text("model = dict(predict_on='mix')\n")
+    experiment = Experiment.load(str(tmp_path / "x.py"))
+    experiment.rows[0].evaluate["c"] = str(tmp_path / "other.py")
+    jobs = {job.name: job.command for job in experiment.jobs([4], tmp_path / "out")}
+    said = {
+        label: [w for w in jobs[f"seed_4/teacher/test_{label}"] if "=" in w]
+        for label in "abc"
+    }
+    assert said == {
+        "a": ["model.predict_on=teacher"],
+        "b": ["model.predict_on=teacher", "train_cfg.max_iters=7", "model.width=5"],
+        "c": [],
+    }
