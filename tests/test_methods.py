@@ -215,8 +215,13 @@ def test_runs_under_bfloat16_autocast(entry, tmp_path):
     ids=lambda entry: entry.stem,
 )
 def test_runs_on_two_processes(entry, tmp_path):
-    """Both end, and process 0 saves weights that a single process can load."""
+    """Both end with the same weights, which a single process can load."""
     cfg = config_of(entry)
+    cfg.custom_hooks = [
+        *cfg.get("custom_hooks", []),
+        dict(type="pld_mmdet.WeightsHashHook"),
+    ]
+    cfg.custom_imports = dict(imports=["tests.rank_hash"])
     port = free_port()
     path = tmp_path / "config.py"
     cfg.dump(path)
@@ -239,5 +244,10 @@ def test_runs_on_two_processes(entry, tmp_path):
     ]
     for rank in ranks:
         rank.finish()
+    one, two = (
+        (tmp_path / f"run/weights{rank}.txt").read_text().splitlines()
+        for rank in (0, 1)
+    )
+    assert [a for a, b in zip(one, two, strict=True) if a != b] == []
     fresh = MODELS.build(cfg.model)
     fresh.load_state_dict(weights(saved(tmp_path / "run")[-1]), strict=True)

@@ -1,6 +1,7 @@
 """A recipe of stages: each with its own data, length, optimizer and offline work."""
 
 import copy
+import gc
 from bisect import bisect_right
 from itertools import accumulate
 from pathlib import Path
@@ -9,6 +10,7 @@ from mmengine.dist import barrier
 from mmengine.hooks import Hook
 from mmengine.runner.base_loop import BaseLoop
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel as DDP
 
 from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.errors import UserError
@@ -85,6 +87,7 @@ class StagedLoop(BaseLoop):
         super().__init__(runner, self._loader_of(0))
         self._built: int | None = 0
         self._entered: int | None = None
+        self._reduced: set[int] | None = None  # parameters that a wrapper averages
         self._iter = self._epoch = 0
         self.val_interval = val_interval or self.ends[-1]
         self.stop_training = False
@@ -194,8 +197,11 @@ class StagedLoop(BaseLoop):
                 "Train with runner_type='pld_mmdet.SafeRunner', or add "
                 "dict(type='pld_mmdet.ProgressHook') to custom_hooks.",
             )
+        if self._reduced is None:  # as it was when the model was wrapped
+            self._reduced = _learning(model)
         if hasattr(model, "enter_stage"):
             model.enter_stage(stage["name"])
+            self._reduce_what_learns()
         if stage["max_iters"]:
             wrapper = stage.get("optim_wrapper", self._defaults["optim_wrapper"])
             runner.optim_wrapper = runner.build_optim_wrapper(copy.deepcopy(wrapper))
@@ -209,6 +215,31 @@ class StagedLoop(BaseLoop):
             f"Stage {number + 1} of {len(self.stages)}: {stage['name']}, "
             f"{stage['max_iters']} iterations"
         )
+
+    def _reduce_what_learns(self) -> None:
+        """Wrap again for several processes where a stage trains what was frozen.
+
+        DistributedDataParallel averages the gradients of what learned when it was
+        made, and says nothing of the others: their processes would drift apart.
+        """
+        runner, model = self.runner, self._model
+        if not any(isinstance(m, DDP) for m in runner.model.modules()):
+            return
+        learning = _learning(model)
+        if learning <= self._reduced:
+            return
+        if not isinstance(runner.model, DDP):
+            raise UserError(
+                f"A stage of {type(model).__name__} trains what was frozen when "
+                f"{type(runner.model).__name__} was made, so that processes would "
+                "drift apart.",
+                "Take model_wrapper_cfg=dict(type='MMDistributedDataParallel'), or "
+                "train on one process.",
+            )
+        runner.model = None  # its hooks on the parameters go before the next ones come
+        gc.collect()
+        runner.model = runner.wrap_model(runner.cfg.get("model_wrapper_cfg"), model)
+        self._reduced = learning
 
     def _schedulers(self, config, max_iters: int):
         if not config:
@@ -297,3 +328,8 @@ def _check(stages: list[dict]) -> None:
             )
     if not any(stage["max_iters"] for stage in stages):
         raise UserError("No stage has an iteration.", fix)
+
+
+def _learning(model: nn.Module) -> set[int]:
+    """Which parameters get gradients now."""
+    return {id(p) for p in model.parameters() if p.requires_grad}

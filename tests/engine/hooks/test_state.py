@@ -40,7 +40,7 @@ REASONS = {
     "OnlineLoop": ("follows from the iteration", "_iter _epoch"),
     "StagedLoop": (
         "follows from the iteration",
-        "_iter _epoch _built _entered dataloader",
+        "_iter _epoch _built _entered _reduced dataloader",
     ),
     "ResumableSampler": (
         "set by the resumed run before the first draw",
