@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pld_mmdet.engine.files import read_json, write_atomic, write_json
+from pld_mmdet.engine.files import write_atomic, write_json
 from pld_mmdet.errors import UserError
+from pld_mmdet.reading import read_json
 
 RECORD, LABELS = "distilled.json", "labels.npz"
 _SCHEMA = {

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from pld_mmdet.diffusion.processes import CosineProcess
-from pld_mmdet.engine.files import read_json
 from pld_mmdet.errors import UserError, one_of
+from pld_mmdet.reading import read_json
 from pld_mmdet.registry import MODELS
 
 

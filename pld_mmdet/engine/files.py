@@ -10,13 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from pld_mmdet.errors import UserError
-from pld_mmdet.reading import (  # noqa: F401
-    RESULT,
-    misfit,
-    read_json,
-    read_json_lines,
-    read_state,
-)
 
 # .NAME.<host>-<pid>.<random>.tmp: who was writing it stands in the name
 _TEMPORARY = re.compile(r"\..+\.(?P<host>[\w-]+)-(?P<pid>\d+)\.\w+\.tmp")
