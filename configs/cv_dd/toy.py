@@ -111,6 +111,7 @@ walk = [
     "model.epochs=2",
     "model.batch=4",
     "train_dataloader.batch_size=4",
+    "train_dataloader.dataset.labelled=16",
     *(f"{part}_dataloader.dataset.data_root={tiny}" for part in ("val", "test")),
     f"train_dataloader.dataset.data_root={tiny}",
     f"train_cfg.stages.1.dataloader.dataset.data_root={tiny}",
