@@ -18,13 +18,12 @@ CORE = [
     "numpy>=1.23",  # arrays of the generator, the metrics and the report
     "pycocotools>=2.0.6",  # COCO json and masks; the reference AP
     "rich>=13.4",  # progress of long jobs, result tables; mmengine requires it too
-    "jinja2>=3.1",  # pages that escape every value by construction; torch has it too
 ]
 
 # mmengine, mmcv and mmdet are not in CORE: each exists as two distributions of the
 # SAME modules (mmdet and onedl-mmdetection, ...). Requiring one would overwrite the
 # other in a user's environment, so the stack is an extra and the choice is the user's.
-# OpenCV comes with mmcv.
+# OpenCV comes with mmcv, jinja2 (the pages of runs) with torch.
 EXTRAS = {
     "onedl": [  # the maintained continuation of OpenMMLab; the default of tools/
         "onedl-mmengine>=0.10.12",  # runner, registry, configs

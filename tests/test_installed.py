@@ -93,8 +93,8 @@ def test_a_wheel_carries_every_config_and_tool(site):
 def test_the_tools_run_without_the_checkout(site, tmp_path):
     done = run(site, tmp_path, "-m", "pld_mmdet", "list", "--family", "audio")
     assert done.returncode == 0, done.stderr
-    assert "HuBERTopic" in done.stdout
-    assert "in work" not in done.stdout
+    (line,) = [x for x in done.stdout.splitlines() if "HuBERTopic" in x]
+    assert "in work" not in line  # it lacks no file, though a wheel has no tests
     done = run(site, tmp_path, "-m", "pld_mmdet", "prepare", "nothing")
     assert done.returncode == 2
     assert "pld-mmdet prepare --help lists" in done.stderr
