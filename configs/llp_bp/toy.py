@@ -56,6 +56,7 @@ once = ["train_cfg.stages.1.max_iters=0", "train_cfg.stages.0.max_iters=800"]
 experiment = dict(
     name="llp_bp",
     metric="auc",
+    percent=False,  # 0 to 100 already
     reported="instance head of the last iteration",
     columns={"AUC": ("test", "auc")},
     rows=[
