@@ -144,14 +144,6 @@ def test_the_published_config_has_the_authors_numbers(entry):
     check_pins(entry.files["paper config"])
 
 
-@pytest.mark.parametrize(
-    "entry", [entry for entry in ALL if entry not in BEGUN], ids=lambda e: e.stem
-)
-def test_a_planned_method_leaves_nothing_behind(entry):
-    assert not (ROOT / "configs" / entry.stem).exists()
-    assert not (ROOT / entry.files["test"]).exists()
-
-
 @by_stem
 def test_takes_two_steps_with_finite_losses(entry, run):
     runner, watch, _ = run(entry)
