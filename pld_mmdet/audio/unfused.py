@@ -17,10 +17,10 @@ from pld_mmdet.audio.views import resized_window, with_background
 from pld_mmdet.distill.contrastive import barlow_twins_loss
 from pld_mmdet.distill.divergences import kl
 from pld_mmdet.engine.data.randomness import own_randomness
-from pld_mmdet.engine.method import Method
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import MODELS
 from pld_mmdet.shared.networks.small import projector_layers
+from pld_mmdet.shared.taught import PartLearns
 
 _STREAM = 19  # keeps the fresh encoder apart from other draws
 
@@ -70,7 +70,7 @@ def self_distillation(
 
 
 @MODELS.register_module()
-class UnFuSeD(Method):
+class UnFuSeD(PartLearns):
     """Unsupervised fine-tuning with self-supervised distillation (Seth et al. 2023).
 
     Stages of ``StagedLoop``: ``ssl`` trains the labeller on sounds without labels;
@@ -180,24 +180,6 @@ class UnFuSeD(Method):
         """``labels`` has work to do and nothing to train."""
         if stage != "labels":
             super().check_stage(stage)
-
-    def enter_stage(self, name: str) -> None:
-        """Only what the stage trains has gradients and is in training mode."""
-        self.check_stage(name)
-        self.progress.stage = name
-        self.requires_grad_(False)
-        for part in self.learners:
-            part.requires_grad_(True)
-        self.zero_grad(set_to_none=True)
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> "UnFuSeD":
-        """What does not learn stays in evaluation mode."""
-        super().train(False)
-        self.training = mode
-        for part in self.learners:
-            part.train(mode)
-        return self
 
     @torch.no_grad()
     def start_stage(self, name: str, loader: DataLoader | None, folder: Path) -> None:

@@ -6,10 +6,12 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 from torch import nn
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -162,3 +164,22 @@ def file_sha256(path: str | Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def annotations(cfg: Config) -> set[Path]:
+    """Annotation files that the data sets of a config read."""
+    return {
+        Path(os.path.join(part.get("data_root") or "", part["ann_file"]))
+        for part in _dicts(cfg.to_dict())
+        if isinstance(part.get("ann_file"), str) and part["ann_file"]
+    }
+
+
+def _dicts(value: object) -> Iterator[dict]:
+    if isinstance(value, dict):
+        yield value
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return
+    for part in value:
+        yield from _dicts(part)

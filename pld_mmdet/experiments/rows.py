@@ -48,7 +48,6 @@ itself; ``lower_is_better=True`` for losses and distances. ``pictures``: panels.
 """
 
 import json
-import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -59,6 +58,7 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 
 from pld_mmdet.engine.configs import read_config
+from pld_mmdet.engine.provenance import annotations
 from pld_mmdet.errors import UserError
 from pld_mmdet.experiments.gates import Gate, read_gates
 from pld_mmdet.experiments.jobs import Job
@@ -91,6 +91,13 @@ class Row:
     seconds: float = 0.0
     quick: list[str] = field(default_factory=list)
     quick_seconds: float = 15.0
+
+    def tested_with(self, other: str | list[str] | None) -> list[str]:
+        """Options of the training that an entry of ``evaluate`` is tested with too."""
+        if isinstance(other, str):  # another config says it all
+            return []
+        own = isinstance(other, list)
+        return [o for o in self.options if own or o.startswith("model.")]
 
 
 @dataclass
@@ -257,11 +264,7 @@ class Experiment:
                 for label, other in row.evaluate.items():
                     own = isinstance(other, list)
                     config = row.config if own else other or row.config
-                    # the tested network is the row's, so its model options count
-                    mine = [o for o in row.options if own or o.startswith("model.")]
-                    if isinstance(other, str):
-                        mine = []  # another config says it all
-                    more = [_seeded(option, seed) for option in mine]
+                    more = [_seeded(o, seed) for o in row.tested_with(other)]
                     more += other if own else []
                     metrics = folder / f"metrics_{label}.json"
                     command = _command(self.test, config)
@@ -415,25 +418,6 @@ def _metrics_files(row: Row, folder: Path) -> tuple[Path, ...]:
 
 def _seeded(text: str, seed: int) -> str:
     return text.replace(SEED, str(seed))
-
-
-def annotations(cfg: Config) -> set[Path]:
-    """Annotation files that the data sets of a config read."""
-    return {
-        Path(os.path.join(part.get("data_root") or "", part["ann_file"]))
-        for part in _dicts(cfg.to_dict())
-        if isinstance(part.get("ann_file"), str) and part["ann_file"]
-    }
-
-
-def _dicts(value: object) -> Iterator[dict]:
-    if isinstance(value, dict):
-        yield value
-        value = value.values()
-    elif not isinstance(value, list | tuple):
-        return
-    for part in value:
-        yield from _dicts(part)
 
 
 def _moved(value: object, old: str, new: str, key: str = "") -> list[str]:

@@ -13,13 +13,13 @@ from pld_mmdet.distill._gather import gathered
 from pld_mmdet.distill.losses import entropy
 from pld_mmdet.distill.selection import MeanThresholds
 from pld_mmdet.distill.teachers import Averaged
-from pld_mmdet.engine.method import Method
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import MODELS
+from pld_mmdet.shared.taught import PartLearns
 
 
 @MODELS.register_module()
-class LLKD(Method):
+class LLKD(PartLearns):
     r"""Learning with less: distillation through unlabelled data (NAACL Findings 2025).
 
     The teacher answers once. Of each batch the student learns the samples whose
@@ -104,23 +104,9 @@ class LLKD(Method):
         self.enter_stage(self.default_stage)
 
     @property
-    def learner(self) -> nn.Module:
+    def learners(self) -> list[nn.Module]:
         """What the current stage trains."""
-        return self.teacher if self.progress.stage == "teacher" else self.student
-
-    def enter_stage(self, name: str) -> None:
-        """One of the two networks learns."""
-        self.requires_grad_(False)
-        self.learner.requires_grad_(True)
-        self.zero_grad(set_to_none=True)
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> "LLKD":
-        """The teacher stays in evaluation mode while it teaches."""
-        super().train(False)
-        self.training = mode
-        self.learner.train(mode)
-        return self
+        return [self.teacher if self.progress.stage == "teacher" else self.student]
 
     @torch.no_grad()
     def start_stage(self, name: str, loader: DataLoader | None, folder: Path) -> None:
