@@ -10,9 +10,11 @@ from pathlib import Path
 import mmengine
 import torch
 from mmengine.dist import master_only
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from mmengine.visualization import Visualizer
 from torch import nn
 
 from pld_mmdet import interrupts
@@ -60,6 +62,18 @@ class SafeRunner(Runner):
         if self.distributed and not torch.cuda.is_available():
             start_cpu_group(self.launcher, env_cfg.get("dist_cfg", {}).get("timeout"))
         super().setup_env(env_cfg)
+
+    def build_logger(self, *args, **kwargs) -> MMLogger:
+        """Start with a log, numbers and pictures of this run alone.
+
+        mmengine keeps all three by name, and names tell seconds: the second run of a
+        process within a second would go on with what the first one wrote.
+        """
+        shown = self.cfg.get("visualizer") or {}
+        for kind in (MMLogger, MessageHub, Visualizer):
+            for name in (self.experiment_name, shown.get("name")):
+                kind._instance_dict.pop(name, None)
+        return super().build_logger(*args, **kwargs)
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Register mmengine's hooks, with schedules that follow optimizer steps.

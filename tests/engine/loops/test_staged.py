@@ -108,6 +108,18 @@ def test_killed_in_a_stage_and_resumed_is_bit_exact(tmp_path, pause):
     assert differences(a, b) == []
 
 
+def test_two_runs_of_one_second_keep_numbers_of_their_own(tmp_path):
+    config, same = write(tmp_path), {"experiment_name": "staged_20261128_193251"}
+    runs = [run(config, tmp_path / name, **same) for name in "ab"]
+    hubs = [one.message_hub for one in runs]
+    values = [hub.get_scalar("train/loss").data[0] for hub in hubs]
+    assert len(values[0]) == len(values[1]) == 14
+    assert hubs[0] is not hubs[1]
+    assert runs[0].visualizer is not runs[1].visualizer
+    files = [Path(one.logger.handlers[1].baseFilename) for one in runs]
+    assert [file.relative_to(tmp_path).parts[0] for file in files] == ["a", "b"]
+
+
 def test_resumed_at_a_boundary_does_the_offline_work_that_belongs_there(tmp_path):
     config, folder = write(tmp_path), tmp_path / "run"
     keep = {"default_hooks.checkpoint.interval": 5}
