@@ -1,5 +1,5 @@
 # SLA+SD on 400 labels of StreetCrops, four quarter turns. Every row sees 128 images a
-# step and takes 160 steps: 32 of four turns, or 128 as they are.
+# step and takes 400 steps: 32 of four turns, or 128 as they are.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
 from pld_mmdet.recipes import crop_network, iterations, optimizer, raw_pixels, row
@@ -7,9 +7,9 @@ from pld_mmdet.recipes import crop_network, iterations, optimizer, raw_pixels, r
 network = crop_network(16, 32, 64)
 model = dict(type="pld_mmdet.SLASD", network=network, num_classes=8)
 train_dataloader = dict(batch_size=32, dataset=dict(labelled=400))
-train_cfg = iterations(160)
+train_cfg = iterations(400)
 optim_wrapper = optimizer("AdamW", 6e-3, weight_decay=0.05)
-param_scheduler = dict(type="CosineAnnealingLR", T_max=160, by_epoch=False)
+param_scheduler = dict(type="CosineAnnealingLR", T_max=400, by_epoch=False)
 
 drawn = "train_dataloader.dataset.label_seed={seed}"
 plain = "configs/sla_sd/plain.py"
