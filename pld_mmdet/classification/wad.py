@@ -251,14 +251,18 @@ class WAD(TaughtStudent):
     ) -> dict[str, Tensor]:
         """Labelled and weighted parts: N x C x H x W, [N] each."""
         view = weak(inputs, self.shift)
-        z = self.student(view + self.noise * torch.randn_like(view))
-        rest = ~labelled
+        view, rest = view + self.noise * torch.randn_like(view), ~labelled
+        if self.use == "nothing":
+            z = self.student(view[labelled])
+            return {"loss_labelled": F.cross_entropy(z.float(), targets[labelled])}
+        # one pass each, as released: each half has batch statistics of its own
+        halves = [part.nonzero().flatten() for part in (labelled, rest) if part.any()]
+        z = torch.cat([self.student(view[part]) for part in halves])
+        z = z[torch.cat(halves).argsort()]
         if self.use == "own":
             targets = torch.where(rest, z.detach().argmax(1), targets)
         rows = F.cross_entropy(z.float(), targets, reduction="none")
         known = rows[labelled].sum() / labelled.sum().clamp(min=1)
-        if self.use == "nothing":
-            return {"loss_labelled": known}
         others = (weight * rows)[rest].sum() / rest.sum().clamp(min=1)
         return {"loss_labelled": known, "loss_unlabelled": others}
 

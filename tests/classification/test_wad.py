@@ -170,6 +170,46 @@ def test_weighted_loss_and_its_rivals(tmp_path):
     assert weight.tolist() == pytest.approx([own_weight[6:].mean().item()] * 18)
 
 
+def test_each_half_has_its_own_batch_statistics():
+    """As released: labelled and unlabelled images pass the student one after another.
+
+    A batch norm as student makes [-1, 1] of both pairs, [1, 3] and [10, 30]; in one
+    pass the first two would lie close together.
+    """
+
+    class Norm(torch.nn.Module):
+        def forward(self, x):
+            z = x[:, 0, 0, :1]
+            z = (z - z.mean(0)) / z.std(0, correction=0)
+            return torch.cat([z, torch.zeros_like(z)], 1)
+
+    model = build(noise=0.0, shift=0)
+    model.student = Norm()
+    x = torch.tensor([10.0, 1, 30, 3])[:, None, None, None].expand(-1, 1, 8, 8)
+    found = model.loss_round(
+        x,
+        torch.tensor([0, 1, 1, 0]),
+        weight=torch.tensor([0.3, 9, 0.08, 9]),
+        labelled=torch.tensor([False, True, False, True]),
+    )
+    # log(1 + e) = 1.313262 where class 0 has -1, log(1 + 1/e) = 0.313262 where it has 1
+    assert found["loss_labelled"].item() == pytest.approx(0.313262, rel=1e-5)
+    own = (0.3 * 1.313262 + 0.08 * 1.313262) / 2
+    assert found["loss_unlabelled"].item() == pytest.approx(own, rel=1e-5)
+
+
+def test_labels_only_sees_labelled_images_only():
+    model, seen = build(use="nothing", noise=0.0, shift=0).eval(), []
+    model.student.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    x = torch.rand(4, 1, 8, 8)
+    x = (x + x.flip(3)) / 2
+    y, known = torch.tensor([1, 0, 1, 0]), torch.tensor([True, False, False, True])
+    found = model.loss_round(x, y, weight=torch.ones(4), labelled=known)
+    assert seen == [2]
+    loss = torch.nn.functional.cross_entropy(model.student(x)[known], y[known])
+    assert found["loss_labelled"].item() == pytest.approx(loss.item(), rel=1e-5)
+
+
 def test_only_the_stages_part_learns():
     model = build()
     model.enter_stage("teacher")
