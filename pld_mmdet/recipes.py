@@ -155,6 +155,17 @@ def raw_pixels(*options: str, of: str = "", **more) -> dict:
     return row("raw_pixels", title, *options, baseline=baseline)
 
 
+def pixelwise(**more) -> dict:
+    """The trivial row of segmentation: a pixel's colour and place, no network.
+
+    Args:
+        more: Arguments of the baseline: where the labelled scenes stand.
+    """
+    baseline = dict(type="pixelwise", **more)
+    title = "Colour and place of a pixel, logistic regression"
+    return row("pixelwise", title, baseline=baseline)
+
+
 def crops(**which) -> dict:
     """Training crops of StreetCrops.
 

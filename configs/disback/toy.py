@@ -72,6 +72,13 @@ experiment = dict(
         ),
         row("matched", "... with a matched critic", "model.backtrack=False", **taught),
         row("disback", "DisBack", **taught),
+        row(
+            "start",
+            "Where all start: the generator does not learn",
+            "optim_wrapper.generator.optimizer.lr=0",
+            **taught,
+            trivial=True,
+        ),
     ],
 )
 walk = [

@@ -105,6 +105,13 @@ experiment = dict(
         row("no_critic", "Rounds without a critic", *given, "model.threshold=0")
         | dict(init="raw"),
         row("i2d2", "I2D2, two rounds", *given, init="raw"),
+        row(
+            "labels",
+            "True statements of the critic's labels, said again",
+            baseline=dict(
+                type="repeated", train="train_cfg.stages.1.dataloader.dataset"
+            ),
+        ),
     ],
 )
 walk = [

@@ -8,7 +8,7 @@ _base_ = [
     "../_base_/datasets/streets_seg.py",
     "../_base_/models/segmentor_small.py",
 ]
-from pld_mmdet.recipes import optimizer, row
+from pld_mmdet.recipes import optimizer, pixelwise, row
 
 model = dict(
     type="pld_mmdet.LAD",
@@ -67,6 +67,7 @@ experiment = dict(
             init="ce",
             **_both,
         ),
+        pixelwise(),
     ],
     # python tools/reproduce.py configs/lad/toy.py --gate --seeds 10 11
     gates=[

@@ -9,7 +9,7 @@ _base_ = [
     "../_base_/datasets/streets_seg_semi.py",
     "../_base_/models/segmentor_small.py",
 ]
-from pld_mmdet.recipes import optimizer, row
+from pld_mmdet.recipes import optimizer, pixelwise, row
 
 
 def _network(base, depth, width):
@@ -82,6 +82,7 @@ experiment = dict(
                 deep="configs/mgd/deep.py",
             ),
         ),
+        pixelwise(train="train_dataloader.dataset.dataset.datasets.0"),
     ],
     # python tools/reproduce.py configs/mgd/toy.py --gate --seeds 10 11
     gates=[

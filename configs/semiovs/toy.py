@@ -9,7 +9,7 @@ _base_ = [
     "../_base_/datasets/streets_seg_semi.py",
     "../_base_/models/segmentor_small.py",
 ]
-from pld_mmdet.recipes import optimizer, row
+from pld_mmdet.recipes import optimizer, pixelwise, row
 
 model = dict(
     type="pld_mmdet.SemiOVS",
@@ -79,6 +79,7 @@ experiment = dict(
             "model.consistent=False"),
         row("self_labelled", "UniMatch, foreign scenes as unlabelled ones"),
         row("semiovs", "SemiOVS, maps of an oracle"),
+        pixelwise(train="train_dataloader.dataset.dataset.datasets.0"),
     ],
 )  # fmt: skip
 # For a quick look: two iterations on a tree of a few scenes, which `walk_data` makes.

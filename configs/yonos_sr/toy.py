@@ -109,6 +109,7 @@ experiment = dict(
             init="one_step",
             evaluate=own,
         ),
+        row("bicubic", "Bicubic", baseline=dict(type="bicubic", scale=4)),
     ],
 )
 experiment["columns"]["patches, 25 calls"] = ("many", "patch_distance")

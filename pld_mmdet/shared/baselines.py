@@ -12,6 +12,7 @@ rows: learning rate 0, and the teacher itself (``untrained`` of a config that pr
 with it); ``trivial=True`` marks a row that is trained by the usual command.
 """
 
+import random
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from importlib import import_module
@@ -207,10 +208,97 @@ def kmeans(
     return _scored(cfg, test, [(batch, predictions)])
 
 
+def pixelwise(
+    cfg: Config,
+    seed: int,
+    train: str = "train_dataloader.dataset.dataset",
+    thin: dict | None = None,
+    pixels: int = 20000,
+    c: float = 1.0,
+) -> dict:
+    """Logistic regression on the colour and the place of a pixel, for label maps.
+
+    It reads the labelled images whole, through the test data's pipeline.
+
+    Args:
+        cfg: See :func:`raw_input`; a sample has ``inputs`` C x H x W and ``targets``
+            H x W, of which numbers that are no class do not count.
+        seed: Of the pixels that it learns from.
+        train: See :func:`raw_input`.
+        thin: Transform before the pipeline's last one, which takes labels away [none].
+        pixels: How many it learns from at most, about as many of each image.
+        c: See :func:`raw_input`.
+    """
+    test = build_dataset(cfg, "test_dataloader.dataset")
+    pipeline = list(cfg.test_dataloader.dataset.pipeline)
+    pipeline[-1:-1] = [thin] if thin else []
+    labelled = ROOT_DATASETS.build(dict(_entry(cfg, train), pipeline=pipeline))
+    classes = len(test.metainfo["classes"])
+    share = -(-pixels // max(len(labelled), 1))
+    dice = torch.Generator().manual_seed(seed)
+    seen, told = [torch.empty(0)], [torch.empty(0, dtype=torch.long)]
+    for sample in map(labelled.__getitem__, range(len(labelled))):
+        targets = sample["targets"].flatten()
+        own = (targets < classes).nonzero().flatten()
+        own = own[torch.randperm(len(own), generator=dice)[:share]]
+        seen.append(pixel_features(sample["inputs"])[own])
+        told.append(targets[own])
+    reader = fitted(torch.cat(seen), torch.cat(told), c, standardise=True)
+    answers = []
+    for sample in map(test.__getitem__, range(len(test))):
+        found = reader(pixel_features(sample["inputs"])).argmax(1)
+        targets = sample["targets"][None]
+        maps = {"predictions": found.view_as(targets), "targets": targets}
+        answers.append((sample, [maps]))
+    return _scored(cfg, test, answers)
+
+
+def bicubic(cfg: Config, seed: int, scale: int, key: str = "inputs") -> dict:
+    """Test images shrunk by means and enlarged by a bicubic spline: no learning.
+
+    Args:
+        cfg: See :func:`raw_input`; the evaluator compares ``samples`` and
+            ``references``, N x C x H x W in [0, 1].
+        seed: Not used.
+        scale: How many times.
+        key: Name of the image in a sample.
+    """
+    test = build_dataset(cfg, "test_dataloader.dataset")
+    batch = _gathered(test)
+    small = nn.functional.avg_pool2d(batch[key], scale)
+    size = batch[key].shape[-2:]
+    samples = nn.functional.interpolate(small, size, mode="bicubic").clamp(0, 1)
+    found = {"samples": samples, "references": batch[key]}
+    return _scored(cfg, test, [(batch, [found])])
+
+
+def repeated(cfg: Config, seed: int, train: str) -> dict:
+    """Texts with the label 1, said again: memory of the labels, no learning.
+
+    Each prompt gets one at random of those that hold a word of its ``concept``; where
+    there is none, nothing is said behind it.
+
+    Args:
+        cfg: See :func:`raw_input`; the evaluator reads ``texts``.
+        seed: Of the choice.
+        train: Where the data set of ``text`` and ``targets`` stands.
+    """
+    labelled, test = (build_dataset(cfg, p) for p in (train, "test_dataloader.dataset"))
+    known = [one["text"] for one in map(labelled.__getitem__, range(len(labelled)))
+             if one["targets"] == 1]  # fmt: skip
+    dice, texts = random.Random(seed), []
+    for prompt in map(test.__getitem__, range(len(test))):
+        words = set(prompt["concept"].split())
+        fitting = [text for text in known if words.intersection(text.split())]
+        texts.append(dice.choice(fitting or [prompt["text"]]))
+    return _scored(cfg, test, [({}, [{"texts": texts}])])
+
+
 BASELINES: dict[str, Callable[..., dict]] = {
     function.__name__: function
     for function in (
-        raw_input, bag_of_words, raw_features, untrained, random_weights, kmeans
+        raw_input, bag_of_words, raw_features, untrained, random_weights, kmeans,
+        pixelwise, bicubic, repeated,
     )
 }  # fmt: skip
 
@@ -250,14 +338,20 @@ def logistic(
     c: float = 1.0,
     standardise: bool = False,
 ) -> Tensor:
-    """Log-probabilities [M, K] of a logistic regression (scikit-learn's, L2).
+    """What :func:`fitted` says of ``asked`` [M, D]: log-probabilities [M, K]."""
+    return fitted(inputs, targets, c, standardise)(asked)
+
+
+def fitted(
+    inputs: Tensor, targets: Tensor, c: float = 1.0, standardise: bool = False
+) -> Callable[[Tensor], Tensor]:
+    """A logistic regression (scikit-learn's, L2): [M, D] -> log-probabilities [M, K].
 
     Classes without a label get minus infinity's stand-in, -1e9.
 
     Args:
         inputs: [N, D] with labels.
         targets: [N] labels, of two classes at least.
-        asked: [M, D].
         c: Inverse strength of the penalty.
         standardise: By mean and deviation of ``inputs``.
 
@@ -269,23 +363,37 @@ def logistic(
             "A logistic regression needs labels of two classes.",
             "Check the data set that it learns from.",
         )
-    inputs, asked = inputs.double().numpy(), asked.double().numpy()
+    known = inputs.double().numpy()
+    mean, scale = 0.0, 1.0
     if standardise:
-        mean, scale = inputs.mean(0), inputs.std(0)
+        mean, scale = known.mean(0), known.std(0)
         scale[scale == 0] = 1.0
-        inputs, asked = (inputs - mean) / scale, (asked - mean) / scale
-    if inputs.shape[1] > len(inputs):
+        known = (known - mean) / scale
+    basis = None
+    if known.shape[1] > len(known):
         # the L2-penalised weights lie in the span of the rows: same answer, and
         # minutes less for 400 images of 3072 pixels
-        basis = np.linalg.qr(inputs.T)[0]
-        inputs, asked = inputs @ basis, asked @ basis
+        basis = np.linalg.qr(known.T)[0]
+        known = known @ basis
     linear = require("sklearn.linear_model", _EXTRA)
     reader = linear.LogisticRegression(C=c, max_iter=2000)
-    reader.fit(inputs, targets.numpy())
-    known = reader.predict_log_proba(asked)
-    logits = np.full((len(asked), int(targets.max()) + 1), -1e9)
-    logits[:, reader.classes_] = known
-    return torch.from_numpy(logits).float()
+    reader.fit(known, targets.numpy())
+
+    def read(asked: Tensor) -> Tensor:
+        rows = (asked.double().numpy() - mean) / scale
+        rows = rows if basis is None else rows @ basis
+        logits = np.full((len(rows), int(targets.max()) + 1), -1e9)
+        logits[:, reader.classes_] = reader.predict_log_proba(rows)
+        return torch.from_numpy(logits).float()
+
+    return read
+
+
+def pixel_features(image: Tensor) -> Tensor:
+    """Channels, then row and column from 0 to 1: C x H x W -> [H * W, C + 2]."""
+    rows, columns = ((torch.arange(n) + 0.5) / n for n in image.shape[1:])
+    place = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
+    return torch.cat([image.float(), place]).flatten(1).T
 
 
 def word_counts(ids: Tensor, mask: Tensor | None, size: int) -> Tensor:
