@@ -3,10 +3,26 @@
 import json
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.registry import PARAM_SCHEDULERS
 
 from pld_mmdet.experiments.rows import Experiment, recorded_seconds
-from pld_mmdet.recipes import iterations, loader, loaders, optimizer
+from pld_mmdet.recipes import (
+    cosine,
+    drops,
+    from_each,
+    iterations,
+    loader,
+    loaders,
+    optimizer,
+    poly,
+    row,
+    stage,
+    staged,
+    table,
+    warm_up,
+)
 
 
 def test_a_training_loader_is_shuffled_resumed_and_seeded():
@@ -60,7 +76,7 @@ def test_the_digits_of_a_base_are_what_the_function_makes():
 
 
 @pytest.fixture
-def table(tmp_path):
+def toy(tmp_path):
     text = (
         "from pld_mmdet.recipes import row\n"
         "experiment = dict(name='mine', rows=[row('plain', 'P'), "
@@ -74,21 +90,21 @@ def table(tmp_path):
     return config
 
 
-def test_a_row_finds_its_config_by_its_name(table):
-    plain, whole = Experiment.load(str(table)).rows
-    assert plain.config == str(table.with_name("plain.py"))
-    assert whole.config == str(table)
+def test_a_row_finds_its_config_by_its_name(toy):
+    plain, whole = Experiment.load(str(toy)).rows
+    assert plain.config == str(toy.with_name("plain.py"))
+    assert whole.config == str(toy)
     assert whole.options == ["a=3"]
     assert whole.init == "plain"
     assert plain.seconds == 60.0  # never recorded
 
 
-def test_a_test_with_options_has_those_of_its_row_too(table, tmp_path):
-    text = table.read_text()
-    table.write_text(
+def test_a_test_with_options_has_those_of_its_row_too(toy, tmp_path):
+    text = toy.read_text()
+    toy.write_text(
         text + "experiment['rows'][1]['evaluate'] = dict(one=None, two=['b=5'])\n"
     )
-    jobs = Experiment.load(str(table)).jobs([7], tmp_path / "out")
+    jobs = Experiment.load(str(toy)).jobs([7], tmp_path / "out")
     by_name = {job.name: job for job in jobs}
     one = by_name["seed_7/whole/test_one"].command
     two = by_name["seed_7/whole/test_two"].command
@@ -102,3 +118,66 @@ def test_the_time_of_a_row_is_the_recorded_one(tmp_path):
     assert recorded_seconds("mine", "plain", tmp_path) == 90.0
     assert recorded_seconds("mine", "whole", tmp_path) == 60.0
     assert recorded_seconds("other", "plain", tmp_path) == 60.0
+
+
+def test_batches_from_each_part():
+    assert from_each(12, 1, 3, _delete_=True) == dict(
+        type="pld_mmdet.SemiSampler",
+        batch_size=12,
+        source_ratio=[1, 3],
+        by_aspect=False,
+        _delete_=True,
+    )
+    sampler = dict(type="S")
+    assert loader(dict(type="D"), 4, sampler=sampler)["sampler"] is sampler
+
+
+def test_an_optimizer_in_half_precision_that_spares_norms():
+    made = optimizer("Adam", 0.1, half="bfloat16", clip=2.0, spare_norms=True, eps=1e-7)
+    assert made == dict(
+        type="pld_mmdet.FiniteAmpOptimWrapper",
+        optimizer=dict(type="Adam", lr=0.1, eps=1e-7),
+        dtype="bfloat16",
+        clip_grad=dict(max_norm=2.0),
+        constructor="pld_mmdet.MergedGroups",
+        paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+    )
+    assert "dtype" not in optimizer("Adam", 0.1, half=True)
+
+
+def test_rates_move_as_said():
+    kinds = [warm_up(0.25, 4), drops(5, 7), cosine(T_max=9), poly(2.0, end=9)]
+    weight = torch.nn.Parameter(torch.zeros(1))
+    for kind in kinds:
+        torch_kind = dict(kind, optimizer=torch.optim.SGD([weight], 8.0))
+        steps = PARAM_SCHEDULERS.build(torch_kind)
+        rates = [steps.optimizer.param_groups[0]["lr"]]
+        for _ in range(9):
+            steps.step()
+            rates.append(steps.optimizer.param_groups[0]["lr"])
+        wanted = {
+            "LinearLR": {0: 2.0, 2: 6.0, 9: 8.0},  # from a quarter, in 3 steps
+            "MultiStepLR": {4: 8.0, 5: 0.8, 7: 0.08},
+            "CosineAnnealingLR": {0: 8.0, 3: 6.0, 9: 0.0},
+            "PolyLR": {0: 8.0, 8: 0.0},
+        }[kind["type"]]
+        for step, rate in wanted.items():
+            assert rates[step] == pytest.approx(rate, abs=1e-9)
+
+
+def test_stages_say_only_what_is_theirs():
+    made = staged(stage("a", 3, data=dict(b=1), schedule=[]), stage("b", 0), c=2)
+    assert made == dict(
+        type="pld_mmdet.StagedLoop",
+        stages=[
+            dict(name="a", max_iters=3, dataloader=dict(b=1), param_scheduler=[]),
+            dict(name="b", max_iters=0),
+        ],
+        c=2,
+    )
+
+
+def test_a_table_of_rows():
+    made = table("mine", row("a", "A", "b=1"), metric="nll", data="make")
+    assert made["rows"] == [dict(name="a", title="A", options=["b=1"])]
+    assert (made["name"], made["metric"], made["data"]) == ("mine", "nll", "make")

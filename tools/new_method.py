@@ -102,17 +102,17 @@ def pair() -> Pair:
 
 PLAIN = """# The baseline of {title}: the same student and length, cross-entropy only.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/digits.py"]
+from pld_mmdet.recipes import optimizer
 
 student = dict(type="pld_mmdet.SmallConvNet", widths=(8, 16))
 model = dict(type="pld_mmdet.Classifier", network=student)
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=300, val_interval=300)
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper", optimizer=dict(type="Adam", lr=3e-3)
-)
+optim_wrapper = optimizer("Adam", 3e-3)
 """
 
 TOY = """# {title} on scikit-learn's digits.
 _base_ = "./plain.py"
+from pld_mmdet.recipes import row, table
 
 model = dict(
     _delete_=True,
@@ -121,24 +121,8 @@ model = dict(
     teacher=dict(type="pld_mmdet.SmallConvNet", widths=(16, 32)),
 )
 walk = ["train_cfg.max_iters=2", "train_dataloader.batch_size=8"]
-experiment = dict(
-    name="{stem}",
-    metric="accuracy",
-    reported="student of the last iteration",
-    rows=[
-        dict(
-            name="plain",
-            title="Cross-entropy only",
-            config="configs/{stem}/plain.py",
-            seconds=15,
-        ),
-        dict(
-            name="{stem}",
-            title="{title}",
-            config="configs/{stem}/toy.py",
-            seconds=20,
-        ),
-    ],
+experiment = table(
+    "{stem}", row("plain", "Cross-entropy only"), row("{stem}", "{title}")
 )
 """
 

@@ -8,44 +8,42 @@ _base_ = [
     "../_base_/datasets/voc_seg.py",
     "../_base_/models/deeplabv3plus_r101.py",
 ]
+from pld_mmdet.recipes import loader, optimizer, poly
+
 sync_bn = "torch"
 model = dict(type="pld_mmdet.AGMM", segmentor=_base_.segmentor, sigma="fixed")
 _points = dict(type="pld_mmdet.KeepPoints", num_classes=21, count=None)
 _photo = dict(type="pld_mmdet.PhotoView", jitter=0.5, grey=0.1, blurred=0.5, bright=0.5)
-train_dataloader = dict(
-    batch_size=16,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
-    collate_fn=_base_.collate,
-    dataset=dict(
-        type="pld_mmdet.SeededDataset",
-        dataset=dict(
-            **{
-                **_base_.voc,
-                "data_prefix": dict(img_path="JPEGImages", seg_map_path="point/segcls"),
-            },
-            pipeline=[
-                _base_.load,
-                _base_.label,
-                _points,
-                _base_.scaled,
-                *_base_.cut,
-                _photo,
-                _base_.pack,
-            ],
-        ),
+train_dataloader = loader(
+    dict(
+        **{
+            **_base_.voc,
+            "data_prefix": dict(img_path="JPEGImages", seg_map_path="point/segcls"),
+        },
+        pipeline=[
+            _base_.load,
+            _base_.label,
+            _points,
+            _base_.scaled,
+            *_base_.cut,
+            _photo,
+            _base_.pack,
+        ],
     ),
+    16,
+    train=True,
+    seeded=True,
+    workers=4,
 )
 # 80 epochs of 10582 // 48 iterations
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=17600, val_interval=2200)
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="SGD", lr=0.001, momentum=0.9, weight_decay=1e-4),
-    constructor="pld_mmdet.MergedGroups",
+optim_wrapper = optimizer(
+    "SGD",
+    0.001,
+    momentum=0.9,
+    weight_decay=1e-4,
     paramwise_cfg=dict(custom_keys=dict(decode_head=dict(lr_mult=10.0))),
+    constructor="pld_mmdet.MergedGroups",
 )
-param_scheduler = [
-    dict(type="PolyLR", power=0.9, eta_min=0.0, by_epoch=False, end=17600)
-]
+param_scheduler = [poly(0.9, end=17600)]
 default_hooks = dict(checkpoint=dict(interval=2200))

@@ -7,7 +7,7 @@ _base_ = [
     "../_base_/datasets/streets_seg.py",
     "../_base_/models/segmentor_small.py",
 ]
-from pld_mmdet.recipes import iterations, optimizer, row
+from pld_mmdet.recipes import iterations, optimizer, poly, row, table
 
 model = dict(type="pld_mmdet.AGMM", segmentor=_base_.segmentor)
 points = dict(type="pld_mmdet.KeepPoints", num_classes=7, count=1)
@@ -21,10 +21,21 @@ train_dataloader = dict(
 )
 train_cfg = iterations(200)
 optim_wrapper = optimizer("AdamW", 5e-3, weight_decay=0.01)
-param_scheduler = [dict(type="PolyLR", power=0.9, eta_min=0.0, by_epoch=False, end=200)]
+param_scheduler = [poly(0.9, end=200)]
 _no_mixture = ["model.gmm=0", "model.compact=0", "model.separate=0"]
-experiment = dict(
-    name="agmm",
+experiment = table(
+    "agmm",
+    row("points", "Cross-entropy on the points", "model.negative=0", *_no_mixture),
+    row("negative", "... and absent classes (L_cls)", *_no_mixture),
+    row("agmm", "AGMM, width fixed as released"),
+    row("sigma", "AGMM, width estimated", "model.sigma=estimated"),
+    row(
+        "full",
+        "Ceiling: all pixels annotated, cross-entropy",
+        "train_dataloader.dataset.dataset.pipeline.2.count=None",
+        "model.negative=0",
+        *_no_mixture,
+    ),
     metric="mIoU",
     columns={
         "mIoU": ("test", "mIoU"),
@@ -35,19 +46,6 @@ experiment = dict(
     data=_base_.how_to_get["data"],
     data_seconds=60,
     reported="the network of the last iteration",
-    rows=[
-        row("points", "Cross-entropy on the points", "model.negative=0", *_no_mixture),
-        row("negative", "... and absent classes (L_cls)", *_no_mixture),
-        row("agmm", "AGMM, width fixed as released"),
-        row("sigma", "AGMM, width estimated", "model.sigma=estimated"),
-        row(
-            "full",
-            "Ceiling: all pixels annotated, cross-entropy",
-            "train_dataloader.dataset.dataset.pipeline.2.count=None",
-            "model.negative=0",
-            *_no_mixture,
-        ),
-    ],
 )
 # For a quick look: two iterations on a tree of a few scenes, which `walk_data` makes.
 walk_data = (

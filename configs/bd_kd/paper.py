@@ -2,6 +2,7 @@
 # were not found: this is the recipe that distillation papers share on CIFAR-100 (SGD,
 # 240 epochs, rate 0.05 divided by 10 at 150, 180 and 210, batches of 64).
 _base_ = "../_base_/toy_runtime.py"
+from pld_mmdet.recipes import loader, optimizer
 
 data_root = "data/cifar-100-binary"
 how_to_get = dict(
@@ -24,18 +25,13 @@ model = dict(
     alpha=1.0,
 )
 collate = dict(type="default_collate")
-train_dataloader = dict(
-    batch_size=64,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=False),
-    collate_fn=collate,
-    dataset=dict(
-        type="pld_mmdet.SeededDataset",
-        dataset=dict(
-            type="pld_mmdet.CIFAR", data_root=data_root, part="train", augment=True
-        ),
-    ),
+train_dataloader = loader(
+    dict(type="pld_mmdet.CIFAR", data_root=data_root, part="train", augment=True),
+    64,
+    train=True,
+    seeded=True,
+    workers=4,
+    epochs=True,
 )
 test_dataloader = dict(
     batch_size=256,
@@ -47,10 +43,7 @@ test_dataloader = dict(
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=240)
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="SGD", lr=0.05, momentum=0.9, weight_decay=5e-4),
-)
+optim_wrapper = optimizer("SGD", 0.05, momentum=0.9, weight_decay=5e-4)
 param_scheduler = dict(
     type="MultiStepLR", milestones=[150, 180, 210], gamma=0.1, by_epoch=True
 )

@@ -2,7 +2,7 @@
 # from 20 labels a class. What its rows share stands in plain.py.
 _base_ = "./plain.py"
 
-from pld_mmdet.recipes import row
+from pld_mmdet.recipes import row, table
 
 model = dict(
     _delete_=True,
@@ -15,22 +15,19 @@ model = dict(
 )
 # Deep mutual learning (Zhang et al. 2018): both networks learn the other's forward KL.
 forward = "model.student_kl=forward"
-experiment = dict(
-    name="bd_kd",
-    metric="accuracy",
+experiment = table(
+    "bd_kd",
+    row("plain", "Cross-entropy only"),
+    row("mutual", "Deep mutual learning (forward KL)", forward),
+    # as much weight on the divergence as BD-KD's student has (1 + nu): what is left
+    # between the two is the kind of divergence, not its weight
+    row("mutual_x3", "Deep mutual learning, weight 3", forward, "model.alpha=3.0"),
+    row("bd_kd", "BD-KD"),
+    row("no_balance", "BD-KD without balancing (nu = 1)", "model.nu=1.0"),
     columns={
         "accuracy": ("test", "accuracy"),
         "ECE": ("test", "ece"),
         "100 x NLL": ("test", "nll"),
     },
     reported="student",
-    rows=[
-        row("plain", "Cross-entropy only"),
-        row("mutual", "Deep mutual learning (forward KL)", forward),
-        # as much weight on the divergence as BD-KD's student has (1 + nu): what is left
-        # between the two is the kind of divergence, not its weight
-        row("mutual_x3", "Deep mutual learning, weight 3", forward, "model.alpha=3.0"),
-        row("bd_kd", "BD-KD"),
-        row("no_balance", "BD-KD without balancing (nu = 1)", "model.nu=1.0"),
-    ],
 )

@@ -2,7 +2,7 @@
 # which the first row trains; its rows of numbers are DDIM steps.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/gaussian_ring.py"]
 
-from pld_mmdet.recipes import optimizer, row
+from pld_mmdet.recipes import cosine, optimizer, row, stage, staged, table
 
 model = dict(
     type="pld_mmdet.BOOT",
@@ -17,16 +17,13 @@ train_dataloader = dict(batch_size=256, dataset=ring)
 val_dataloader = dict(dataset=ring)
 test_dataloader = dict(batch_size=4096, dataset=dict(size=4096, **ring))
 steps = 900
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
+train_cfg = staged(
+    stage("teacher", 0, optim=optimizer("Adam", 2e-3)),
+    stage("distill", steps),
     val_interval=300,
-    stages=[
-        dict(name="teacher", max_iters=0, optim_wrapper=optimizer("Adam", 2e-3)),
-        dict(name="distill", max_iters=steps),
-    ],
 )
 optim_wrapper = optimizer("Adam", 1e-3)
-param_scheduler = [dict(type="CosineAnnealingLR", by_epoch=False)]
+param_scheduler = [cosine()]
 custom_hooks = [
     *_base_.custom_hooks,
     dict(type="pld_mmdet.KeptSamplesHook"),
@@ -37,8 +34,31 @@ marks = {
     label: ["model.predict_on=teacher", f"model.teacher_steps={n}"]
     for label, n in (("test", 1), ("five", 5), ("fifty", 50))
 }
-experiment = dict(
-    name="boot",
+experiment = table(
+    "boot",
+    row(
+        "teacher",
+        "The teacher, DDIM",
+        "train_cfg.stages.0.max_iters=1200",
+        "train_cfg.stages.1.max_iters=0",
+        evaluate=marks,
+        trivial=True,
+    ),
+    # as many calls of the teacher as BOOT's, two a step, 20 a pair
+    row(
+        "regression",
+        "Regression on stored ends",
+        f"model.pairs={steps * 256 * 2 // 20}",
+        **taught,
+    ),
+    row("boot", "BOOT", **taught),
+    row(
+        "no_anchor",
+        "... no anchor, random start",
+        "model.beta=0",
+        "model.start=random",
+        **taught,
+    ),
     metric="energy_distance",
     percent=False,
     lower_is_better=True,
@@ -50,31 +70,6 @@ experiment = dict(
         "5 calls": ("five", "energy_distance"),
         "50 calls": ("fifty", "energy_distance"),
     },
-    rows=[
-        row(
-            "teacher",
-            "The teacher, DDIM",
-            "train_cfg.stages.0.max_iters=1200",
-            "train_cfg.stages.1.max_iters=0",
-            evaluate=marks,
-            trivial=True,
-        ),
-        # as many calls of the teacher as BOOT's, two a step, 20 a pair
-        row(
-            "regression",
-            "Regression on stored ends",
-            f"model.pairs={steps * 256 * 2 // 20}",
-            **taught,
-        ),
-        row("boot", "BOOT", **taught),
-        row(
-            "no_anchor",
-            "... no anchor, random start",
-            "model.beta=0",
-            "model.start=random",
-            **taught,
-        ),
-    ],
 )
 walk = [
     "train_cfg.stages.0.max_iters=0",

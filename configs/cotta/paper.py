@@ -1,6 +1,7 @@
 # CoTTA on CIFAR-10-C, severity 5: WideResNet-28-10, batches of 200, 32 views, Adam
 # 1e-3. 750 batches: 15 corruptions of 10000 images, no reset between them.
 _base_ = ["../_base_/toy_runtime.py"]
+from pld_mmdet.recipes import optimizer
 
 how_to_get = dict(
     data="download zenodo.org/records/2535967 and unpack it as data/CIFAR-10-C",
@@ -56,7 +57,4 @@ test_dataloader = dict(
 test_evaluator = dict(type="pld_mmdet.StreamMetric")
 test_cfg = dict()
 train_cfg = dict(type="pld_mmdet.OnlineLoop", evaluator=test_evaluator)
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="Adam", lr=1e-3, betas=(0.9, 0.999), weight_decay=0.0),
-)
+optim_wrapper = optimizer("Adam", 1e-3, betas=(0.9, 0.999), weight_decay=0.0)

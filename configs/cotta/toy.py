@@ -3,6 +3,7 @@
 # mirror images, which are no digits, and p_th 0.72, the code's value for CIFAR-100: on
 # the val stream it parts what views help (noise, dropout) from what they do not.
 _base_ = ["./tent.py"]
+from pld_mmdet.recipes import row, table
 
 model = dict(
     _delete_=True,
@@ -14,63 +15,48 @@ model = dict(
     views=8,
     augment=dict(flip=0.0),
 )
-experiment = dict(
-    name="cotta",
-    metric="accuracy",
+experiment = table(
+    "cotta",
+    row("source", "Source network"),
+    row("tent", "TENT, lr 1e-3", init="source", online="test", evaluate={}),
+    row("cotta", "CoTTA", init="source", online="test", evaluate={}),
+    row(
+        "bn_adapt",
+        "BN statistics of the batch",
+        init="source",
+        online="test",
+        evaluate={},
+    ),
+    row("tent_high", "TENT, lr 1e-2", init="source", online="test", evaluate={}),
+    row(
+        "no_learning",
+        "CoTTA at rate 0: nothing learns",
+        "optim_wrapper.optimizer.lr=0",
+        init="source",
+        online="test",
+        evaluate={},
+        trivial=True,
+    ),
+    row(
+        "no_views",
+        "CoTTA without views",
+        "model.views=0",
+        init="source",
+        online="test",
+        evaluate={},
+    ),
+    row(
+        "no_restore",
+        "CoTTA without restore",
+        "model.p=0",
+        init="source",
+        online="test",
+        evaluate={},
+    ),
     reported="network, online: each batch is answered before it is learnt from",
     columns={
         "stream": ("test", "accuracy"),
         "first round": ("test", "accuracy_first"),
         "last round": ("test", "accuracy_last"),
     },
-    rows=[
-        dict(name="source", title="Source network"),
-        dict(
-            name="tent",
-            title="TENT, lr 1e-3",
-            init="source",
-            online="test",
-            evaluate={},
-        ),
-        dict(name="cotta", title="CoTTA", init="source", online="test", evaluate={}),
-        dict(
-            name="bn_adapt",
-            title="BN statistics of the batch",
-            init="source",
-            online="test",
-            evaluate={},
-        ),
-        dict(
-            name="tent_high",
-            title="TENT, lr 1e-2",
-            init="source",
-            online="test",
-            evaluate={},
-        ),
-        dict(
-            name="no_learning",
-            title="CoTTA at rate 0: nothing learns",
-            options=["optim_wrapper.optimizer.lr=0"],
-            init="source",
-            online="test",
-            evaluate={},
-            trivial=True,
-        ),
-        dict(
-            name="no_views",
-            title="CoTTA without views",
-            options=["model.views=0"],
-            init="source",
-            online="test",
-            evaluate={},
-        ),
-        dict(
-            name="no_restore",
-            title="CoTTA without restore",
-            options=["model.p=0"],
-            init="source",
-            online="test",
-            evaluate={},
-        ),
-    ],
 )

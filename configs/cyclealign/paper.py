@@ -3,7 +3,7 @@
 # a local chat model ranks, and a service is a class of your own.
 # 7 GPUs: bash tools/dist_train.sh configs/cyclealign/paper.py 7
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader
+from pld_mmdet.recipes import loader, optimizer, stage, staged
 
 alpaca, chat = "data/alpaca-7b", "data/llama-3.1-8b-instruct"
 prompts = dict(
@@ -16,12 +16,9 @@ prompts = dict(
 )
 train = dict(**prompts, ann_file="train.jsonl", size=10000)
 train_dataloader = loader(train, 2, train=True, workers=2)
-val_dataloader = loader(dict(**prompts, ann_file="val.jsonl"), 2, train=False)
-test_dataloader = val_dataloader
-val_evaluator = dict(type="pld_mmdet.TokenMeanMetric")
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+val_dataloader = test_dataloader = loader(dict(**prompts, ann_file="val.jsonl"), 2)
+val_evaluator = test_evaluator = dict(type="pld_mmdet.TokenMeanMetric")
+val_cfg = test_cfg = dict()
 model = dict(
     type="pld_mmdet.CycleAlign",
     network=dict(type="pld_mmdet.CausalTransformer", pretrained=alpaca),
@@ -44,21 +41,11 @@ model = dict(
     pad=0,
     stop=2,
 )
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(
-            name=f"round_{i}",
-            max_iters=2 * 10000 // 14,
-            work_dataloader=loader(train, 4, train=False),
-        )
-        for i in (1, 2, 3)
-    ],
+train_cfg = staged(
+    *[stage(f"round_{i}", 2 * 10000 // 14, work=loader(train, 4)) for i in (1, 2, 3)]
 )
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteAmpOptimWrapper",
-    dtype="bfloat16",
-    optimizer=dict(type="AdamW", lr=5e-6, betas=(0.9, 0.999), weight_decay=0.01),
+optim_wrapper = optimizer(
+    "AdamW", 5e-6, betas=(0.9, 0.999), weight_decay=0.01, half="bfloat16"
 )
 param_scheduler = []
 find_unused_parameters = True

@@ -1,7 +1,7 @@
 # CycleAlign on endings in three tones: a GPT-2 learns all tones alike, then three
 # rounds make it polite. How examples help the ranker is built in.
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, loaders, optimizer, row
+from pld_mmdet.recipes import loader, loaders, optimizer, row, stage, staged, table
 
 train = dict(type="pld_mmdet.Endings", part="train", size=300)
 train_dataloader, val_dataloader, test_dataloader = loaders(
@@ -11,10 +11,8 @@ train_dataloader, val_dataloader, test_dataloader = loaders(
     val=dict(part="val", size=500),
     test=dict(part="test", size=500),
 )
-val_evaluator = dict(type="pld_mmdet.TokenMeanMetric")
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+val_evaluator = test_evaluator = dict(type="pld_mmdet.TokenMeanMetric")
+val_cfg = test_cfg = dict()
 model = dict(
     type="pld_mmdet.CycleAlign",
     network=dict(
@@ -26,39 +24,32 @@ model = dict(
     samples=(300, 5),
     prompt=3,
 )
-prompts = loader(train, 100, train=False)
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[dict(name="sft", max_iters=400)]
-    + [
-        dict(name=f"round_{i}", max_iters=30, work_dataloader=prompts)
-        for i in (1, 2, 3)
-    ],
+prompts = loader(train, 100)
+train_cfg = staged(
+    *[stage("sft", 400)] + [stage(f"round_{i}", 30, work=prompts) for i in (1, 2, 3)]
 )
 optim_wrapper = optimizer("Adam", lr=1e-3)
 given = "train_cfg.stages.0.max_iters=0"  # from the first row's model
 still = [f"train_cfg.stages.{i}.max_iters=0" for i in (1, 2, 3)]
-experiment = dict(
-    name="cyclealign",
+experiment = table(
+    "cyclealign",
+    row("sft", "SFT on the corpus", "model.cycle=False", *still),
+    row(
+        "best",
+        "Best of 3 by the static ranker, SFT",
+        given,
+        "model.cycle=False",
+        "model.ranking=none",
+        init="sft",
+    ),
+    row("one_way", "No demonstrations", given, "model.cycle=False", init="sft"),
+    row("cyclealign", "CycleAlign", given, init="sft"),
     metric="judged",
     columns={
         "politeness": ("test", "judged"),
         "ranker right, last round": ("test", "ranker"),
     },
     reported="network of the last iteration",
-    rows=[
-        row("sft", "SFT on the corpus", "model.cycle=False", *still),
-        row(
-            "best",
-            "Best of 3 by the static ranker, SFT",
-            given,
-            "model.cycle=False",
-            "model.ranking=none",
-            init="sft",
-        ),
-        row("one_way", "No demonstrations", given, "model.cycle=False", init="sft"),
-        row("cyclealign", "CycleAlign", given, init="sft"),
-    ],
 )
 walk = [
     *[f"train_cfg.stages.{i}.max_iters=1" for i in range(4)],

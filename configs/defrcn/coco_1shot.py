@@ -1,6 +1,7 @@
 # DeFRCN, 1 shot of all 80 COCO classes (gFSOD); lambda 0.01. The papers' nAP is
 # coco/AP_novel, COCO's mean over IoUs; the AP50 of all groups stands beside it.
 _base_ = "./coco_base.py"
+from pld_mmdet.recipes import drops
 
 load_from = "work_dirs/defrcn/coco_base/all_classes.pth"
 base_classes = _base_.classes
@@ -32,11 +33,10 @@ train_dataloader = dict(
         )
     )
 )
-val_dataloader = dict(
+val_dataloader = test_dataloader = dict(
     dataset=dict(ann_file=_base_.stem + "_test.json", metainfo=dict(classes=classes))
 )
-test_dataloader = val_dataloader
-val_evaluator = dict(
+val_evaluator = test_evaluator = dict(
     type="pld_mmdet.GroupAP50Metric",
     ann_file=_base_.data_root + _base_.stem + "_test.json",
     groups=dict(base=list(base_classes), novel=list(novel_classes)),
@@ -44,10 +44,7 @@ val_evaluator = dict(
     report="coco/AP",
     paper_metric="coco/AP",
 )
-test_evaluator = val_evaluator
 
 train_cfg = dict(max_iters=3200, val_interval=3200)
 optim_wrapper = dict(optimizer=dict(lr=0.01))
-param_scheduler = [
-    dict(type="MultiStepLR", by_epoch=False, milestones=[2560], gamma=0.1)
-]
+param_scheduler = [drops(2560)]

@@ -2,6 +2,7 @@
 # d07c3dff): the 60 classes that VOC lacks. The authors split COCO 2014; this is 2017,
 # the same images (their 5000 test images are val2017).
 _base_ = "./voc_split1_base.py"
+from pld_mmdet.recipes import drops, warm_up
 
 data_root = "data/coco/"
 stem = "annotations/fewshot/coco"
@@ -26,24 +27,19 @@ train_dataloader = dict(
         )
     )
 )
-val_dataloader = dict(
+val_dataloader = test_dataloader = dict(
     dataset=dict(
         data_root=data_root,
         ann_file=stem + "_test_base.json",
         metainfo=dict(classes=classes),
     )
 )
-test_dataloader = val_dataloader
-val_evaluator = dict(
+val_evaluator = test_evaluator = dict(
     ann_file=data_root + stem + "_test_base.json",
     report="coco/AP50",
     paper_metric="coco/AP50",
     legacy_coordinates=False,
 )
-test_evaluator = val_evaluator
 
 train_cfg = dict(max_iters=110000, val_interval=110000)
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=1000),
-    dict(type="MultiStepLR", by_epoch=False, milestones=[85000, 100000], gamma=0.1),
-]
+param_scheduler = [warm_up(0.001, 1000), drops(85000, 100000)]

@@ -4,13 +4,11 @@
 # of the box head. SGD, whose steps are as small as lambda makes the gradient; AdamW's
 # are not. Length, rate and dropout (released: 0.8 of 2048, here of 256) are not tuned.
 _base_ = "./streets_base.py"
+from pld_mmdet.recipes import drops
 
 load_from = "work_dirs/defrcn/streets_base/all_classes.pth"
 base_classes = _base_.classes
-novel_classes = (
-    "train",
-    "motorcycle",
-)
+novel_classes = ("train", "motorcycle")
 classes = tuple(base_classes) + novel_classes
 how_to_get = dict(
     data=_base_.how_to_get.data,
@@ -40,21 +38,17 @@ train_dataloader = dict(
         )
     )
 )
-val_dataloader = dict(
+val_dataloader = test_dataloader = dict(
     dataset=dict(ann_file=_base_.stem + "_test.json", metainfo=dict(classes=classes))
 )
-test_dataloader = val_dataloader
-val_evaluator = dict(
+val_evaluator = test_evaluator = dict(
     type="pld_mmdet.GroupAP50Metric",
     ann_file=_base_.data_root + _base_.stem + "_test.json",
     groups=dict(base=list(base_classes), novel=list(novel_classes)),
 )
-test_evaluator = val_evaluator
 
 train_cfg = dict(max_iters=150, val_interval=150)
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type="SGD", lr=0.01, momentum=0.9, weight_decay=5e-5)
 )
-param_scheduler = [
-    dict(type="MultiStepLR", by_epoch=False, milestones=[120], gamma=0.1)
-]
+param_scheduler = [drops(120)]

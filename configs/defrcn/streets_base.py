@@ -2,6 +2,7 @@
 # with 6 of the 8 classes. Recipe of the source detector, shorter. DeFRCN's 0.75 towards
 # the backbone is 1 here: AdamW divides a constant factor out.
 _base_ = "../source/foggy_streets.py"
+from pld_mmdet.recipes import cosine, warm_up
 
 how_to_get = dict(
     data=(
@@ -10,14 +11,7 @@ how_to_get = dict(
     )
 )
 stem = "annotations/fewshot/streets"
-classes = (
-    "person",
-    "rider",
-    "car",
-    "truck",
-    "bus",
-    "bicycle",
-)
+classes = ("person", "rider", "car", "truck", "bus", "bicycle")
 model = dict(
     rpn_head=dict(type="pld_mmdet.DecoupledRPNHead", gradient_scale=0.0),
     roi_head=dict(
@@ -33,21 +27,11 @@ train_dataloader = dict(
     )
 )
 # Looked at once, at the end: there is no choice to make.
-val_dataloader = dict(
+val_dataloader = test_dataloader = dict(
     dataset=dict(ann_file=stem + "_test_base.json", metainfo=dict(classes=classes))
 )
-test_dataloader = val_dataloader
-val_evaluator = dict(ann_file=_base_.data_root + stem + "_test_base.json")
-test_evaluator = val_evaluator
+val_evaluator = test_evaluator = dict(
+    ann_file=_base_.data_root + stem + "_test_base.json"
+)
 train_cfg = dict(max_iters=600, val_interval=600)
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(
-        type="CosineAnnealingLR",
-        by_epoch=False,
-        begin=100,
-        end=600,
-        T_max=500,
-        eta_min=0,
-    ),
-]
+param_scheduler = [warm_up(0.01, 100), cosine(begin=100, end=600, T_max=500, eta_min=0)]

@@ -1,6 +1,7 @@
 # 10 shots of all 8 classes, drawn from sparse scenes (at most 3 objects, as on VOC):
 # what is not drawn is trained as background.
 _base_ = "./streets_3shot.py"
+from pld_mmdet.recipes import drops
 
 load_from = "work_dirs/defrcn/streets_stream_base/all_classes.pth"
 data_root = "data/foggy_streets_stream/"
@@ -23,12 +24,8 @@ train_dataloader = dict(
         dataset=dict(data_root=data_root, ann_file=_base_.stem + "_10shot_seed0.json")
     ),
 )
-val_dataloader = dict(dataset=dict(data_root=data_root))
-test_dataloader = val_dataloader
-val_evaluator = dict(ann_file=data_root + _base_.stem + "_test.json")
-test_evaluator = val_evaluator
+val_dataloader = test_dataloader = dict(dataset=dict(data_root=data_root))
+val_evaluator = test_evaluator = dict(ann_file=data_root + _base_.stem + "_test.json")
 train_cfg = dict(max_iters=600, val_interval=600)
-param_scheduler = [
-    dict(type="MultiStepLR", by_epoch=False, milestones=[480], gamma=0.1)
-]
+param_scheduler = [drops(480)]
 auto_scale_lr = dict(base_batch_size=8)

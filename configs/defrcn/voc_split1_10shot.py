@@ -1,10 +1,9 @@
 # DeFRCN, 10 shots of all 20 classes of VOC split 1 (gFSOD).
 _base_ = "./voc_split1_1shot.py"
+from pld_mmdet.recipes import drops
 
 train_dataloader = dict(
     dataset=dict(dataset=dict(ann_file=_base_.stem + "_10shot_seed0.json"))
 )
 train_cfg = dict(max_iters=4000, val_interval=4000)
-param_scheduler = [
-    dict(type="MultiStepLR", by_epoch=False, milestones=[3200], gamma=0.1)
-]
+param_scheduler = [drops(3200)]

@@ -2,6 +2,7 @@
 # box head was extended: lambda 0.001 towards the backbone, res5 frozen, dropout on the
 # class branch.
 _base_ = "./voc_split1_base.py"
+from pld_mmdet.recipes import drops
 
 load_from = "work_dirs/defrcn/voc_split1_base/all_classes.pth"
 stem = "annotations/fewshot/voc_split1"
@@ -36,19 +37,15 @@ train_dataloader = dict(
         )
     )
 )
-val_dataloader = dict(
+val_dataloader = test_dataloader = dict(
     dataset=dict(ann_file=stem + "_test.json", metainfo=dict(classes=classes))
 )
-test_dataloader = val_dataloader
-val_evaluator = dict(
+val_evaluator = test_evaluator = dict(
     type="pld_mmdet.GroupAP50Metric",
     ann_file=_base_.data_root + stem + "_test.json",
     groups=dict(base=list(base_classes), novel=list(novel_classes)),
 )
-test_evaluator = val_evaluator
 
 train_cfg = dict(max_iters=1000, val_interval=1000)
 optim_wrapper = dict(optimizer=dict(lr=0.01))
-param_scheduler = [
-    dict(type="MultiStepLR", by_epoch=False, milestones=[800], gamma=0.1)
-]
+param_scheduler = [drops(800)]

@@ -1,10 +1,9 @@
 # DeFRCN, 2 shots of all 20 classes of VOC split 2 (gFSOD).
 _base_ = "./voc_split2_1shot.py"
+from pld_mmdet.recipes import drops
 
 train_dataloader = dict(
     dataset=dict(dataset=dict(ann_file=_base_.stem + "_2shot_seed0.json"))
 )
 train_cfg = dict(max_iters=1500, val_interval=1500)
-param_scheduler = [
-    dict(type="MultiStepLR", by_epoch=False, milestones=[1200], gamma=0.1)
-]
+param_scheduler = [drops(1200)]

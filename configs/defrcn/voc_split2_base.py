@@ -14,9 +14,9 @@ train_dataloader = dict(
         dataset=dict(ann_file=stem + "_base.json", metainfo=dict(classes=classes))
     )
 )
-val_dataloader = dict(
+val_dataloader = test_dataloader = dict(
     dataset=dict(ann_file=stem + "_test_base.json", metainfo=dict(classes=classes))
 )
-test_dataloader = val_dataloader
-val_evaluator = dict(ann_file=_base_.data_root + stem + "_test_base.json")
-test_evaluator = val_evaluator
+val_evaluator = test_evaluator = dict(
+    ann_file=_base_.data_root + stem + "_test_base.json"
+)

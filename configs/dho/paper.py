@@ -2,12 +2,13 @@
 # released settings (AdamW 5e-5, 32 passes over the images without label, 256 + 256
 # images a step). The 1 % are drawn here, as many of each class, with another generator.
 _base_ = "../_base_/toy_runtime.py"
+from pld_mmdet.recipes import cosine, from_each, loader, optimizer, warm_up
 
 data_root = "data/imagenet/"
 how_to_get = dict(
     data="get ILSVRC2012 from https://image-net.org and unpack it as "
     "data/imagenet/{train,val}/<wnid>/*.JPEG; write data/imagenet/classnames.txt, one "
-    "name a line in the order of the sorted wnids",
+    "name a line in the order of the sorted wnids"
 )
 names = data_root + "classnames.txt"
 templates = (
@@ -48,27 +49,15 @@ folder = dict(
     type="pld_mmdet.ClassFolder", data_root=data_root + "train", size=378, share=0.01
 )
 collate = dict(type="default_collate")
-train_dataloader = dict(
-    batch_size=512,
-    num_workers=16,
-    persistent_workers=True,
-    sampler=dict(
-        type="pld_mmdet.SemiSampler",
-        batch_size=512,
-        source_ratio=[1, 1],
-        by_aspect=False,
+train_dataloader = loader(
+    dict(
+        type="pld_mmdet.LabelledAndNot",
+        datasets=[dict(folder, augment=True), dict(folder, augment=True, rest=True)],
     ),
-    collate_fn=collate,
-    dataset=dict(
-        type="pld_mmdet.SeededDataset",
-        dataset=dict(
-            type="pld_mmdet.LabelledAndNot",
-            datasets=[
-                dict(folder, augment=True),
-                dict(folder, augment=True, rest=True),
-            ],
-        ),
-    ),
+    512,
+    sampler=from_each(512, 1, 1),
+    seeded=True,
+    workers=16,
 )
 test_dataloader = dict(
     batch_size=256,
@@ -82,13 +71,10 @@ test_cfg = dict()
 # 32 passes over 1 268 356 images, 256 a step
 max_iters = 158560
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters)
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="AdamW", lr=5e-5, weight_decay=0.05),
-)
+optim_wrapper = optimizer("AdamW", 5e-5, weight_decay=0.05)
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, begin=0, end=5000, by_epoch=False),
+    warm_up(0.01, 5000),
     # From the first step and 5000 steps too short, as theirs: it rises at the end.
-    dict(type="CosineAnnealingLR", T_max=max_iters - 5000, by_epoch=False),
+    cosine(T_max=max_iters - 5000),
 ]
 default_hooks = dict(checkpoint=dict(interval=5000))

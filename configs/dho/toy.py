@@ -2,6 +2,7 @@
 # takes most 3s for 8s and most 7s for 1s. It is a logistic regression and stands for a
 # vision-language model. What its rows share stands in plain.py.
 _base_ = "./plain.py"
+from pld_mmdet.recipes import from_each, row, table
 
 model = dict(
     _delete_=True,
@@ -17,13 +18,7 @@ model = dict(
 )
 train_dataloader = dict(
     batch_size=64,
-    sampler=dict(
-        _delete_=True,
-        type="pld_mmdet.SemiSampler",
-        batch_size=64,
-        source_ratio=[1, 1],
-        by_aspect=False,
-    ),
+    sampler=from_each(64, 1, 1, _delete_=True),
     dataset=dict(
         _delete_=True,
         type="pld_mmdet.LabelledAndNot",
@@ -33,9 +28,26 @@ train_dataloader = dict(
         ],
     ),
 )
-experiment = dict(
-    name="dho",
-    metric="accuracy",
+experiment = table(
+    "dho",
+    row("plain", "Cross-entropy on 30 labels"),
+    row("single_head", "One head, both losses"),
+    row(
+        "dho",
+        "DHO",
+        evaluate=dict(
+            teacher="configs/dho/teacher.py",
+            kd_head="configs/dho/kd_head.py",
+            searched="configs/dho/searched.py",
+            test=None,
+        ),
+    ),
+    row(
+        "teacher",
+        "The teacher itself",
+        config="configs/dho/teacher.py",
+        baseline="untrained",
+    ),
     columns={
         "accuracy": ("test", "accuracy"),
         "ECE": ("test", "ece"),
@@ -44,24 +56,4 @@ experiment = dict(
         "teacher": ("teacher", "accuracy"),
     },
     reported="student",
-    rows=[
-        dict(name="plain", title="Cross-entropy on 30 labels"),
-        dict(name="single_head", title="One head, both losses"),
-        dict(
-            name="dho",
-            title="DHO",
-            evaluate=dict(
-                teacher="configs/dho/teacher.py",
-                kd_head="configs/dho/kd_head.py",
-                searched="configs/dho/searched.py",
-                test=None,
-            ),
-        ),
-        dict(
-            name="teacher",
-            title="The teacher itself",
-            config="configs/dho/teacher.py",
-            baseline="untrained",
-        ),
-    ],
 )

@@ -4,6 +4,7 @@
 # tools/dist_train.sh configs/dmae/paper.py 8 --amp. Images are made smaller by area
 # averages (theirs: bicubic with antialias).
 _base_ = ["../_base_/toy_runtime.py"]
+from pld_mmdet.recipes import cosine, loader, optimizer, warm_up
 
 data_root = "data/imagenet/train"
 teacher = "data/teachers/mae_visualize_vit_large.pth"
@@ -29,39 +30,30 @@ model = dict(
     normalise=True,
     num_classes=1000,
 )
-train_dataloader = dict(
-    batch_size=128,
-    num_workers=10,
-    persistent_workers=True,
-    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
-    collate_fn=dict(type="default_collate"),
-    dataset=dict(
-        type="pld_mmdet.SeededDataset",
-        dataset=dict(
-            type="pld_mmdet.LabelledImages",
-            data_root=data_root,
-            size=224,
-            area=(0.2, 1.0),
-            flip=True,
-        ),
+train_dataloader = loader(
+    dict(
+        type="pld_mmdet.LabelledImages",
+        data_root=data_root,
+        size=224,
+        area=(0.2, 1.0),
+        flip=True,
     ),
+    128,
+    train=True,
+    seeded=True,
+    workers=10,
 )
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="AdamW", lr=2.4e-3, betas=(0.9, 0.95), weight_decay=0.05),
-    constructor="pld_mmdet.MergedGroups",
-    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+optim_wrapper = optimizer(
+    "AdamW",
+    2.4e-3,
+    betas=(0.9, 0.95),
+    weight_decay=0.05,
+    spare_norms=True,
     accumulative_counts=4,
 )
 param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-4, end=20 * batches, by_epoch=False),
-    dict(
-        type="CosineAnnealingLR",
-        eta_min=0.0,
-        begin=20 * batches,
-        end=100 * batches,
-        by_epoch=False,
-    ),
+    warm_up(1e-4, 20 * batches),
+    cosine(eta_min=0.0, begin=20 * batches, end=100 * batches),
 ]
 train_cfg = dict(
     type="IterBasedTrainLoop", max_iters=100 * batches, val_interval=100 * batches + 1

@@ -3,6 +3,7 @@
 # student and at half its rate. Tested by a linear probe in five folds over all 1797
 # images: 360 alone leave a standard error of two points.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/digits.py"]
+from pld_mmdet.recipes import cosine, optimizer, row, stage, staged, table, warm_up
 
 train_dataloader = dict(batch_size=32)
 epoch = 34  # 1077 images in batches of 32
@@ -22,49 +23,35 @@ model = dict(
     std=0.376,
 )
 
-pretraining = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="AdamW", lr=2e-3, betas=(0.9, 0.95), weight_decay=0.05),
-    constructor="pld_mmdet.MergedGroups",
-    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+pretraining = optimizer(
+    "AdamW", 2e-3, betas=(0.9, 0.95), weight_decay=0.05, spare_norms=True
 )
 optim_wrapper = pretraining
 slower = dict(pretraining, optimizer=dict(pretraining["optimizer"], lr=1e-3))
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, end=2 * epoch, by_epoch=False),
-    dict(type="CosineAnnealingLR", by_epoch=False),
-]
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="teacher", max_iters=80 * epoch, optim_wrapper=slower),
-        dict(name="distill", max_iters=20 * epoch),
-    ],
+param_scheduler = [warm_up(0.01, 2 * epoch), cosine()]
+train_cfg = staged(
+    stage("teacher", 80 * epoch, optim=slower), stage("distill", 20 * epoch)
 )
-val_evaluator = dict(type="pld_mmdet.LinearProbeMetric")
-test_evaluator = val_evaluator
+val_evaluator = test_evaluator = dict(type="pld_mmdet.LinearProbeMetric")
 test_dataloader = dict(dataset=dict(part="all"))
 default_hooks = dict(checkpoint=dict(interval=500))
 # Each stage trains a part of the model.
 find_unused_parameters = True
 
-experiment = dict(
-    name="dmae",
-    metric="accuracy",
+experiment = table(
+    "dmae",
+    row("plain", "MAE student"),
+    row("long", "MAE student, three times as long"),
+    row("dmae", "DMAE"),
+    row(
+        "dmae_long",
+        "DMAE, three times as long",
+        f"train_cfg.stages.1.max_iters={60 * epoch}",
+    ),
+    row("raw_pixels", "Raw pixels", baseline="raw_features"),
+    row("random", "Student with random weights", baseline="untrained"),
     reported="student, linear probe in five folds over 1797 images",
     columns={"test": ("test", "accuracy")},
-    rows=[
-        dict(name="plain", title="MAE student"),
-        dict(name="long", title="MAE student, three times as long"),
-        dict(name="dmae", title="DMAE"),
-        dict(
-            name="dmae_long",
-            title="DMAE, three times as long",
-            options=[f"train_cfg.stages.1.max_iters={60 * epoch}"],
-        ),
-        dict(name="raw_pixels", title="Raw pixels", baseline="raw_features"),
-        dict(name="random", title="Student with random weights", baseline="untrained"),
-    ],
 )
 walk = [
     "train_cfg.stages.0.max_iters=0",

@@ -3,6 +3,7 @@
 # start): tools/dist_train.sh configs/dmd2/paper.py 7, 40 images each; alone, divide the
 # rate by 7. Theirs runs in bfloat16.
 _base_ = ["../_base_/toy_runtime.py"]
+from pld_mmdet.recipes import loader, warm_up
 
 data_root = "data/imagenet/train"
 teacher = "data/teachers/edm_imagenet64"
@@ -45,23 +46,19 @@ model = dict(
     level_range=(0.02, 0.98),
 )
 
-train_dataloader = dict(
-    batch_size=40,
-    num_workers=8,
-    persistent_workers=True,
-    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
-    collate_fn=dict(type="default_collate"),
-    dataset=dict(
-        type="pld_mmdet.SeededDataset",
-        dataset=dict(
-            type="pld_mmdet.LabelledImages",
-            data_root=data_root,
-            size=64,
-            flip=False,
-            mean=0.5,  # the teacher's pixels lie in [-1, 1]
-            std=0.5,
-        ),
+train_dataloader = loader(
+    dict(
+        type="pld_mmdet.LabelledImages",
+        data_root=data_root,
+        size=64,
+        flip=False,
+        mean=0.5,  # the teacher's pixels lie in [-1, 1]
+        std=0.5,
     ),
+    40,
+    train=True,
+    seeded=True,
+    workers=8,
 )
 optimizer = dict(type="AdamW", lr=2e-6, betas=(0.9, 0.999), weight_decay=0.01)
 optim_wrapper = dict(
@@ -72,7 +69,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     # 500 / 7: accelerate moves a schedule once a process
-    dict(type="LinearLR", start_factor=2e-3, begin=0, end=71, by_epoch=False)
+    warm_up(2e-3, 71)
 ]
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=200000, val_interval=200001)
 model_wrapper_cfg = dict(type="PartsParallel")

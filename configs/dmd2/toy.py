@@ -1,6 +1,7 @@
 # DMD2 on a ring of eight Gaussians (generated). The teacher is trained too short on
 # purpose: only then is there something that the GAN's real data can add.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/gaussian_ring.py"]
+from pld_mmdet.recipes import cosine, optimizer, row, stage, staged, table
 
 teacher_iters, distill_iters = 300, 1500
 
@@ -27,24 +28,10 @@ optim_wrapper = dict(
     critic=dict(optimizer=student_optimizer, clip_grad=dict(max_norm=10.0)),
 )
 model_wrapper_cfg = dict(type="PartsParallel")
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
+train_cfg = staged(
+    stage("teacher", teacher_iters, optim=optimizer("AdamW", 1e-3, weight_decay=0.01)),
+    stage("distill", distill_iters, schedule=[cosine()]),
     val_interval=300,
-    stages=[
-        dict(
-            name="teacher",
-            max_iters=teacher_iters,
-            optim_wrapper=dict(
-                type="pld_mmdet.FiniteOptimWrapper",
-                optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.01),
-            ),
-        ),
-        dict(
-            name="distill",
-            max_iters=distill_iters,
-            param_scheduler=[dict(type="CosineAnnealingLR", by_epoch=False)],
-        ),
-    ],
 )
 custom_hooks = [
     dict(type="pld_mmdet.IterationSeedHook"),
@@ -59,8 +46,21 @@ custom_hooks = [
 ]
 default_hooks = dict(checkpoint=dict(interval=900), logger=dict(interval=100))
 
-experiment = dict(
-    name="dmd2",
+experiment = table(
+    "dmd2",
+    row(
+        "plain",
+        "Distribution matching (one rate, no GAN)",
+        config="configs/dmd2/dmd.py",
+        online="curve",
+    ),
+    row("two_rates", "Two rates (1 : 5), no GAN", online="curve"),
+    row(
+        "dmd2",
+        "DMD2",
+        evaluate=dict(test=None, teacher="configs/dmd2/teacher.py"),
+        online="curve",
+    ),
     metric="energy_distance",
     percent=False,
     lower_is_better=True,
@@ -71,21 +71,6 @@ experiment = dict(
         "worst of the run (val)": ("curve", "energy_distance_worst"),
         "teacher, 40 steps": ("teacher", "energy_distance"),
     },
-    rows=[
-        dict(
-            name="plain",
-            title="Distribution matching (one rate, no GAN)",
-            config="configs/dmd2/dmd.py",
-            online="curve",
-        ),
-        dict(name="two_rates", title="Two rates (1 : 5), no GAN", online="curve"),
-        dict(
-            name="dmd2",
-            title="DMD2",
-            evaluate=dict(test=None, teacher="configs/dmd2/teacher.py"),
-            online="curve",
-        ),
-    ],
 )
 walk = [
     "train_cfg.stages.0.max_iters=0",

@@ -2,7 +2,7 @@
 # beforehand; LLaDA is a Llama in which every token sees every other one.
 # 8 GPUs: bash tools/dist_train.sh configs/dparallel/paper.py 8
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader
+from pld_mmdet.recipes import loader, optimizer
 
 llada = "data/llada-8b-instruct-llama"
 train_dataloader = loader(
@@ -37,12 +37,14 @@ model = dict(
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=6)
 log_processor = dict(by_epoch=True)
 default_hooks = dict(checkpoint=dict(by_epoch=True, interval=1))
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteAmpOptimWrapper",
-    dtype="bfloat16",
+optim_wrapper = optimizer(
+    "AdamW",
+    2e-5,
+    betas=(0.9, 0.999),
+    weight_decay=0.01,
+    half="bfloat16",
+    clip=1.0,
     accumulative_counts=8,
-    optimizer=dict(type="AdamW", lr=2e-5, betas=(0.9, 0.999), weight_decay=0.01),
-    clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = []
 how_to_get = dict(

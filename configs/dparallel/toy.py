@@ -1,7 +1,7 @@
 # dParallel on words that may be spelled from any letter on: a BERT of 2 x 64 learns to
 # fill masks, answers 1024 prompts one letter a call, and learns from these answers.
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, loaders, optimizer, row
+from pld_mmdet.recipes import loader, loaders, optimizer, row, stage, staged, table
 
 train = dict(type="pld_mmdet.RotatedWords", part="train", size=1024)
 train_dataloader, val_dataloader, test_dataloader = loaders(
@@ -11,10 +11,8 @@ train_dataloader, val_dataloader, test_dataloader = loaders(
     val=dict(part="val", size=256),
     test=dict(part="test", size=512),
 )
-val_evaluator = dict(type="pld_mmdet.RotatedWordsMetric")
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+val_evaluator = test_evaluator = dict(type="pld_mmdet.RotatedWordsMetric")
+val_cfg = test_cfg = dict()
 
 model = dict(
     type="pld_mmdet.DParallel",
@@ -40,22 +38,18 @@ model = dict(
     samples=(1024, 15),
     thresholds=(0.1, 0.2, 0.3, 0.5),
 )
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="base", max_iters=1000, optim_wrapper=optimizer("Adam", lr=2e-3)),
-        dict(
-            name="distill",
-            max_iters=200,
-            work_dataloader=loader(train, 256, train=False),
-        ),
-    ],
+train_cfg = staged(
+    stage("base", 1000, optim=optimizer("Adam", lr=2e-3)),
+    stage("distill", 200, work=loader(train, 256)),
 )
 optim_wrapper = optimizer("Adam", lr=2e-4)
 
 distil = "train_cfg.stages.0.max_iters=0"
-experiment = dict(
-    name="dparallel",
+experiment = table(
+    "dparallel",
+    row("base", "Base model", "train_cfg.stages.1.max_iters=0"),
+    row("w0", "Consistency only, w = 0", distil, "model.weight=0", init="base"),
+    row("dparallel", "dParallel, w = 2", distil, init="base"),
     metric="calls_0.5",
     percent=False,
     lower_is_better=True,
@@ -68,11 +62,6 @@ experiment = dict(
         "valid, 0.5": ("test", "valid_0.5"),
     },
     reported="network of the last iteration",
-    rows=[
-        row("base", "Base model", "train_cfg.stages.1.max_iters=0"),
-        row("w0", "Consistency only, w = 0", distil, "model.weight=0", init="base"),
-        row("dparallel", "dParallel, w = 2", distil, init="base"),
-    ],
 )
 walk = [
     "train_cfg.stages.0.max_iters=1",

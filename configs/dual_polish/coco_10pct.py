@@ -1,6 +1,7 @@
 # Dual polishing with 10 % of COCO's labels, as in the authors' released configs (8 GPUs
 # of 4 images, 1 labelled : 3). They train in fp16: add --amp fp16.
 _base_ = "../soft_teacher/coco_10pct.py"
+from pld_mmdet.recipes import drops, warm_up
 
 # torchvision's R50: RGB, batch norm's statistics frozen, its affine part trained.
 detector = _base_.detector
@@ -43,12 +44,7 @@ auto_scale_lr = dict(enable=False, base_batch_size=32)
 # The detector's teacher is frozen for good when the learning rate first drops. In the
 # release that follows from the order of its hooks; here it is this number.
 first_drop = 120000
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=500),
-    dict(
-        type="MultiStepLR", by_epoch=False, milestones=[first_drop, 160000], gamma=0.1
-    ),
-]
+param_scheduler = [warm_up(0.001, 500), drops(first_drop, 160000)]
 custom_hooks = [
     *[h for h in _base_.custom_hooks if h.type != "pld_mmdet.RampedEMAHook"],
     dict(type="pld_mmdet.RampedEMAHook", keep=0.999, warm_up=0, stop_after=first_drop),

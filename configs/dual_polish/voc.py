@@ -2,6 +2,7 @@
 # GPUs of 2 images, 1 : 1), numbers as in the authors' released configs. They train in
 # fp16: add --amp fp16. COCO's AP counts VOC's difficult objects like any other.
 _base_ = "./coco_10pct.py"
+from pld_mmdet.recipes import drops, warm_up
 
 how_to_get = dict(
     data=(
@@ -90,7 +91,7 @@ test_pipeline = [
     dict(type="LoadAnnotations", with_bbox=True),
     dict(type="PackDetInputs"),
 ]
-val_dataloader = dict(
+val_dataloader = test_dataloader = dict(
     dataset=dict(
         _delete_=True,
         type="CocoDataset",
@@ -102,17 +103,12 @@ val_dataloader = dict(
         pipeline=test_pipeline,
     )
 )
-test_dataloader = val_dataloader
-val_evaluator = dict(ann_file=data_root + "annotations/test.json")
-test_evaluator = val_evaluator
+val_evaluator = test_evaluator = dict(ann_file=data_root + "annotations/test.json")
 
 max_iters = 45000
 first_drop = 30000
 train_cfg = dict(max_iters=max_iters)
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=500),
-    dict(type="MultiStepLR", by_epoch=False, milestones=[first_drop, 40000], gamma=0.1),
-]
+param_scheduler = [warm_up(0.001, 500), drops(first_drop, 40000)]
 auto_scale_lr = dict(enable=False, base_batch_size=16)
 custom_hooks = [
     *[h for h in _base_.custom_hooks if h.get("stop_after") is None],

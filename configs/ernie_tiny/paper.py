@@ -3,6 +3,7 @@
 # that of TinyBERT's task_distill.py: 5e-5 without a schedule for latent losses; 3e-5
 # with a tenth of warm-up, then a line to 0, for the last; no decay of biases and norms.
 _base_ = "../_base_/toy_runtime.py"
+from pld_mmdet.recipes import optimizer, poly, stage, staged, warm_up
 
 bert = "data/bert-base-uncased"
 corpus = dict(
@@ -21,18 +22,15 @@ classes = ("entailment", "neutral", "contradiction")
 train_dataloader = dict(
     **loader, dataset=dict(corpus, ann_file="train.jsonl", classes=classes)
 )
-val_dataloader = dict(
+val_dataloader = test_dataloader = dict(
     batch_size=128,
     num_workers=4,
     sampler=dict(type="DefaultSampler", shuffle=False),
     collate_fn=dict(type="default_collate"),
     dataset=dict(corpus, ann_file="dev_matched.jsonl", classes=classes),
 )
-test_dataloader = val_dataloader
-val_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+val_cfg = test_cfg = dict()
 
 model = dict(
     type="pld_mmdet.ERNIETiny",
@@ -68,34 +66,15 @@ epochs3 = 36816
 
 
 def adam(rate):
-    return dict(
-        type="pld_mmdet.FiniteOptimWrapper",
-        optimizer=dict(type="AdamW", lr=rate, eps=1e-6, weight_decay=0.01),
-        constructor="pld_mmdet.MergedGroups",
-        paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
-        clip_grad=dict(max_norm=1.0),
+    return optimizer(
+        "AdamW", rate, eps=1e-6, weight_decay=0.01, clip=1.0, spare_norms=True
     )
 
 
 def linear(rate):
     return dict(
         optim_wrapper=adam(rate),
-        param_scheduler=[
-            dict(
-                type="LinearLR",
-                start_factor=1e-4,
-                begin=0,
-                end=epochs3 // 10,
-                by_epoch=False,
-            ),
-            dict(
-                type="PolyLR",
-                power=1.0,
-                eta_min=0.0,
-                begin=epochs3 // 10,
-                by_epoch=False,
-            ),
-        ],
+        param_scheduler=[warm_up(1e-4, epochs3 // 10), poly(1.0, begin=epochs3 // 10)],
     )
 
 
@@ -106,24 +85,12 @@ def constant(rate):
     )
 
 
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(
-            name="teacher",
-            max_iters=epochs3,
-            dataloader=train_dataloader,
-            **linear(2e-5),
-        ),
-        dict(name="GD", max_iters=epochs3, dataloader=general, **constant(5e-5)),
-        dict(name="GED", max_iters=epochs3, dataloader=general, **constant(5e-5)),
-        dict(
-            name="TAD", max_iters=epochs3, dataloader=train_dataloader, **constant(5e-5)
-        ),
-        dict(
-            name="TSD", max_iters=epochs3, dataloader=train_dataloader, **linear(3e-5)
-        ),
-    ],
+train_cfg = staged(
+    stage("teacher", epochs3, data=train_dataloader, **linear(2e-5)),
+    stage("GD", epochs3, data=general, **constant(5e-5)),
+    stage("GED", epochs3, data=general, **constant(5e-5)),
+    stage("TAD", epochs3, data=train_dataloader, **constant(5e-5)),
+    stage("TSD", epochs3, data=train_dataloader, **linear(3e-5)),
 )
 optim_wrapper = adam(5e-5)
 param_scheduler = constant(5e-5)["param_scheduler"]

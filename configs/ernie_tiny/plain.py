@@ -1,5 +1,6 @@
 # The student alone, fine-tuned on the 200 labels.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/topic_grammar.py"]
+from pld_mmdet.recipes import optimizer, poly
 
 student = dict(
     type="pld_mmdet.EncoderTransformer",
@@ -17,11 +18,5 @@ student = dict(
 )
 model = dict(type="pld_mmdet.TextClassifier", network=student)
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=400, val_interval=400)
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.01),
-    clip_grad=dict(max_norm=1.0),
-)
-param_scheduler = dict(
-    type="PolyLR", power=1.0, eta_min=0.0, begin=0, end=400, by_epoch=False
-)
+optim_wrapper = optimizer("AdamW", 2e-3, weight_decay=0.01, clip=1.0)
+param_scheduler = poly(1.0, end=400)

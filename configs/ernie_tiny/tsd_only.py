@@ -1,5 +1,7 @@
 # Distillation on the task alone, as long as the four stages.
 _base_ = "toy.py"
+from pld_mmdet.recipes import stage
+
 model = dict(
     recipe=dict(
         TSD=dict(teacher="finetuned", data="task", losses=["latent", "soft", "hard"])
@@ -9,11 +11,6 @@ train_cfg = dict(
     stages=[
         {{_base_.mlm}},
         {{_base_.teacher}},
-        dict(
-            name="TSD",
-            max_iters=400,
-            dataloader={{_base_.task}},
-            param_scheduler={{_base_.linear}},
-        ),
+        stage("TSD", 400, data={{_base_.task}}, schedule={{_base_.linear}}),
     ]
 )

@@ -2,6 +2,7 @@
 # labels; steps, rate and batch of the first re-implementation (the authors' are not
 # known). Group norm, because batch statistics of such clients do not average.
 _base_ = ["../_base_/toy_runtime.py"]
+from pld_mmdet.recipes import loader, optimizer
 
 how_to_get = dict(
     data="download CIFAR-10's binary version from www.cs.toronto.edu/~kriz/cifar.html "
@@ -17,12 +18,8 @@ model = dict(
     h="variance",
 )
 collate = dict(type="default_collate")
-train_dataloader = dict(
-    batch_size=20,
-    num_workers=0,
-    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
-    collate_fn=collate,
-    dataset=dict(
+train_dataloader = loader(
+    dict(
         type="pld_mmdet.Federation",
         dataset=dict(
             type="pld_mmdet.SeededDataset",
@@ -41,6 +38,8 @@ train_dataloader = dict(
         labelled=0.1,
         seed=0,
     ),
+    20,
+    train=True,
 )
 test_dataloader = dict(
     batch_size=500,
@@ -63,12 +62,7 @@ train_cfg = dict(
     type="pld_mmdet.FederatedLoop",
     max_iters=40,
     clients_per_round=10,
-    local=[
-        dict(branch="labelled", steps=5),
-        dict(branch="unlabelled", steps=5),
-    ],
+    local=[dict(branch="labelled", steps=5), dict(branch="unlabelled", steps=5)],
 )
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper", optimizer=dict(type="SGD", lr=0.05)
-)
+optim_wrapper = optimizer("SGD", 0.05)
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=5))

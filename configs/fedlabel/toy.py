@@ -1,6 +1,7 @@
 # FedLabel on digits: ten clients, Dirichlet 0.2, 6 % labels (65 in all), five clients a
 # round, 80 rounds of which 30 learn from labels only. The experiment as first planned.
 _base_ = ["../_base_/toy_runtime.py"]
+from pld_mmdet.recipes import loader, optimizer, row, table
 
 model = dict(
     type="pld_mmdet.FedLabel",
@@ -12,12 +13,8 @@ model = dict(
     warm_rounds=30,
 )
 collate = dict(type="default_collate")
-train_dataloader = dict(
-    batch_size=20,
-    num_workers=0,
-    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
-    collate_fn=collate,
-    dataset=dict(
+train_dataloader = loader(
+    dict(
         type="pld_mmdet.Federation",
         dataset=dict(
             type="pld_mmdet.NoisyDigits", part="train", weak=0.02, strong=0.15
@@ -27,30 +24,15 @@ train_dataloader = dict(
         labelled=0.06,
         seed=0,
     ),
+    20,
+    train=True,
 )
-val_dataloader = dict(
-    batch_size=360,
-    num_workers=0,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    collate_fn=collate,
-    dataset=dict(type="pld_mmdet.Digits", part="val"),
-)
-test_dataloader = dict(
-    batch_size=360,
-    num_workers=0,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    collate_fn=collate,
-    dataset=dict(type="pld_mmdet.Digits", part="test"),
-)
-val_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+val_dataloader = loader(dict(type="pld_mmdet.Digits", part="val"), 360)
+test_dataloader = loader(dict(type="pld_mmdet.Digits", part="test"), 360)
+val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+val_cfg = test_cfg = dict()
 
-labels_first = [
-    dict(branch="labelled", steps=5),
-    dict(branch="unlabelled", steps=5),
-]
+labels_first = [dict(branch="labelled", steps=5), dict(branch="unlabelled", steps=5)]
 train_cfg = dict(
     type="pld_mmdet.FederatedLoop",
     max_iters=80,
@@ -58,26 +40,19 @@ train_cfg = dict(
     local=labels_first,
     val_interval=20,
 )
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper", optimizer=dict(type="SGD", lr=0.1)
-)
+optim_wrapper = optimizer("SGD", 0.1)
 default_hooks = dict(logger=dict(interval=10))
 
 # Each seed has its own partition and its own labels.
 partition = "train_dataloader.dataset.seed={seed}"
-experiment = dict(
-    name="fedlabel",
-    metric="accuracy",
+experiment = table(
+    "fedlabel",
+    row("labels_only", "FedAvg on the labels", partition),
+    row("local", "Local pseudo-labels", partition),
+    row("fedlabel", "FedLabel", partition),
+    row("global", "Global pseudo-labels", partition),
+    row("all_labels", "FedAvg on all labels (bound)", partition),
     reported="global model of the last round",
     columns={"accuracy": ("test", "accuracy"), "NLL (x 100)": ("test", "nll")},
-    rows=[
-        dict(name="labels_only", title="FedAvg on the labels", options=[partition]),
-        dict(name="local", title="Local pseudo-labels", options=[partition]),
-        dict(name="fedlabel", title="FedLabel", options=[partition]),
-        dict(name="global", title="Global pseudo-labels", options=[partition]),
-        dict(
-            name="all_labels", title="FedAvg on all labels (bound)", options=[partition]
-        ),
-    ],
 )
 walk = ["train_cfg.max_iters=2", "train_cfg.val_interval=2", "model.warm_rounds=0"]

@@ -2,6 +2,7 @@
 # clients, all in each round, Dirichlet 1, 10 % labels (27 a client), 240 rounds, the
 # first 60 on labels only. How it was found: docs/weak_supervision.md.
 _base_ = ["./toy.py"]
+from pld_mmdet.recipes import row
 
 model = dict(warm_rounds=60)
 train_dataloader = dict(
@@ -18,30 +19,33 @@ optim_wrapper = dict(optimizer=dict(lr=0.3))
 experiment = dict(
     name="fedlabel_views",
     rows=[
-        dict(
-            name="labels_only",
-            title="FedAvg on the labels",
+        row(
+            "labels_only",
+            "FedAvg on the labels",
+            _base_.partition,
             config="configs/fedlabel/views_labels_only.py",
-            options=[_base_.partition],
         ),
-        dict(
-            name="local",
-            title="Local pseudo-labels",
+        row(
+            "local",
+            "Local pseudo-labels",
+            _base_.partition,
+            "model.experts=local",
             config="configs/fedlabel/views.py",
-            options=[_base_.partition, "model.experts=local"],
         ),
-        dict(name="fedlabel", title="FedLabel", options=[_base_.partition]),
-        dict(
-            name="global",
-            title="Global pseudo-labels",
+        row("fedlabel", "FedLabel", _base_.partition),
+        row(
+            "global",
+            "Global pseudo-labels",
+            _base_.partition,
+            "model.experts=global",
             config="configs/fedlabel/views.py",
-            options=[_base_.partition, "model.experts=global"],
         ),
-        dict(
-            name="all_labels",
-            title="FedAvg on all labels (bound)",
+        row(
+            "all_labels",
+            "FedAvg on all labels (bound)",
+            _base_.partition,
+            "train_dataloader.dataset.labelled=1.0",
             config="configs/fedlabel/views_labels_only.py",
-            options=[_base_.partition, "train_dataloader.dataset.labelled=1.0"],
         ),
     ],
 )

@@ -2,7 +2,7 @@
 # temperature is chosen on val; its ways of dividing by the sum: `linear`, 1e-6.
 # 8 GPUs: bash tools/dist_train.sh configs/first/paper.py 8
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader
+from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged
 
 alpaca = dict(
     type="pld_mmdet.ChatText",
@@ -16,12 +16,9 @@ alpaca = dict(
 )
 train = dict(**alpaca, ann_file="train.jsonl")
 train_dataloader = loader(train, 8, train=True, workers=4)
-val_dataloader = loader(dict(**alpaca, ann_file="val.jsonl"), 8, train=False)
-test_dataloader = val_dataloader
-val_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+val_dataloader = test_dataloader = loader(dict(**alpaca, ann_file="val.jsonl"), 8)
+val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+val_cfg = test_cfg = dict()
 
 model = dict(
     type="pld_mmdet.FIRST",
@@ -40,31 +37,24 @@ model = dict(
     answers="data/alpaca/answers.safetensors",
 )
 steps = 1218  # 3 passes over 52 002 conversations, 128 a step
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="calibrate", max_iters=0, work_dataloader=val_dataloader),
-        dict(
-            name="answers",
-            max_iters=0,
-            work_dataloader=loader(
-                dict(**alpaca, ann_file="train.jsonl"), 8, train=False
-            ),
-        ),
-        dict(name="student", max_iters=2 * steps),
-    ],
+train_cfg = staged(
+    stage("calibrate", 0, work=val_dataloader),
+    stage("answers", 0, work=loader(dict(**alpaca, ann_file="train.jsonl"), 8)),
+    stage("student", 2 * steps),
 )
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteAmpOptimWrapper",
-    dtype="bfloat16",
-    accumulative_counts=2,
+optim_wrapper = optimizer(
     # the script's decay never reaches their optimizer: torch's own
-    optimizer=dict(type="AdamW", lr=2e-6, betas=(0.9, 0.999), eps=1e-8),
+    "AdamW",
+    2e-6,
+    betas=(0.9, 0.999),
+    eps=1e-8,
+    half="bfloat16",
+    accumulative_counts=2,
 )
 warm_up = 73  # 3 %
 param_scheduler = [
     dict(type="LinearLR", start_factor=1e-3, by_epoch=False, end=warm_up),
-    dict(type="CosineAnnealingLR", by_epoch=False, begin=warm_up),
+    cosine(begin=warm_up),
 ]
 find_unused_parameters = True
 how_to_get = dict(

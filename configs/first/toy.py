@@ -1,7 +1,7 @@
 # FIRST on digits as answers of one token: an over-confident teacher (250 labels, a
 # quarter wrong), its confidence mended on val, a small student on 1077 images.
 _base_ = "plain.py"
-from pld_mmdet.recipes import loader, optimizer, row
+from pld_mmdet.recipes import loader, optimizer, row, stage, staged, table
 
 model = dict(
     _delete_=True,
@@ -11,40 +11,33 @@ model = dict(
 )
 images = loader(dict(type="pld_mmdet.Digits", part="train"), 64, train=True)
 val = {{_base_.val_dataloader}}
-train_cfg = dict(
+train_cfg = staged(
+    stage("teacher", 1000, optim=optimizer("Adam", lr=5e-3)),
+    stage("calibrate", 0, work=val),
+    stage("student", 1000, data=images),
     _delete_=True,
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="teacher", max_iters=1000, optim_wrapper=optimizer("Adam", lr=5e-3)),
-        dict(name="calibrate", max_iters=0, work_dataloader=val),
-        dict(name="student", max_iters=1000, dataloader=images),
-    ],
 )
 find_unused_parameters = True  # on several processes: one of the two learns
 
 wrong = "train_dataloader.dataset.noise_seed={seed}"
-experiment = dict(
-    name="first",
-    metric="accuracy",
+experiment = table(
+    "first",
+    row("plain", "Labels, no teacher", wrong),
+    row("top_5", "Top-5 KL, as the teacher says", wrong, "model.trust=none"),
+    row("first", "FIRST, temperature", wrong),
+    row("smoothing", "FIRST, smoothing", wrong, "model.trust=smoothing"),
+    row(
+        "teacher",
+        "The teacher itself",
+        wrong,
+        "train_cfg.stages.2.max_iters=1",
+        evaluate=dict(test=["model.predict_on=teacher"]),
+    ),
     columns={
         "accuracy": ("test", "accuracy"),
         "ECE": ("test", "ece"),
         "100 x NLL": ("test", "nll"),
     },
-    reported="student of the last iteration",
-    rows=[
-        row("plain", "Labels, no teacher", wrong),
-        row("top_5", "Top-5 KL, as the teacher says", wrong, "model.trust=none"),
-        row("first", "FIRST, temperature", wrong),
-        row("smoothing", "FIRST, smoothing", wrong, "model.trust=smoothing"),
-        row(
-            "teacher",
-            "The teacher itself",
-            wrong,
-            "train_cfg.stages.2.max_iters=1",
-            evaluate=dict(test=["model.predict_on=teacher"]),
-        ),
-    ],
 )
 walk = [
     "train_cfg.stages.0.max_iters=1",

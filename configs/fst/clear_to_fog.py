@@ -8,6 +8,8 @@ _base_ = [
     "../_base_/datasets/streets_seg_fog.py",
     "../_base_/models/segmentor_small.py",
 ]
+from pld_mmdet.recipes import cosine, optimizer, row, stage, staged, table
+
 model = dict(
     type="pld_mmdet.FST",
     learner=dict(
@@ -26,61 +28,44 @@ model = dict(
     first_move=False,  # as recorded; the released code moves it
 )
 train_dataloader = dict(_delete_=True, **_base_.both_dataloader)
-source_first = dict(
-    name="labelled",
-    max_iters=400,
-    optim_wrapper=dict(
-        type="pld_mmdet.FiniteOptimWrapper",
-        optimizer=dict(type="AdamW", lr=5e-3, weight_decay=0.01),
-    ),
-)
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[source_first, dict(name="self_training", max_iters=120)],
-)
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.01),
-)
+source_first = stage("labelled", 400, optim=optimizer("AdamW", 5e-3, weight_decay=0.01))
+train_cfg = staged(source_first, stage("self_training", 120))
+optim_wrapper = optimizer("AdamW", 1e-3, weight_decay=0.01)
 # the learning rate falls to 0 within each stage
-param_scheduler = [dict(type="CosineAnnealingLR", eta_min=0.0, by_epoch=False)]
+param_scheduler = [cosine(eta_min=0.0)]
 model_wrapper_cfg = dict(type="VirtualStepDDP")
 
 
 # The rows share the first stage of each seed: `start` is it, the others go on.
 def _row(name, title, depth, mu, seconds):
-    return dict(
-        name=name,
-        title=title,
+    return row(
+        name,
+        title,
+        "train_cfg.stages.0.max_iters=0",
+        f"model.depth={depth}",
+        f"model.mu={mu}",
         config="configs/fst/clear_to_fog.py",
         init="start",
-        options=[
-            "train_cfg.stages.0.max_iters=0",
-            f"model.depth={depth}",
-            f"model.mu={mu}",
-        ],
         evaluate=dict(test=None, teacher="configs/fst/clear_to_fog_teacher.py"),
         seconds=seconds,
     )
 
 
-experiment = dict(
-    name="fst_clear_to_fog",
+experiment = table(
+    "fst_clear_to_fog",
+    row(
+        "start",
+        "Source only: where all start",
+        config="configs/fst/clear_to_fog_start.py",
+    ),
+    _row("self_training", "Self-training, decay 0.99", 0, 0.99, 20),
+    _row("fst", "FST-D, K = 3", 3, 0.99, 70),
+    _row("fast_teacher", "Self-training, decay 0.99^4", 0, 0.99**4, 20),
     metric="mIoU",
     columns=dict(student=("test", "mIoU"), teacher=("teacher", "mIoU")),
     data=_base_.how_to_get["data"],
     data_seconds=60,
     reported="last iteration, in fog",
-    rows=[
-        dict(
-            name="start",
-            title="Source only: where all start",
-            config="configs/fst/clear_to_fog_start.py",
-        ),
-        _row("self_training", "Self-training, decay 0.99", 0, 0.99, 20),
-        _row("fst", "FST-D, K = 3", 3, 0.99, 70),
-        _row("fast_teacher", "Self-training, decay 0.99^4", 0, 0.99**4, 20),
-    ],
 )
 # For a quick look: three iterations on a tree of a few scenes, which `walk_data` makes.
 walk_data = (

@@ -7,6 +7,8 @@ _base_ = [
     "../_base_/datasets/gta5_cityscapes_seg.py",
     "../_base_/models/deeplabv2_r101.py",
 ]
+from pld_mmdet.recipes import from_each, loader, optimizer, poly, warm_up
+
 # two of the four classifiers (their deeplabv2red_r101-d8.py)
 _network = dict(
     _base_.segmentor,
@@ -51,29 +53,20 @@ _target = [
     dict(type="RandomFlip", prob=0.5),
     _base_.pack,
 ]
-train_dataloader = dict(
-    batch_size=4,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(
-        type="pld_mmdet.SemiSampler",
-        batch_size=4,
-        source_ratio=[1, 1],
-        by_aspect=False,
+train_dataloader = loader(
+    dict(
+        type="ConcatDataset",
+        datasets=[
+            dict(**_base_.gta5, pipeline=_source),
+            dict(**_base_.cityscapes, pipeline=_target),
+        ],
     ),
-    collate_fn=_base_.collate,
-    dataset=dict(
-        type="pld_mmdet.SeededDataset",
-        dataset=dict(
-            type="ConcatDataset",
-            datasets=[
-                dict(**_base_.gta5, pipeline=_source),
-                dict(**_base_.cityscapes, pipeline=_target),
-            ],
-        ),
-    ),
+    4,
+    sampler=from_each(4, 1, 1),
+    seeded=True,
+    workers=4,
 )
-val_dataloader = dict(
+val_dataloader = test_dataloader = dict(
     batch_size=1,
     num_workers=4,
     sampler=dict(type="DefaultSampler", shuffle=False),
@@ -88,20 +81,18 @@ val_dataloader = dict(
         ],
     ),
 )
-test_dataloader = val_dataloader
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=40000, val_interval=4000)
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="AdamW", lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01),
-    constructor="pld_mmdet.MergedGroups",
+optim_wrapper = optimizer(
+    "AdamW",
+    6e-5,
+    betas=(0.9, 0.999),
+    weight_decay=0.01,
     paramwise_cfg=dict(
         # their `norm` with decay 0 names no layer of this network: bn1 is none
         custom_keys=dict(decode_head=dict(lr_mult=10.0))
     ),
+    constructor="pld_mmdet.MergedGroups",
 )
-param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-6, by_epoch=False, begin=0, end=1500),
-    dict(type="PolyLR", power=1.0, eta_min=0.0, by_epoch=False, end=40000),
-]
+param_scheduler = [warm_up(1e-6, 1500), poly(1.0, end=40000)]
 default_hooks = dict(checkpoint=dict(interval=4000))
 model_wrapper_cfg = dict(type="VirtualStepDDP")

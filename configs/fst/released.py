@@ -3,11 +3,11 @@
 # streets, 100 iterations on the labelled clear scenes, 200 on both at a constant rate.
 # The rest is weak_start.py, whose virtual steps leave no trace.
 _base_ = ["./weak_start.py"]
+from pld_mmdet.recipes import stage
+
 model = dict(restore_optimizer=False, restore_buffers=False)
 labelled_first = dict(_base_.labelled_first, max_iters=100)
-train_cfg = dict(
-    stages=[labelled_first, dict(name="self_training", max_iters=200)],
-)
+train_cfg = dict(stages=[labelled_first, stage("self_training", 200)])
 _here = dict(
     config="configs/fst/released.py",
     evaluate=dict(test=None, teacher="configs/fst/released_teacher.py"),

@@ -7,6 +7,8 @@ _base_ = [
     "../_base_/datasets/streets_seg_semi.py",
     "../_base_/models/segmentor_small.py",
 ]
+from pld_mmdet.recipes import optimizer, poly, row, stage, staged, table
+
 model = dict(
     type="pld_mmdet.FST",
     learner=dict(
@@ -21,56 +23,29 @@ model = dict(
     buffers="keep",
     first_move=False,  # as recorded; the released code moves it
 )
-labelled_first = dict(
-    name="labelled",
-    max_iters=150,
-    optim_wrapper=dict(
-        type="pld_mmdet.FiniteOptimWrapper",
-        optimizer=dict(type="AdamW", lr=5e-3, weight_decay=0.01),
-    ),
+labelled_first = stage(
+    "labelled", 150, optim=optimizer("AdamW", 5e-3, weight_decay=0.01)
 )
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[labelled_first, dict(name="self_training", max_iters=100)],
-)
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.01),
-)
+train_cfg = staged(labelled_first, stage("self_training", 100))
+optim_wrapper = optimizer("AdamW", 2e-3, weight_decay=0.01)
 # the learning rate falls to 0 within each stage
-param_scheduler = [dict(type="PolyLR", power=0.9, eta_min=0.0, by_epoch=False)]
+param_scheduler = [poly(0.9)]
 model_wrapper_cfg = dict(type="VirtualStepDDP")
 # The rows share the labelled stage of each seed: `start` is it, the others go on.
 _shared = ["train_cfg.stages.0.max_iters=0"]
-experiment = dict(
-    name="fst",
+experiment = table(
+    "fst",
+    row("supervised", "Labelled scenes only", *_shared, init="start"),
+    row(
+        "mean_teacher", "Mean teacher with CutMix, decay 0.99^4", *_shared, init="start"
+    ),
+    row("fst", "FST-D, K = 3", *_shared, init="start"),
+    row("fst_w", "FST-W, N = 3", *_shared, config="configs/fst/width.py", init="start"),
+    row("start", "Where all start: 150 iterations on labelled scenes"),
     metric="mIoU",
     data=_base_.how_to_get["data"],
     data_seconds=60,
     reported="teacher of the last iteration (labelled only: student)",
-    rows=[
-        dict(
-            name="supervised",
-            title="Labelled scenes only",
-            init="start",
-            options=_shared,
-        ),
-        dict(
-            name="mean_teacher",
-            title="Mean teacher with CutMix, decay 0.99^4",
-            init="start",
-            options=_shared,
-        ),
-        dict(name="fst", title="FST-D, K = 3", init="start", options=_shared),
-        dict(
-            name="fst_w",
-            title="FST-W, N = 3",
-            config="configs/fst/width.py",
-            init="start",
-            options=_shared,
-        ),
-        dict(name="start", title="Where all start: 150 iterations on labelled scenes"),
-    ],
 )
 # For a quick look: three iterations on a tree of a few scenes, which `walk_data` makes.
 walk_data = (

@@ -2,16 +2,15 @@
 # labelled clear scenes, so that the student is still learning fast, then 160 on both at
 # a constant rate. The rest is clear_to_fog.py.
 _base_ = ["./clear_to_fog.py"]
+from pld_mmdet.recipes import stage
 
-labelled_first = dict(
-    name="labelled",
-    max_iters=60,
-    optim_wrapper=_base_.source_first.optim_wrapper,
-    param_scheduler=_base_.param_scheduler,  # falls to 0
+labelled_first = stage(
+    "labelled",
+    60,
+    optim=_base_.source_first.optim_wrapper,
+    schedule=_base_.param_scheduler,  # falls to 0
 )
-train_cfg = dict(
-    stages=[labelled_first, dict(name="self_training", max_iters=160)],
-)
+train_cfg = dict(stages=[labelled_first, stage("self_training", 160)])
 optim_wrapper = dict(optimizer=dict(lr=3e-3))
 param_scheduler = []
 

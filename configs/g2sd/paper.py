@@ -7,6 +7,7 @@
 # Left out: RandAugment and random erasing of the second stage. Images are made smaller
 # by area averages (theirs: bicubic).
 _base_ = ["../_base_/toy_runtime.py"]
+from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged, warm_up
 
 data_root = "data/imagenet/train"
 mae = "data/teachers/mae_visualize_vit_base.pth"
@@ -33,46 +34,37 @@ model = dict(
 
 
 def images(batch):
-    return dict(
-        batch_size=batch,
-        num_workers=10,
-        persistent_workers=True,
-        sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
-        collate_fn=dict(type="default_collate"),
-        dataset=dict(
-            type="pld_mmdet.SeededDataset",
-            dataset=dict(
-                type="pld_mmdet.LabelledImages",
-                data_root=data_root,
-                size=224,
-                area=(0.2, 1.0),
-                flip=True,
-            ),
+    return loader(
+        dict(
+            type="pld_mmdet.LabelledImages",
+            data_root=data_root,
+            size=224,
+            area=(0.2, 1.0),
+            flip=True,
         ),
+        batch,
+        train=True,
+        seeded=True,
+        workers=10,
     )
 
 
 train_dataloader = images(256)
 epoch = 1281167 // (8 * 256)  # iterations
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="AdamW", lr=2.4e-3, betas=(0.9, 0.95), weight_decay=0.05),
-    constructor="pld_mmdet.MergedGroups",
-    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+optim_wrapper = optimizer(
+    "AdamW",
+    2.4e-3,
+    betas=(0.9, 0.95),
+    weight_decay=0.05,
+    spare_norms=True,
     accumulative_counts=2,
 )
 
 
 def warmed(epoch, warm, length, least):
     return [
-        dict(type="LinearLR", start_factor=1e-4, end=warm * epoch, by_epoch=False),
-        dict(
-            type="CosineAnnealingLR",
-            eta_min=least,
-            begin=warm * epoch,
-            end=length * epoch,
-            by_epoch=False,
-        ),
+        warm_up(1e-4, warm * epoch),
+        cosine(eta_min=least, begin=warm * epoch, end=length * epoch),
     ]
 
 
@@ -93,30 +85,24 @@ for layer in range(12):
         rates[block + part] = dict(lr_mult=rate, decay_mult=0.0)
 del block, rate, part, layer
 short = 1281167 // (8 * 128)
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(
-            name="generic",
-            max_iters=300 * epoch,
-            param_scheduler=warmed(epoch, 10, 300, 0.0),
-        ),
-        dict(name="export", max_iters=0),
-        dict(
-            name="specific",
-            max_iters=200 * short,
-            dataloader=images(128),
-            optim_wrapper=dict(
-                type="pld_mmdet.FiniteOptimWrapper",
-                optimizer=dict(type="AdamW", lr=4e-3, weight_decay=0.05),
-                constructor="pld_mmdet.MergedGroups",
-                paramwise_cfg=dict(
-                    norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys=rates
-                ),
+train_cfg = staged(
+    stage("generic", 300 * epoch, schedule=warmed(epoch, 10, 300, 0.0)),
+    stage("export", 0),
+    stage(
+        "specific",
+        200 * short,
+        data=images(128),
+        optim=optimizer(
+            "AdamW",
+            4e-3,
+            weight_decay=0.05,
+            paramwise_cfg=dict(
+                norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys=rates
             ),
-            param_scheduler=warmed(short, 5, 200, 1e-6),
+            constructor="pld_mmdet.MergedGroups",
         ),
-    ],
+        schedule=warmed(short, 5, 200, 1e-6),
+    ),
 )
 default_hooks = dict(checkpoint=dict(interval=2 * epoch))
 find_unused_parameters = True  # each stage trains a part of the model

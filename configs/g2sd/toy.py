@@ -8,7 +8,7 @@ _base_ = [
     "../_base_/models/digits_mae.py",
 ]
 
-from pld_mmdet.recipes import row
+from pld_mmdet.recipes import row, stage, staged, table
 
 model = dict(
     type="pld_mmdet.G2SD",
@@ -23,43 +23,37 @@ model = dict(
     mean=_base_.mean,
     std=_base_.std,
 )
-generic = dict(name="generic", max_iters=300)
-specific = dict(name="specific", max_iters=200, **_base_.tuning)
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="teacher", max_iters=600, optim_wrapper=_base_.slower),
-        dict(name="tutor", max_iters=200, **_base_.tuning),
-        generic,
-        dict(name="export", max_iters=0),
-        specific,
-    ],
+generic = stage("generic", 300)
+specific = stage("specific", 200, **_base_.tuning)
+train_cfg = staged(
+    stage("teacher", 600, optim=_base_.slower),
+    stage("tutor", 200, **_base_.tuning),
+    generic,
+    stage("export", 0),
+    specific,
 )
 default_hooks = dict(checkpoint=dict(interval=500))
 
 # Rows of a student start from the teachers of the row `teacher`, of the same seed.
 student, finetuned = "configs/g2sd/student.py", "model.predict_on=finetuned"
 mae, tuned = "train_cfg.stages.0.name=mae", "train_cfg.stages.2.name=finetune"
-experiment = dict(
-    name="g2sd",
-    metric="accuracy",
+experiment = table(
+    "g2sd",
+    row("plain", "MAE student, fine-tuned", mae, tuned, config=student),
+    row(
+        "long",
+        "MAE student, three times as long, fine-tuned",
+        mae,
+        tuned,
+        "train_cfg.stages.0.max_iters=900",
+        config=student,
+    ),
+    row("generic", "Generic stage, fine-tuned", tuned, config=student),
+    row("g2sd", "G2SD (generic and specific)", config=student),
+    row("teacher", "The teacher, fine-tuned", config="configs/g2sd/teacher.py"),
+    row("raw_pixels", "Raw pixels, logistic regression on 100 labels"),
     columns={"accuracy": ("test", "accuracy")},
     reported="both heads of the student, fine-tuned on 100 labels",
-    rows=[
-        row("plain", "MAE student, fine-tuned", mae, tuned, config=student),
-        row(
-            "long",
-            "MAE student, three times as long, fine-tuned",
-            mae,
-            tuned,
-            "train_cfg.stages.0.max_iters=900",
-            config=student,
-        ),
-        row("generic", "Generic stage, fine-tuned", tuned, config=student),
-        row("g2sd", "G2SD (generic and specific)", config=student),
-        row("teacher", "The teacher, fine-tuned", config="configs/g2sd/teacher.py"),
-        row("raw_pixels", "Raw pixels, logistic regression on 100 labels"),
-    ],
     gates=[
         dict(
             title="the fine-tuned teacher over the fine-tuned MAE student",

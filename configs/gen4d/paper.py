@@ -4,7 +4,7 @@
 # one run on one GPU.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loader, optimizer
+from pld_mmdet.recipes import loader, optimizer, stage, staged
 
 data_root = "data/scene"
 how_to_get = dict(
@@ -68,12 +68,9 @@ optim_wrapper = optimizer(
 # to a tenth over the fine stage; the code's position ends at a hundredth
 fall = [dict(type="ExponentialLR", gamma=0.1 ** (1 / 3000), by_epoch=False)]
 model_wrapper_cfg = dict(type="PartsParallel")
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="static", max_iters=1000, dataloader=first),
-        dict(name="coarse", max_iters=1000),
-        dict(name="fine", max_iters=3000, param_scheduler=fall),
-    ],
+train_cfg = staged(
+    stage("static", 1000, data=first),
+    stage("coarse", 1000),
+    stage("fine", 3000, schedule=fall),
 )
 default_hooks = dict(checkpoint=dict(interval=500))

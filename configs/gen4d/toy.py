@@ -3,7 +3,7 @@
 # frame. The scene's number is the run's seed.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loader, optimizer, row
+from pld_mmdet.recipes import loader, optimizer, row, stage, staged, table
 
 scene = dict(type="pld_mmdet.MovingObject", part="train")
 model = dict(
@@ -35,12 +35,12 @@ model = dict(
 train_dataloader = loader(scene, 4, train=True)
 first = loader(dict(scene, first_only=True), 4, train=True)
 objects = loader(dict(type="pld_mmdet.OtherObjects"), 8, train=True)
-val_dataloader = loader(dict(scene, part="val"), 64, train=False)
-test_dataloader = loader(dict(scene, part="test"), 64, train=False)
-val_evaluator = dict(type="pld_mmdet.PSNR", groups=("space", "between"))
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+val_dataloader = loader(dict(scene, part="val"), 64)
+test_dataloader = loader(dict(scene, part="test"), 64)
+val_evaluator = test_evaluator = dict(
+    type="pld_mmdet.PSNR", groups=("space", "between")
+)
+val_cfg = test_cfg = dict()
 # of the order of the released code's, 10 to 60 times as large for 1 / 10 of its steps
 optim_wrapper = optimizer(
     "Adam",
@@ -51,19 +51,11 @@ optim_wrapper = optimizer(
 )
 fall = [dict(type="ExponentialLR", gamma=0.99, by_epoch=False)]
 model_wrapper_cfg = dict(type="PartsParallel")
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(
-            name="prior",
-            max_iters=0,
-            dataloader=objects,
-            optim_wrapper=optimizer("Adam", 2e-3),
-        ),
-        dict(name="static", max_iters=70, dataloader=first),
-        dict(name="coarse", max_iters=130),
-        dict(name="fine", max_iters=150, param_scheduler=fall),
-    ],
+train_cfg = staged(
+    stage("prior", 0, data=objects, optim=optimizer("Adam", 2e-3)),
+    stage("static", 70, data=first),
+    stage("coarse", 130),
+    stage("fine", 150, schedule=fall),
 )
 custom_hooks = [*_base_.custom_hooks, dict(type="pld_mmdet.KeptSamplesHook")]
 unet = dict(
@@ -86,8 +78,12 @@ raw = ["model.chamfer=0", "model.smooth=0", "model.tv=0"]
 alone = ["train_dataloader.dataset.views=video", "model.pseudo=0"]
 alone.append("train_cfg.stages.1.dataloader.dataset.views=video")
 own = dict(test=[])
-experiment = dict(
-    name="gen4d",
+experiment = table(
+    "gen4d",
+    row("video", "The video alone", *seeded, *raw, *alone, evaluate=own),
+    row("pseudo", "... and raw pseudo views", *seeded, *raw, evaluate=own),
+    row("gen4d", "4DGen without SDS", *seeded, evaluate=own),
+    row("sds", "4DGen", *seeded, evaluate=own),
     metric="psnr",
     percent=False,
     reported="the moving Gaussians",
@@ -100,12 +96,6 @@ experiment = dict(
         "new view": ("test", "psnr_space"),
         "time in between": ("test", "psnr_between"),
     },
-    rows=[
-        row("video", "The video alone", *seeded, *raw, *alone, evaluate=own),
-        row("pseudo", "... and raw pseudo views", *seeded, *raw, evaluate=own),
-        row("gen4d", "4DGen without SDS", *seeded, evaluate=own),
-        row("sds", "4DGen", *seeded, evaluate=own),
-    ],
 )
 walk = [
     "train_cfg.stages.1.max_iters=1",

@@ -1,13 +1,14 @@
 # HIAST's thresholds alone: no regularisers, nothing pasted.
 _base_ = "./toy.py"
+from pld_mmdet.recipes import stage
 
 model = dict(kld=0.0, ent=0.0, cst=0.0)
 rounds = [
-    dict(
-        name=f"round_{number}",
-        max_iters=60,
-        dataloader=_base_.plain_round_dataloader,
-        work_dataloader=_base_.work_dataloader,
+    stage(
+        f"round_{number}",
+        60,
+        data=_base_.plain_round_dataloader,
+        work=_base_.work_dataloader,
     )
     for number in (1, 2)
 ]

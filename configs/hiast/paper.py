@@ -9,6 +9,8 @@ _base_ = [
     "../_base_/datasets/gta5_cityscapes_seg.py",
     "../_base_/models/deeplabv2_r101.py",
 ]
+from pld_mmdet.recipes import cosine, from_each, loader, optimizer, stage, staged
+
 # torchvision's ResNet-101, whose stem is one 7 x 7 convolution
 _network = dict(
     _base_.segmentor,
@@ -18,9 +20,7 @@ _network = dict(
         init_cfg=dict(type="Pretrained", checkpoint="torchvision://resnet101"),
     ),
     decode_head=dict(
-        _base_.segmentor["decode_head"],
-        dilations=(6, 12, 18, 24),
-        align_corners=True,
+        _base_.segmentor["decode_head"], dilations=(6, 12, 18, 24), align_corners=True
     ),
 )
 sync_bn = "torch"
@@ -54,39 +54,29 @@ _loader = dict(
     sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
     collate_fn=_base_.collate,
 )
-train_dataloader = dict(
-    batch_size=8,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(
-        type="pld_mmdet.SemiSampler",
-        batch_size=8,
-        source_ratio=[1, 1],
-        by_aspect=False,
+train_dataloader = loader(
+    dict(
+        type="ConcatDataset",
+        datasets=[
+            dict(
+                **_base_.gta5,
+                pipeline=[
+                    _base_.load,
+                    _base_.label,
+                    dict(_crop, heights=(341, 950)),
+                    _flip,
+                    _base_.pack,
+                ],
+            ),
+            dict(
+                **_base_.cityscapes, pipeline=[_base_.load, _crop, _flip, _base_.pack]
+            ),
+        ],
     ),
-    collate_fn=_base_.collate,
-    dataset=dict(
-        type="pld_mmdet.SeededDataset",
-        dataset=dict(
-            type="ConcatDataset",
-            datasets=[
-                dict(
-                    **_base_.gta5,
-                    pipeline=[
-                        _base_.load,
-                        _base_.label,
-                        dict(_crop, heights=(341, 950)),
-                        _flip,
-                        _base_.pack,
-                    ],
-                ),
-                dict(
-                    **_base_.cityscapes,
-                    pipeline=[_base_.load, _crop, _flip, _base_.pack],
-                ),
-            ],
-        ),
-    ),
+    8,
+    sampler=from_each(8, 1, 1),
+    seeded=True,
+    workers=4,
 )
 work_dataloader = dict(
     batch_size=2,
@@ -121,7 +111,7 @@ round_dataloader = dict(
         ),
     ),
 )
-val_dataloader = dict(
+val_dataloader = test_dataloader = dict(
     batch_size=1,
     num_workers=4,
     sampler=dict(type="DefaultSampler", shuffle=False),
@@ -131,41 +121,42 @@ val_dataloader = dict(
         pipeline=[_base_.load, _resize, _base_.label, _base_.pack],
     ),
 )
-test_dataloader = val_dataloader
 _heads = dict(decode_head=dict(lr_mult=10.0))
 
 
 def _adam(rate, **keys):
-    return dict(
-        type="pld_mmdet.FiniteOptimWrapper",
-        optimizer=dict(type="Adam", lr=rate, betas=(0.9, 0.999), weight_decay=5e-4),
-        constructor="pld_mmdet.MergedGroups",
+    return optimizer(
+        "Adam",
+        rate,
+        betas=(0.9, 0.999),
+        weight_decay=5e-4,
         paramwise_cfg=dict(custom_keys=dict(**_heads, **keys)),
+        constructor="pld_mmdet.MergedGroups",
     )
 
 
 stages = [
-    dict(name="source", max_iters=10000, optim_wrapper=_adam(1e-4)),
-    dict(
-        name="warm_up",
-        max_iters=10000,
+    stage("source", 10000, optim=_adam(1e-4)),
+    stage(
+        "warm_up",
+        10000,
         # the discriminator's Adam: 1e-4 without decay
-        optim_wrapper=_adam(1e-4, discriminator=dict(decay_mult=0.0)),
+        optim=_adam(1e-4, discriminator=dict(decay_mult=0.0)),
     ),
     *(
-        dict(
-            name=f"round_{number}",
-            max_iters=8000,
-            dataloader=round_dataloader,
-            work_dataloader=work_dataloader,
-            optim_wrapper=_adam(rate),
+        stage(
+            f"round_{number}",
+            8000,
+            data=round_dataloader,
+            work=work_dataloader,
+            optim=_adam(rate),
         )
         for number, rate in ((1, 3e-6), (2, 2e-6), (3, 1e-6))
     ),
 ]
-train_cfg = dict(type="pld_mmdet.StagedLoop", val_interval=2000, stages=stages)
+train_cfg = staged(*stages, val_interval=2000)
 # cosine to a thousandth of the stage's rate (heads: of their own, ten times higher; the
 # authors' floor is the backbone's)
-param_scheduler = [dict(type="CosineAnnealingLR", eta_min_ratio=0.001, by_epoch=False)]
+param_scheduler = [cosine(eta_min_ratio=0.001)]
 default_hooks = dict(checkpoint=dict(interval=2000))
 find_unused_parameters = True  # the discriminator rests in the rounds

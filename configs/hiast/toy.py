@@ -7,6 +7,8 @@ _base_ = [
     "../_base_/datasets/streets_seg_fog.py",
     "../_base_/models/segmentor_small.py",
 ]
+from pld_mmdet.recipes import cosine, optimizer, row, stage, staged, table
+
 model = dict(
     type="pld_mmdet.HIAST",
     segmentor=_base_.segmentor,
@@ -25,36 +27,27 @@ custom_hooks = [
     # 0.999 is an average over 1000 iterations; a round here has 60
     dict(type="pld_mmdet.TeacherEMAHook", keep=0.98, buffers="copy"),
 ]
-warm_up = dict(
-    name="warm_up",
-    max_iters=200,
-    optim_wrapper=dict(
-        type="pld_mmdet.FiniteOptimWrapper",
-        optimizer=dict(type="AdamW", lr=5e-3, weight_decay=0.01),
-    ),
-)
+warm_up = stage("warm_up", 200, optim=optimizer("AdamW", 5e-3, weight_decay=0.01))
 # the learning rate of both, and of every stage, falls to 0 within it
-param_scheduler = [dict(type="CosineAnnealingLR", eta_min=0.0, by_epoch=False)]
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.01),
-)
+param_scheduler = [cosine(eta_min=0.0)]
+optim_wrapper = optimizer("AdamW", 1e-3, weight_decay=0.01)
 rounds = [
-    dict(
-        name=f"round_{number}",
-        max_iters=60,
-        dataloader=_base_.round_dataloader,
-        work_dataloader=_base_.work_dataloader,
+    stage(
+        f"round_{number}", 60, data=_base_.round_dataloader, work=_base_.work_dataloader
     )
     for number in (1, 2)
 ]
-train_cfg = dict(type="pld_mmdet.StagedLoop", stages=[warm_up, *rounds])
+train_cfg = staged(warm_up, *rounds)
 # Under several processes: the rounds freeze what the warm-up trains.
 find_unused_parameters = True
 # The rows share one warm-up of each seed: `source` is it, the others start from it.
 _shared = ["train_cfg.stages.0.max_iters=0"]
-experiment = dict(
-    name="hiast",
+experiment = table(
+    "hiast",
+    row("source", "Source only"),
+    row("constant", "Self-training, constant threshold 0.9", *_shared, init="source"),
+    row("hiast", "HIAST", *_shared, init="source"),
+    row("ias", "IAS only (adaptive thresholds)", *_shared, init="source"),
     metric="mIoU",
     columns={
         "mIoU": ("test", "mIoU"),
@@ -65,22 +58,6 @@ experiment = dict(
     data=_base_.how_to_get["data"],
     data_seconds=60,
     reported="student of the last iteration, in fog",
-    rows=[
-        dict(name="source", title="Source only"),
-        dict(
-            name="constant",
-            title="Self-training, constant threshold 0.9",
-            init="source",
-            options=_shared,
-        ),
-        dict(name="hiast", title="HIAST", init="source", options=_shared),
-        dict(
-            name="ias",
-            title="IAS only (adaptive thresholds)",
-            init="source",
-            options=_shared,
-        ),
-    ],
 )
 # For a quick look: one iteration a stage on a tree of a few scenes, which `walk_data`
 # makes.

@@ -4,6 +4,7 @@
 # were not found in any source. On 32 processes:
 # tools/dist_train.sh configs/hubertopic/paper.py 32
 _base_ = "../_base_/toy_runtime.py"
+from pld_mmdet.recipes import optimizer, poly, stage, staged, warm_up
 
 waves = dict(
     type="pld_mmdet.WaveFiles",
@@ -46,25 +47,17 @@ model = dict(
         reassignment_ratio=0.0,
     ),
 )
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
+optim_wrapper = optimizer(
     # fairseq's `adam` takes the decay from the weights, not from the gradient
-    optimizer=dict(
-        type="AdamW", lr=5e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.01
-    ),
-    clip_grad=dict(max_norm=10.0),
+    "AdamW",
+    5e-4,
+    betas=(0.9, 0.98),
+    eps=1e-6,
+    weight_decay=0.01,
+    clip=10.0,
 )
-param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-4, begin=0, end=32000, by_epoch=False),
-    dict(type="PolyLR", power=1.0, eta_min=0.0, begin=32000, by_epoch=False),
-]
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="labels", max_iters=0, work_dataloader=work_dataloader),
-        dict(name="pretrain", max_iters=400000),
-    ],
-)
+param_scheduler = [warm_up(1e-4, 32000), poly(1.0, begin=32000)]
+train_cfg = staged(stage("labels", 0, work=work_dataloader), stage("pretrain", 400000))
 find_unused_parameters = True  # the layers that LayerDrop leaves out
 how_to_get = dict(
     data="LibriSpeech as mono 16-bit WAV files of 16 kHz (ffmpeg -i IN.flac OUT.wav) "

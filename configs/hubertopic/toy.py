@@ -1,14 +1,11 @@
 # HuBERTopic on synthetic speech: 12 units, 4 topics, 320 utterances of 1.2 s at 4 kHz.
 # 24 clusters of MFCC frames, 4 topics by LDA, then a probe of the frozen encoder.
 _base_ = "../_base_/toy_runtime.py"
+from pld_mmdet.recipes import loader, optimizer, poly, row, stage, staged, table
 
 collate = dict(type="default_collate")
-train_dataloader = dict(
-    batch_size=16,
-    num_workers=0,
-    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
-    collate_fn=collate,
-    dataset=dict(type="pld_mmdet.TopicSpeech", part="train", size=320),
+train_dataloader = loader(
+    dict(type="pld_mmdet.TopicSpeech", part="train", size=320), 16, train=True
 )
 in_order = dict(
     batch_size=32,
@@ -25,10 +22,8 @@ val_dataloader = dict(
 test_dataloader = dict(
     **in_order, dataset=dict(type="pld_mmdet.TopicSpeech", part="test", size=480)
 )
-val_evaluator = dict(type="pld_mmdet.SpeechProbeMetric")
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+val_evaluator = test_evaluator = dict(type="pld_mmdet.SpeechProbeMetric")
+val_cfg = test_cfg = dict()
 
 model = dict(
     type="pld_mmdet.HuBERTopic",
@@ -55,57 +50,39 @@ model = dict(
     feature_grad_scale=1.0,
     probe=(12, 4),
 )
-adam = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="Adam", lr=2e-3, betas=(0.9, 0.98)),
-    clip_grad=dict(max_norm=10.0),
-)
-schedule = dict(type="PolyLR", power=1.0, eta_min=0.0, begin=0, by_epoch=False)
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="labels", max_iters=0, work_dataloader=work_dataloader),
-        dict(name="pretrain", max_iters=300, param_scheduler=schedule),
-        dict(
-            name="probe",
-            max_iters=100,
-            optim_wrapper=dict(
-                type="pld_mmdet.FiniteOptimWrapper",
-                optimizer=dict(type="Adam", lr=1e-2),
-            ),
-            param_scheduler=schedule,
-        ),
-    ],
+adam = optimizer("Adam", 2e-3, betas=(0.9, 0.98), clip=10.0)
+schedule = poly(1.0)
+train_cfg = staged(
+    stage("labels", 0, work=work_dataloader),
+    stage("pretrain", 300, schedule=schedule),
+    stage("probe", 100, optim=optimizer("Adam", 1e-2), schedule=schedule),
 )
 optim_wrapper = adam
 param_scheduler = schedule
 find_unused_parameters = True  # on several processes: the readers rest, then learn
 
-experiment = dict(
-    name="hubertopic",
-    metric="accuracy",
+experiment = table(
+    "hubertopic",
+    row("plain", "HuBERT"),
+    row("topic_only", "Topics only"),
+    row("hubertopic", "HuBERTopic"),
+    row(
+        "mean_mfcc",
+        "Mean MFCC, logistic regression",
+        baseline=dict(
+            type="raw_input",
+            target="topics",
+            features="pld_mmdet.audio.features.mean_mfcc",
+            geometry=dict(sample_rate=4000, window=110, hop=80),
+            standardise=True,
+            evaluator=dict(type="pld_mmdet.ClassificationMetric"),
+        ),
+    ),
     reported="encoder of the last iteration, read by a linear probe",
     columns={
         "topic of utterances": ("test", "accuracy"),
         "unit of frames": ("test", "unit_accuracy"),
     },
-    rows=[
-        dict(name="plain", title="HuBERT"),
-        dict(name="topic_only", title="Topics only"),
-        dict(name="hubertopic", title="HuBERTopic"),
-        dict(
-            name="mean_mfcc",
-            title="Mean MFCC, logistic regression",
-            baseline=dict(
-                type="raw_input",
-                target="topics",
-                features="pld_mmdet.audio.features.mean_mfcc",
-                geometry=dict(sample_rate=4000, window=110, hop=80),
-                standardise=True,
-                evaluator=dict(type="pld_mmdet.ClassificationMetric"),
-            ),
-        ),
-    ],
 )
 walk = [
     "train_cfg.stages.1.max_iters=2",

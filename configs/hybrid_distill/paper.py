@@ -10,7 +10,7 @@ mae = "data/teachers/mae_visualize_vit_base.pth"
 how_to_get = dict(
     teacher="mkdir -p data/teachers && cd data/teachers && curl -LO "
     "https://dl.fbaipublicfiles.com/deit/deit_base_patch16_224-b5f2ef4d.pth && curl "
-    "-LO https://dl.fbaipublicfiles.com/mae/visualize/mae_visualize_vit_base.pth",
+    "-LO https://dl.fbaipublicfiles.com/mae/visualize/mae_visualize_vit_base.pth"
 )
 vit = dict(type="pld_mmdet.MaskedViT", dim=768, depth=12, heads=12)
 model = dict(

@@ -7,7 +7,7 @@ _base_ = [
     "../_base_/models/digits_mae.py",
 ]
 
-from pld_mmdet.recipes import row
+from pld_mmdet.recipes import row, stage, staged, table
 
 shape = dict(_base_.vit, dim=48, depth=4)
 model = dict(
@@ -22,17 +22,14 @@ model = dict(
     mean=_base_.mean,
     std=_base_.std,
 )
-distill = dict(name="distill", max_iters=300)
-finetune = dict(name="finetune", max_iters=200, **_base_.tuning)
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="feature_teacher", max_iters=300, optim_wrapper=_base_.slower),
-        dict(name="relation_teacher", max_iters=600, optim_wrapper=_base_.slower),
-        distill,
-        dict(name="export", max_iters=0),
-        finetune,
-    ],
+distill = stage("distill", 300)
+finetune = stage("finetune", 200, **_base_.tuning)
+train_cfg = staged(
+    stage("feature_teacher", 300, optim=_base_.slower),
+    stage("relation_teacher", 600, optim=_base_.slower),
+    distill,
+    stage("export", 0),
+    finetune,
 )
 default_hooks = dict(checkpoint=dict(interval=500))
 test_evaluator = [
@@ -43,47 +40,39 @@ val_evaluator = test_evaluator
 
 student = "configs/hybrid_distill/student.py"
 read = dict(type="raw_input", train="train_cfg.stages.4.dataloader.dataset")
-experiment = dict(
-    name="hybrid_distill",
-    metric="accuracy",
+experiment = table(
+    "hybrid_distill",
+    row(
+        "features",
+        "Features of T_c alone",
+        "model.beta=0.0",
+        config=student,
+        init="teachers",
+    ),
+    row(
+        "relations",
+        "Relations of T_m alone",
+        "model.alpha=0.0",
+        config=student,
+        init="teachers",
+    ),
+    row("hybrid_distill", "Hybrid Distill", config=student, init="teachers"),
+    row("scratch", "No pre-training", "train_cfg.stages.0.max_iters=0", config=student),
+    row(
+        "teachers",
+        "T_m itself, fine-tuned",
+        config="configs/hybrid_distill/teachers.py",
+    ),
+    row(
+        "raw_pixels",
+        "Raw pixels, logistic regression on 100 labels",
+        baseline=dict(read, evaluator=dict(type="pld_mmdet.ClassificationMetric")),
+    ),
     columns={
         "accuracy": ("test", "accuracy"),
         "NMI": ("test", "nmi"),
         "distance": ("test", "distance"),
     },
     reported="student, fine-tuned on 100 labels; NMI and distance of its last block",
-    rows=[
-        row(
-            "features",
-            "Features of T_c alone",
-            "model.beta=0.0",
-            config=student,
-            init="teachers",
-        ),
-        row(
-            "relations",
-            "Relations of T_m alone",
-            "model.alpha=0.0",
-            config=student,
-            init="teachers",
-        ),
-        row("hybrid_distill", "Hybrid Distill", config=student, init="teachers"),
-        row(
-            "scratch",
-            "No pre-training",
-            "train_cfg.stages.0.max_iters=0",
-            config=student,
-        ),
-        row(
-            "teachers",
-            "T_m itself, fine-tuned",
-            config="configs/hybrid_distill/teachers.py",
-        ),
-        row(
-            "raw_pixels",
-            "Raw pixels, logistic regression on 100 labels",
-            baseline=dict(read, evaluator=dict(type="pld_mmdet.ClassificationMetric")),
-        ),
-    ],
 )
 walk = [f"train_cfg.stages.{i}.max_iters={n}" for i, n in enumerate((0, 0, 1, 0, 1))]

@@ -2,7 +2,7 @@
 # large a part of these 2400 steps as in the paper's 400 000.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/gaussian_ring.py"]
 
-from pld_mmdet.recipes import iterations, optimizer, row
+from pld_mmdet.recipes import iterations, optimizer, row, table
 
 model = dict(
     type="pld_mmdet.ICT",
@@ -20,8 +20,13 @@ custom_hooks = [
 two = dict(one=["model.steps=1"], two=["model.steps=2"])
 # released consistency training, on the same grid
 ct = ["model.distance=l2", "model.law=uniform", "model.weighting=uniform"]
-experiment = dict(
-    name="ict",
+experiment = table(
+    "ict",
+    row("ct", "Consistency training", *ct, "model.target=ema", evaluate=two),
+    row("ct_self", "... without the averaged target", *ct, evaluate=two),
+    row("ict", "iCT", evaluate=two),
+    row("element", "iCT, Huber by element", "model.distance=element", evaluate=two),
+    row("ema", "iCT, averaged target", "model.target=ema", evaluate=two),
     metric="energy_distance",
     percent=False,
     lower_is_better=True,
@@ -31,13 +36,6 @@ experiment = dict(
         "1 step": ("one", "energy_distance"),
         "2 steps": ("two", "energy_distance"),
     },
-    rows=[
-        row("ct", "Consistency training", *ct, "model.target=ema", evaluate=two),
-        row("ct_self", "... without the averaged target", *ct, evaluate=two),
-        row("ict", "iCT", evaluate=two),
-        row("element", "iCT, Huber by element", "model.distance=element", evaluate=two),
-        row("ema", "iCT, averaged target", "model.target=ema", evaluate=two),
-    ],
 )
 walk = [
     "train_cfg.max_iters=2",

@@ -2,12 +2,12 @@
 # no training: its optimizer and lengths are not the authors').
 # 8 GPUs: bash tools/dist_train.sh configs/impossible_distillation/paper.py 8
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader
+from pld_mmdet.recipes import loader, optimizer, stage, staged
 
 prefixes = dict(
     type="pld_mmdet.TextLines", data_root="data/dimsum", ann_file="prefixes.jsonl"
 )
-train_dataloader = loader(prefixes, 1, train=False)
+train_dataloader = loader(prefixes, 1)
 model = dict(
     type="pld_mmdet.ImpossibleDistillation",
     lm=dict(type="pld_mmdet.CausalTransformer", pretrained="data/gpt2-xl"),
@@ -39,18 +39,13 @@ pairs = loader(
     train=True,
 )
 student = dict(max_iters=20000, work_dataloader=train_dataloader, dataloader=pairs)
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="context", max_iters=0, work_dataloader=train_dataloader),
-        dict(name="student_0", **student),
-        dict(name="student_1", **student),
-    ],
+train_cfg = staged(
+    stage("context", 0, work=train_dataloader),
+    dict(name="student_0", **student),
+    dict(name="student_1", **student),
 )
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteAmpOptimWrapper",
-    dtype="bfloat16",
-    optimizer=dict(type="AdamW", lr=1e-4, betas=(0.9, 0.999), weight_decay=0.01),
+optim_wrapper = optimizer(
+    "AdamW", 1e-4, betas=(0.9, 0.999), weight_decay=0.01, half="bfloat16"
 )
 param_scheduler = []
 find_unused_parameters = True

@@ -1,7 +1,7 @@
 # Impossible Distillation in a world of facts: a GPT-2 that often, not always, says a
 # report again in other words; an oracle in place of the NLI model; a T5 as student.
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, loaders, optimizer, row
+from pld_mmdet.recipes import loader, loaders, optimizer, row, stage, staged, table
 
 world = dict(synonyms=2)
 reports = dict(type="pld_mmdet.WorldDocuments", **world)
@@ -12,10 +12,8 @@ train_dataloader, val_dataloader, test_dataloader = loaders(
     val=dict(part="val", size=300),
     test=dict(part="test", size=600),
 )
-val_evaluator = dict(type="pld_mmdet.RewordingMetric", world=world)
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+val_evaluator = test_evaluator = dict(type="pld_mmdet.RewordingMetric", world=world)
+val_cfg = test_cfg = dict()
 
 words = dict(type="pld_mmdet.FactWorld", **world)
 vocabulary = 160  # 4, and 2 words of each of 78 senses
@@ -44,7 +42,7 @@ model = dict(
     banned=(),
 )
 # a prefix is the first report of a document
-prefixes = loader(dict(reports, part="train", size=1500), 250, train=False)
+prefixes = loader(dict(reports, part="train", size=1500), 250)
 pairs = loader(
     dict(
         type="pld_mmdet.TextLines",
@@ -55,14 +53,11 @@ pairs = loader(
     train=True,
 )
 student = dict(work_dataloader=prefixes, dataloader=pairs)
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="lm", max_iters=400),
-        dict(name="context", max_iters=0, work_dataloader=prefixes),
-        dict(name="student_0", max_iters=150, **student),
-        dict(name="student_1", max_iters=150, **student),
-    ],
+train_cfg = staged(
+    stage("lm", 400),
+    stage("context", 0, work=prefixes),
+    stage("student_0", 150, **student),
+    stage("student_1", 150, **student),
 )
 optim_wrapper = optimizer("Adam", lr=3e-3)
 find_unused_parameters = True  # on several processes: one of the two learns
@@ -71,28 +66,25 @@ at = "train_cfg.stages.{}.max_iters={}"
 given = at.format(0, 0)
 alone = (at.format(3, 0), "train_cfg.stages.3.work_dataloader=None")
 one = (given, at.format(2, 300), *alone)
-experiment = dict(
-    name="impossible_distillation",
+experiment = table(
+    "impossible_distillation",
+    row(
+        "copy",
+        "Copying the input",
+        at.format(2, 1),
+        *alone,
+        evaluate=dict(test=["model.predict_on=input"]),
+        trivial=True,
+    ),
+    row("unfiltered", "All pairs", *one, "model.filters=None", init="copy"),
+    row("stage_0", "Filtered pairs of the language model", *one, init="copy"),
+    row("impossible_distillation", "Then of the student", given, init="copy"),
     metric="reworded",
     columns={
         "preserved": ("test", "preservation"),
         "new words": ("test", "novelty"),
         "both": ("test", "reworded"),
     },
-    reported="student of the last iteration",
-    rows=[
-        row(
-            "copy",
-            "Copying the input",
-            at.format(2, 1),
-            *alone,
-            evaluate=dict(test=["model.predict_on=input"]),
-            trivial=True,
-        ),
-        row("unfiltered", "All pairs", *one, "model.filters=None", init="copy"),
-        row("stage_0", "Filtered pairs of the language model", *one, init="copy"),
-        row("impossible_distillation", "Then of the student", given, init="copy"),
-    ],
 )
 walk = [
     at.format(0, 1),

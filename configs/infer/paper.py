@@ -3,7 +3,7 @@
 # weights (`load_from`, entries `teachers.0.*` ...), of 200 epochs there.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loader, optimizer
+from pld_mmdet.recipes import loader, optimizer, stage, staged
 
 data_root = "data/cifar-100-binary"
 how_to_get = dict(
@@ -39,32 +39,29 @@ load_from = "data/infer_networks.pth"
 fine_tune = True  # that file has the networks only
 compensated = 9 * 4  # sets of one image a class, once for each network
 length = 400 * 71  # epochs of 4500 images in batches of 64
-real = loader(cifar("train"), 256, train=False, workers=2)
+real = loader(cifar("train"), 256, workers=2)
 train_dataloader = loader(cifar("train"), 1, train=True)  # not looked at
-test_dataloader = loader(cifar("test"), 256, train=False, workers=2)
+test_dataloader = loader(cifar("test"), 256, workers=2)
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
 cosine = dict(type="CosineAnnealingLR", by_epoch=False)
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(
-            name="distill",
-            max_iters=1000 * compensated,
-            work_dataloader=real,
-            optim_wrapper=optimizer("Adam", 0.25, betas=(0.5, 0.9)),
+train_cfg = staged(
+    stage(
+        "distill",
+        1000 * compensated,
+        work=real,
+        optim=optimizer("Adam", 0.25, betas=(0.5, 0.9)),
+    ),
+    stage(
+        "student",
+        length,
+        data=loader(
+            dict(type="pld_mmdet.DistilledPairs", file="{folder}/distilled"),
+            64,
+            train=True,
         ),
-        dict(
-            name="student",
-            max_iters=length,
-            dataloader=loader(
-                dict(type="pld_mmdet.DistilledPairs", file="{folder}/distilled"),
-                64,
-                train=True,
-            ),
-            work_dataloader=real,
-        ),
-    ],
+        work=real,
+    ),
 )
 optim_wrapper = optimizer("AdamW", 1e-3, weight_decay=0.01)
 param_scheduler = cosine

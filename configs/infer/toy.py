@@ -11,6 +11,9 @@ from pld_mmdet.recipes import (
     optimizer,
     raw_pixels,
     row,
+    stage,
+    staged,
+    table,
 )
 
 model = dict(
@@ -25,28 +28,20 @@ model = dict(
 train_dataloader = dict(batch_size=32)
 compensating = 15 * 40
 one = loader(crops(labelled=8), 1, train=True)  # not looked at
-real = loader(crops(), 500, train=False)
+real = loader(crops(), 500)
 stored = dict(type="pld_mmdet.DistilledPairs", file="{folder}/distilled")
 cosine = dict(type="CosineAnnealingLR", by_epoch=False)
 adam = optimizer("AdamW", 1e-2, weight_decay=0.01)
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="teacher", max_iters=400),
-        dict(
-            name="distill",
-            max_iters=compensating,
-            dataloader=one,
-            work_dataloader=real,
-            optim_wrapper=optimizer("Adam", 0.25, betas=(0.5, 0.9)),
-        ),
-        dict(
-            name="student",
-            max_iters=400,
-            dataloader=loader(stored, 32, train=True),
-            work_dataloader=real,
-        ),
-    ],
+train_cfg = staged(
+    stage("teacher", 400),
+    stage(
+        "distill",
+        compensating,
+        data=one,
+        work=real,
+        optim=optimizer("Adam", 0.25, betas=(0.5, 0.9)),
+    ),
+    stage("student", 400, data=loader(stored, 32, train=True), work=real),
 )
 optim_wrapper = adam
 param_scheduler = cosine
@@ -55,56 +50,52 @@ find_unused_parameters = True  # on several processes: one part learns at a time
 given = ["fine_tune=True", "train_cfg.stages.0.max_iters=0"]
 undistilled = ["train_cfg.stages.1.max_iters=0", "model.synthesis=none"]
 own = dict(test=[])  # tested with the row's options too: they are the model's
-experiment = dict(
-    name="infer",
-    metric="accuracy",
+experiment = table(
+    "infer",
+    row(
+        "networks",
+        "The three networks, of all labels",
+        "train_cfg.stages.1.max_iters=0",
+        "train_cfg.stages.2.max_iters=0",
+        "model.predict_on=teacher",
+        *undistilled,
+        evaluate=own,
+    ),
+    row(
+        "plain",
+        "7 real images a class, hard labels",
+        *given,
+        *undistilled,
+        "model.labels=hard",
+        init="networks",
+        evaluate=own,
+    ),
+    row(
+        "real",
+        "7 real images a class, soft labels",
+        *given,
+        *undistilled,
+        init="networks",
+        evaluate=own,
+    ),
+    row(
+        "each",
+        "7 images optimised one by one (SRe2L), soft labels",
+        *given,
+        "train_cfg.stages.1.max_iters=280",
+        "model.synthesis=each",
+        init="networks",
+        evaluate=own,
+    ),
+    row("infer", "INFER", *given, init="networks", evaluate=own),
+    raw_pixels(
+        "train_dataloader.dataset.labelled=56",
+        "train_dataloader.dataset.balanced=True",
+        "train_dataloader.dataset.label_seed={seed}",
+        of="7 images a class",
+    ),
     data="python tools/prepare.py street_crops",
     columns=ACCURACIES,
-    reported="student of the last iteration",
-    rows=[
-        row(
-            "networks",
-            "The three networks, of all labels",
-            "train_cfg.stages.1.max_iters=0",
-            "train_cfg.stages.2.max_iters=0",
-            "model.predict_on=teacher",
-            *undistilled,
-            evaluate=own,
-        ),
-        row(
-            "plain",
-            "7 real images a class, hard labels",
-            *given,
-            *undistilled,
-            "model.labels=hard",
-            init="networks",
-            evaluate=own,
-        ),
-        row(
-            "real",
-            "7 real images a class, soft labels",
-            *given,
-            *undistilled,
-            init="networks",
-            evaluate=own,
-        ),
-        row(
-            "each",
-            "7 images optimised one by one (SRe2L), soft labels",
-            *given,
-            "train_cfg.stages.1.max_iters=280",
-            "model.synthesis=each",
-            init="networks",
-            evaluate=own,
-        ),
-        row("infer", "INFER", *given, init="networks", evaluate=own),
-        raw_pixels(
-            "train_dataloader.dataset.labelled=56",
-            "train_dataloader.dataset.balanced=True",
-            "train_dataloader.dataset.label_seed={seed}",
-            of="7 images a class",
-        ),
-    ],
 )
 tiny = "data/tiny_crops"
 walk = [

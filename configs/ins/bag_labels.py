@@ -1,4 +1,5 @@
 # The plain row of toy.py: every instance learns its bag's label, for as many steps.
 _base_ = "./toy.py"
+from pld_mmdet.recipes import stage
 
-train_cfg = dict(stages=[dict(name="bag_labels", max_iters=497)])
+train_cfg = dict(stages=[stage("bag_labels", 497)])

@@ -5,7 +5,7 @@
 #   python tools/train.py configs/ins/paper.py
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loader, optimizer
+from pld_mmdet.recipes import loader, optimizer, stage, staged
 
 how_to_get = dict(
     data="unpack cifar-10-binary.tar.gz of cs.toronto.edu/~kriz/cifar.html as "
@@ -35,11 +35,7 @@ def bags(part, count, **more):
 train = bags("train", 472)
 model = dict(
     type="pld_mmdet.INS",
-    network=dict(
-        type="pld_mmdet.CIFARResNet",
-        num_classes=2,
-        pre_activation=False,
-    ),
+    network=dict(type="pld_mmdet.CIFARResNet", num_classes=2, pre_activation=False),
     num_samples=47200,
     width=128,
     queue=8192,
@@ -52,24 +48,19 @@ model = dict(
     std=0.251,
 )
 train_dataloader = loader(train, 64, train=True)
-test_dataloader = loader(bags("test", 94), 256, train=False)
+test_dataloader = loader(bags("test", 94), 256)
 test_evaluator = dict(type="pld_mmdet.MILMetric")
 test_cfg = dict()
 epoch, positive = 47200 // 64, 23600 // 64
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="bag_labels", max_iters=epoch),
-        dict(
-            name="warmup",
-            max_iters=15 * positive,
-            dataloader=loader(dict(train, positive_only=True), 64, train=True),
-        ),
-        dict(name="prototypes", max_iters=65 * epoch),
-        dict(
-            name="scores", max_iters=0, work_dataloader=loader(train, 64, train=False)
-        ),
-    ],
+train_cfg = staged(
+    stage("bag_labels", epoch),
+    stage(
+        "warmup",
+        15 * positive,
+        data=loader(dict(train, positive_only=True), 64, train=True),
+    ),
+    stage("prototypes", 65 * epoch),
+    stage("scores", 0, work=loader(train, 64)),
 )
 optim_wrapper = optimizer("SGD", 0.01, momentum=0.9, weight_decay=1e-3)
 find_unused_parameters = True

@@ -3,7 +3,7 @@
 # classification view is the image itself, so that the plain row can learn its noise.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loader, optimizer, row
+from pld_mmdet.recipes import loader, optimizer, row, stage, table
 
 
 def bags(part, **more):
@@ -27,23 +27,21 @@ model = dict(
     key_view="moved",
 )
 train_dataloader = loader(train, 64, train=True)
-val_dataloader = loader(bags("val", bags=40, replace=True), 360, train=False)
-test_dataloader = loader(bags("test", bags=40, replace=True), 360, train=False)
-val_evaluator = dict(type="pld_mmdet.MILMetric")
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+val_dataloader = loader(bags("val", bags=40, replace=True), 360)
+test_dataloader = loader(bags("test", bags=40, replace=True), 360)
+val_evaluator = test_evaluator = dict(type="pld_mmdet.MILMetric")
+val_cfg = test_cfg = dict()
 
 pooled = loader(dict(train, whole=True), 4, train=True)
-work = loader(train, 64, train=False)
+work = loader(train, 64)
 warm = loader(dict(train, positive_only=True), 64, train=True)
 train_cfg = dict(
     type="pld_mmdet.StagedLoop",
     stages=[
-        dict(name="bag_labels", max_iters=7),  # an epoch
-        dict(name="warmup", max_iters=90, dataloader=warm),
-        dict(name="prototypes", max_iters=400),
-        dict(name="scores", max_iters=0, work_dataloader=work),
+        stage("bag_labels", 7),  # an epoch
+        stage("warmup", 90, data=warm),
+        stage("prototypes", 400),
+        stage("scores", 0, work=work),
     ],
 )
 # SGD as published; a tenth of their epochs' steps, so a larger rate than their 0.01
@@ -56,8 +54,22 @@ staged = [
     "train_cfg.stages.1.dataloader.dataset.seed={seed}",
     "train_cfg.stages.3.work_dataloader.dataset.seed={seed}",
 ]
-experiment = dict(
-    name="ins",
+experiment = table(
+    "ins",
+    row("bag_labels", "Each instance with its bag's label", *seeds),
+    row("max_pooling", "Max pooling", "train_dataloader.dataset.seed={seed}"),
+    row("no_contrast", "INS without contrast", *staged, "model.weight=0.0"),
+    row("ins", "INS", *staged),
+    row(
+        "raw_pixels",
+        "Raw pixels, logistic regression on bags' labels",
+        *seeds,
+        baseline=dict(
+            type="raw_input",
+            target="bag_label",
+            evaluator=dict(type="pld_mmdet.AUCMetric"),
+        ),
+    ),
     metric="auc",
     percent=False,
     reported="classifier of the last iteration, scores of single instances",
@@ -66,22 +78,6 @@ experiment = dict(
         "bag AUC": ("test", "bag_auc"),
         "AUC of the prototypes": ("test", "prototype_auc"),
     },
-    rows=[
-        row("bag_labels", "Each instance with its bag's label", *seeds),
-        row("max_pooling", "Max pooling", "train_dataloader.dataset.seed={seed}"),
-        row("no_contrast", "INS without contrast", *staged, "model.weight=0.0"),
-        row("ins", "INS", *staged),
-        row(
-            "raw_pixels",
-            "Raw pixels, logistic regression on bags' labels",
-            *seeds,
-            baseline=dict(
-                type="raw_input",
-                target="bag_label",
-                evaluator=dict(type="pld_mmdet.AUCMetric"),
-            ),
-        ),
-    ],
     gates=[
         dict(
             title="AUC of bags' labels on the instances",
@@ -89,7 +85,7 @@ experiment = dict(
             on="test",
             metric="auc",
             at_most=90.0,
-        ),
+        )
     ],
 )
 walk = [f"train_cfg.stages.{i}.max_iters={n}" for i, n in enumerate((1, 0, 1, 0))]

@@ -3,7 +3,7 @@
 # whole set in batches of 128, which is DeepCore's, the framework that it extends.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loader, optimizer
+from pld_mmdet.recipes import loader, optimizer, stage, staged
 
 data_root = "data/cifar-100-binary"
 how_to_get = dict(
@@ -28,22 +28,17 @@ train_dataloader = loader(
     workers=4,
 )
 test_dataloader = loader(
-    dict(type="pld_mmdet.CIFAR", data_root=data_root, part="test"), 256, train=False
+    dict(type="pld_mmdet.CIFAR", data_root=data_root, part="test"), 256
 )
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
 steps = 200 * 391
 cosine = dict(type="CosineAnnealingLR", T_max=steps, by_epoch=False)
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(
-            name="teacher",
-            max_iters=steps,
-            dataloader=loader(whole, 128, train=True, seeded=True, workers=4),
-        ),
-        dict(name="distill", max_iters=steps),
-    ],
+train_cfg = staged(
+    stage(
+        "teacher", steps, data=loader(whole, 128, train=True, seeded=True, workers=4)
+    ),
+    stage("distill", steps),
 )
 optim_wrapper = optimizer("SGD", 0.1, momentum=0.9, weight_decay=5e-4)
 param_scheduler = cosine

@@ -2,7 +2,7 @@
 # student of a tenth of them. Every student takes 500 steps.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/digits.py"]
 
-from pld_mmdet.recipes import loader, optimizer, row
+from pld_mmdet.recipes import loader, optimizer, row, stage, staged, table
 
 network = dict(type="pld_mmdet.SmallConvNet", widths=(16, 32))
 model = dict(
@@ -17,12 +17,8 @@ train_dataloader = dict(
     _delete_=True,
     **loader(dict(type="pld_mmdet.Pruned", dataset=whole, share=0.1), 64, train=True),
 )
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="teacher", max_iters=500, dataloader=loader(whole, 64, train=True)),
-        dict(name="distill", max_iters=500),
-    ],
+train_cfg = staged(
+    stage("teacher", 500, data=loader(whole, 64, train=True)), stage("distill", 500)
 )
 optim_wrapper = optimizer("Adam", 3e-3)
 find_unused_parameters = True  # on several processes: one part learns at a time
@@ -33,37 +29,33 @@ drawn = [
     "train_cfg.stages.0.dataloader.dataset.noise_seed={seed}",
 ]
 alone = [*drawn, "model.alpha=0.0", "train_cfg.stages.0.max_iters=1"]
-experiment = dict(
-    name="kd_prune",
-    metric="accuracy",
+experiment = table(
+    "kd_prune",
+    row("plain", "Cross-entropy on a tenth", *alone),
+    row("smoothing", "Label smoothing 0.2", *alone, "model.label_smoothing=0.2"),
+    row(
+        "kd_prune",
+        "KD-Prune, alpha 0.9",
+        *drawn,
+        evaluate=dict(teacher="configs/kd_prune/teacher.py", test=None),
+    ),
+    row(
+        "all_images",
+        "The same loss on all images",
+        *drawn,
+        "train_dataloader.dataset.share=1.0",
+    ),
+    row(
+        "raw_pixels",
+        "Raw pixels, logistic regression",
+        *drawn,
+        baseline=dict(type="raw_input", c=0.1),
+    ),
     columns={
         "accuracy": ("test", "accuracy"),
         "ECE": ("test", "ece"),
         "teacher": ("teacher", "accuracy"),
     },
-    reported="student of the last iteration",
-    rows=[
-        row("plain", "Cross-entropy on a tenth", *alone),
-        row("smoothing", "Label smoothing 0.2", *alone, "model.label_smoothing=0.2"),
-        row(
-            "kd_prune",
-            "KD-Prune, alpha 0.9",
-            *drawn,
-            evaluate=dict(teacher="configs/kd_prune/teacher.py", test=None),
-        ),
-        row(
-            "all_images",
-            "The same loss on all images",
-            *drawn,
-            "train_dataloader.dataset.share=1.0",
-        ),
-        row(
-            "raw_pixels",
-            "Raw pixels, logistic regression",
-            *drawn,
-            baseline=dict(type="raw_input", c=0.1),
-        ),
-    ],
 )
 walk = [f"train_cfg.stages.{i}.max_iters=1" for i in (0, 1)] + [
     "train_dataloader.batch_size=8"

@@ -2,6 +2,7 @@
 # numbers are those of the authors' code (db-Lee/selfsup_dd, 4beb4b1; rate 1e-4 from its
 # README).
 _base_ = ["../_base_/toy_runtime.py"]
+from pld_mmdet.recipes import cosine, loader, stage, staged, warm_up
 
 data_root = "data/cifar-100-binary"
 target_checkpoint = "data/teachers/barlow_twins_resnet18_cifar100.pth"
@@ -37,21 +38,14 @@ model = dict(
     batch_size=256,
     num_classes=100,
 )
-train_dataloader = dict(
-    batch_size=1024,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
-    collate_fn=dict(type="default_collate"),
-    dataset=dict(
-        type="pld_mmdet.SeededDataset",
-        dataset=dict(
-            type="pld_mmdet.CIFAR",
-            data_root=data_root,
-            part="train",
-            augment=augment_real,
-        ),
+train_dataloader = loader(
+    dict(
+        type="pld_mmdet.CIFAR", data_root=data_root, part="train", augment=augment_real
     ),
+    1024,
+    train=True,
+    seeded=True,
+    workers=4,
 )
 real_images = dict(
     train_dataloader,
@@ -88,46 +82,33 @@ optim_wrapper = dict(
     synthetic=dict(optimizer=dict(type="AdamW", lr=1e-4, weight_decay=0.0)),
     **{f"pool.{number}": inner for number in range(pool_size)},
 )
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(
-            name="distill",
-            max_iters=outer_steps,
-            work_dataloader=real_images,
-            param_scheduler=dict(
-                synthetic=[
-                    dict(
-                        type="LinearLR",
-                        start_factor=1.0,
-                        end_factor=1e-3,
-                        end=outer_steps,
-                        by_epoch=False,
-                    )
-                ],
-                **{f"pool.{number}": constant for number in range(pool_size)},
-            ),
+train_cfg = staged(
+    stage(
+        "distill",
+        outer_steps,
+        work=real_images,
+        schedule=dict(
+            synthetic=[warm_up(1.0, outer_steps, end_factor=1e-3)],
+            **{f"pool.{number}": constant for number in range(pool_size)},
         ),
-        dict(
-            name="pretrain",
-            max_iters=4000,  # 1000 epochs of four batches
-            optim_wrapper=dict(
-                finite,
-                optimizer=dict(type="SGD", lr=0.1, momentum=0.9, weight_decay=1e-3),
-            ),
+    ),
+    stage(
+        "pretrain",
+        4000,  # 1000 epochs of four batches
+        optim=dict(
+            finite, optimizer=dict(type="SGD", lr=0.1, momentum=0.9, weight_decay=1e-3)
         ),
-        # The paper fine-tunes on other data sets: put yours here.
-        dict(
-            name="finetune",
-            max_iters=10000,
-            dataloader=labelled,
-            optim_wrapper=dict(
-                finite,
-                optimizer=dict(type="SGD", lr=0.01, momentum=0.9, weight_decay=5e-4),
-            ),
-            param_scheduler=[dict(type="CosineAnnealingLR", by_epoch=False)],
+    ),
+    # The paper fine-tunes on other data sets: put yours here.
+    stage(
+        "finetune",
+        10000,
+        data=labelled,
+        optim=dict(
+            finite, optimizer=dict(type="SGD", lr=0.01, momentum=0.9, weight_decay=5e-4)
         ),
-    ],
+        schedule=[cosine()],
+    ),
 )
 custom_hooks = [
     dict(type="pld_mmdet.IterationSeedHook"),

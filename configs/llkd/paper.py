@@ -2,7 +2,7 @@
 # optimizer, length and prompt are ours.
 # 1 GPU: python tools/train.py configs/llkd/paper.py
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader
+from pld_mmdet.recipes import loader, optimizer, stage, staged
 
 roberta, llama = "data/roberta-base", "data/llama-2-7b"
 sentences = dict(
@@ -14,12 +14,10 @@ sentences = dict(
 )
 unlabelled = dict(**sentences, ann_file="train.jsonl", with_text=True)
 train_dataloader = loader(unlabelled, 32, train=True, workers=2)
-val_dataloader = loader(dict(**sentences, ann_file="val.jsonl"), 64, train=False)
-test_dataloader = loader(dict(**sentences, ann_file="test.jsonl"), 64, train=False)
-val_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+val_dataloader = loader(dict(**sentences, ann_file="val.jsonl"), 64)
+test_dataloader = loader(dict(**sentences, ann_file="test.jsonl"), 64)
+val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+val_cfg = test_cfg = dict()
 model = dict(
     type="pld_mmdet.LLKD",
     teacher=dict(
@@ -42,20 +40,15 @@ model = dict(
     num_classes=5,
     keep=0.9,
 )
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(
-            name="student",
-            max_iters=16878,  # 3 passes
-            work_dataloader=loader(unlabelled, 16, train=False),
-        )
-    ],
+train_cfg = staged(
+    stage(
+        "student",
+        16878,  # 3 passes
+        work=loader(unlabelled, 16),
+    )
 )
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteAmpOptimWrapper",
-    dtype="bfloat16",
-    optimizer=dict(type="AdamW", lr=2e-5, betas=(0.9, 0.999), weight_decay=0.01),
+optim_wrapper = optimizer(
+    "AdamW", 2e-5, betas=(0.9, 0.999), weight_decay=0.01, half="bfloat16"
 )
 param_scheduler = []
 how_to_get = dict(

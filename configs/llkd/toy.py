@@ -1,7 +1,7 @@
 # LLKD on digits: a teacher of 40 labels, a small student, 1037 images without a label;
 # every row is read at equal numbers of visits.
 _base_ = "plain.py"
-from pld_mmdet.recipes import loader, optimizer, row
+from pld_mmdet.recipes import loader, optimizer, row, stage, staged, table
 
 model = dict(
     _delete_=True,
@@ -14,25 +14,31 @@ model = dict(
     predict_on="budgets",
 )
 unlabelled = dict(type="pld_mmdet.Digits", part="train", labelled=-4)
-train_cfg = dict(
+train_cfg = staged(
+    stage("teacher", 300, optim=optimizer("Adam", lr=2e-3)),
+    stage(
+        "student",
+        900,
+        data=loader(unlabelled, 64, train=True),
+        work=loader(unlabelled, 256),
+    ),
     _delete_=True,
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="teacher", max_iters=300, optim_wrapper=optimizer("Adam", lr=2e-3)),
-        dict(
-            name="student",
-            max_iters=900,
-            dataloader=loader(unlabelled, 64, train=True),
-            work_dataloader=loader(unlabelled, 256, train=False),
-        ),
-    ],
 )
 find_unused_parameters = True  # on several processes: one of the two learns
 
-val_evaluator = dict(_delete_=True, type="pld_mmdet.TokenMeanMetric")
-test_evaluator = val_evaluator
-experiment = dict(
-    name="llkd",
+val_evaluator = test_evaluator = dict(_delete_=True, type="pld_mmdet.TokenMeanMetric")
+experiment = table(
+    "llkd",
+    row("all", "All pseudo-labels", "model.rule=all", "model.weight=none"),
+    row(
+        "confident",
+        "Confidence >= 0.9",
+        "model.rule=teacher",
+        "model.confidence=0.9",
+        "model.weight=none",
+    ),
+    row("uncertain", "Uncertain only", "model.rule=student"),
+    row("llkd", "LLKD"),
     metric="at_4000",
     columns={
         "1500 visits": ("test", "at_1500"),
@@ -41,18 +47,6 @@ experiment = dict(
         "teacher": ("test", "teacher"),
     },
     reported="student after so many samples in a backward pass",
-    rows=[
-        row("all", "All pseudo-labels", "model.rule=all", "model.weight=none"),
-        row(
-            "confident",
-            "Confidence >= 0.9",
-            "model.rule=teacher",
-            "model.confidence=0.9",
-            "model.weight=none",
-        ),
-        row("uncertain", "Uncertain only", "model.rule=student"),
-        row("llkd", "LLKD"),
-    ],
 )
 walk = [
     "train_cfg.stages.0.max_iters=1",

@@ -5,7 +5,7 @@
 # 100 epochs, ours take 100. The factor of a bag is exact, so (10, 10) cannot diverge.
 #   python tools/train.py configs/llp_bp/paper.py
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, optimizer
+from pld_mmdet.recipes import loader, optimizer, stage, staged
 
 root = "data/llp_bp"
 how_to_get = dict(
@@ -35,20 +35,14 @@ model = dict(
     aggregate_weight=0.1,
 )
 train_dataloader = loader(bags, 128, train=True)
-val_dataloader = loader(table("val"), 2048, train=False)
-test_dataloader = loader(table("test"), 2048, train=False)
-val_evaluator = dict(type="pld_mmdet.AUCMetric")
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
-work = loader(bags, 128, train=False)
+val_dataloader = loader(table("val"), 2048)
+test_dataloader = loader(table("test"), 2048)
+val_evaluator = test_evaluator = dict(type="pld_mmdet.AUCMetric")
+val_cfg = test_cfg = dict()
+work = loader(bags, 128)
 epoch = 27  # iterations of 128 bags
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="round_1", max_iters=100 * epoch, work_dataloader=work),
-        dict(name="round_2", max_iters=100 * epoch, work_dataloader=work),
-    ],
+train_cfg = staged(
+    stage("round_1", 100 * epoch, work=work), stage("round_2", 100 * epoch, work=work)
 )
 optim_wrapper = optimizer("AdamW", 1e-3, weight_decay=0.0)
 del table, loader, optimizer

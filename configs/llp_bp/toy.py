@@ -1,7 +1,7 @@
 # LLP-BP on digits, is it 5 or more: 33 random bags of 32 train images, two rounds with
 # (lambda_s, lambda_b) = (1, 0.1), not tuned here. Each seed has its bags.
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, optimizer, row
+from pld_mmdet.recipes import loader, optimizer, row, stage, staged, table
 
 
 def digits(part):
@@ -24,21 +24,13 @@ model = dict(
     aggregate_weight=0.1,
 )
 train_dataloader = loader(bags, 4, train=True)
-val_dataloader = loader(digits("val"), 360, train=False)
-test_dataloader = loader(digits("test"), 360, train=False)
-val_evaluator = dict(type="pld_mmdet.AUCMetric")
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+val_dataloader = loader(digits("val"), 360)
+test_dataloader = loader(digits("test"), 360)
+val_evaluator = test_evaluator = dict(type="pld_mmdet.AUCMetric")
+val_cfg = test_cfg = dict()
 
-work = loader(bags, 33, train=False)
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="round_1", max_iters=400, work_dataloader=work),
-        dict(name="round_2", max_iters=400, work_dataloader=work),
-    ],
-)
+work = loader(bags, 33)
+train_cfg = staged(stage("round_1", 400, work=work), stage("round_2", 400, work=work))
 optim_wrapper = optimizer("AdamW", 1e-3, weight_decay=0.0)
 
 seeds = [
@@ -53,18 +45,16 @@ plain = [
     "train_cfg.stages.1.name=end",
 ]
 once = ["train_cfg.stages.1.max_iters=0", "train_cfg.stages.0.max_iters=800"]
-experiment = dict(
-    name="llp_bp",
+experiment = table(
+    "llp_bp",
+    row("dllp", "DLLP", *seeds, *plain),
+    row("entropy", "DLLP + entropy", *seeds, *plain, "model.entropy=0.1"),
+    row("llp_bp", "LLP-BP, round 1", *seeds, *once),
+    row("round_2", "LLP-BP, rounds 1 and 2", *seeds),
     metric="auc",
     percent=False,  # 0 to 100 already
     reported="instance head of the last iteration",
     columns={"AUC": ("test", "auc")},
-    rows=[
-        row("dllp", "DLLP", *seeds, *plain),
-        row("entropy", "DLLP + entropy", *seeds, *plain, "model.entropy=0.1"),
-        row("llp_bp", "LLP-BP, round 1", *seeds, *once),
-        row("round_2", "LLP-BP, rounds 1 and 2", *seeds),
-    ],
 )
 walk = ["train_cfg.stages.0.max_iters=1", "train_cfg.stages.1.max_iters=1"]
 del digits, loader, optimizer, row

@@ -21,11 +21,11 @@ train_dataloader = dict(
         )
     )
 )
-val_dataloader = dict(
+val_dataloader = test_dataloader = dict(
     dataset=dict(
         data_root=data_root, ann_file="annotations/val_daytime.json", metainfo=metainfo
     )
 )
-test_dataloader = val_dataloader
-val_evaluator = dict(ann_file=data_root + "annotations/val_daytime.json")
-test_evaluator = val_evaluator
+val_evaluator = test_evaluator = dict(
+    ann_file=data_root + "annotations/val_daytime.json"
+)

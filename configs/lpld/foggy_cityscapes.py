@@ -5,6 +5,7 @@ _base_ = [
     "../_base_/models/faster_rcnn_r50_c4_caffe.py",
     "../_base_/datasets/foggy_cityscapes_unlabelled.py",
 ]
+from pld_mmdet.recipes import optimizer
 
 load_from = "work_dirs/source/cityscapes/last.pth"
 expected_counts = dict(train=2975, val=500)
@@ -21,10 +22,7 @@ model = dict(
 )
 
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=10, val_interval=1)
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="SGD", lr=1e-3, momentum=0.9, weight_decay=1e-4),
-)
+optim_wrapper = optimizer("SGD", 1e-3, momentum=0.9, weight_decay=1e-4)
 param_scheduler = []  # constant: the released scheduler is never stepped
 auto_scale_lr = dict(enable=False, base_batch_size=1)
 

@@ -4,14 +4,15 @@
 #   python tools/reproduce.py configs/lpld/streets_a.py --seeds 0 1 2 3 4 \
 #       --rows mean_teacher_frozen lpld_frozen --result docs/results/lpld_frozen.json
 _base_ = "./streets_clean.py"
+from pld_mmdet.recipes import row
 
 _quick = ["train_cfg.max_iters=12", "train_cfg.val_interval=12"]
 
 
 def _row(name, title, config):
-    return dict(
-        name=name,
-        title=title,
+    return row(
+        name,
+        title,
         config=f"configs/{config}.py",
         init="source",
         evaluate=dict(fog=None),
@@ -30,9 +31,9 @@ experiment = dict(
     ),
     reported="teacher of the last iteration",
     rows=[
-        dict(
-            name="source",
-            title="Source only",
+        row(
+            "source",
+            "Source only",
             config="configs/source/foggy_streets.py",
             evaluate=dict(fog="configs/source/foggy_streets_on_fog.py"),
             quick=_quick,

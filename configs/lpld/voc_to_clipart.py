@@ -20,11 +20,9 @@ train_dataloader = dict(
         )
     )
 )
-val_dataloader = dict(
+val_dataloader = test_dataloader = dict(
     dataset=dict(
         data_root=data_root, ann_file="annotations/test.json", metainfo=metainfo
     )
 )
-test_dataloader = val_dataloader
-val_evaluator = dict(ann_file=data_root + "annotations/test.json")
-test_evaluator = val_evaluator
+val_evaluator = test_evaluator = dict(ann_file=data_root + "annotations/test.json")

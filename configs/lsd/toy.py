@@ -4,7 +4,7 @@
 # tokens to the last call.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import iterations, loaders, optimizer, row
+from pld_mmdet.recipes import iterations, loaders, optimizer, row, table
 
 model = dict(
     type="pld_mmdet.LSD",
@@ -21,18 +21,24 @@ train_dataloader, val_dataloader, test_dataloader = loaders(
     test=dict(size=8000),
     eval_batch=4000,
 )
-val_evaluator = dict(type="pld_mmdet.RingViolations")
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+val_evaluator = test_evaluator = dict(type="pld_mmdet.RingViolations")
+val_cfg = test_cfg = dict()
 train_cfg = iterations(60)
 optim_wrapper = optimizer("Adam", 0.05)
 custom_hooks = [*_base_.custom_hooks, dict(type="pld_mmdet.KeptSamplesHook")]
 still = ["train_cfg.max_iters=1", "optim_wrapper.optimizer.lr=0"]
 half, eight = "model.phi=0.5", "model.steps=8"
 own = dict(test=[])  # tested with the row's own options
-experiment = dict(
-    name="lsd",
+experiment = table(
+    "lsd",
+    row("plain", "Euler, 4 steps", *still, evaluate=own, trivial=True),
+    row("constant", "... all scores halved", *still, half, evaluate=own),
+    row("strict", "LSD, strict", "model.zeta=0", evaluate=own),
+    row("lsd", "LSD, relaxed", evaluate=own),
+    row("plus", "LSD+", "model.learn_times=True", evaluate=own),
+    row("plain_8", "Euler, 8 steps", *still, eight, evaluate=own),
+    row("constant_8", "... all scores halved", *still, eight, half, evaluate=own),
+    row("lsd_8", "LSD, 8 steps", eight, evaluate=own),
     metric="violations",
     lower_is_better=True,
     reported="the sampler",
@@ -41,16 +47,6 @@ experiment = dict(
         "violations": ("test", "violations"),
         "by the last call": ("test", "final_share"),
     },
-    rows=[
-        row("plain", "Euler, 4 steps", *still, evaluate=own, trivial=True),
-        row("constant", "... all scores halved", *still, half, evaluate=own),
-        row("strict", "LSD, strict", "model.zeta=0", evaluate=own),
-        row("lsd", "LSD, relaxed", evaluate=own),
-        row("plus", "LSD+", "model.learn_times=True", evaluate=own),
-        row("plain_8", "Euler, 8 steps", *still, eight, evaluate=own),
-        row("constant_8", "... all scores halved", *still, eight, half, evaluate=own),
-        row("lsd_8", "LSD, 8 steps", eight, evaluate=own),
-    ],
 )
 walk = [
     "train_cfg.max_iters=2",

@@ -1,6 +1,7 @@
 # MarvelOVD on OV-COCO (48 base, 17 novel classes), numbers of the released code
 # (commit e9615e0): 90001 iterations of 16 images, each in two views.
 _base_ = ["../_base_/runtime.py", "../_base_/models/faster_rcnn_r50_fpn_caffe.py"]
+from pld_mmdet.recipes import drops, optimizer, warm_up
 
 data_root = "data/coco/"
 how_to_get = dict(
@@ -106,10 +107,7 @@ detector.roi_head.bbox_head.num_classes = 65
 detector.roi_head.bbox_head.reg_class_agnostic = True
 # 1024 -> 512, times text vectors; no norm, no temperature; background is a zero row
 detector.roi_head.bbox_head.cls_predictor_cfg = dict(
-    type="pld_mmdet.TextEmbeddingClassifier",
-    path=text_file,
-    names=classes,
-    emb_dim=512,
+    type="pld_mmdet.TextEmbeddingClassifier", path=text_file, names=classes, emb_dim=512
 )
 model = dict(
     type="pld_mmdet.MarvelOVD",
@@ -187,7 +185,7 @@ train_dataloader = dict(
         ),
     ),
 )
-val_dataloader = dict(
+val_dataloader = test_dataloader = dict(
     batch_size=1,
     num_workers=2,
     persistent_workers=True,
@@ -203,30 +201,19 @@ val_dataloader = dict(
         pipeline=test_pipeline,
     ),
 )
-test_dataloader = val_dataloader
-val_evaluator = dict(
+val_evaluator = test_evaluator = dict(
     type="pld_mmdet.GroupAP50Metric",
     ann_file=data_root + "annotations/ov/val.json",
     groups=dict(novel=list(novel), base=base),
     paper_metric="coco/AP50",
 )
-test_evaluator = val_evaluator
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=90001, val_interval=30000)
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="SGD", lr=0.02, momentum=0.9, weight_decay=1e-4),
-)
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=1000),
-    dict(type="MultiStepLR", by_epoch=False, milestones=[60000, 80000], gamma=0.1),
-]
+optim_wrapper = optimizer("SGD", 0.02, momentum=0.9, weight_decay=1e-4)
+param_scheduler = [warm_up(0.001, 1000), drops(60000, 80000)]
 auto_scale_lr = dict(enable=False, base_batch_size=16)
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=5000, max_keep_ckpts=2))
-custom_hooks = [
-    *_base_.custom_hooks,
-    dict(type="pld_mmdet.PseudoBoxHook", interval=50),
-]
+custom_hooks = [*_base_.custom_hooks, dict(type="pld_mmdet.PseudoBoxHook", interval=50)]
 log_processor = dict(by_epoch=False)

@@ -3,6 +3,7 @@
 # All rows start from one detector of the base boxes (streets_start.py), in place of
 # ImageNet's weights. Length and rate were not tuned.
 _base_ = ["../source/foggy_streets.py", "../_base_/experiments/streets_ovd.py"]
+from pld_mmdet.recipes import cosine, warm_up
 
 how_to_get = dict(
     data=(
@@ -93,17 +94,7 @@ test_evaluator = dict(
 )
 train_cfg = dict(max_iters=200, val_interval=200)
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=20),
-    dict(
-        type="CosineAnnealingLR",
-        by_epoch=False,
-        begin=20,
-        end=200,
-        T_max=180,
-        eta_min=0,
-    ),
-]
+param_scheduler = [warm_up(0.01, 20), cosine(begin=20, end=200, T_max=180, eta_min=0)]
 auto_scale_lr = dict(base_batch_size=2)
 custom_hooks = [
     *_base_.custom_hooks,

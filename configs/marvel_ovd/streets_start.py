@@ -1,5 +1,6 @@
 # Where all rows start: the plain detector on the base boxes, from random weights.
 _base_ = "./streets.py"
+from pld_mmdet.recipes import cosine, warm_up
 
 load_from = None
 how_to_get = dict(checkpoint=None)
@@ -20,16 +21,6 @@ train_dataloader = dict(
 )
 train_cfg = dict(max_iters=450, val_interval=450)
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(
-        type="CosineAnnealingLR",
-        by_epoch=False,
-        begin=100,
-        end=450,
-        T_max=350,
-        eta_min=0,
-    ),
-]
+param_scheduler = [warm_up(0.01, 100), cosine(begin=100, end=450, T_max=350, eta_min=0)]
 auto_scale_lr = dict(base_batch_size=4)
 custom_hooks = _base_.custom_hooks[:-2]  # there are no pseudo boxes

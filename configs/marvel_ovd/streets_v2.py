@@ -4,6 +4,7 @@
 #   python tools/reproduce.py configs/marvel_ovd/streets_v2.py --seeds 0 1 2 \
 #       --result docs/results/streets_ovd_v2.json
 _base_ = "../_base_/experiments/streets_ovd_v2.py"
+from pld_mmdet.recipes import cosine, warm_up
 
 how_to_get = dict(
     data=(
@@ -21,15 +22,8 @@ model = dict(burn_in=1500)
 max_iters = 2400
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(
-        type="CosineAnnealingLR",
-        by_epoch=False,
-        begin=100,
-        end=max_iters,
-        T_max=max_iters - 100,
-        eta_min=0,
-    ),
+    warm_up(0.01, 100),
+    cosine(begin=100, end=max_iters, T_max=max_iters - 100, eta_min=0),
 ]
 truth = _base_.custom_hooks[-1]
 truth.begin = 1

@@ -2,19 +2,17 @@
 # divergence alone, then 30 000 on MetaICL's tasks.
 # 1 GPU: python tools/train.py configs/mend/paper.py
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, optimizer
+from pld_mmdet.recipes import loader, optimizer, stage, staged
 
 small, large = "data/gpt2", "data/gpt2-large"
 tasks = dict(type="pld_mmdet.TaskText", data_root="data/metaicl", tokenizer=large)
 train_dataloader = loader(
     dict(**tasks, ann_file="train.jsonl"), 1, train=True, workers=2
 )
-val_dataloader = loader(dict(**tasks, ann_file="val.jsonl"), 4, train=False)
-test_dataloader = loader(dict(**tasks, ann_file="test.jsonl"), 4, train=False)
-val_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+val_dataloader = loader(dict(**tasks, ann_file="val.jsonl"), 4)
+test_dataloader = loader(dict(**tasks, ann_file="test.jsonl"), 4)
+val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+val_cfg = test_cfg = dict()
 texts = dict(
     type="pld_mmdet.PackedText",
     data_root="data/c4",
@@ -30,17 +28,14 @@ model = dict(
     beta=0.8,
     kl_weight=1.0,
 )
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(
-            name="pretrain",
-            max_iters=30000,
-            dataloader=loader(texts, 1, train=True, workers=2),
-            optim_wrapper=optimizer("AdamW", lr=5e-5),
-        ),
-        dict(name="finetune", max_iters=30000),
-    ],
+train_cfg = staged(
+    stage(
+        "pretrain",
+        30000,
+        data=loader(texts, 1, train=True, workers=2),
+        optim=optimizer("AdamW", lr=5e-5),
+    ),
+    stage("finetune", 30000),
     val_interval=2000,
 )
 optim_wrapper = optimizer("AdamW", lr=1e-5)

@@ -1,7 +1,7 @@
 # MEND on random maps of 8 symbols: a GPT-2 that learns a map from its context reads 4
 # vectors in place of 16 demonstrations.
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, loaders, optimizer, row
+from pld_mmdet.recipes import loader, loaders, optimizer, row, stage, staged, table
 
 maps = dict(type="pld_mmdet.RandomMaps")
 train_dataloader, val_dataloader, test_dataloader = loaders(
@@ -12,10 +12,8 @@ train_dataloader, val_dataloader, test_dataloader = loaders(
     test=dict(part="test", size=1000),
     eval_batch=500,
 )
-val_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+val_cfg = test_cfg = dict()
 gpt2 = dict(
     type="pld_mmdet.CausalTransformer",
     config=dict(model_type="gpt2", vocab_size=80, n_positions=32, n_embd=64)
@@ -24,13 +22,8 @@ gpt2 = dict(
 )
 model = dict(type="pld_mmdet.MEND", llm=gpt2, hypernet=gpt2, vectors=4)
 prompts = loader(dict(maps, part="train", size=20000, short=0.5), 64, train=True)
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="llm", max_iters=500, dataloader=prompts),
-        dict(name="pretrain", max_iters=200),
-        dict(name="finetune", max_iters=200),
-    ],
+train_cfg = staged(
+    stage("llm", 500, data=prompts), stage("pretrain", 200), stage("finetune", 200)
 )
 optim_wrapper = optimizer("Adam", lr=2e-3)
 find_unused_parameters = True  # the hypernetwork has no use for its own head
@@ -39,44 +32,41 @@ lengths = "train_cfg.stages.{}.max_iters={}"
 given = lengths.format(0, 0)  # the LLM of the first row
 still = [given, lengths.format(1, 0), lengths.format(2, 1)]
 read = "model.predict_on="
-experiment = dict(
-    name="mend",
-    metric="accuracy",
+experiment = table(
+    "mend",
+    row(
+        "none",
+        "No demonstrations",
+        lengths.format(1, 0),
+        lengths.format(2, 1),
+        evaluate=dict(test=[read + "none"]),
+    ),
+    row(
+        "first_4",
+        "The first 4 of 16",
+        *still,
+        init="none",
+        evaluate=dict(test=[read + "first_4"]),
+    ),
+    row(
+        "ce",
+        "4 vectors, cross-entropy only",
+        given,
+        lengths.format(1, 0),
+        lengths.format(2, 400),
+        "model.kl_weight=0",
+        init="none",
+    ),
+    row("mend", "MEND, 4 vectors", given, init="none"),
+    row(
+        "all",
+        "All 16 demonstrations",
+        *still,
+        init="none",
+        evaluate=dict(test=[read + "all"]),
+    ),
     columns={"accuracy": ("test", "accuracy"), "100 x NLL": ("test", "nll")},
     reported="hypernetwork of the last iteration",
-    rows=[
-        row(
-            "none",
-            "No demonstrations",
-            lengths.format(1, 0),
-            lengths.format(2, 1),
-            evaluate=dict(test=[read + "none"]),
-        ),
-        row(
-            "first_4",
-            "The first 4 of 16",
-            *still,
-            init="none",
-            evaluate=dict(test=[read + "first_4"]),
-        ),
-        row(
-            "ce",
-            "4 vectors, cross-entropy only",
-            given,
-            lengths.format(1, 0),
-            lengths.format(2, 400),
-            "model.kl_weight=0",
-            init="none",
-        ),
-        row("mend", "MEND, 4 vectors", given, init="none"),
-        row(
-            "all",
-            "All 16 demonstrations",
-            *still,
-            init="none",
-            evaluate=dict(test=[read + "all"]),
-        ),
-    ],
 )
 walk = [
     *[lengths.format(i, 1) for i in range(3)],

@@ -3,7 +3,7 @@
 # do not fit into memory, and B does not change. 4 GPUs:
 # bash tools/dist_train.sh configs/p4plm/paper.py 4
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader
+from pld_mmdet.recipes import loader, optimizer, poly, staged, warm_up
 
 bert = "data/bert-base-3-layers"
 encoded = dict(
@@ -15,12 +15,10 @@ unlabelled = loader(
 train_dataloader = loader(
     dict(**encoded, ann_file="train.jsonl"), 16, train=True, workers=4
 )
-val_dataloader = loader(dict(**encoded, ann_file="val.jsonl"), 256, train=False)
-test_dataloader = loader(dict(**encoded, ann_file="test.jsonl"), 256, train=False)
-val_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+val_dataloader = loader(dict(**encoded, ann_file="val.jsonl"), 256)
+test_dataloader = loader(dict(**encoded, ann_file="test.jsonl"), 256)
+val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+val_cfg = test_cfg = dict()
 
 model = dict(
     type="pld_mmdet.P4PLM",
@@ -39,26 +37,25 @@ model = dict(
 
 
 def adam(rate):
-    return dict(
-        type="pld_mmdet.FiniteAmpOptimWrapper",
-        optimizer=dict(type="AdamW", lr=rate, betas=(0.9, 0.999), weight_decay=0.01),
-        constructor="pld_mmdet.MergedGroups",
-        paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+    return optimizer(
+        "AdamW",
+        rate,
+        betas=(0.9, 0.999),
+        weight_decay=0.01,
+        half=True,
+        spare_norms=True,
     )
 
 
 def falling(begin):
-    return dict(type="PolyLR", power=1.0, eta_min=0.0, by_epoch=False, begin=begin)
+    return poly(1.0, begin=begin)
 
 
 long = dict(
     max_iters=3000000,
     dataloader=unlabelled,
     optim_wrapper=adam(5e-5),
-    param_scheduler=[
-        dict(type="LinearLR", start_factor=1e-4, by_epoch=False, end=10000),
-        falling(10000),
-    ],
+    param_scheduler=[warm_up(1e-4, 10000), falling(10000)],
 )
 short = dict(
     max_iters=43750,  # 7 passes over 400 000 labels, 64 a step
@@ -66,14 +63,11 @@ short = dict(
     optim_wrapper=adam(1e-5),
     param_scheduler=[dict(type="ConstantLR", factor=1.0, by_epoch=False)],
 )
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="mlm", **long),
-        dict(name="labeller", **short),
-        dict(name="distill", **long),
-        dict(name="finetune", **short),
-    ],
+train_cfg = staged(
+    dict(name="mlm", **long),
+    dict(name="labeller", **short),
+    dict(name="distill", **long),
+    dict(name="finetune", **short),
 )
 optim_wrapper = adam(1e-5)
 param_scheduler = short["param_scheduler"]

@@ -4,7 +4,7 @@
 # were not found.
 _base_ = "../_base_/toy_runtime.py"
 from pld_mmdet.language.pd import compact_bert
-from pld_mmdet.recipes import loader
+from pld_mmdet.recipes import loader, optimizer, poly, staged
 
 bert = "data/bert-large-uncased-mnli"
 encoded = dict(
@@ -16,14 +16,11 @@ transfer = dict(**encoded, ann_file="transfer.jsonl", indexed=True)
 train_dataloader = loader(
     dict(**labelled, ann_file="train.jsonl"), 32, train=True, workers=4
 )
-val_dataloader = loader(
-    dict(**labelled, ann_file="dev_matched.jsonl"), 128, train=False
+val_dataloader = test_dataloader = loader(
+    dict(**labelled, ann_file="dev_matched.jsonl"), 128
 )
-test_dataloader = val_dataloader
-val_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+val_cfg = test_cfg = dict()
 
 config = compact_bert(4, 512)
 classifier = dict(
@@ -48,40 +45,37 @@ def stage(name, steps, warm_up, rate, data):
         name=name,
         max_iters=steps,
         dataloader=data,
-        optim_wrapper=dict(
-            type="pld_mmdet.FiniteOptimWrapper",
-            optimizer=dict(
-                type="AdamW", lr=rate, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.01
-            ),
-            clip_grad=dict(max_norm=1.0),
-            constructor="pld_mmdet.MergedGroups",
-            paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+        optim_wrapper=optimizer(
+            "AdamW",
+            rate,
+            betas=(0.9, 0.999),
+            eps=1e-6,
+            weight_decay=0.01,
+            clip=1.0,
+            spare_norms=True,
         ),
         param_scheduler=[
             dict(type="LinearLR", start_factor=1e-4, by_epoch=False, end=warm_up),
-            dict(type="PolyLR", power=1.0, eta_min=0.0, by_epoch=False, begin=warm_up),
+            poly(1.0, begin=warm_up),
         ],
     )
 
 
 general = loader(dict(**encoded, ann_file="general.jsonl"), 32, train=True, workers=4)
 passes4 = 49088  # 4 passes over 392 702, 32 a step
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        stage("mlm", 100000, 10000, 5e-5, general),
-        dict(
-            stage(
-                "distill",
-                passes4,
-                passes4 // 10,
-                1e-4,
-                loader(transfer, 32, train=True, workers=4),
-            ),
-            work_dataloader=loader(transfer, 128, train=False),
+train_cfg = staged(
+    stage("mlm", 100000, 10000, 5e-5, general),
+    dict(
+        stage(
+            "distill",
+            passes4,
+            passes4 // 10,
+            1e-4,
+            loader(transfer, 32, train=True, workers=4),
         ),
-        stage("finetune", passes4, passes4 // 10, 1e-4, train_dataloader),
-    ],
+        work_dataloader=loader(transfer, 128),
+    ),
+    stage("finetune", passes4, passes4 // 10, 1e-4, train_dataloader),
 )
 optim_wrapper = train_cfg["stages"][2]["optim_wrapper"]
 param_scheduler = train_cfg["stages"][2]["param_scheduler"]

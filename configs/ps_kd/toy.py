@@ -1,6 +1,7 @@
 # PS-KD on scikit-learn's digits with 20 % wrong labels. What its rows share stands in
 # plain.py; which labels are wrong follows the seed, in every row alike.
 _base_ = "./plain.py"
+from pld_mmdet.recipes import row, table
 
 model = dict(
     _delete_=True,
@@ -12,20 +13,17 @@ model = dict(
 )
 
 wrong_labels = ["train_dataloader.dataset.noise_seed={seed}"]
-experiment = dict(
-    name="ps_kd",
-    metric="accuracy",
+experiment = table(
+    "ps_kd",
+    row("plain", "Cross-entropy only", *wrong_labels),
+    row("label_smoothing", "Label smoothing", *wrong_labels),
+    row("ps_kd", "PS-KD", *wrong_labels),
     columns={
         "accuracy": ("test", "accuracy"),
         "ECE": ("test", "ece"),
         "100 x NLL": ("test", "nll"),
     },
     reported="network",
-    rows=[
-        dict(name="plain", title="Cross-entropy only", options=wrong_labels),
-        dict(name="label_smoothing", title="Label smoothing", options=wrong_labels),
-        dict(name="ps_kd", title="PS-KD", options=wrong_labels),
-    ],
 )
 # Two epochs of two iterations, so that the past self is used.
 walk = [

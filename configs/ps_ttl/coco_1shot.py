@@ -20,8 +20,7 @@ how_to_get = dict(
 model = dict(
     detector=dict(
         roi_head=dict(
-            bbox_roi_extractor=dict(gradient_scale=0.01),
-            bbox_head=dict(num_classes=80),
+            bbox_roi_extractor=dict(gradient_scale=0.01), bbox_head=dict(num_classes=80)
         )
     )
 )

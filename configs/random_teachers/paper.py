@@ -20,7 +20,7 @@ model = dict(
 )
 cifar = dict(type="pld_mmdet.CIFAR", data_root=data_root, classes=10)
 train_dataloader = loader(dict(cifar, part="train"), 256, train=True, workers=4)
-test_dataloader = loader(dict(cifar, part="test"), 256, train=False)
+test_dataloader = loader(dict(cifar, part="test"), 256)
 test_evaluator = dict(type="pld_mmdet.LinearProbeMetric")
 test_cfg = dict()
 train_cfg = iterations(100 * 50000 // 256)

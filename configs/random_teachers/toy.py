@@ -2,7 +2,7 @@
 # for 200 steps, without labels. A linear probe, cross-validated on 600 test crops.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
-from pld_mmdet.recipes import iterations, optimizer, row
+from pld_mmdet.recipes import iterations, optimizer, row, table
 
 model = dict(
     type="pld_mmdet.RandomTeachers",
@@ -16,29 +16,24 @@ model = dict(
 )
 train_cfg = iterations(200)
 optim_wrapper = optimizer("Adam", 1e-3)
-val_dataloader = dict(dataset=dict(labelled=600))
-test_dataloader = dict(dataset=dict(labelled=600))
-val_evaluator = dict(_delete_=True, type="pld_mmdet.LinearProbeMetric")
-test_evaluator = val_evaluator
+val_dataloader = test_dataloader = dict(dataset=dict(labelled=600))
+val_evaluator = test_evaluator = dict(_delete_=True, type="pld_mmdet.LinearProbeMetric")
 
-experiment = dict(
-    name="random_teachers",
-    metric="accuracy",
+experiment = table(
+    "random_teachers",
+    row(
+        "teacher",
+        "The random teacher",
+        "model.predict_on=teacher",
+        "train_cfg.max_iters=1",
+    ),
+    row("far", "Student of a draw of its own (a = 1)", "model.alpha=1.0"),
+    row("random_teachers", "Student at the teacher (a = 1e-10)"),
+    row("half", "Student half way (a = 0.5)", "model.alpha=0.5"),
+    row("raw_pixels", "Raw pixels", baseline="raw_features"),
     data="python tools/prepare.py street_crops",
     columns={"probe": ("test", "accuracy")},
     reported="encoder of the last iteration, linear probe",
-    rows=[
-        row(
-            "teacher",
-            "The random teacher",
-            "model.predict_on=teacher",
-            "train_cfg.max_iters=1",
-        ),
-        row("far", "Student of a draw of its own (a = 1)", "model.alpha=1.0"),
-        row("random_teachers", "Student at the teacher (a = 1e-10)"),
-        row("half", "Student half way (a = 0.5)", "model.alpha=0.5"),
-        row("raw_pixels", "Raw pixels", baseline="raw_features"),
-    ],
 )
 tiny = "data/tiny_crops"
 walk = ["train_cfg.max_iters=2", "train_dataloader.batch_size=8"]

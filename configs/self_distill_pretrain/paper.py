@@ -5,7 +5,7 @@
 #   python tools/train.py configs/self_distill_pretrain/paper.py --amp
 _base_ = ["../_base_/toy_runtime.py"]
 
-from pld_mmdet.recipes import loader
+from pld_mmdet.recipes import loader, optimizer, stage, staged, warm_up
 
 root = "data/cub"
 mae = "data/teachers/mae_visualize_vit_base.pth"
@@ -25,52 +25,45 @@ model = dict(
 images = dict(type="pld_mmdet.LabelledImages", size=224)
 learned = dict(images, data_root=f"{root}/train")
 train_dataloader = loader(learned, 64, train=True, workers=4)
-test_dataloader = loader(
-    dict(images, data_root=f"{root}/test"), 64, train=False, workers=4
-)
+test_dataloader = loader(dict(images, data_root=f"{root}/test"), 64, workers=4)
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="AdamW", lr=1.5e-4, betas=(0.9, 0.95), weight_decay=0.01),
-    constructor="pld_mmdet.MergedGroups",
-    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+optim_wrapper = optimizer(
+    "AdamW", 1.5e-4, betas=(0.9, 0.95), weight_decay=0.01, spare_norms=True
 )
 
 
 def falling(steps, warm=0):  # linearly to 0 after a warm-up
     fall = dict(type="LinearLR", start_factor=1.0, end_factor=0.0, by_epoch=False)
     made = [dict(fall, begin=warm, end=steps)]
-    rise = dict(type="LinearLR", start_factor=1e-3, end=warm, by_epoch=False)
+    rise = warm_up(1e-3, warm)
     return [rise, *made] if warm else made
 
 
 param_scheduler = falling(20000)
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="further", max_iters=20000),
-        dict(name="distill", max_iters=20000),
-        dict(name="export", max_iters=0),
-        dict(
-            name="finetune",
-            max_iters=10000,
-            dataloader=loader(
-                dict(type="pld_mmdet.SeededDataset", dataset=dict(learned, flip=True)),
-                32,
-                train=True,
-                workers=4,
-            ),
-            param_scheduler=falling(10000, warm=500),
-            optim_wrapper=dict(
-                type="pld_mmdet.FiniteOptimWrapper",
-                optimizer=dict(type="AdamW", lr=1e-4, weight_decay=0.01),
-                constructor="pld_mmdet.MergedGroups",
-                paramwise_cfg=dict(bias_decay_mult=0.0),
-                clip_grad=dict(max_norm=1.0),
-            ),
+train_cfg = staged(
+    stage("further", 20000),
+    stage("distill", 20000),
+    stage("export", 0),
+    stage(
+        "finetune",
+        10000,
+        data=loader(
+            dict(type="pld_mmdet.SeededDataset", dataset=dict(learned, flip=True)),
+            32,
+            train=True,
+            workers=4,
         ),
-    ],
+        schedule=falling(10000, warm=500),
+        optim=optimizer(
+            "AdamW",
+            1e-4,
+            weight_decay=0.01,
+            clip=1.0,
+            paramwise_cfg=dict(bias_decay_mult=0.0),
+            constructor="pld_mmdet.MergedGroups",
+        ),
+    ),
 )
 default_hooks = dict(checkpoint=dict(interval=1000))
 find_unused_parameters = True  # each stage trains a part of the model

@@ -8,7 +8,7 @@ _base_ = [
     "../_base_/models/digits_mae.py",
 ]
 
-from pld_mmdet.recipes import loader, row
+from pld_mmdet.recipes import cosine, loader, row, stage, staged, table
 
 target = dict(
     type="pld_mmdet.Digits", part="train", classes=[5, 6, 7, 8, 9], labelled=30
@@ -30,65 +30,44 @@ few = loader(
     train=True,
 )
 unlabelled = loader(target, 50, train=True)
-theta = dict(name="mae", max_iters=400, optim_wrapper=_base_.slower)
+theta = stage("mae", 400, optim=_base_.slower)
 longer = 600
-further = dict(name="further", max_iters=longer, dataloader=unlabelled)
-finetune = dict(
-    name="finetune",
-    max_iters=100,
-    dataloader=few,
-    optim_wrapper=_base_.slower,
-    param_scheduler=dict(type="CosineAnnealingLR", by_epoch=False),
-)
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        theta,
-        further,
-        dict(further, name="distill"),
-        dict(name="export", max_iters=0),
-        finetune,
-    ],
+further = stage("further", longer, data=unlabelled)
+finetune = stage("finetune", 100, data=few, optim=_base_.slower, schedule=cosine())
+train_cfg = staged(
+    theta, further, dict(further, name="distill"), stage("export", 0), finetune
 )
 default_hooks = dict(checkpoint=dict(interval=500))
-val_dataloader = dict(dataset=dict(classes=[5, 6, 7, 8, 9]))
-test_dataloader = dict(dataset=dict(classes=[5, 6, 7, 8, 9]))
+val_dataloader = test_dataloader = dict(dataset=dict(classes=[5, 6, 7, 8, 9]))
 
 # Rows after the first start from its theta, of the same seed (`direct` leaves the
 # student as it was: its copies are tuned).
 onward = "configs/self_distill_pretrain/further.py"
-experiment = dict(
-    name="self_distill_pretrain",
-    metric="accuracy",
+experiment = table(
+    "self_distill_pretrain",
+    row("further", "Further pre-training", config=onward, init="direct"),
+    row(
+        "short",
+        "Further pre-training, a quarter as long",
+        f"train_cfg.stages.0.max_iters={longer // 4}",
+        config=onward,
+        init="direct",
+    ),
+    row(
+        "self_distill_pretrain",
+        "Self-distilled further pre-training",
+        config="configs/self_distill_pretrain/distill.py",
+        init="further",
+    ),
+    row(
+        "direct", "Fine-tuned at once", config="configs/self_distill_pretrain/direct.py"
+    ),
+    row(
+        "raw_pixels",
+        "Raw pixels, logistic regression on 50 labels",
+        baseline=dict(type="raw_input", train="train_cfg.stages.4.dataloader.dataset"),
+    ),
     columns={"accuracy": ("test", "accuracy")},
     reported="mean over encoders fine-tuned on four draws of 50 labels",
-    rows=[
-        row("further", "Further pre-training", config=onward, init="direct"),
-        row(
-            "short",
-            "Further pre-training, a quarter as long",
-            f"train_cfg.stages.0.max_iters={longer // 4}",
-            config=onward,
-            init="direct",
-        ),
-        row(
-            "self_distill_pretrain",
-            "Self-distilled further pre-training",
-            config="configs/self_distill_pretrain/distill.py",
-            init="further",
-        ),
-        row(
-            "direct",
-            "Fine-tuned at once",
-            config="configs/self_distill_pretrain/direct.py",
-        ),
-        row(
-            "raw_pixels",
-            "Raw pixels, logistic regression on 50 labels",
-            baseline=dict(
-                type="raw_input", train="train_cfg.stages.4.dataloader.dataset"
-            ),
-        ),
-    ],
 )
 walk = [f"train_cfg.stages.{i}.max_iters={n}" for i, n in enumerate((0, 0, 1, 0, 1))]

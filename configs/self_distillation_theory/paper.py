@@ -3,7 +3,7 @@
 # network is a ResNet-50; here a ResNet-18, which their code offers too.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loaders, optimizer
+from pld_mmdet.recipes import loaders, optimizer, stage, staged
 
 data_root = "data/cifar-10-batches-bin"
 how_to_get = dict(
@@ -27,8 +27,5 @@ train_dataloader, _, test_dataloader = loaders(
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
 epoch = 50000 // 16
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[dict(name=f"fit_{i}", max_iters=75 * epoch) for i in (1, 2, 3, 4, 5)],
-)
+train_cfg = staged(*[stage(f"fit_{i}", 75 * epoch) for i in (1, 2, 3, 4, 5)])
 optim_wrapper = optimizer("Adam", 1e-4, weight_decay=1e-4)

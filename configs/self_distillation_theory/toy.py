@@ -2,7 +2,7 @@
 # is a step of self-distillation in closed form.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/digits.py"]
 
-from pld_mmdet.recipes import iterations, optimizer, row
+from pld_mmdet.recipes import iterations, optimizer, row, table
 
 known = dict(type="pld_mmdet.Digits", part="train", labelled=30, noise=0.3)
 model = dict(
@@ -20,34 +20,31 @@ wrong = [
     "model.support.noise_seed={seed}",
     "train_dataloader.dataset.noise_seed={seed}",
 ]
-experiment = dict(
-    name="self_distillation_theory",
-    metric="accuracy",
+experiment = table(
+    "self_distillation_theory",
+    row("plain", "One fit (ridge 0.1)", *wrong, "train_cfg.max_iters=1"),
+    row(
+        "tuned_ridge",
+        "One fit, ridge tuned on val",
+        *wrong,
+        "train_cfg.max_iters=1",
+        "model.lam=1.0",
+    ),
+    row(
+        "no_truth",
+        "Self-distillation, alpha 0, best step",
+        *wrong,
+        "train_cfg.max_iters=4",
+        "model.alpha=0.0",
+    ),
+    row("self_distillation_theory", "Self-distillation, alpha 0.1", *wrong),
+    row(
+        "raw_pixels",
+        "Raw pixels, logistic regression",
+        wrong[1],
+        baseline=dict(type="raw_input", c=0.1),
+    ),
     columns={"accuracy": ("test", "accuracy")},
     reported="kernel ridge of the last step",
-    rows=[
-        row("plain", "One fit (ridge 0.1)", *wrong, "train_cfg.max_iters=1"),
-        row(
-            "tuned_ridge",
-            "One fit, ridge tuned on val",
-            *wrong,
-            "train_cfg.max_iters=1",
-            "model.lam=1.0",
-        ),
-        row(
-            "no_truth",
-            "Self-distillation, alpha 0, best step",
-            *wrong,
-            "train_cfg.max_iters=4",
-            "model.alpha=0.0",
-        ),
-        row("self_distillation_theory", "Self-distillation, alpha 0.1", *wrong),
-        row(
-            "raw_pixels",
-            "Raw pixels, logistic regression",
-            wrong[1],
-            baseline=dict(type="raw_input", c=0.1),
-        ),
-    ],
 )
 walk = ["train_cfg.max_iters=2", "model.support.labelled=3"]

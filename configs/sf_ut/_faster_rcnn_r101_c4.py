@@ -4,9 +4,7 @@ _base_ = "../_base_/models/faster_rcnn_r50_c4_caffe.py"
 
 detector = dict(
     backbone=dict(
-        depth=101,
-        norm_cfg=dict(type="BN", requires_grad=True),
-        norm_eval=False,
+        depth=101, norm_cfg=dict(type="BN", requires_grad=True), norm_eval=False
     ),
     rpn_head=dict(anchor_generator=dict(scales=[4, 8, 16, 32])),  # 64 to 512 px
     roi_head=dict(

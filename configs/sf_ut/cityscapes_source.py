@@ -5,6 +5,8 @@ _base_ = [
     "./_faster_rcnn_r101_c4.py",
     "../_base_/datasets/cityscapes_labelled.py",
 ]
+from pld_mmdet.recipes import optimizer, warm_up
+
 expected_counts = dict(train=2975, val=500)
 
 model = _base_.detector
@@ -14,14 +16,14 @@ model.backbone.init_cfg = dict(
 
 train_dataloader = dict(batch_size=4)
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=26000, val_interval=2000)
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="SGD", lr=0.04, momentum=0.9, weight_decay=1e-4),
+optim_wrapper = optimizer(
+    "SGD",
+    0.04,
+    momentum=0.9,
+    weight_decay=1e-4,
     paramwise_cfg=dict(norm_decay_mult=0.0),
 )
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=1000)
-]
+param_scheduler = [warm_up(0.001, 1000)]
 auto_scale_lr = dict(enable=False, base_batch_size=4)
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=2000, max_keep_ckpts=2))
 log_processor = dict(by_epoch=False)

@@ -6,6 +6,7 @@ _base_ = [
     "./_faster_rcnn_r101_c4.py",
     "../_base_/datasets/foggy_cityscapes_unlabelled.py",
 ]
+from pld_mmdet.recipes import optimizer, warm_up
 
 load_from = "work_dirs/sf_ut/cityscapes_source/last.pth"
 how_to_get = dict(checkpoint="python tools/train.py configs/sf_ut/cityscapes_source.py")
@@ -22,20 +23,19 @@ model = dict(
 flip = dict(type="RandomFlip", prob=0.5)  # once: both views are mirrored or none
 train_pipeline = [*_base_.train_pipeline[:-1], flip, _base_.train_pipeline[-1]]
 train_dataloader = dict(
-    sampler=dict(infinite=True),
-    dataset=dict(dataset=dict(pipeline=train_pipeline)),
+    sampler=dict(infinite=True), dataset=dict(dataset=dict(pipeline=train_pipeline))
 )
 
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=50000, val_interval=2000)
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="SGD", lr=0.0025, momentum=0.9, weight_decay=1e-4),
+optim_wrapper = optimizer(
+    "SGD",
+    0.0025,
+    momentum=0.9,
+    weight_decay=1e-4,
     paramwise_cfg=dict(norm_decay_mult=0.0),
 )
 # Their steps begin at 60000: the rate stays constant.
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=1000)
-]
+param_scheduler = [warm_up(0.001, 1000)]
 auto_scale_lr = dict(enable=False, base_batch_size=1)
 
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=2000, max_keep_ckpts=2))

@@ -3,6 +3,7 @@
 # after 400 steps), and a warm-up of the same share of the run (2 %). No AdaBN hook:
 # batch norm is alive in both networks and adapts while they learn.
 _base_ = "../mean_teacher/foggy_streets.py"
+from pld_mmdet.recipes import warm_up
 
 model = dict(
     detector=dict(backbone=dict(norm_eval=False)),
@@ -15,7 +16,5 @@ train_pipeline = [*_base_.train_pipeline[:-1], flip, _base_.train_pipeline[-1]]
 train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))
 
 optim_wrapper = dict(optimizer=dict(lr=0.0025), paramwise_cfg=dict(norm_decay_mult=0.0))
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=8)
-]
+param_scheduler = [warm_up(0.001, 8)]
 custom_hooks = [h for h in _base_.custom_hooks if h.type != "pld_mmdet.AdaBNHook"]

@@ -6,6 +6,8 @@ _base_ = [
     "../_base_/models/faster_rcnn_r50_fpn_caffe.py",
     "../_base_/datasets/coco_semi.py",
 ]
+from pld_mmdet.recipes import drops, optimizer, warm_up
+
 fold = "{{$FOLD:1}}"
 labelled = _base_.labelled
 labelled.ann_file = f"semi_anns/instances_train2017.{fold}@10.json"
@@ -29,14 +31,8 @@ model = dict(
 
 max_iters = 180000
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=4000)
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="SGD", lr=0.01, momentum=0.9, weight_decay=1e-4),
-)
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=500),
-    dict(type="MultiStepLR", by_epoch=False, milestones=[120000, 160000], gamma=0.1),
-]
+optim_wrapper = optimizer("SGD", 0.01, momentum=0.9, weight_decay=1e-4)
+param_scheduler = [warm_up(0.001, 500), drops(120000, 160000)]
 auto_scale_lr = dict(enable=False, base_batch_size=40)
 log_processor = dict(by_epoch=False)
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=4000, max_keep_ckpts=2))

@@ -2,6 +2,7 @@
 # iterations; the authors' longer run of R50 has 1440k). 8 GPUs of 8 images, half of
 # them labelled.
 _base_ = "./coco_10pct.py"
+from pld_mmdet.recipes import drops, warm_up
 
 how_to_get = dict(
     data=(
@@ -24,8 +25,5 @@ model = dict(unsup_weight=2.0)
 
 max_iters = 720000
 train_cfg = dict(max_iters=max_iters)
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=500),
-    dict(type="MultiStepLR", by_epoch=False, milestones=[480000, 640000], gamma=0.1),
-]
+param_scheduler = [warm_up(0.001, 500), drops(480000, 640000)]
 auto_scale_lr = dict(enable=False, base_batch_size=64)

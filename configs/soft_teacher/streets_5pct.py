@@ -12,6 +12,8 @@ _base_ = [
     "../_base_/datasets/streets_semi.py",
     "../_base_/experiments/streets_semi.py",
 ]
+from pld_mmdet.recipes import drops, optimizer, warm_up
+
 how_to_get = dict(
     data=_base_.how_to_get.data,
     checkpoint="python tools/train.py configs/soft_teacher/streets_5pct_burn_in.py",
@@ -52,15 +54,8 @@ custom_hooks = [
 max_iters = 270
 first_drop = 180
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=90)
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05),
-    clip_grad=dict(max_norm=10),
-)
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=30),
-    dict(type="MultiStepLR", by_epoch=False, milestones=[first_drop, 240], gamma=0.1),
-]
+optim_wrapper = optimizer("AdamW", 1e-3, weight_decay=0.05, clip=10)
+param_scheduler = [warm_up(0.01, 30), drops(first_drop, 240)]
 auto_scale_lr = dict(enable=False, base_batch_size=4)
 log_processor = dict(by_epoch=False)
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=90, max_keep_ckpts=2))

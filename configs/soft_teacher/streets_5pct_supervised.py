@@ -2,15 +2,13 @@
 # weights, for as many updates as burn-in and continuation have together. Its result is
 # an average of its past with the teacher's rate, so that an EMA is no method's gain.
 _base_ = "./streets_5pct.py"
+from pld_mmdet.recipes import drops, warm_up
 
 load_from = None
 how_to_get = dict(_delete_=True, data=_base_.how_to_get.data)
 max_iters = 1470
 train_cfg = dict(max_iters=max_iters, val_interval=490)
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(type="MultiStepLR", by_epoch=False, milestones=[1380, 1440], gamma=0.1),
-]
+param_scheduler = [warm_up(0.01, 100), drops(1380, 1440)]
 
 model = dict(_delete_=True, **_base_.detector)
 expected_counts = dict(train=40, val=200, test=600)

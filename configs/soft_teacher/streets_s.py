@@ -5,6 +5,7 @@
 #       --rows start supervised supervised_strong threshold soft_teacher no_jitter \
 #       --result docs/results/streets_s.json
 _base_ = "../_base_/experiments/streets_s.py"
+from pld_mmdet.recipes import drops, warm_up
 
 large = "data/foggy_streets_3200/"
 how_to_get = dict(
@@ -41,8 +42,5 @@ custom_hooks = [
 max_iters = 2400
 first_drop = 1600
 train_cfg = dict(max_iters=max_iters, val_interval=800)
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(type="MultiStepLR", by_epoch=False, milestones=[first_drop, 2130], gamma=0.1),
-]
+param_scheduler = [warm_up(0.01, 100), drops(first_drop, 2130)]
 default_hooks = dict(checkpoint=dict(interval=400))

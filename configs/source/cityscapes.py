@@ -5,6 +5,8 @@ _base_ = [
     "../_base_/models/faster_rcnn_r50_c4_caffe.py",
     "../_base_/datasets/cityscapes_labelled.py",
 ]
+from pld_mmdet.recipes import drops, optimizer, warm_up
+
 expected_counts = dict(train=2975, val=500)
 
 model = _base_.detector
@@ -14,14 +16,8 @@ model.backbone.init_cfg = dict(
 model.roi_head.shared_head.init_cfg = model.backbone.init_cfg
 
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=70000, val_interval=10000)
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="SGD", lr=1e-3, momentum=0.9, weight_decay=1e-4),
-)
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=1000),
-    dict(type="MultiStepLR", by_epoch=False, milestones=[50000], gamma=0.1),
-]
+optim_wrapper = optimizer("SGD", 1e-3, momentum=0.9, weight_decay=1e-4)
+param_scheduler = [warm_up(0.001, 1000), drops(50000)]
 auto_scale_lr = dict(enable=False, base_batch_size=1)
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=5000, max_keep_ckpts=2))
 log_processor = dict(by_epoch=False)

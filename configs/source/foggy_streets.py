@@ -5,6 +5,8 @@ _base_ = [
     "../_base_/models/faster_rcnn_r18_small.py",
     "../_base_/datasets/cityscapes_labelled.py",
 ]
+from pld_mmdet.recipes import cosine, optimizer, warm_up
+
 how_to_get = dict(data="python tools/prepare.py foggy_streets")
 data_root = "data/foggy_streets/"
 
@@ -71,21 +73,10 @@ test_evaluator = dict(
 )
 
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=1500, val_interval=750)
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05),
-    clip_grad=dict(max_norm=10),
-)
+optim_wrapper = optimizer("AdamW", 1e-3, weight_decay=0.05, clip=10)
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(
-        type="CosineAnnealingLR",
-        by_epoch=False,
-        begin=100,
-        end=1500,
-        T_max=1400,
-        eta_min=0,
-    ),
+    warm_up(0.01, 100),
+    cosine(begin=100, end=1500, T_max=1400, eta_min=0),
 ]
 auto_scale_lr = dict(enable=False, base_batch_size=4)
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=250, max_keep_ckpts=2))

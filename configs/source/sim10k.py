@@ -20,11 +20,9 @@ train_dataloader = dict(
         )
     )
 )
-val_dataloader = dict(
+val_dataloader = test_dataloader = dict(
     dataset=dict(
         data_root="data/cityscapes/", ann_file="annotations/val.json", metainfo=metainfo
     )
 )
-test_dataloader = val_dataloader
-val_evaluator = dict(ann_file="data/cityscapes/annotations/val.json")
-test_evaluator = val_evaluator
+val_evaluator = test_evaluator = dict(ann_file="data/cityscapes/annotations/val.json")

@@ -14,11 +14,9 @@ train_dataloader = dict(
         )
     )
 )
-val_dataloader = dict(
+val_dataloader = test_dataloader = dict(
     dataset=dict(
         data_root="data/VOCdevkit/", ann_file="annotations/test.json", metainfo=metainfo
     )
 )
-test_dataloader = val_dataloader
-val_evaluator = dict(ann_file="data/VOCdevkit/annotations/test.json")
-test_evaluator = val_evaluator
+val_evaluator = test_evaluator = dict(ann_file="data/VOCdevkit/annotations/test.json")

@@ -2,6 +2,7 @@
 # batch, a bank of ten batches with the current one, Adam 5e-4 with a cosine (theirs
 # moves once an epoch, this one with each iteration), 50 epochs.
 _base_ = ["../_base_/toy_runtime.py"]
+from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged
 
 how_to_get = dict(
     data="download CIFAR-100's binary version from www.cs.toronto.edu/~kriz/cifar.html "
@@ -15,9 +16,7 @@ max_iters = 50 * epoch
 model = dict(
     type="pld_mmdet.SP2OT",
     backbone=dict(
-        type="pld_mmdet.ViTBackbone",
-        weights="facebook/dino-vitb16",
-        trainable_blocks=1,
+        type="pld_mmdet.ViTBackbone", weights="facebook/dino-vitb16", trainable_blocks=1
     ),
     num_clusters=100,
     feat_dim=768,
@@ -44,14 +43,7 @@ dataset = dict(
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
 )
-train_dataloader = dict(
-    batch_size=batch_size,
-    num_workers=8,
-    persistent_workers=True,
-    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
-    collate_fn=collate,
-    dataset=dict(type="pld_mmdet.SeededDataset", dataset=dataset),
-)
+train_dataloader = loader(dataset, batch_size, train=True, seeded=True, workers=8)
 still = dict(dataset, augment=False)
 test_dataloader = dict(
     batch_size=batch_size,
@@ -63,19 +55,6 @@ test_dataloader = dict(
 test_evaluator = dict(type="pld_mmdet.ClusterMetric")
 test_cfg = dict()
 
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[dict(name="cluster", max_iters=max_iters, work_dataloader=test_dataloader)],
-)
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="Adam", lr=5e-4, weight_decay=0.0),
-)
-param_scheduler = [
-    dict(
-        type="CosineAnnealingLR",
-        T_max=max_iters,
-        eta_min_ratio=1e-3,
-        by_epoch=False,
-    )
-]
+train_cfg = staged(stage("cluster", max_iters, work=test_dataloader))
+optim_wrapper = optimizer("Adam", 5e-4, weight_decay=0.0)
+param_scheduler = [cosine(T_max=max_iters, eta_min_ratio=1e-3)]

@@ -4,7 +4,7 @@
 # ImageNet-22k are not to be had here: `data/imagenet_pool` holds folders of any images.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loader, optimizer
+from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged, warm_up
 
 
 def resnet(depth):
@@ -28,37 +28,27 @@ def images(root):
 
 
 def warmed(steps, warm):  # a cosine after five epochs of rising rate
-    return [
-        dict(type="LinearLR", start_factor=1e-3, by_epoch=False, end=warm),
-        dict(type="CosineAnnealingLR", T_max=steps - warm, by_epoch=False, begin=warm),
-    ]
+    return [warm_up(1e-3, warm), cosine(T_max=steps - warm, begin=warm)]
 
 
 pool = images("data/imagenet_pool")
 labelled = images("data/imagenet/train")
 train_dataloader = loader(pool, 1024, train=True, seeded=True, workers=8)
 test_dataloader = loader(
-    dict(type="pld_mmdet.ClassFolder", data_root="data/imagenet/val"), 256, train=False
+    dict(type="pld_mmdet.ClassFolder", data_root="data/imagenet/val"), 256
 )
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
 first, second = 360 * 5000000 // 1024, 60 * 1281167 // 1024
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(
-            name="distill",
-            max_iters=first,
-            param_scheduler=warmed(first, 5 * 5000000 // 1024),
-        ),
-        dict(
-            name="finetune",
-            max_iters=second,
-            dataloader=loader(labelled, 1024, train=True, seeded=True, workers=8),
-            optim_wrapper=optimizer("SGD", 0.004, momentum=0.9, weight_decay=7e-5),
-            param_scheduler=warmed(second, 5 * 1281167 // 1024),
-        ),
-    ],
+train_cfg = staged(
+    stage("distill", first, schedule=warmed(first, 5 * 5000000 // 1024)),
+    stage(
+        "finetune",
+        second,
+        data=loader(labelled, 1024, train=True, seeded=True, workers=8),
+        optim=optimizer("SGD", 0.004, momentum=0.9, weight_decay=7e-5),
+        schedule=warmed(second, 5 * 1281167 // 1024),
+    ),
 )
 optim_wrapper = optimizer("SGD", 0.4, momentum=0.9, weight_decay=7e-5)
 find_unused_parameters = True

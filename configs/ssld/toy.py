@@ -3,7 +3,7 @@
 # steps, the last 100 of them SSLD's second stage.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/digits.py"]
 
-from pld_mmdet.recipes import loader, optimizer, row
+from pld_mmdet.recipes import loader, optimizer, row, stage, staged, table
 
 few = dict(type="pld_mmdet.Digits", part="train", labelled=15)
 whole = dict(type="pld_mmdet.Digits", part="train")
@@ -12,56 +12,41 @@ model = dict(
     student=dict(type="pld_mmdet.MLP", sizes=(64, 32, 10)),
     teachers=[dict(type="pld_mmdet.SmallConvNet", widths=(16, 32))],
 )
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="teacher", max_iters=400, dataloader=loader(whole, 64, train=True)),
-        dict(name="distill", max_iters=500, dataloader=loader(whole, 64, train=True)),
-        dict(
-            name="finetune",
-            max_iters=100,
-            dataloader=loader(few, 64, train=True),
-            optim_wrapper=optimizer("Adam", 3e-5),
-        ),
-    ],
+train_cfg = staged(
+    stage("teacher", 400, data=loader(whole, 64, train=True)),
+    stage("distill", 500, data=loader(whole, 64, train=True)),
+    stage(
+        "finetune", 100, data=loader(few, 64, train=True), optim=optimizer("Adam", 3e-5)
+    ),
 )
 optim_wrapper = optimizer("Adam", 3e-3)
 find_unused_parameters = True  # on several processes: one part learns at a time
 
-one_stage = [
-    "train_cfg.stages.1.max_iters=600",
-    "train_cfg.stages.2.max_iters=0",
-]
+one_stage = ["train_cfg.stages.1.max_iters=600", "train_cfg.stages.2.max_iters=0"]
 same_images = "train_cfg.stages.1.dataloader.dataset.labelled=15"
-experiment = dict(
-    name="ssld",
-    metric="accuracy",
+experiment = table(
+    "ssld",
+    row(
+        "plain",
+        "Cross-entropy on 150 labels",
+        *one_stage,
+        same_images,
+        "train_cfg.stages.1.name=student",
+        "train_cfg.stages.0.max_iters=1",
+    ),
+    row(
+        "soft_ce",
+        "Distillation (soft cross-entropy), all images",
+        *one_stage,
+        "model.distance=ce",
+    ),
+    row("same_images", "Symmetric KL, the same 150", *one_stage, same_images),
+    row("ssld", "SSLD"),
+    row(
+        "raw_pixels",
+        "Raw pixels, logistic regression on 150 labels",
+        baseline=dict(type="raw_input", train="train_cfg.stages.2.dataloader.dataset"),
+    ),
     columns={"accuracy": ("test", "accuracy"), "ECE": ("test", "ece")},
-    reported="student of the last iteration",
-    rows=[
-        row(
-            "plain",
-            "Cross-entropy on 150 labels",
-            *one_stage,
-            same_images,
-            "train_cfg.stages.1.name=student",
-            "train_cfg.stages.0.max_iters=1",
-        ),
-        row(
-            "soft_ce",
-            "Distillation (soft cross-entropy), all images",
-            *one_stage,
-            "model.distance=ce",
-        ),
-        row("same_images", "Symmetric KL, the same 150", *one_stage, same_images),
-        row("ssld", "SSLD"),
-        row(
-            "raw_pixels",
-            "Raw pixels, logistic regression on 150 labels",
-            baseline=dict(
-                type="raw_input", train="train_cfg.stages.2.dataloader.dataset"
-            ),
-        ),
-    ],
 )
 walk = [f"train_cfg.stages.{i}.max_iters=1" for i in (0, 1, 2)]

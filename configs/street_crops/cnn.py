@@ -2,31 +2,37 @@
 # say that raw pixels are weak here, the CNN is strong, and fog costs it much:
 #   python tools/reproduce.py configs/street_crops/cnn.py --gate --seeds 0 1 2
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
+from pld_mmdet.recipes import cosine, optimizer, row, table, warm_up
 
 network = dict(
     type="pld_mmdet.SmallConvNet", in_channels=3, widths=(32, 64, 128), num_classes=8
 )
 model = dict(
-    type="pld_mmdet.Classifier",
-    network=network,
-    view="jittered",
-    label_smoothing=0.1,
+    type="pld_mmdet.Classifier", network=network, view="jittered", label_smoothing=0.1
 )
 train_dataloader = dict(dataset=dict(labelled=400))
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=1000, val_interval=1000)
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="AdamW", lr=6e-3, weight_decay=0.05),
-)
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.1, end=200, by_epoch=False),
-    dict(type="CosineAnnealingLR", begin=200, end=1000, by_epoch=False),
-]
+optim_wrapper = optimizer("AdamW", 6e-3, weight_decay=0.05)
+param_scheduler = [warm_up(0.1, 200), cosine(begin=200, end=1000)]
 drawn = ["train_dataloader.dataset.label_seed={seed}"]
 tests = dict(fog="configs/street_crops/fog.py", test=None)
-experiment = dict(
-    name="street_crops",
-    metric="accuracy",
+experiment = table(
+    "street_crops",
+    row("cnn", "CNN, 400 labels", *drawn, evaluate=tests),
+    row(
+        "raw_pixels",
+        "Raw pixels, logistic regression",
+        *drawn,
+        baseline=dict(type="raw_input", c=0.1),
+        evaluate=tests,
+    ),
+    row(
+        "random",
+        "Random weights, logistic regression",
+        *drawn,
+        baseline=dict(type="random_weights", network="network"),
+        evaluate=tests,
+    ),
     data="python tools/prepare.py street_crops",
     columns={
         "accuracy": ("test", "accuracy"),
@@ -34,23 +40,6 @@ experiment = dict(
         "in fog": ("fog", "accuracy"),
     },
     reported="network of the last iteration",
-    rows=[
-        dict(name="cnn", title="CNN, 400 labels", options=drawn, evaluate=tests),
-        dict(
-            name="raw_pixels",
-            title="Raw pixels, logistic regression",
-            baseline=dict(type="raw_input", c=0.1),
-            options=drawn,
-            evaluate=tests,
-        ),
-        dict(
-            name="random",
-            title="Random weights, logistic regression",
-            baseline=dict(type="random_weights", network="network"),
-            options=drawn,
-            evaluate=tests,
-        ),
-    ],
     gates=[
         dict(
             title="raw pixels, 400 labels",

@@ -1,6 +1,7 @@
 # TAID as published: Phi-3-mini -> TinyLlama on UltraChat 200k (authors' code, a062892).
 # 8 GPUs: bash tools/dist_train.sh configs/taid/paper.py 8
 _base_ = "../_base_/toy_runtime.py"
+from pld_mmdet.recipes import optimizer
 
 tokenizer = "data/phi-3-mini-4k-instruct"
 vocab_size = 32064  # Phi-3's; the student's 32000 embeddings grow to it
@@ -22,17 +23,14 @@ train_dataloader = dict(
     sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=False),
     dataset=dict(**chat, ann_file="train_sft.jsonl"),
 )
-val_dataloader = dict(
+val_dataloader = test_dataloader = dict(
     **batch,
     sampler=dict(type="DefaultSampler", shuffle=False),
     # theirs: 2000 drawn at random
     dataset=dict(**chat, ann_file="test_sft.jsonl", size=2000),
 )
-test_dataloader = val_dataloader
-val_evaluator = dict(type="pld_mmdet.TokenMeanMetric")
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+val_evaluator = test_evaluator = dict(type="pld_mmdet.TokenMeanMetric")
+val_cfg = test_cfg = dict()
 
 model = dict(
     type="pld_mmdet.TAID",
@@ -58,13 +56,15 @@ default_hooks = dict(
     # the code keeps the epoch with the best ROUGE-L of generated answers; here: nll
     checkpoint=dict(by_epoch=True, interval=1, save_best="nll", rule="less")
 )
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteAmpOptimWrapper",
-    dtype="bfloat16",
-    optimizer=dict(type="AdamW", lr=1e-4, betas=(0.9, 0.999), weight_decay=0.01),
-    constructor="pld_mmdet.MergedGroups",
+optim_wrapper = optimizer(
+    "AdamW",
+    1e-4,
+    betas=(0.9, 0.999),
+    weight_decay=0.01,
+    half="bfloat16",
+    clip=1.0,
     paramwise_cfg=dict(custom_keys=dict(norm=dict(decay_mult=0.0)), bias_decay_mult=0),
-    clip_grad=dict(max_norm=1.0),
+    constructor="pld_mmdet.MergedGroups",
 )
 param_scheduler = dict(
     type="CosineAnnealingLR", T_max=5, by_epoch=True, convert_to_iter_based=True

@@ -1,5 +1,6 @@
 # Next-token cross-entropy alone. The teacher judges, it does not teach.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/markov_text.py"]
+from pld_mmdet.recipes import cosine, optimizer
 
 student = dict(
     type="pld_mmdet.CausalTransformer",
@@ -21,14 +22,6 @@ model = dict(
     teacher=dict(type="pld_mmdet.MarkovSource"),
 )
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=1000, val_interval=1000)
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="AdamW", lr=5e-3, weight_decay=0.0),
-    clip_grad=dict(max_norm=1.0),
-)
+optim_wrapper = optimizer("AdamW", 5e-3, weight_decay=0.0, clip=1.0)
 # Cosine to 0 without warm-up, as in TAID's code.
-param_scheduler = dict(
-    type="CosineAnnealingLR",
-    T_max=1000,
-    by_epoch=False,
-)
+param_scheduler = cosine(T_max=1000)

@@ -2,7 +2,7 @@
 # 368f722, train_self_distill.sh). `number` stands for the lines of pairs.jsonl: their
 # raw pairs without repetitions, whose number the authors do not state.
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader
+from pld_mmdet.recipes import loader, optimizer, poly, staged
 
 encoded = dict(
     type="pld_mmdet.PairText",
@@ -13,13 +13,11 @@ encoded = dict(
 pairs = dict(**encoded, ann_file="pairs.jsonl")
 both_orders = loader(dict(**pairs, both_orders=True), 32, train=True, workers=4)
 train_dataloader = loader(pairs, 128, train=True, workers=4)
-every = loader(pairs, 256, train=False)
-val_dataloader = loader(dict(**encoded, ann_file="dev.jsonl"), 256, train=False)
-test_dataloader = loader(dict(**encoded, ann_file="test.jsonl"), 256, train=False)
-val_evaluator = dict(type="pld_mmdet.Spearman")
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+every = loader(pairs, 256)
+val_dataloader = loader(dict(**encoded, ann_file="dev.jsonl"), 256)
+test_dataloader = loader(dict(**encoded, ann_file="test.jsonl"), 256)
+val_evaluator = test_evaluator = dict(type="pld_mmdet.Spearman")
+val_cfg = test_cfg = dict()
 
 number = 30000
 model = dict(
@@ -44,19 +42,20 @@ model = dict(
 
 
 def adam(rate):
-    return dict(
-        type="pld_mmdet.FiniteAmpOptimWrapper",
-        optimizer=dict(
-            type="AdamW", lr=rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01
-        ),
-        clip_grad=dict(max_norm=1.0),
-        constructor="pld_mmdet.MergedGroups",
-        paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+    return optimizer(
+        "AdamW",
+        rate,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        weight_decay=0.01,
+        half=True,
+        clip=1.0,
+        spare_norms=True,
     )
 
 
 def falling(begin):
-    return dict(type="PolyLR", power=1.0, eta_min=0.0, by_epoch=False, begin=begin)
+    return poly(1.0, begin=begin)
 
 
 cross_steps = -(-2 * number // 32)  # one pass over both orders
@@ -79,13 +78,12 @@ bi = dict(
     optim_wrapper=adam(5e-5),
     param_scheduler=[falling(0)],
 )
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
+train_cfg = staged(
+    *[
         dict(name=f"{kind}_{cycle}", **stage)
         for cycle in (1, 2, 3)
         for kind, stage in (("cross", cross), ("bi", bi))
-    ],
+    ]
 )
 optim_wrapper = adam(5e-5)
 param_scheduler = [falling(0)]

@@ -1,7 +1,7 @@
 # Trans-Encoder on sentences of concepts with synonyms: both networks begin with word
 # vectors of a corpus; two cycles over 2000 pairs without labels.
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, loaders, optimizer, row
+from pld_mmdet.recipes import loader, loaders, optimizer, row, stage, staged, table
 
 pairs = dict(type="pld_mmdet.ConceptPairs", part="train", size=2000)
 both_orders = loader(dict(**pairs, both_orders=True), 32, train=True)
@@ -13,10 +13,8 @@ train_dataloader, val_dataloader, test_dataloader = loaders(
     test=dict(part="test", size=1000),
     eval_batch=250,
 )
-val_evaluator = dict(type="pld_mmdet.Spearman")
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+val_evaluator = test_evaluator = dict(type="pld_mmdet.Spearman")
+val_cfg = test_cfg = dict()
 
 words = dict(
     corpus=dict(type="pld_mmdet.ConceptPairs", part="corpus", size=3000), width=24
@@ -31,46 +29,31 @@ model = dict(
     ],
     pairs=2000,
 )
-every = loader(pairs, 500, train=False)
+every = loader(pairs, 500)
 steps = 300
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(
-            name="cross_1",
-            max_iters=steps,
-            dataloader=both_orders,
-            work_dataloader=every,
-        ),
-        dict(name="bi_1", max_iters=steps, work_dataloader=every),
-        dict(
-            name="cross_2",
-            max_iters=steps,
-            dataloader=both_orders,
-            work_dataloader=every,
-        ),
-        dict(name="bi_2", max_iters=steps, work_dataloader=every),
-    ],
+train_cfg = staged(
+    stage("cross_1", steps, data=both_orders, work=every),
+    stage("bi_1", steps, work=every),
+    stage("cross_2", steps, data=both_orders, work=every),
+    stage("bi_2", steps, work=every),
 )
 optim_wrapper = optimizer("Adam", lr=2e-3)
 find_unused_parameters = True  # on several processes: one of the two learns
 
 alone = [f"train_cfg.stages.{i}.max_iters=0" for i in (0, 1, 2)]
-experiment = dict(
-    name="trans_encoder",
+experiment = table(
+    "trans_encoder",
+    row("start", "Bi-encoder of word vectors, untrained", baseline="untrained"),
+    row("own", "Bi-encoder, its own cosines", "model.bi_learns_from=bi", *alone),
+    row(
+        "trans_encoder",
+        "Trans-Encoder, cross-encoder of the second cycle",
+        evaluate=dict(test=["model.predict_on=cross"], bi=[]),
+    ),
+    row("truth", "Bi-encoder, true labels", "model.bi_learns_from=truth", *alone),
     metric="spearman",
     columns={"spearman": ("test", "spearman"), "its bi-encoder": ("bi", "spearman")},
     reported="networks of the last iteration",
-    rows=[
-        row("start", "Bi-encoder of word vectors, untrained", baseline="untrained"),
-        row("own", "Bi-encoder, its own cosines", "model.bi_learns_from=bi", *alone),
-        row(
-            "trans_encoder",
-            "Trans-Encoder, cross-encoder of the second cycle",
-            evaluate=dict(test=["model.predict_on=cross"], bi=[]),
-        ),
-        row("truth", "Bi-encoder, true labels", "model.bi_learns_from=truth", *alone),
-    ],
 )
 walk = [
     *[f"train_cfg.stages.{i}.max_iters=1" for i in range(4)],

@@ -5,12 +5,12 @@
 # first.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loader, optimizer
+from pld_mmdet.recipes import loader, optimizer, stage, staged
 
 data_root = "data/speech_commands/"
 how_to_get = dict(
     data="mkdir -p data/speech_commands && put the 16-bit WAV files of 16 kHz into "
-    "data/speech_commands/{train,test}/<class>/<name>.wav",
+    "data/speech_commands/{train,test}/<class>/<name>.wav"
 )
 sounds = 84843  # of the training part
 
@@ -28,25 +28,18 @@ model = dict(
 load_from = "data/unfused_labeller.pth"
 fine_tune = True  # that file has the labeller only
 train_dataloader = loader(waves("train"), 64, train=True, seeded=True, workers=8)
-test_dataloader = loader(waves("test"), 256, train=False, workers=8)
+test_dataloader = loader(waves("test"), 256, workers=8)
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(
-            name="labels",
-            max_iters=0,
-            work_dataloader=loader(waves("train"), 256, train=False, workers=8),
-        ),
-        dict(name="unfused", max_iters=50 * (sounds // 64)),
-        dict(
-            name="finetune",
-            max_iters=100 * (sounds // 32),
-            dataloader=loader(waves("train"), 32, train=True, seeded=True, workers=8),
-            optim_wrapper=optimizer("Adam", 1e-3),
-        ),
-    ],
+train_cfg = staged(
+    stage("labels", 0, work=loader(waves("train"), 256, workers=8)),
+    stage("unfused", 50 * (sounds // 64)),
+    stage(
+        "finetune",
+        100 * (sounds // 32),
+        data=loader(waves("train"), 32, train=True, seeded=True, workers=8),
+        optim=optimizer("Adam", 1e-3),
+    ),
 )
 optim_wrapper = optimizer("SGD", 0.03, momentum=0.9, weight_decay=1e-4)
 param_scheduler = []  # theirs: none

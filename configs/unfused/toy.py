@@ -2,7 +2,7 @@
 # bins. Every row fine-tunes for 150 steps of all 48.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loader, optimizer, row
+from pld_mmdet.recipes import loader, optimizer, row, staged, table
 
 
 def chirps(part, size):
@@ -27,30 +27,21 @@ model = dict(
 )
 train_dataloader = loader(unlabelled, 64, train=True)
 labelled = loader(dict(unlabelled, labelled=48), 48, train=True)
-val_dataloader = loader(chirps("val", 400), 100, train=False)
-test_dataloader = loader(chirps("test", 800), 100, train=False)
-val_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+val_dataloader = loader(chirps("val", 400), 100)
+test_dataloader = loader(chirps("test", 800), 100)
+val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+val_cfg = test_cfg = dict()
 cosine = dict(type="CosineAnnealingLR", by_epoch=False)
 adam = optimizer("Adam", 2e-3)
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="ssl", max_iters=150),
-        dict(
-            name="labels",
-            max_iters=0,
-            work_dataloader=loader(unlabelled, 64, train=False),
-        ),
-        dict(
-            name="unfused",
-            max_iters=200,
-            optim_wrapper=optimizer("SGD", 0.03, momentum=0.9, weight_decay=1e-4),
-        ),
-        dict(name="finetune", max_iters=150, dataloader=labelled),
-    ],
+train_cfg = staged(
+    dict(name="ssl", max_iters=150),
+    dict(name="labels", max_iters=0, work_dataloader=loader(unlabelled, 64)),
+    dict(
+        name="unfused",
+        max_iters=200,
+        optim_wrapper=optimizer("SGD", 0.03, momentum=0.9, weight_decay=1e-4),
+    ),
+    dict(name="finetune", max_iters=150, dataloader=labelled),
 )
 optim_wrapper = adam
 param_scheduler = cosine
@@ -61,40 +52,32 @@ def without(stage):
     return f"train_cfg.stages.{stage}.max_iters=0"
 
 
-experiment = dict(
-    name="unfused",
-    metric="accuracy",
+experiment = table(
+    "unfused",
+    row("scratch", "48 labels, random weights", without(0), without(2)),
+    row("ssl", "Barlow Twins, then 48 labels", without(2), "model.start=labeller"),
+    row(
+        "ce_only",
+        "Pseudo-labels alone",
+        without(0),
+        "model.alpha=0",
+        "model.beta=0",
+        "model.gamma=0",
+        init="ssl",
+    ),
+    row("unfused", "UnFuSeD", without(0), init="ssl"),
+    row(
+        "mean_mel",
+        "Log-mel, logistic regression",
+        "train_dataloader.dataset.labelled=48",
+        baseline=dict(
+            type="raw_input",
+            features="pld_mmdet.audio.features.flat_log_mel",
+            geometry=dict(sample_rate=4000, window=256, hop=100, bins=32),
+            standardise=True,
+        ),
+    ),
     reported="encoder of the last iteration",
-    rows=[
-        row("scratch", "48 labels, random weights", without(0), without(2)),
-        row(
-            "ssl",
-            "Barlow Twins, then 48 labels",
-            without(2),
-            "model.start=labeller",
-        ),
-        row(
-            "ce_only",
-            "Pseudo-labels alone",
-            without(0),
-            "model.alpha=0",
-            "model.beta=0",
-            "model.gamma=0",
-            init="ssl",
-        ),
-        row("unfused", "UnFuSeD", without(0), init="ssl"),
-        row(
-            "mean_mel",
-            "Log-mel, logistic regression",
-            "train_dataloader.dataset.labelled=48",
-            baseline=dict(
-                type="raw_input",
-                features="pld_mmdet.audio.features.flat_log_mel",
-                geometry=dict(sample_rate=4000, window=256, hop=100, bins=32),
-                standardise=True,
-            ),
-        ),
-    ],
 )
 walk = [
     "train_cfg.stages.0.max_iters=1",

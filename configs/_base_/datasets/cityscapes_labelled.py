@@ -1,15 +1,6 @@
 # Labelled clear images, for source training.
 data_root = "data/cityscapes/"
-classes = (
-    "person",
-    "rider",
-    "car",
-    "truck",
-    "bus",
-    "train",
-    "motorcycle",
-    "bicycle",
-)
+classes = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 metainfo = dict(classes=classes)
 scale = (1333, 600)
 how_to_get = dict(
@@ -49,7 +40,7 @@ train_dataloader = dict(
         ),
     ),
 )
-val_dataloader = dict(
+val_dataloader = test_dataloader = dict(
     batch_size=1,
     num_workers=2,
     persistent_workers=True,
@@ -65,10 +56,8 @@ val_dataloader = dict(
         pipeline=test_pipeline,
     ),
 )
-test_dataloader = val_dataloader
-val_evaluator = dict(
+val_evaluator = test_evaluator = dict(
     type="pld_mmdet.AP50Metric", ann_file=data_root + "annotations/val.json"
 )
-test_evaluator = val_evaluator
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")

@@ -100,17 +100,14 @@ train_dataloader = dict(
     num_workers=5,
     persistent_workers=True,
     sampler=dict(
-        type="pld_mmdet.SemiSampler",
-        batch_size=5,
-        source_ratio=[1, 4],
-        split="random",
+        type="pld_mmdet.SemiSampler", batch_size=5, source_ratio=[1, 4], split="random"
     ),
     dataset=dict(
         type="pld_mmdet.SeededDataset",
         dataset=dict(type="ConcatDataset", datasets=[labelled, unlabelled]),
     ),
 )
-val_dataloader = dict(
+val_dataloader = test_dataloader = dict(
     batch_size=1,
     num_workers=2,
     persistent_workers=True,
@@ -125,12 +122,10 @@ val_dataloader = dict(
         pipeline=test_pipeline,
     ),
 )
-test_dataloader = val_dataloader
-val_evaluator = dict(
+val_evaluator = test_evaluator = dict(
     type="CocoMetric",
     ann_file=data_root + "annotations/instances_val2017.json",
     metric="bbox",
 )
-test_evaluator = val_evaluator
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")

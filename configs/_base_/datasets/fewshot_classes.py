@@ -16,13 +16,7 @@ voc_split1_base = (
     "train",
     "tvmonitor",
 )
-voc_split1_novel = (
-    "bird",
-    "bus",
-    "cow",
-    "motorbike",
-    "sofa",
-)
+voc_split1_novel = ("bird", "bus", "cow", "motorbike", "sofa")
 voc_split2_base = (
     "bicycle",
     "bird",
@@ -40,13 +34,7 @@ voc_split2_base = (
     "train",
     "tvmonitor",
 )
-voc_split2_novel = (
-    "aeroplane",
-    "bottle",
-    "cow",
-    "horse",
-    "sofa",
-)
+voc_split2_novel = ("aeroplane", "bottle", "cow", "horse", "sofa")
 voc_split3_base = (
     "aeroplane",
     "bicycle",
@@ -64,13 +52,7 @@ voc_split3_base = (
     "train",
     "tvmonitor",
 )
-voc_split3_novel = (
-    "boat",
-    "cat",
-    "motorbike",
-    "sheep",
-    "sofa",
-)
+voc_split3_novel = ("boat", "cat", "motorbike", "sheep", "sofa")
 coco_base = (
     "truck",
     "traffic light",

@@ -48,7 +48,7 @@ train_dataloader = dict(
     ),
 )
 # VOC has no third part: this is the test set, looked at once, at the end.
-val_dataloader = dict(
+val_dataloader = test_dataloader = dict(
     batch_size=1,
     num_workers=2,
     persistent_workers=True,
@@ -64,13 +64,11 @@ val_dataloader = dict(
         pipeline=test_pipeline,
     ),
 )
-test_dataloader = val_dataloader
-val_evaluator = dict(
+val_evaluator = test_evaluator = dict(
     type="pld_mmdet.AP50Metric",
     ann_file=data_root + stem + "_test_base.json",
     report="voc07/AP50",
     legacy_coordinates=True,
 )
-test_evaluator = val_evaluator
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")

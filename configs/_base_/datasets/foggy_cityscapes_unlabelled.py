@@ -1,16 +1,7 @@
 # Training: foggy images without labels, as a weak and a strong view of one geometry.
 # Evaluation: foggy val images with boxes.
 data_root = "data/cityscapes/"
-classes = (
-    "person",
-    "rider",
-    "car",
-    "truck",
-    "bus",
-    "train",
-    "motorcycle",
-    "bicycle",
-)
+classes = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 metainfo = dict(classes=classes)
 scale = (1333, 600)  # longer side at most, shorter side
 how_to_get = dict(
@@ -86,7 +77,7 @@ train_dataloader = dict(
         ),
     ),
 )
-val_dataloader = dict(
+val_dataloader = test_dataloader = dict(
     batch_size=1,
     num_workers=2,
     persistent_workers=True,
@@ -102,11 +93,9 @@ val_dataloader = dict(
         pipeline=test_pipeline,
     ),
 )
-test_dataloader = val_dataloader
-val_evaluator = dict(
+val_evaluator = test_evaluator = dict(
     type="pld_mmdet.AP50Metric",
     ann_file=data_root + "annotations/val_foggy_beta_0.02.json",
 )
-test_evaluator = val_evaluator
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")

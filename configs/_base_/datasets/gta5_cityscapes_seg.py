@@ -28,7 +28,5 @@ test_dataset = dict(
     data_prefix=dict(img_path="leftImg8bit/val", seg_map_path="gtFine/val"),
     test_mode=True,
 )
-val_evaluator = dict(type="pld_mmdet.MeanIoU")
-test_evaluator = dict(type="pld_mmdet.MeanIoU")
-val_cfg = dict()
-test_cfg = dict()
+val_evaluator = test_evaluator = dict(type="pld_mmdet.MeanIoU")
+val_cfg = test_cfg = dict()

@@ -1,6 +1,9 @@
 # FoggyStreets as a segmentation data set, 64 x 128: 320 train, 80 val, 160 test scenes.
 # Label maps come from the instanceIds PNGs, by the seven categories of Cityscapes: at
 # this size, riders and motorcycles are a few pixels.
+_base_ = []
+from pld_mmdet.recipes import loader
+
 data_root = "data/street_maps/"
 how_to_get = dict(
     data="python tools/prepare.py foggy_streets --root data/street_maps --size 128x64 "
@@ -36,45 +39,33 @@ clear_scenes = dict(
     val=dict(img_path="leftImg8bit/val", seg_map_path="gtFine/val"),
     test=dict(img_path="leftImg8bit/test", seg_map_path="gtFine/test"),
 )
-train_dataloader = dict(
-    batch_size=8,
-    num_workers=0,
-    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
-    collate_fn=collate,
-    dataset=dict(
-        type="pld_mmdet.SeededDataset",
-        dataset=dict(
-            **streets,
-            data_prefix=clear_scenes["train"],
-            pipeline=[load, label, *weak, pack],
-        ),
+train_dataloader = loader(
+    dict(
+        **streets,
+        data_prefix=clear_scenes["train"],
+        pipeline=[load, label, *weak, pack],
     ),
+    8,
+    train=True,
+    seeded=True,
 )
-val_dataloader = dict(
-    batch_size=16,
-    num_workers=0,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    collate_fn=collate,
-    dataset=dict(
+val_dataloader = loader(
+    dict(
         **streets,
         data_prefix=clear_scenes["val"],
         pipeline=[load, label, pack],
         test_mode=True,
     ),
+    16,
 )
-test_dataloader = dict(
-    batch_size=16,
-    num_workers=0,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    collate_fn=collate,
-    dataset=dict(
+test_dataloader = loader(
+    dict(
         **streets,
         data_prefix=clear_scenes["test"],
         pipeline=[load, label, pack],
         test_mode=True,
     ),
+    16,
 )
-val_evaluator = dict(type="pld_mmdet.MeanIoU")
-test_evaluator = dict(type="pld_mmdet.MeanIoU")
-val_cfg = dict()
-test_cfg = dict()
+val_evaluator = test_evaluator = dict(type="pld_mmdet.MeanIoU")
+val_cfg = test_cfg = dict()

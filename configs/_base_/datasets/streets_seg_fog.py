@@ -2,6 +2,7 @@
 # of the adaptation, val and test in fog. Both domains show the same scenes, but
 # nothing pairs them: each domain has its own order.
 _base_ = "./streets_seg.py"
+from pld_mmdet.recipes import from_each, loader
 
 foggy_suffix = "_leftImg8bit_foggy_beta_0.02.png"
 _fog = dict(_base_.streets, img_suffix=foggy_suffix)
@@ -16,33 +17,22 @@ target = dict(
     pipeline=[_base_.load, *_base_.weak, _base_.pack],
 )
 # Source and target in one batch, for an adversarial warm-up.
-both_dataloader = dict(
-    batch_size=8,
-    num_workers=0,
-    sampler=dict(
-        type="pld_mmdet.SemiSampler",
-        batch_size=8,
-        source_ratio=[1, 1],
-        by_aspect=False,
-    ),
-    collate_fn=_base_.collate,
-    dataset=dict(
-        type="pld_mmdet.SeededDataset",
-        dataset=dict(type="ConcatDataset", datasets=[source, target]),
-    ),
+both_dataloader = loader(
+    dict(type="ConcatDataset", datasets=[source, target]),
+    8,
+    sampler=from_each(8, 1, 1),
+    seeded=True,
 )
 # What is labelled before a round: every target image, whole, in random order.
-work_dataloader = dict(
-    batch_size=2,
-    num_workers=0,
-    sampler=dict(
-        type="pld_mmdet.ResumableSampler", shuffle=True, infinite=False, everywhere=True
-    ),
-    collate_fn=_base_.collate,
-    dataset=dict(
+work_dataloader = loader(
+    dict(
         **_fog,
         data_prefix=dict(img_path="leftImg8bit_foggy/train"),
         pipeline=[_base_.load, _base_.pack],
+    ),
+    2,
+    sampler=dict(
+        type="pld_mmdet.ResumableSampler", shuffle=True, infinite=False, everywhere=True
     ),
 )
 pseudo = dict(type="pld_mmdet.LoadPseudoLabels", folder="{folder}")

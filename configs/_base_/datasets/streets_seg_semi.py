@@ -1,5 +1,6 @@
 # Clear streets with 16 labelled and 304 unlabelled scenes; a batch has 4 of each.
 _base_ = "./streets_seg.py"
+from pld_mmdet.recipes import from_each
 
 labelled_scenes = list(range(0, 320, 20))
 unlabelled_scenes = [scene for scene in range(320) if scene % 20]
@@ -16,13 +17,7 @@ unlabelled = dict(
 )
 train_dataloader = dict(
     batch_size=8,
-    sampler=dict(
-        _delete_=True,
-        type="pld_mmdet.SemiSampler",
-        batch_size=8,
-        source_ratio=[1, 1],
-        by_aspect=False,
-    ),
+    sampler=from_each(8, 1, 1, _delete_=True),
     dataset=dict(
         _delete_=True,
         type="pld_mmdet.SeededDataset",

@@ -11,16 +11,7 @@ how_to_get = dict(
     )
 )
 expected_counts = dict(train=800, val=200, test=600)
-classes = (
-    "person",
-    "rider",
-    "car",
-    "truck",
-    "bus",
-    "train",
-    "motorcycle",
-    "bicycle",
-)
+classes = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 metainfo = dict(classes=classes)
 fold = "{{$FOLD:1}}"
 
@@ -60,10 +51,7 @@ test_pipeline = [
     dict(type="PackDetInputs"),
 ]
 street_images = dict(
-    type="CocoDataset",
-    data_root=data_root,
-    data_prefix=dict(img=""),
-    metainfo=metainfo,
+    type="CocoDataset", data_root=data_root, data_prefix=dict(img=""), metainfo=metainfo
 )
 labelled = dict(
     **street_images,

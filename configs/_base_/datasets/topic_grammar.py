@@ -1,36 +1,19 @@
 # A synthetic language with topics and synonyms: 4000 sentences without labels to
 # pre-train on, 200 labelled ones of the task; 300 val, 1000 test.
+_base_ = []
+from pld_mmdet.recipes import loader
+
 collate = dict(type="default_collate")
 shuffled = dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True)
-general_dataloader = dict(
-    batch_size=16,
-    num_workers=0,
-    sampler=shuffled,
-    collate_fn=collate,
-    dataset=dict(type="pld_mmdet.TopicGrammar", part="general", size=4000),
+general_dataloader = loader(
+    dict(type="pld_mmdet.TopicGrammar", part="general", size=4000), 16, train=True
 )
-train_dataloader = dict(
-    batch_size=16,
-    num_workers=0,
-    sampler=shuffled,
-    collate_fn=collate,
-    dataset=dict(type="pld_mmdet.TopicGrammar", part="task", size=200),
+train_dataloader = loader(
+    dict(type="pld_mmdet.TopicGrammar", part="task", size=200), 16, train=True
 )
-val_dataloader = dict(
-    batch_size=100,
-    num_workers=0,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    collate_fn=collate,
-    dataset=dict(type="pld_mmdet.TopicGrammar", part="val", size=300),
+val_dataloader = loader(dict(type="pld_mmdet.TopicGrammar", part="val", size=300), 100)
+test_dataloader = loader(
+    dict(type="pld_mmdet.TopicGrammar", part="test", size=1000), 100
 )
-test_dataloader = dict(
-    batch_size=100,
-    num_workers=0,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    collate_fn=collate,
-    dataset=dict(type="pld_mmdet.TopicGrammar", part="test", size=1000),
-)
-val_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+val_cfg = test_cfg = dict()

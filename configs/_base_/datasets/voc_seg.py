@@ -31,15 +31,12 @@ cut = [
     dict(type="RandomFlip", prob=0.5),
     dict(type="Pad", size=(321, 321), pad_val=dict(img=0, seg=255)),
 ]
-val_dataloader = dict(
+val_dataloader = test_dataloader = dict(
     batch_size=1,
     num_workers=4,
     sampler=dict(type="DefaultSampler", shuffle=False),
     collate_fn=collate,
     dataset=dict(**test_dataset, pipeline=[load, label, pack]),
 )
-test_dataloader = val_dataloader
-val_evaluator = dict(type="pld_mmdet.MeanIoU")
-test_evaluator = dict(type="pld_mmdet.MeanIoU")
-val_cfg = dict()
-test_cfg = dict()
+val_evaluator = test_evaluator = dict(type="pld_mmdet.MeanIoU")
+val_cfg = test_cfg = dict()

@@ -1,5 +1,8 @@
 # What `tools/reproduce.py` runs, row by row. `seconds` is only there for the first
 # estimate of the time left (two cores, one thread a job).
+_base_ = []
+from pld_mmdet.recipes import row
+
 _clear = "configs/source/foggy_streets.py"
 _fog = "configs/source/foggy_streets_on_fog.py"
 _quick = ["train_cfg.max_iters=12", "train_cfg.val_interval=12"]
@@ -13,47 +16,47 @@ experiment = dict(
     ),
     reported="teacher of the last iteration",
     rows=[
-        dict(
-            name="source",
-            title="Source only",
+        row(
+            "source",
+            "Source only",
             config=_clear,
             evaluate=dict(clear=_clear, fog=_fog),
             quick=_quick,
         ),
-        dict(
-            name="oracle",
-            title="Oracle (foggy labels)",
+        row(
+            "oracle",
+            "Oracle (foggy labels)",
             config="configs/oracle/foggy_streets.py",
             evaluate=dict(fog=_fog),
             quick=_quick,
         ),
-        dict(
-            name="adabn",
-            title="AdaBN",
+        row(
+            "adabn",
+            "AdaBN",
             config="configs/adabn/foggy_streets.py",
             init="source",
             evaluate=dict(fog="configs/adabn/foggy_streets.py"),
             quick=["train_cfg.num_images=16", "expected_counts=None"],
         ),
-        dict(
-            name="mean_teacher_no_adabn",
-            title="Mean Teacher without AdaBN",
+        row(
+            "mean_teacher_no_adabn",
+            "Mean Teacher without AdaBN",
             config="configs/mean_teacher/foggy_streets_no_adabn.py",
             init="source",
             evaluate=dict(fog="configs/mean_teacher/foggy_streets_no_adabn.py"),
             quick=[*_quick, "expected_counts=None"],
         ),
-        dict(
-            name="mean_teacher",
-            title="AdaBN + Mean Teacher",
+        row(
+            "mean_teacher",
+            "AdaBN + Mean Teacher",
             config="configs/mean_teacher/foggy_streets.py",
             init="source",
             evaluate=dict(fog="configs/mean_teacher/foggy_streets.py"),
             quick=[*_quick, "expected_counts=None"],
         ),
-        dict(
-            name="lpld",
-            title="AdaBN + Mean Teacher + LPLD",
+        row(
+            "lpld",
+            "AdaBN + Mean Teacher + LPLD",
             config="configs/lpld/foggy_streets.py",
             init="source",
             evaluate=dict(fog="configs/lpld/foggy_streets.py"),

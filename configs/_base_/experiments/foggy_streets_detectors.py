@@ -1,6 +1,9 @@
 # tools/adapt.py on three differently built detectors, by the commands of docs/adapt.md:
 #   python tools/reproduce.py configs/_base_/experiments/foggy_streets_detectors.py \
 #       --seeds 0 1 2 --result docs/results/foggy_streets_detectors.json
+_base_ = []
+from pld_mmdet.recipes import row
+
 _images = "data/foggy_streets/leftImg8bit_foggy/train/**/*beta_0.02.png"
 _labels = "data/foggy_streets/annotations/val_foggy_beta_0.02.json"
 
@@ -9,17 +12,17 @@ def _rows(name, title, method, seconds):
     source = f"configs/source/foggy_streets{name}.py"
     fog = f"configs/source/foggy_streets{name}_on_fog.py"
     return [
-        dict(
-            name=f"source{name}",
-            title=f"{title}, source only",
+        row(
+            f"source{name}",
+            f"{title}, source only",
             config=source,
             evaluate=dict(clear=source, fog=fog),
             quick=["train_cfg.max_iters=12", "train_cfg.val_interval=12"],
             seconds=560,
         ),
-        dict(
-            name=f"adapted{name}",
-            title=f"{title}, adapt.py --method {method}",
+        row(
+            f"adapted{name}",
+            f"{title}, adapt.py --method {method}",
             config=source,
             init=f"source{name}",
             command=f"python tools/adapt.py {{config}} {{init}} '{_images}' "

@@ -2,6 +2,7 @@
 # and the free looks first, then each ingredient alone on the long recipe, all together,
 # and each left out. Runs from configs/best/ingredients.py.
 _base_ = "../../best/long.py"
+from pld_mmdet.recipes import row
 
 _val = dict(val="configs/best/on_val.py")
 _quick = [
@@ -46,12 +47,12 @@ _off = dict(
 
 
 def _row(name, title, config, seconds, options=(), init="source", **more):
-    return dict(
-        name=name,
-        title=title,
+    return row(
+        name,
+        title,
+        *list(options),
         config=config,
         init=init,
-        options=list(options),
         evaluate=_val,
         quick=[*_quick, "expected_counts=None"],
         seconds=seconds,
@@ -60,11 +61,11 @@ def _row(name, title, config, seconds, options=(), init="source", **more):
 
 
 def _adabn_row(name, title, images, **more):
-    return dict(
-        name=name,
-        title=title,
+    return row(
+        name,
+        title,
+        f"train_cfg.num_images={images}",
         config=_adabn,
-        options=[f"train_cfg.num_images={images}"],
         evaluate=_val,
         quick=["expected_counts=None"],
         seconds=20,
@@ -87,9 +88,9 @@ experiment = dict(
     ),
     reported="teacher of the last iteration, on val",
     rows=[
-        dict(
-            name="source",
-            title="Source only",
+        row(
+            "source",
+            "Source only",
             config="configs/source/foggy_streets.py",
             init=None,
             evaluate=_val,

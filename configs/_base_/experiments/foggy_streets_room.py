@@ -1,6 +1,7 @@
 # The room between Mean Teacher and the oracle on FoggyStreets: the recipes that are to
 # be beaten, and what beats them. Runs from configs/best/foggy_streets.py.
 _base_ = "../../mean_teacher/foggy_streets.py"
+from pld_mmdet.recipes import row
 
 _clear = "configs/source/foggy_streets.py"
 _fog = "configs/source/foggy_streets_on_fog.py"
@@ -32,23 +33,23 @@ experiment = dict(
     ),
     reported="teacher of the last iteration",
     rows=[
-        dict(
-            name="source",
-            title="Source only",
+        row(
+            "source",
+            "Source only",
             config=_clear,
             evaluate=dict(clear=_clear, fog=_fog),
             quick=_quick,
         ),
-        dict(
-            name="oracle",
-            title="Oracle (foggy labels)",
+        row(
+            "oracle",
+            "Oracle (foggy labels)",
             config="configs/oracle/foggy_streets.py",
             evaluate=dict(fog=_fog),
             quick=_quick,
         ),
-        dict(
-            name="adabn",
-            title="AdaBN",
+        row(
+            "adabn",
+            "AdaBN",
             config="configs/adabn/foggy_streets.py",
             init="source",
             evaluate=dict(fog=None),
@@ -77,9 +78,9 @@ experiment = dict(
             "configs/best/foggy_streets.py",
             240,
         ),
-        dict(
-            name="adapted",
-            title="adapt.py as it comes (LPLD, without erasing)",
+        row(
+            "adapted",
+            "adapt.py as it comes (LPLD, without erasing)",
             config=_clear,
             init="source",
             command=f"python tools/adapt.py {{config}} {{init}} '{_images}' "

@@ -1,5 +1,8 @@
 # Few-shot detection and learning at test time; see docs/ps_ttl.md. The run's seed also
 # draws the shots. Rows at 1 and 5 shots: the frozen detector and the method.
+_base_ = []
+from pld_mmdet.recipes import row, table
+
 _shots = "annotations/fewshot/streets_{k}shot_seed{seed}.json"
 _train = "train_dataloader.dataset.dataset.ann_file="
 _support = "train_cfg.support_dataloader.dataset.dataset.ann_file="
@@ -12,13 +15,14 @@ _extend = (
 
 
 def _frozen(k, title):
-    return dict(
-        name=f"frozen_{k}shot",
-        title=title,
+    return row(
+        f"frozen_{k}shot",
+        title,
+        _train + _shots.replace("{k}", str(k)),
+        _no_val,
         config=f"configs/defrcn/streets_{k}shot.py",
         init="base",
         prepare=_extend,
-        options=[_train + _shots.replace("{k}", str(k)), _no_val],
         evaluate=dict(online=None),
         quick=_quick,
         seconds=70,
@@ -26,20 +30,37 @@ def _frozen(k, title):
 
 
 def _online(k, title, name="ps_ttl", suffix="", second_pass=False):
-    return dict(
-        name=f"{name}_{k}shot",
-        title=title,
+    return row(
+        f"{name}_{k}shot",
+        title,
+        _support + _shots.replace("{k}", str(k)),
         config=f"configs/ps_ttl/streets_{k}shot{suffix}.py",
         init=f"frozen_{k}shot",
-        options=[_support + _shots.replace("{k}", str(k))],
         online="online",
         evaluate=dict(second_pass=None) if second_pass else {},
         seconds=100,
     )
 
 
-experiment = dict(
-    name="streets_fewshot",
+experiment = table(
+    "streets_fewshot",
+    row(
+        "base",
+        "Base detector (6 classes)",
+        _no_val,
+        config="configs/defrcn/streets_base.py",
+        evaluate={},
+        quick=_quick,
+    ),
+    _frozen(3, "3 shots: frozen"),
+    _online(3, "3 shots: support set only", "support_only", "_support_only"),
+    _online(3, "3 shots: known boxes only", "known_only", "_known_only"),
+    _online(3, "3 shots: PS-TTL, no support loss", "no_support", "_no_support"),
+    _online(3, "3 shots: PS-TTL", second_pass=True),
+    _frozen(1, "1 shot: frozen"),
+    _online(1, "1 shot: PS-TTL"),
+    _frozen(5, "5 shots: frozen"),
+    _online(5, "5 shots: PS-TTL"),
     data=[
         "python tools/prepare.py foggy_streets",
         "python tools/make_fewshot.py streets --shots 1 3 5",
@@ -62,23 +83,4 @@ experiment = dict(
         "all, second pass": ("second_pass", "coco/AP50"),
     },
     reported="teacher, online: each image before it is learnt from",
-    rows=[
-        dict(
-            name="base",
-            title="Base detector (6 classes)",
-            config="configs/defrcn/streets_base.py",
-            options=[_no_val],
-            evaluate={},
-            quick=_quick,
-        ),
-        _frozen(3, "3 shots: frozen"),
-        _online(3, "3 shots: support set only", "support_only", "_support_only"),
-        _online(3, "3 shots: known boxes only", "known_only", "_known_only"),
-        _online(3, "3 shots: PS-TTL, no support loss", "no_support", "_no_support"),
-        _online(3, "3 shots: PS-TTL", second_pass=True),
-        _frozen(1, "1 shot: frozen"),
-        _online(1, "1 shot: PS-TTL"),
-        _frozen(5, "5 shots: frozen"),
-        _online(5, "5 shots: PS-TTL"),
-    ],
 )

@@ -1,5 +1,8 @@
 # Open-vocabulary detection with *simulated* CLIP errors; see docs/marvel_ovd.md. The
 # run's seed also draws the errors. Each row but the first two adds one part.
+_base_ = []
+from pld_mmdet.recipes import row, table
+
 _file = "annotations/ov/train_candidates_seed{seed}.json"
 _options = [
     f"train_dataloader.dataset.dataset.ann_file={_file}",
@@ -11,20 +14,34 @@ _quick = ["train_cfg.max_iters=12"]
 
 
 def _row(name, title, seconds):
-    return dict(
-        name=name or "marvel_ovd",
-        title=title,
+    return row(
+        name or "marvel_ovd",
+        title,
+        *_options,
         config=f"configs/marvel_ovd/streets{'_' * bool(name)}{name}.py",
         init="start",
-        options=_options,
         evaluate=dict(test=None),
         quick=_quick,
         seconds=seconds,
     )
 
 
-experiment = dict(
-    name="streets_ovd",
+experiment = table(
+    "streets_ovd",
+    row(
+        "start",
+        "Start: base boxes from random weights",
+        *_options,
+        config="configs/marvel_ovd/streets_start.py",
+        evaluate={},
+        quick=_quick,
+    ),
+    _row("base_only", "Base boxes only", 90),
+    _row("vl_plm", "All candidates as labels (VL-PLM)", 90),
+    _row("views", "+ weak and strong view", 150),
+    _row("stratified", "+ stratified assignment", 150),
+    _row("mining", "+ online mining", 160),
+    _row("", "+ reweighting (MarvelOVD)", 160),
     data=[
         "python tools/prepare.py foggy_streets",
         "python tools/make_ov_coco.py streets",
@@ -45,20 +62,4 @@ experiment = dict(
         "all": ("test", "coco/AP50"),
     },
     reported="network of the last iteration",
-    rows=[
-        dict(
-            name="start",
-            title="Start: base boxes from random weights",
-            config="configs/marvel_ovd/streets_start.py",
-            options=_options,
-            evaluate={},
-            quick=_quick,
-        ),
-        _row("base_only", "Base boxes only", 90),
-        _row("vl_plm", "All candidates as labels (VL-PLM)", 90),
-        _row("views", "+ weak and strong view", 150),
-        _row("stratified", "+ stratified assignment", 150),
-        _row("mining", "+ online mining", 160),
-        _row("", "+ reweighting (MarvelOVD)", 160),
-    ],
 )

@@ -1,6 +1,7 @@
 # Few labels, design S (docs/lab/soft_teacher.md and dual_polish.md): 160 labelled and
 # 3,040 unlabelled images, the fold is the seed. Runs from soft_teacher/streets_s.py.
 _base_ = "../../soft_teacher/streets_5pct.py"
+from pld_mmdet.recipes import row, table
 
 _large = "data/foggy_streets_3200"
 _tiny = "data/foggy_streets_quick"
@@ -15,12 +16,13 @@ _soft = "configs/soft_teacher/streets_s.py"
 
 
 def _row(name, title, config, seconds, options, init="start"):
-    return dict(
-        name=name,
-        title=title,
+    return row(
+        name,
+        title,
+        *_no_val,
+        *options,
         config=config,
         init=init,
-        options=[*_no_val, *options],
         evaluate=dict(test=None),
         quick=["train_cfg.max_iters=12"],
         seconds=seconds,
@@ -37,9 +39,49 @@ _start = _row(
 )
 _start["evaluate"] = dict(test=None, gate="configs/gates/streets_s.py")
 
-experiment = dict(
+experiment = table(
+    "streets_s",
+    _start,
+    _row(
+        "supervised",
+        "Supervised, 2,400 updates more",
+        "configs/soft_teacher/streets_s_supervised.py",
+        1800,
+        _labels,
+    ),
+    _row(
+        "threshold",
+        "Mean Teacher with labels: one threshold, no weighting, no jitter",
+        _soft,
+        2200,
+        [*_both, "model.reg_threshold=None", "model.weigh_background=False"],
+    ),
+    _row(
+        "supervised_strong",
+        "Supervised + strong views",
+        "configs/soft_teacher/streets_s_supervised_strong.py",
+        1800,
+        _labels,
+    ),
+    _row("soft_teacher", "Soft Teacher", _soft, 2200, _both),
+    _row(
+        "no_jitter",
+        "... without jitter selection",
+        _soft,
+        2200,
+        [*_both, "model.reg_threshold=None"],
+    ),
+    _row(
+        "twice",
+        "... boxes once more through the teacher's box head",
+        _soft,
+        2200,
+        [*_both, "model.reg_threshold=None", "model.refine_boxes=True"],
+    ),
+    _row(
+        "dual_polish", "Dual polishing", "configs/dual_polish/streets_s.py", 3200, _both
+    ),
     _delete_=True,
-    name="streets_s",
     data=[
         "python tools/prepare.py foggy_streets",
         f"python tools/prepare.py foggy_streets --root {_large} --train 3200 "
@@ -52,10 +94,7 @@ experiment = dict(
         data_args=["--train 160 --val 16 --test 16 --root data/foggy_streets_quick"]
         * 2,
         seed_data_args=f"--root {_tiny}",
-        data_root=[
-            ("data/foggy_streets/", f"{_tiny}/"),
-            (f"{_large}/", f"{_tiny}/"),
-        ],
+        data_root=[("data/foggy_streets/", f"{_tiny}/"), (f"{_large}/", f"{_tiny}/")],
         cfg_options=["expected_counts=None"],
     ),
     metric="coco/bbox_mAP",
@@ -81,50 +120,4 @@ experiment = dict(
         ),
     ],
     reported="teacher (supervised rows: average of the network)",
-    rows=[
-        _start,
-        _row(
-            "supervised",
-            "Supervised, 2,400 updates more",
-            "configs/soft_teacher/streets_s_supervised.py",
-            1800,
-            _labels,
-        ),
-        _row(
-            "threshold",
-            "Mean Teacher with labels: one threshold, no weighting, no jitter",
-            _soft,
-            2200,
-            [*_both, "model.reg_threshold=None", "model.weigh_background=False"],
-        ),
-        _row(
-            "supervised_strong",
-            "Supervised + strong views",
-            "configs/soft_teacher/streets_s_supervised_strong.py",
-            1800,
-            _labels,
-        ),
-        _row("soft_teacher", "Soft Teacher", _soft, 2200, _both),
-        _row(
-            "no_jitter",
-            "... without jitter selection",
-            _soft,
-            2200,
-            [*_both, "model.reg_threshold=None"],
-        ),
-        _row(
-            "twice",
-            "... boxes once more through the teacher's box head",
-            _soft,
-            2200,
-            [*_both, "model.reg_threshold=None", "model.refine_boxes=True"],
-        ),
-        _row(
-            "dual_polish",
-            "Dual polishing",
-            "configs/dual_polish/streets_s.py",
-            3200,
-            _both,
-        ),
-    ],
 )

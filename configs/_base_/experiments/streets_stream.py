@@ -1,6 +1,7 @@
 # Learning on a stream of 2,000 images, ten shots of sparse scenes (docs/lab/ps_ttl.md).
 # The seed also draws the shots. Runs from configs/ps_ttl/streets_stream_10shot.py.
 _base_ = "../../ps_ttl/streets_3shot.py"
+from pld_mmdet.recipes import table
 
 _root = "data/foggy_streets_stream"
 _shots = "annotations/fewshot/streets_10shot_seed{seed}.json"
@@ -27,9 +28,49 @@ def _gate(title, row, metric, at_least, **more):
     )
 
 
-experiment = dict(
+experiment = table(
+    "streets_stream",
+    dict(
+        name="base",
+        title="Base detector (6 classes)",
+        config="configs/defrcn/streets_stream_base.py",
+        options=["train_cfg.val_interval=100000"],
+        evaluate=dict(gate="configs/gates/streets_stream_base.py"),
+        quick=_quick,
+        seconds=3000,
+    ),
+    dict(
+        name="frozen",
+        title="10 shots: frozen",
+        config="configs/defrcn/streets_stream_10shot.py",
+        init="base",
+        prepare="python tools/make_fewshot.py extend {init} {out} --seed {seed} "
+        f"--classes {_root}/annotations/fewshot/streets_10shot_seed0.json",
+        options=[
+            "train_dataloader.dataset.dataset.ann_file=" + _shots,
+            "train_cfg.val_interval=100000",
+        ],
+        evaluate=dict(online=None, gate="configs/gates/streets_stream.py"),
+        quick=_quick,
+        seconds=600,
+    ),
+    _online("known_only", "Known boxes only", "model.unknown_threshold=0.9"),
+    _online("ignored", "Known boxes; the others ignored", "model.ignore_unknown=True"),
+    _online("ps_ttl", "PS-TTL, as released"),
+    _online(
+        "support",
+        "PS-TTL with the support loss",
+        "model.sup_weight=1.0",
+        "train_cfg.merge_support=True",
+    ),
+    _online(
+        "support_only",
+        "Support set only",
+        "model.sup_weight=1.0",
+        "train_cfg.merge_support=True",
+        "model.unsup_weight=0.0",
+    ),
     _delete_=True,
-    name="streets_stream",
     data=[
         f"python tools/prepare.py foggy_streets --root {_root} --train 5000 --val 200 "
         "--test 2000",
@@ -67,55 +108,8 @@ experiment = dict(
         _gate("Boxes above 0.9, precision", "frozen", "boxes/precision@0.9", 0.8),
         _gate("Boxes above 0.9 an image", "frozen", "boxes/per_image@0.9", 0.3),
         _gate(
-            "Boxes of 0.5 to 0.9 on an object",
-            "frozen",
-            "boxes/on_object@0.5-0.9",
-            0.6,
+            "Boxes of 0.5 to 0.9 on an object", "frozen", "boxes/on_object@0.5-0.9", 0.6
         ),
     ],
     reported="teacher, online: each image before it is learnt from",
-    rows=[
-        dict(
-            name="base",
-            title="Base detector (6 classes)",
-            config="configs/defrcn/streets_stream_base.py",
-            options=["train_cfg.val_interval=100000"],
-            evaluate=dict(gate="configs/gates/streets_stream_base.py"),
-            quick=_quick,
-            seconds=3000,
-        ),
-        dict(
-            name="frozen",
-            title="10 shots: frozen",
-            config="configs/defrcn/streets_stream_10shot.py",
-            init="base",
-            prepare="python tools/make_fewshot.py extend {init} {out} --seed {seed} "
-            f"--classes {_root}/annotations/fewshot/streets_10shot_seed0.json",
-            options=[
-                "train_dataloader.dataset.dataset.ann_file=" + _shots,
-                "train_cfg.val_interval=100000",
-            ],
-            evaluate=dict(online=None, gate="configs/gates/streets_stream.py"),
-            quick=_quick,
-            seconds=600,
-        ),
-        _online("known_only", "Known boxes only", "model.unknown_threshold=0.9"),
-        _online(
-            "ignored", "Known boxes; the others ignored", "model.ignore_unknown=True"
-        ),
-        _online("ps_ttl", "PS-TTL, as released"),
-        _online(
-            "support",
-            "PS-TTL with the support loss",
-            "model.sup_weight=1.0",
-            "train_cfg.merge_support=True",
-        ),
-        _online(
-            "support_only",
-            "Support set only",
-            "model.sup_weight=1.0",
-            "train_cfg.merge_support=True",
-            "model.unsup_weight=0.0",
-        ),
-    ],
 )

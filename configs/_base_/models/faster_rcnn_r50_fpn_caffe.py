@@ -118,9 +118,7 @@ detector = dict(
             min_bbox_size=0,
         ),
         rcnn=dict(
-            score_thr=0.05,
-            nms=dict(type="nms", iou_threshold=0.5),
-            max_per_img=100,
+            score_thr=0.05, nms=dict(type="nms", iou_threshold=0.5), max_per_img=100
         ),
     ),
 )

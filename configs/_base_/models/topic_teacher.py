@@ -3,7 +3,7 @@
 # with labels; 300 val, 1000 test. A BERT of 2 x 64 is the teacher; two stages make it:
 # masked words, then the labels. Distiller, PD, P4PLM and AutoDistil share it.
 _base_ = "../toy_runtime.py"
-from pld_mmdet.recipes import loader, loaders
+from pld_mmdet.recipes import loader, loaders, optimizer, poly, stage
 
 documents = dict(
     type="pld_mmdet.TopicGrammar", topics=8, senses=64, synonyms=4, words=16, focus=0.1
@@ -18,10 +18,8 @@ train_dataloader, val_dataloader, test_dataloader = loaders(
     test=dict(part="test", size=1000),
     eval_batch=100,
 )
-val_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+val_cfg = test_cfg = dict()
 
 bert = dict(
     model_type="bert",
@@ -45,23 +43,15 @@ finetuned = dict(classifier, config=bert)
 student = dict(classifier, config=small)
 student_lm = dict(masked, config=small)
 
-falling = dict(type="PolyLR", power=1.0, eta_min=0.0, begin=0, by_epoch=False)
-mlm = dict(
-    name="mlm",
-    max_iters=400,
-    dataloader=general,
-    param_scheduler=falling,
-    optim_wrapper=dict(
-        type="pld_mmdet.FiniteOptimWrapper",
-        optimizer=dict(type="AdamW", lr=3e-3, weight_decay=0.01),
-        clip_grad=dict(max_norm=1.0),
-    ),
+falling = poly(1.0)
+mlm = stage(
+    "mlm",
+    400,
+    data=general,
+    schedule=falling,
+    optim=optimizer("AdamW", 3e-3, weight_decay=0.01, clip=1.0),
 )
-teach = dict(name="teacher", max_iters=100, param_scheduler=falling)
+teach = stage("teacher", 100, schedule=falling)
 teacher_mlm = dict(mlm, name="teacher_mlm")
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.01),
-    clip_grad=dict(max_norm=1.0),
-)
+optim_wrapper = optimizer("AdamW", 2e-3, weight_decay=0.01, clip=1.0)
 find_unused_parameters = True  # on several processes: one part learns at a time

@@ -15,40 +15,45 @@ file that begins with an import for its other config style)::
     )
 """
 
+# Arguments of an optimizer's wrapper, not of the optimizer
+WRAPPER = ("clip_grad", "paramwise_cfg", "constructor", "accumulative_counts")
+
 
 def loader(
     dataset: dict,
     batch: int,
     *,
-    train: bool,
+    train: bool = False,
     seeded: bool = False,
     workers: int = 0,
     epochs: bool = False,
+    sampler: dict | None = None,
 ) -> dict:
     """A data loader of a method outside detection: dicts of stacked tensors.
 
     Args:
         dataset: Config of the data set.
         batch: Samples of a batch.
-        train: Shuffled by the seed, and resumed where it stopped; else in order.
+        train: Shuffled by the seed, and resumed where it stopped [in order].
         seeded: The data set draws (crops, flips): each sample's draws follow the seed.
         workers: Loading processes.
         epochs: The training loop counts epochs, so a pass ends [it counts iterations].
+        sampler: Config of another sampler, in the place of ``train`` and ``epochs``.
 
     Returns:
         A loader's config.
     """
     if seeded:
         dataset = dict(type="pld_mmdet.SeededDataset", dataset=dataset)
-    sampler = dict(type="DefaultSampler", shuffle=False)
+    order = dict(type="DefaultSampler", shuffle=False)
     if train:
-        sampler = dict(
+        order = dict(
             type="pld_mmdet.ResumableSampler", shuffle=True, infinite=not epochs
         )
     made = dict(
         batch_size=batch,
         num_workers=workers,
-        sampler=sampler,
+        sampler=sampler or order,
         collate_fn=dict(type="default_collate"),
         dataset=dataset,
     )
@@ -103,18 +108,89 @@ def loaders(
     return tuple(parts)
 
 
-def optimizer(kind: str, lr: float, **more) -> dict:
+def from_each(batch: int, *shares: int, **more) -> dict:
+    """A sampler whose batches hold so much of each part of a concatenated data set.
+
+    Args:
+        batch: Samples of a batch.
+        shares: Of the parts, in their order: ``1, 3`` is a quarter and the rest.
+        more: ``_delete_=True`` where a base has another sampler.
+    """
+    kind = dict(type="pld_mmdet.SemiSampler", batch_size=batch, by_aspect=False)
+    return {**kind, "source_ratio": list(shares), **more}
+
+
+def optimizer(
+    kind: str,
+    lr: float,
+    *,
+    clip: float | None = None,
+    half: bool | str = False,
+    spare_norms: bool = False,
+    **more,
+) -> dict:
     """An optimizer that skips and counts steps whose gradients are not finite.
 
     Args:
         kind: Name of torch's class, such as ``Adam``.
         lr: Its rate.
-        more: Its other arguments; ``clip_grad`` and ``paramwise_cfg`` go to the
-            wrapper.
+        clip: Longest norm of the gradient [any].
+        half: Forward in half precision; a word names the type, such as ``bfloat16``.
+        spare_norms: Norms and biases are not decayed; parameters stand in few groups.
+        more: Its other arguments; what :data:`WRAPPER` names goes to the wrapper.
     """
-    wrapper = {k: more.pop(k) for k in ("clip_grad", "paramwise_cfg") if k in more}
-    inner = dict(type=kind, lr=lr, **more)
-    return dict(type="pld_mmdet.FiniteOptimWrapper", optimizer=inner, **wrapper)
+    wrapper = {k: more.pop(k) for k in WRAPPER if k in more}
+    if clip is not None:
+        wrapper["clip_grad"] = dict(max_norm=clip)
+    if spare_norms:
+        wrapper["constructor"] = "pld_mmdet.MergedGroups"
+        wrapper["paramwise_cfg"] = dict(norm_decay_mult=0.0, bias_decay_mult=0.0)
+    if isinstance(half, str):
+        wrapper["dtype"] = half
+    name = f"pld_mmdet.Finite{'Amp' * bool(half)}OptimWrapper"
+    return dict(type=name, optimizer=dict(type=kind, lr=lr, **more), **wrapper)
+
+
+def warm_up(start: float, end: int, **more) -> dict:
+    """The rate rises from a share of itself.
+
+    Args:
+        start: The share at first.
+        end: Iteration from which on it is whole.
+        more: Other arguments of ``LinearLR``.
+    """
+    return dict(type="LinearLR", start_factor=start, by_epoch=False, end=end, **more)
+
+
+def drops(*milestones: int, gamma: float = 0.1) -> dict:
+    """The rate is multiplied now and then.
+
+    Args:
+        milestones: Iterations.
+        gamma: By what.
+    """
+    return dict(
+        type="MultiStepLR", by_epoch=False, milestones=list(milestones), gamma=gamma
+    )
+
+
+def cosine(**more) -> dict:
+    """The rate falls along a cosine of iterations.
+
+    Args:
+        more: Arguments of ``CosineAnnealingLR`` [over the whole run].
+    """
+    return dict(type="CosineAnnealingLR", by_epoch=False, **more)
+
+
+def poly(power: float, **more) -> dict:
+    """The rate falls to 0 along a power of what is left.
+
+    Args:
+        power: The power; 1 is a straight line.
+        more: Other arguments of ``PolyLR``.
+    """
+    return dict(type="PolyLR", power=power, eta_min=0.0, by_epoch=False, **more)
 
 
 def iterations(count: int, val_interval: int | None = None) -> dict:
@@ -127,6 +203,66 @@ def iterations(count: int, val_interval: int | None = None) -> dict:
     return dict(
         type="IterBasedTrainLoop", max_iters=count, val_interval=val_interval or count
     )
+
+
+def stage(
+    name: str,
+    steps: int,
+    *,
+    data: dict | None = None,
+    work: dict | None = None,
+    optim: dict | None = None,
+    schedule: list | None = None,
+    **more,
+) -> dict:
+    """A stage of ``StagedLoop``; what it does not say is the config's.
+
+    Args:
+        name: The method learns by ``loss_<name>`` in it.
+        steps: Its iterations.
+        data: Loader of its batches.
+        work: Loader of what is done before the first of them.
+        optim: Its optimizer.
+        schedule: Its schedulers.
+        more: Other entries of a stage.
+    """
+    own = dict(
+        dataloader=data,
+        work_dataloader=work,
+        optim_wrapper=optim,
+        param_scheduler=schedule,
+    )
+    said = {key: value for key, value in own.items() if value is not None}
+    return dict(name=name, max_iters=steps, **said, **more)
+
+
+def staged(*stages: dict, **more) -> dict:
+    """A loop of stages, each with its data, optimizer and work.
+
+    Args:
+        stages: One after the other.
+        more: Other arguments of ``StagedLoop``.
+    """
+    return dict(type="pld_mmdet.StagedLoop", stages=list(stages), **more)
+
+
+def table(
+    name: str,
+    *rows: dict,
+    metric: str = "accuracy",
+    reported: str = "student of the last iteration",
+    **more,
+) -> dict:
+    """An experiment: a table of results.
+
+    Args:
+        name: Of its file in ``docs/results``.
+        rows: From top to bottom.
+        metric: What is compared.
+        reported: Which network is scored.
+        more: Other entries of an experiment (``columns``, ``data``, ``gates``, ...).
+    """
+    return dict(name=name, rows=list(rows), metric=metric, reported=reported, **more)
 
 
 def row(name: str, title: str, *options: str, **more) -> dict:
