@@ -7,7 +7,7 @@ _base_ = [
     "../_base_/datasets/streets_seg.py",
     "../_base_/models/segmentor_small.py",
 ]
-from pld_mmdet.recipes import iterations, optimizer, poly, row, table
+from pld_mmdet.recipes import iterations, optimizer, pixelwise, poly, row, table
 
 model = dict(type="pld_mmdet.AGMM", segmentor=_base_.segmentor)
 points = dict(type="pld_mmdet.KeepPoints", num_classes=7, count=1)
@@ -36,6 +36,7 @@ experiment = table(
         "model.negative=0",
         *_no_mixture,
     ),
+    pixelwise(thin=points),
     metric="mIoU",
     columns={
         "mIoU": ("test", "mIoU"),

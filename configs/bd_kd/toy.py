@@ -2,7 +2,7 @@
 # from 20 labels a class. What its rows share stands in plain.py.
 _base_ = "./plain.py"
 
-from pld_mmdet.recipes import row, table
+from pld_mmdet.recipes import raw_pixels, row, table
 
 model = dict(
     _delete_=True,
@@ -24,6 +24,7 @@ experiment = table(
     row("mutual_x3", "Deep mutual learning, weight 3", forward, "model.alpha=3.0"),
     row("bd_kd", "BD-KD"),
     row("no_balance", "BD-KD without balancing (nu = 1)", "model.nu=1.0"),
+    raw_pixels(),
     columns={
         "accuracy": ("test", "accuracy"),
         "ECE": ("test", "ece"),

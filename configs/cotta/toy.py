@@ -3,7 +3,7 @@
 # mirror images, which are no digits, and p_th 0.72, the code's value for CIFAR-100: on
 # the val stream it parts what views help (noise, dropout) from what they do not.
 _base_ = ["./tent.py"]
-from pld_mmdet.recipes import row, table
+from pld_mmdet.recipes import raw_pixels, row, table
 
 model = dict(
     _delete_=True,
@@ -53,6 +53,12 @@ experiment = table(
         online="test",
         evaluate={},
     ),
+    raw_pixels(
+        "train_dataloader.dataset.dataset.pad=0",
+        of="clean digits",
+        train="train_dataloader.dataset.dataset",
+    )
+    | dict(config="configs/cotta/source.py"),
     reported="network, online: each batch is answered before it is learnt from",
     columns={
         "stream": ("test", "accuracy"),

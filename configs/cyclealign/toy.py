@@ -44,6 +44,11 @@ experiment = table(
     ),
     row("one_way", "No demonstrations", given, "model.cycle=False", init="sft"),
     row("cyclealign", "CycleAlign", given, init="sft"),
+    row(
+        "one_answer",
+        "The ranker's first of the corpus, for every prompt",
+        baseline=dict(type="one_answer", prompt=3),
+    ),
     metric="judged",
     columns={
         "politeness": ("test", "judged"),

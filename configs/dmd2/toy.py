@@ -61,6 +61,7 @@ experiment = table(
         evaluate=dict(test=None, teacher="configs/dmd2/teacher.py"),
         online="curve",
     ),
+    row("gaussian", "One Gaussian", baseline="gaussian"),
     metric="energy_distance",
     percent=False,
     lower_is_better=True,

@@ -47,7 +47,7 @@ optim_wrapper = optimizer("Adam", lr=2e-4)
 distil = "train_cfg.stages.0.max_iters=0"
 experiment = table(
     "dparallel",
-    row("base", "Base model", "train_cfg.stages.1.max_iters=0"),
+    row("base", "Base model", "train_cfg.stages.1.max_iters=0", trivial=True),
     row("w0", "Consistency only, w = 0", distil, "model.weight=0", init="base"),
     row("dparallel", "dParallel, w = 2", distil, init="base"),
     metric="calls_0.5",

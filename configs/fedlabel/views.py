@@ -2,7 +2,7 @@
 # clients, all in each round, Dirichlet 1, 10 % labels (27 a client), 240 rounds, the
 # first 60 on labels only. How it was found: docs/weak_supervision.md.
 _base_ = ["./toy.py"]
-from pld_mmdet.recipes import row
+from pld_mmdet.recipes import raw_pixels, row
 
 model = dict(warm_rounds=60)
 train_dataloader = dict(
@@ -47,5 +47,7 @@ experiment = dict(
             "train_dataloader.dataset.labelled=1.0",
             config="configs/fedlabel/views_labels_only.py",
         ),
+        raw_pixels(_base_.partition, of="all clients", part="labelled")
+        | dict(config="configs/fedlabel/views.py"),
     ],
 )

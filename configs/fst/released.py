@@ -3,7 +3,7 @@
 # streets, 100 iterations on the labelled clear scenes, 200 on both at a constant rate.
 # The rest is weak_start.py, whose virtual steps leave no trace.
 _base_ = ["./weak_start.py"]
-from pld_mmdet.recipes import stage
+from pld_mmdet.recipes import pixelwise, stage
 
 model = dict(restore_optimizer=False, restore_buffers=False)
 labelled_first = dict(_base_.labelled_first, max_iters=100)
@@ -49,5 +49,7 @@ experiment = dict(
             "Self-training, decay 0.99^4, four times as long",
             ["train_cfg.stages.1.max_iters=800"],
         ),
+        # both columns hold its one number
+        dict(_here, **pixelwise(train="train_dataloader.dataset.dataset.datasets.0")),
     ],
 )

@@ -84,6 +84,12 @@ experiment = table(
     row("pseudo", "... and raw pseudo views", *seeded, *raw, evaluate=own),
     row("gen4d", "4DGen without SDS", *seeded, evaluate=own),
     row("sds", "4DGen", *seeded, evaluate=own),
+    row(
+        "nearest",
+        "The picture of the nearest view and time",
+        *seeded,
+        baseline="nearest_picture",
+    ),
     metric="psnr",
     percent=False,
     reported="the moving Gaussians",

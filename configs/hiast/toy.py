@@ -7,7 +7,7 @@ _base_ = [
     "../_base_/datasets/streets_seg_fog.py",
     "../_base_/models/segmentor_small.py",
 ]
-from pld_mmdet.recipes import cosine, optimizer, row, stage, staged, table
+from pld_mmdet.recipes import cosine, optimizer, pixelwise, row, stage, staged, table
 
 model = dict(
     type="pld_mmdet.HIAST",
@@ -44,10 +44,11 @@ find_unused_parameters = True
 _shared = ["train_cfg.stages.0.max_iters=0"]
 experiment = table(
     "hiast",
-    row("source", "Source only"),
+    row("source", "Source only", trivial=True),
     row("constant", "Self-training, constant threshold 0.9", *_shared, init="source"),
     row("hiast", "HIAST", *_shared, init="source"),
     row("ias", "IAS only (adaptive thresholds)", *_shared, init="source"),
+    pixelwise(),
     metric="mIoU",
     columns={
         "mIoU": ("test", "mIoU"),

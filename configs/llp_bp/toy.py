@@ -51,6 +51,12 @@ experiment = table(
     row("entropy", "DLLP + entropy", *seeds, *plain, "model.entropy=0.1"),
     row("llp_bp", "LLP-BP, round 1", *seeds, *once),
     row("round_2", "LLP-BP, rounds 1 and 2", *seeds),
+    row(
+        "raw_pixels",
+        "Raw pixels with their bag's share, logistic regression",
+        *seeds,
+        baseline="proportions",
+    ),
     metric="auc",
     percent=False,  # 0 to 100 already
     reported="instance head of the last iteration",

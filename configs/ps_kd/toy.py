@@ -1,7 +1,7 @@
 # PS-KD on scikit-learn's digits with 20 % wrong labels. What its rows share stands in
 # plain.py; which labels are wrong follows the seed, in every row alike.
 _base_ = "./plain.py"
-from pld_mmdet.recipes import row, table
+from pld_mmdet.recipes import raw_pixels, row, table
 
 model = dict(
     _delete_=True,
@@ -18,6 +18,7 @@ experiment = table(
     row("plain", "Cross-entropy only", *wrong_labels),
     row("label_smoothing", "Label smoothing", *wrong_labels),
     row("ps_kd", "PS-KD", *wrong_labels),
+    raw_pixels(*wrong_labels),
     columns={
         "accuracy": ("test", "accuracy"),
         "ECE": ("test", "ece"),

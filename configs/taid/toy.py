@@ -15,6 +15,12 @@ experiment = table(
     row("taid", "TAID"),
     row("linear", "TAID, linear t"),
     row("reverse_kl", "Reverse KL"),
+    row(
+        "pairs",
+        "Counts of pairs of words",
+        baseline=dict(type="counted", size=32),
+        config="configs/taid/plain.py",
+    ),
     metric="reverse_kl",
     percent=False,
     lower_is_better=True,

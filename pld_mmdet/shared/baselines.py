@@ -13,24 +13,33 @@ with it); ``trivial=True`` marks a row that is trained by the usual command.
 """
 
 import random
-from collections.abc import Callable, Sequence
-from functools import partial, reduce
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 
-import numpy as np
 import torch
-from mmengine.config import Config, ConfigDict
-from mmengine.evaluator import BaseMetric
+from mmengine.config import Config
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import FUNCTIONS
-from mmengine.registry import METRICS as ROOT_METRICS
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from pld_mmdet.engine.data.randomness import own_randomness
 from pld_mmdet.engine.optional import require
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
+from pld_mmdet.shared.readers import (
+    Counted,
+    build_dataset,
+    encode,
+    entry,
+    fitted,
+    gathered,
+    logistic,
+    pixel_features,
+    scored,
+    word_counts,
+)
 
 _EXTRA = "classification"  # the extra that names scikit-learn
 _STREAM = 7  # keeps random weights apart from a run's iterations and samples
@@ -42,6 +51,7 @@ def raw_input(
     train: str = "train_dataloader.dataset",
     key: str = "inputs",
     target: str = "targets",
+    part: str | None = None,
     features: str | None = None,
     geometry: dict | None = None,
     c: float = 1.0,
@@ -60,6 +70,7 @@ def raw_input(
             label (-1) are left out.
         key: Name of the input in a sample.
         target: Name of the label in a sample.
+        part: Attribute of that data set that is its labelled part [the whole].
         features: Function of a batch of inputs [N, ...] -> [N, D], ``module.function``
             [flatten]; e.g. a mean spectrum.
         geometry: Arguments of that function.
@@ -68,18 +79,19 @@ def raw_input(
         evaluator: Config of another metric than the config's.
     """
     read = _features(features, geometry or {})
-    known = _gathered(build_dataset(cfg, train))
+    labelled = build_dataset(cfg, train)
+    known = gathered(getattr(labelled, part) if part else labelled)
     inputs, targets = read(known[key]), known[target]
     subsets = known.get("subset", torch.zeros(len(targets)))
     test = build_dataset(cfg, "test_dataloader.dataset")
-    batch = _gathered(test)
+    batch = gathered(test)
     asked = read(batch[key])
     predictions = []
     for subset in subsets.unique():
         own = (subsets == subset) & (targets >= 0)
         logits = logistic(inputs[own], targets[own], asked, c, standardise)
         predictions.append({"logits": logits, "targets": batch[target]})
-    return _scored(cfg, test, [(batch, predictions)], evaluator)
+    return scored(cfg, test, [(batch, predictions)], evaluator)
 
 
 def bag_of_words(
@@ -102,14 +114,14 @@ def bag_of_words(
         target: Name of the label in a sample.
         c: See :func:`raw_input`.
     """
-    known = _gathered(build_dataset(cfg, train))
+    known = gathered(build_dataset(cfg, train))
     test = build_dataset(cfg, "test_dataloader.dataset")
-    batch = _gathered(test)
+    batch = gathered(test)
     size = int(max(known[key].max(), batch[key].max())) + 1
     counts = [word_counts(part[key], part.get(mask), size) for part in (known, batch)]
     logits = logistic(counts[0], known[target], counts[1], c)
     predictions = [{"logits": logits, "targets": batch[target]}]
-    return _scored(cfg, test, [(batch, predictions)])
+    return scored(cfg, test, [(batch, predictions)])
 
 
 def raw_features(cfg: Config, seed: int, key: str = "inputs") -> dict:
@@ -121,9 +133,9 @@ def raw_features(cfg: Config, seed: int, key: str = "inputs") -> dict:
         key: Name of the input in a sample.
     """
     test = build_dataset(cfg, "test_dataloader.dataset")
-    batch = _gathered(test)
+    batch = gathered(test)
     found = {"features": batch[key].flatten(1), "targets": batch["targets"]}
-    return _scored(cfg, test, [(batch, [found])])
+    return scored(cfg, test, [(batch, [found])])
 
 
 def untrained(cfg: Config, seed: int) -> dict:
@@ -143,7 +155,7 @@ def untrained(cfg: Config, seed: int) -> dict:
             (batch, model.test_step(batch))
             for batch in DataLoader(test, size, collate_fn=_collate(cfg))
         ]
-    return _scored(cfg, test, answers)
+    return scored(cfg, test, answers)
 
 
 def random_weights(
@@ -165,16 +177,16 @@ def random_weights(
         c: See :func:`raw_input`.
     """
     with own_randomness(seed, _STREAM):
-        encoder = MODELS.build(_entry(cfg, network))
+        encoder = MODELS.build(entry(cfg, network))
     encoder.eval()
-    known = _gathered(build_dataset(cfg, train))
+    known = gathered(build_dataset(cfg, train))
     test = build_dataset(cfg, "test_dataloader.dataset")
-    batch = _gathered(test)
+    batch = gathered(test)
     seen, asked = (encode(encoder, part[key]) for part in (known, batch))
     own = known["targets"] >= 0
     logits = logistic(seen[own], known["targets"][own], asked, c, standardise=True)
     predictions = [{"logits": logits, "targets": batch["targets"]}]
-    return _scored(cfg, test, [(batch, predictions)])
+    return scored(cfg, test, [(batch, predictions)])
 
 
 def kmeans(
@@ -196,7 +208,7 @@ def kmeans(
         restarts: The best of this many, by the within-cluster distance [10].
     """
     test = build_dataset(cfg, "test_dataloader.dataset")
-    batch = _gathered(test)
+    batch = gathered(test)
     inputs = batch[key].flatten(1).double()
     if unit:
         inputs = nn.functional.normalize(inputs)
@@ -205,7 +217,7 @@ def kmeans(
     found = torch.from_numpy(means.fit_predict(inputs.numpy())).long()
     logits = nn.functional.one_hot(found, clusters).float()
     predictions = [{"logits": logits, "targets": batch["targets"]}]
-    return _scored(cfg, test, [(batch, predictions)])
+    return scored(cfg, test, [(batch, predictions)])
 
 
 def pixelwise(
@@ -232,7 +244,7 @@ def pixelwise(
     test = build_dataset(cfg, "test_dataloader.dataset")
     pipeline = list(cfg.test_dataloader.dataset.pipeline)
     pipeline[-1:-1] = [thin] if thin else []
-    labelled = ROOT_DATASETS.build(dict(_entry(cfg, train), pipeline=pipeline))
+    labelled = ROOT_DATASETS.build(dict(entry(cfg, train), pipeline=pipeline))
     classes = len(test.metainfo["classes"])
     share = -(-pixels // max(len(labelled), 1))
     dice = torch.Generator().manual_seed(seed)
@@ -250,7 +262,117 @@ def pixelwise(
         targets = sample["targets"][None]
         maps = {"predictions": found.view_as(targets), "targets": targets}
         answers.append((sample, [maps]))
-    return _scored(cfg, test, answers)
+    return scored(cfg, test, answers)
+
+
+def proportions(
+    cfg: Config, seed: int, train: str = "train_dataloader.dataset", c: float = 1.0
+) -> dict:
+    """Logistic regression on the input, each instance with the share of its bag.
+
+    An instance of a bag with three ones of ten counts 0.3 as a one and 0.7 as a zero.
+
+    Args:
+        cfg: See :func:`raw_input`; a training sample is a bag, ``inputs`` B x ... and
+            ``sums``, its ones.
+        seed: Not used.
+        train: See :func:`raw_input`.
+        c: See :func:`raw_input`.
+    """
+    bags = gathered(build_dataset(cfg, train))
+    size = bags["inputs"].shape[1]
+    inputs = bags["inputs"].flatten(0, 1).flatten(1)
+    share = (bags["sums"] / size).repeat_interleave(size)
+    reader = fitted(
+        torch.cat([inputs, inputs]),
+        torch.arange(2).repeat_interleave(len(inputs)),
+        c,
+        weights=torch.cat([1 - share, share]),
+    )
+    test = build_dataset(cfg, "test_dataloader.dataset")
+    batch = gathered(test)
+    logits = reader(batch["inputs"].flatten(1))
+    return scored(
+        cfg, test, [(batch, [{"logits": logits, "targets": batch["targets"]}])]
+    )
+
+
+def gaussian(
+    cfg: Config, seed: int, train: str = "train_dataloader.dataset", key: str = "inputs"
+) -> dict:
+    """Draws of one Gaussian with the training data's mean and covariance.
+
+    Args:
+        cfg: See :func:`raw_input`; the evaluator compares ``samples`` and
+            ``references``.
+        seed: Of the draws, as many as there are test samples.
+        train: Where the training data set stands.
+        key: Name of the input in a sample.
+    """
+    known = gathered(build_dataset(cfg, train))[key].flatten(1).double()
+    spread, axes = torch.linalg.eigh(
+        torch.cov(known.T, correction=0).view(2 * known.shape[1:])
+    )
+    test = build_dataset(cfg, "test_dataloader.dataset")
+    batch = gathered(test)
+    dice = torch.Generator().manual_seed(seed)
+    noise = torch.randn(len(test), len(spread), generator=dice).double()
+    samples = known.mean(0) + noise * spread.clamp(min=0).sqrt() @ axes.T
+    found = {"samples": samples.float().view_as(batch[key]), "references": batch[key]}
+    return scored(cfg, test, [(batch, [found])])
+
+
+def nearest_picture(
+    cfg: Config, seed: int, train: str = "train_dataloader.dataset", channels: int = 3
+) -> dict:
+    """The training picture of the nearest camera, and of those the nearest time.
+
+    The mean of the pictures that are equally near.
+
+    Args:
+        cfg: See :func:`raw_input`; a sample has ``inputs`` C x H x W, ``camera`` and
+            ``time``; the evaluator compares ``samples`` and ``references``.
+        seed: Not used.
+        train: Where the training pictures stand.
+        channels: Of a picture, that are compared.
+    """
+    known = gathered(build_dataset(cfg, train))
+    test = build_dataset(cfg, "test_dataloader.dataset")
+    batch = gathered(test)
+    near = torch.ones(len(test), len(known["time"]), dtype=torch.bool)
+    for key in ("camera", "time"):
+        places = (
+            part[key].double().view(len(part[key]), -1) for part in (batch, known)
+        )
+        gaps = torch.cdist(*places).masked_fill(~near, torch.inf)
+        near = gaps <= gaps.min(1, keepdim=True).values + 1e-5
+    weights = near / near.sum(1, keepdim=True)
+    pictures = torch.einsum("mn,n...->m...", weights, known["inputs"][:, :channels])
+    found = {"samples": pictures, "references": batch["inputs"][:, :channels]}
+    return scored(cfg, test, [(batch, [{**batch, **found}])])
+
+
+def counted(
+    cfg: Config, seed: int, size: int, before: int = 1,
+    train: str = "train_dataloader.dataset",
+) -> dict:  # fmt: skip
+    """A table of counts, as the config's model judges its student.
+
+    Args:
+        cfg: See :func:`raw_input`; the model has a ``student``, ids -> logits.
+        seed: Not used.
+        size: Words of the vocabulary.
+        before: Words before a word that count [1].
+        train: Where the texts stand.
+    """
+    known = gathered(build_dataset(cfg, train))
+    test = build_dataset(cfg, "test_dataloader.dataset")
+    batch = gathered(test)
+    with own_randomness(seed, _STREAM), torch.no_grad():
+        model = MODELS.build(cfg.model).eval()
+        model.student = Counted(known["input_ids"], size, before)
+        answers = model.test_step(batch)
+    return scored(cfg, test, [(batch, answers)])
 
 
 def bicubic(cfg: Config, seed: int, scale: int, key: str = "inputs") -> dict:
@@ -264,12 +386,12 @@ def bicubic(cfg: Config, seed: int, scale: int, key: str = "inputs") -> dict:
         key: Name of the image in a sample.
     """
     test = build_dataset(cfg, "test_dataloader.dataset")
-    batch = _gathered(test)
+    batch = gathered(test)
     small = nn.functional.avg_pool2d(batch[key], scale)
     size = batch[key].shape[-2:]
     samples = nn.functional.interpolate(small, size, mode="bicubic").clamp(0, 1)
     found = {"samples": samples, "references": batch[key]}
-    return _scored(cfg, test, [(batch, [found])])
+    return scored(cfg, test, [(batch, [found])])
 
 
 def repeated(cfg: Config, seed: int, train: str) -> dict:
@@ -291,14 +413,37 @@ def repeated(cfg: Config, seed: int, train: str) -> dict:
         words = set(prompt["concept"].split())
         fitting = [text for text in known if words.intersection(text.split())]
         texts.append(dice.choice(fitting or [prompt["text"]]))
-    return _scored(cfg, test, [({}, [{"texts": texts}])])
+    return scored(cfg, test, [({}, [{"texts": texts}])])
+
+
+def one_answer(
+    cfg: Config, seed: int, prompt: int, train: str = "train_dataloader.dataset"
+) -> dict:
+    """What the ranker puts first of all training texts, said behind every prompt.
+
+    Args:
+        cfg: See :func:`raw_input`; ``model.ranker`` orders texts and judges them, and
+            the evaluator reads ``judged``.
+        seed: Of the ranker's mistakes.
+        prompt: Words of a prompt; what follows is the answer.
+        train: Where the texts stand.
+    """
+    known = gathered(build_dataset(cfg, train))["input_ids"]
+    test = build_dataset(cfg, "test_dataloader.dataset")
+    batch = gathered(test)
+    with own_randomness(seed, _STREAM):
+        ranker = MODELS.build(cfg.model.ranker)
+        best = known[ranker(known, known[:0, None])[0]]
+    texts = torch.where(torch.arange(len(best)) < prompt, batch["input_ids"], best)
+    return scored(cfg, test, [(batch, [{"judged": ranker.judge(texts)}])])
 
 
 BASELINES: dict[str, Callable[..., dict]] = {
     function.__name__: function
     for function in (
         raw_input, bag_of_words, raw_features, untrained, random_weights, kmeans,
-        pixelwise, bicubic, repeated,
+        pixelwise, proportions, gaussian, nearest_picture, counted, bicubic, repeated,
+        one_answer,
     )
 }  # fmt: skip
 
@@ -331,114 +476,6 @@ def evaluate(cfg: Config, baseline: str | dict, seed: int = 0) -> dict:
         ) from error
 
 
-def logistic(
-    inputs: Tensor,
-    targets: Tensor,
-    asked: Tensor,
-    c: float = 1.0,
-    standardise: bool = False,
-) -> Tensor:
-    """What :func:`fitted` says of ``asked`` [M, D]: log-probabilities [M, K]."""
-    return fitted(inputs, targets, c, standardise)(asked)
-
-
-def fitted(
-    inputs: Tensor, targets: Tensor, c: float = 1.0, standardise: bool = False
-) -> Callable[[Tensor], Tensor]:
-    """A logistic regression (scikit-learn's, L2): [M, D] -> log-probabilities [M, K].
-
-    Classes without a label get minus infinity's stand-in, -1e9.
-
-    Args:
-        inputs: [N, D] with labels.
-        targets: [N] labels, of two classes at least.
-        c: Inverse strength of the penalty.
-        standardise: By mean and deviation of ``inputs``.
-
-    Raises:
-        UserError: All labels are of one class.
-    """
-    if len(targets.unique()) < 2:
-        raise UserError(
-            "A logistic regression needs labels of two classes.",
-            "Check the data set that it learns from.",
-        )
-    known = inputs.double().numpy()
-    mean, scale = 0.0, 1.0
-    if standardise:
-        mean, scale = known.mean(0), known.std(0)
-        scale[scale == 0] = 1.0
-        known = (known - mean) / scale
-    basis = None
-    if known.shape[1] > len(known):
-        # the L2-penalised weights lie in the span of the rows: same answer, and
-        # minutes less for 400 images of 3072 pixels
-        basis = np.linalg.qr(known.T)[0]
-        known = known @ basis
-    linear = require("sklearn.linear_model", _EXTRA)
-    reader = linear.LogisticRegression(C=c, max_iter=2000)
-    reader.fit(known, targets.numpy())
-
-    def read(asked: Tensor) -> Tensor:
-        rows = (asked.double().numpy() - mean) / scale
-        rows = rows if basis is None else rows @ basis
-        logits = np.full((len(rows), int(targets.max()) + 1), -1e9)
-        logits[:, reader.classes_] = reader.predict_log_proba(rows)
-        return torch.from_numpy(logits).float()
-
-    return read
-
-
-def pixel_features(image: Tensor) -> Tensor:
-    """Channels, then row and column from 0 to 1: C x H x W -> [H * W, C + 2]."""
-    rows, columns = ((torch.arange(n) + 0.5) / n for n in image.shape[1:])
-    place = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
-    return torch.cat([image.float(), place]).flatten(1).T
-
-
-def word_counts(ids: Tensor, mask: Tensor | None, size: int) -> Tensor:
-    """How often each word occurs in each row: ids [N, T] -> [N, size]."""
-    weights = torch.ones_like(ids) if mask is None else mask
-    counts = torch.zeros(len(ids), size)
-    return counts.scatter_add_(1, ids, weights.float())
-
-
-@torch.no_grad()
-def encode(encoder: nn.Module, inputs: Tensor, batch: int = 256) -> Tensor:
-    """What an encoder's ``features`` gives, [N, D], in batches, as one vector each."""
-    return torch.cat([encoder.features(x).flatten(1) for x in inputs.split(batch)])
-
-
-def build_dataset(cfg: Config, path: str) -> Dataset:
-    """The data set that stands at a place of a config.
-
-    Args:
-        cfg: Resolved config.
-        path: Keys with dots, ``train_cfg.stages.3.dataloader.dataset``.
-
-    Raises:
-        UserError: Nothing stands there.
-    """
-    return ROOT_DATASETS.build(_entry(cfg, path))
-
-
-def _entry(cfg: Config, path: str) -> ConfigDict:
-    def step(node, key: str):
-        return node[int(key)] if isinstance(node, list | tuple) else node[key]
-
-    try:
-        return reduce(step, path.split("."), cfg)
-    except (KeyError, IndexError, ValueError, TypeError) as error:
-        raise UserError(
-            f"The config has no {path}.", "Say where the labelled data set stands."
-        ) from error
-
-
-def _gathered(dataset: Dataset) -> dict[str, Tensor]:
-    """All samples as one batch."""
-    return torch.utils.data.default_collate([dataset[i] for i in range(len(dataset))])
-
-
 def _features(name: str | None, arguments: dict) -> Callable[[Tensor], Tensor]:
     if name is None:
         return lambda inputs: inputs.flatten(1).float()
@@ -453,22 +490,3 @@ def _features(name: str | None, arguments: dict) -> Callable[[Tensor], Tensor]:
 
 def _collate(cfg: Config) -> Callable:
     return FUNCTIONS.get(cfg.test_dataloader.get("collate_fn", {})["type"])
-
-
-def _scored(
-    cfg: Config,
-    dataset: Dataset,
-    answers: Sequence[tuple[dict, list[dict]]],
-    evaluator: dict | None = None,
-) -> dict:
-    """What the config's evaluator (or another one) says of batches and predictions."""
-    metrics = evaluator or cfg.test_evaluator
-    metrics = metrics if isinstance(metrics, list | tuple) else [metrics]
-    found: dict = {}
-    for part in metrics:
-        metric: BaseMetric = ROOT_METRICS.build(part)
-        metric.dataset_meta = getattr(dataset, "metainfo", None)
-        for batch, predictions in answers:
-            metric.process(batch, predictions)
-        found |= metric.evaluate(len(dataset))
-    return found

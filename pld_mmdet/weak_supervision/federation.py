@@ -134,6 +134,12 @@ class Federation(Dataset):
             )
             self.sizes.append(len(order))
 
+    @property
+    def labelled(self) -> View:
+        """What has a label, of all clients."""
+        parts = (client["labelled"].indices for client in self.clients)
+        return View(self.dataset, [place for part in parts for place in part])
+
     def __len__(self) -> int:
         return len(self.dataset)
 

@@ -10,9 +10,11 @@ from torch.utils.data import Dataset
 from pld_mmdet.engine.method import Method
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import DATASETS, METRICS, MODELS, TRANSFORMS
-from pld_mmdet.shared.baselines import (
+from pld_mmdet.shared.baselines import evaluate
+from pld_mmdet.shared.readers import (
+    Counted,
     encode,
-    evaluate,
+    fitted,
     logistic,
     pixel_features,
     word_counts,
@@ -295,11 +297,11 @@ def test_so_many_pixels_of_each_image_by_the_seed(monkeypatch):
 
     seen = []
 
-    def fitted(inputs, targets, *_, **__):
+    def remembered(inputs, targets, *_, **__):
         seen.append((inputs, targets))
         return lambda asked: torch.zeros(len(asked), 3)
 
-    monkeypatch.setattr(baselines, "fitted", fitted)
+    monkeypatch.setattr(baselines, "fitted", remembered)
     train = dict(dataset=dict(dataset=scenes(scenes=3)))
     for seed in (4, 4, 5):
         rival = dict(type="pixelwise", pixels=7)
@@ -314,50 +316,197 @@ def test_bicubic_keeps_what_is_flat_and_loses_what_is_fine():
     images = torch.full((2, 1, 8, 8), 0.3)
     images[1, :, :, ::2] = 0.9
 
-    class Images(Dataset):
-        def __len__(self):
-            return 2
-
-        def __getitem__(self, index):
-            return {"inputs": images[index]}
-
-    DATASETS.register_module(module=Images, force=True)
-    found = told(dict(type="pld_mmdet.Images"), dict(type="bicubic", scale=4))[0]
+    asked = listed(*(dict(inputs=image.tolist()) for image in images))
+    found = told(asked, dict(type="bicubic", scale=4))[0]
     assert torch.equal(found["references"], images)
     flat = torch.full((1, 8, 8), 0.3), torch.full((1, 8, 8), 0.6)
     assert torch.allclose(found["samples"], torch.stack(flat), atol=1e-6)
 
 
-def test_true_labels_are_said_again_by_their_subject(monkeypatch):
-    class Lines(Dataset):
-        def __init__(self, lines):
-            self.lines = lines
+@DATASETS.register_module(force=True)
+class Listed(Dataset):
+    """The samples that it is given, and the first of them as its labelled part."""
 
-        def __len__(self):
-            return len(self.lines)
+    metainfo = {"classes": ("no", "yes")}
 
-        def __getitem__(self, index):
-            return dict(self.lines[index])
+    def __init__(self, samples):
+        self.samples = samples
 
-    DATASETS.register_module(module=Lines, force=True)
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        texts = {"text", "concept"}
+        found = dict(self.samples[index])
+        return {k: v if k in texts else torch.tensor(v) for k, v in found.items()}
+
+    @property
+    def first_half(self):
+        return Listed(self.samples[: len(self) // 2])
+
+
+def listed(*samples):
+    return dict(type="pld_mmdet.Listed", samples=list(samples))
+
+
+def test_of_a_data_set_only_its_labelled_part_is_read():
+    right = [dict(inputs=[x], targets=int(x > 0)) for x in (-2.0, 1.0)]
+    wrong = [dict(inputs=[x], targets=int(x < 0)) for x in (-3.0, 4.0)]
+    asked = listed(dict(inputs=[-1.0], targets=0), dict(inputs=[5.0], targets=1))
+    train = dict(dataset=listed(*right, *wrong))
+    rival = dict(type="raw_input", part="first_half", c=100)
+    assert told(asked, rival, train_dataloader=train)[0]["logits"].argmax(
+        1
+    ).tolist() == [
+        0,
+        1,
+    ]
+    rival.pop("part")
+    assert told(asked, rival, train_dataloader=train)[0]["logits"].argmax(
+        1
+    ).tolist() == [
+        1,
+        0,
+    ]
+
+
+def test_an_instance_is_one_by_the_share_of_its_bag():
+    # one bag of 4 at x = 0 with a one, one at x = 1 with three: log odds -+ log 3
+    bags = [dict(inputs=[[x]] * 4, sums=s) for x, s in ((0.0, 1.0), (1.0, 3.0))]
+    asked = listed(dict(inputs=[0.0], targets=0), dict(inputs=[1.0], targets=1))
+    train = dict(dataset=listed(*bags))
+    found = told(asked, dict(type="proportions", c=1e6), train_dataloader=train)[0]
+    odds = found["logits"].diff(dim=1).flatten().tolist()
+    assert odds == pytest.approx([-1.0986, 1.0986], abs=2e-3)
+    assert found["targets"].tolist() == [0, 1]
+
+
+def test_weights_of_rows_are_rows_more():
+    x, y = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([0, 1, 0])
+    weighted = fitted(x, y, weights=torch.tensor([2.0, 3.0, 1.0]))(x)
+    more = torch.tensor([0, 0, 1, 1, 1, 2])
+    assert torch.allclose(weighted, logistic(x[more], y[more], x), atol=1e-5)
+
+
+def test_one_gaussian_has_the_mean_and_the_covariance():
+    points = torch.tensor([[1.0, 2.0], [3.0, 2.5], [2.0, 6.0], [2.0, -2.0]])
+    train = dict(dataset=listed(*(dict(inputs=p.tolist()) for p in points)))
+    asked = listed(*[dict(inputs=[7.0, 7.0])] * 4000)
+    found = told(asked, "gaussian", 3, train_dataloader=train)[0]
+    samples = found["samples"]
+    assert found["references"].unique().tolist() == [7.0]
+    assert samples.mean(0).tolist() == pytest.approx([2.0, 2.125], abs=0.15)
+    spread = torch.cov(samples.T)
+    # by hand: 2 / 4; (0.125 + 0.375) / 4; 32.1875 / 4
+    assert spread[0, 0].item() == pytest.approx(0.5, rel=0.1)
+    assert spread[0, 1].item() == pytest.approx(0.125, abs=0.1)
+    assert spread[1, 1].item() == pytest.approx(8.0469, rel=0.1)
+    again = [told(asked, "gaussian", s, train_dataloader=train) for s in (3, 4)]
+    assert torch.equal(again[0][0]["samples"], samples)
+    assert not torch.equal(again[1][0]["samples"], samples)
+    # a point that never moves has no spread
+    still = dict(dataset=listed(dict(inputs=[1.5])))
+    alone = told(listed(dict(inputs=[0.0])), "gaussian", train_dataloader=still)[0]
+    assert alone["samples"].tolist() == [[1.5]]
+
+
+def test_the_nearest_picture_is_of_the_nearest_camera_then_of_the_nearest_time():
+    def picture(value, camera, time):
+        image = [[[value]], [[0.5]], [[9.0]]]  # the last channel is no colour
+        return dict(inputs=image, camera=[[camera, 0.0]], time=time)
+
     known = [
+        picture(0.1, 0.0, 0.0), picture(0.3, 0.0, 0.5),
+        picture(0.6, 2.0, 0.0), picture(0.8, 2.0, 0.5),
+    ]  # fmt: skip
+    asked = [picture(0.0, 0.2, 0.4), picture(0.0, 1.8, 0.25), picture(0.0, 1.0, 0.0)]
+    train = dict(dataset=listed(*known))
+    rival = dict(type="nearest_picture", channels=2)
+    found = told(listed(*asked), rival, train_dataloader=train)[0]
+    assert found["samples"].shape == found["references"].shape == (3, 2, 1, 1)
+    values = found["samples"][:, 0].flatten().tolist()
+    # the second lies between two times, the third between two cameras
+    assert values == pytest.approx([0.3, 0.7, 0.35], abs=1e-6)
+    assert found["time"].tolist() == pytest.approx([0.4, 0.25, 0.0])
+
+
+def test_counts_of_pairs_and_triples():
+    ids = torch.tensor([[0, 1, 2, 1], [0, 1, 1, 2]])
+    pairs = Counted(ids, 3).table.exp()
+    # behind 1: once 1 and twice 2, and one more each
+    assert pairs[1].tolist() == pytest.approx([1 / 6, 2 / 6, 3 / 6])
+    assert pairs[0].tolist() == pytest.approx([1 / 5, 3 / 5, 1 / 5])
+    triples = Counted(ids, 3, before=2, extra=0.5)
+    assert triples.table[0, 1].exp().tolist() == pytest.approx(
+        [0.5 / 3.5, 1.5 / 3.5, 1.5 / 3.5]
+    )
+    asked = torch.tensor([[1, 0, 1]])
+    assert torch.equal(Counted(ids, 3)(asked)[0, :2].exp(), pairs[asked[0, :2]])
+    answer = triples(asked)
+    assert answer.shape == (1, 3, 3)
+    assert torch.equal(answer[0, 0], triples.table[0, 1])  # word 0 stands before
+    assert torch.equal(answer[0, 2], triples.table[0, 1])
+    nothing = Counted(torch.zeros(0, 3, dtype=torch.long), 4)
+    assert nothing.table.exp().unique().tolist() == [0.25]
+
+
+def test_counts_take_the_students_place():
+    @MODELS.register_module(force=True)
+    class Judged(Method):
+        def __init__(self):
+            super().__init__()
+            self.student = nn.Linear(1, 1)
+
+        def predict(self, input_ids):
+            return [{"z": self.student(input_ids)}]
+
+    train = dict(
+        dataset=listed(dict(input_ids=[0, 1, 2, 1]), dict(input_ids=[0, 1, 1, 2]))
+    )
+    asked = listed(dict(input_ids=[1, 0]))
+    rival = dict(type="counted", size=3)
+    model = dict(type="pld_mmdet.Judged")
+    z = told(asked, rival, train_dataloader=train, model=model)[0]["z"]
+    assert z[0, 0].exp().tolist() == pytest.approx([1 / 6, 2 / 6, 3 / 6])
+
+
+def test_true_labels_are_said_again_by_their_subject():
+    known = listed(
         dict(text="a birds fly", targets=1),
         dict(text="a cats fly", targets=0),
         dict(text="some fowl sing", targets=1),
         dict(text="a birdsong ends", targets=1),
-    ]
-    asked = [
+    )
+    asked = listed(
         dict(text="all birds", concept="birds fowl"),
         dict(text="all cats", concept="cats felines"),
-    ]
+    )
     rival = dict(type="repeated", train="labels")
-    labels = dict(type="pld_mmdet.Lines", lines=known)
-    prompts = dict(type="pld_mmdet.Lines", lines=asked)
-    texts = [told(prompts, rival, s, labels=labels)[0]["texts"] for s in range(9)]
+    texts = [told(asked, rival, s, labels=known)[0]["texts"] for s in range(9)]
     assert {one for one, _ in texts} == {"a birds fly", "some fowl sing"}
     assert {two for _, two in texts} == {"all cats"}  # its only label is false
-    nothing = dict(type="pld_mmdet.Lines", lines=[])
-    assert told(prompts, rival, labels=nothing)[0]["texts"] == ["all birds", "all cats"]
+    assert told(asked, rival, labels=listed())[0]["texts"] == ["all birds", "all cats"]
+
+
+@MODELS.register_module(force=True)
+class LargestLast(nn.Module):
+    """Orders texts by their last word; what it judges is the whole sum."""
+
+    def forward(self, responses, demonstrations):
+        assert len(demonstrations) == 0
+        return responses[:, -1].argsort(descending=True)
+
+    def judge(self, input_ids):
+        return input_ids.sum(1)
+
+
+def test_the_rankers_first_is_said_behind_every_prompt():
+    train = dict(dataset=listed(*(dict(input_ids=i) for i in ([1, 9, 2], [4, 5, 7]))))
+    asked = listed(dict(input_ids=[10, 0, 0]), dict(input_ids=[20, 8, 8]))
+    model = dict(ranker=dict(type="pld_mmdet.LargestLast"))
+    rival = dict(type="one_answer", prompt=1)
+    found = told(asked, rival, train_dataloader=train, model=model)[0]
+    assert found["judged"].tolist() == [10 + 5 + 7, 20 + 5 + 7]
 
 
 def test_what_cannot_be_is_said():

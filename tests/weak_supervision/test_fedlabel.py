@@ -184,6 +184,9 @@ class TestFederation:
             assert len(marked) + len(rest) == size
             seen += marked.indices + rest.indices
         assert sorted(seen) == list(range(360))
+        known = [i for views in data.clients for i in views["labelled"].indices]
+        assert data.labelled.indices == known
+        assert len(data.labelled) < 60
         sample = marked[DrawIndex(0, 5, 1)]
         assert sample["index"] == marked.indices[0]
         whole = data[DrawIndex(marked.indices[0], 5, 1)]
