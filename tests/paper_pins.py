@@ -19,6 +19,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
+from pld_mmdet.engine.arguments import check_arguments
 from pld_mmdet.engine.configs import check_numbers
 from pld_mmdet.engine.preflight import check_settings
 
@@ -100,6 +101,7 @@ def check(config: str) -> None:
     assert not lacks, f"tests/paper_pins.csv has no {sorted(lacks)} of {config}"
     cfg = Config.fromfile(ROOT / config)
     check_numbers(cfg)  # what `tools/train.py` refuses is no published setting
+    check_arguments(cfg)
     if "train_cfg" in cfg:
         check_settings(cfg)
     wrong = []

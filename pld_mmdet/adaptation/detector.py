@@ -12,6 +12,7 @@ from pld_mmdet.detection.detectors.stock import build_detector, num_classes
 from pld_mmdet.detection.detectors.two_stage import require_softmax_head
 from pld_mmdet.distill.adabn import batch_norms
 from pld_mmdet.engine import configs
+from pld_mmdet.engine.arguments import check_arguments
 from pld_mmdet.engine.checkpoint import load_checkpoint_file
 from pld_mmdet.engine.weights import compare_classes, report_mismatch
 from pld_mmdet.errors import UserError
@@ -104,6 +105,7 @@ def read_detector(
 
 
 def _built(model: ConfigDict) -> nn.Module:
+    check_arguments(Config(dict(default_scope="mmdet", model=model)))
     try:
         return build_detector(model)
     except UserError:

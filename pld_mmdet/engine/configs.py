@@ -16,6 +16,7 @@ from mmengine.config import Config, ConfigDict
 from torch.utils.data import DataLoader
 
 from pld_mmdet import interrupts, values
+from pld_mmdet.engine.arguments import ANY, find, signature
 from pld_mmdet.engine.files import flattened
 from pld_mmdet.errors import UserError
 
@@ -196,51 +197,13 @@ def _accepted(cfg: Config, node, done: list[str]) -> tuple[list[str], bool]:
     kind = node.get("type")
     if kind is None and done[-1] in ("randomness", "env_cfg", "auto_scale_lr"):
         return [*present, "seed", "deterministic", "diff_rank_seed", "enable"], False
-    owner = _class(kind, cfg.get("default_scope"))
+    owner = None if kind is None else find(kind, cfg.get("default_scope"), ANY)
     if owner is None:
         return present, False
+    taken = signature(owner)
     # the last three are read by whoever builds it
-    taken = [*_arguments(owner), "priority", "_scope_", "_delete_"]
-    return list(dict.fromkeys([*present, *taken])), True
-
-
-def _class(kind: object, scope: str | None) -> type | None:
-    """The class that a config's ``type`` names, in whichever registry it is."""
-    if inspect.isclass(kind):
-        return kind
-    if not isinstance(kind, str):
-        return None
-    names = [kind] if "." in kind else [f"{scope}.{kind}", kind]
-    for name in names:
-        for registry in vars(registries).values():
-            if isinstance(registry, registries.Registry):
-                try:
-                    found = registry.get(name)
-                except Exception:  # a library that is missing: then nobody knows
-                    found = None
-                if found is not None and inspect.isclass(found):
-                    return found
-    return None
-
-
-def _arguments(owner: type) -> list[str]:
-    """Constructor arguments, also through the base classes that ``**kwargs`` go to."""
-    names: list[str] = []
-    for base in owner.__mro__:
-        if base is object:
-            break
-        if "__init__" not in vars(base):
-            continue
-        parameters = inspect.signature(base.__init__).parameters.values()
-        names += [
-            p.name
-            for p in parameters
-            if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-            and p.name not in ("self", "runner", *names)
-        ]
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            break
-    return names
+    others = ("priority", "_scope_", "_delete_")
+    return list(dict.fromkeys([*present, *taken.names, *others])), taken.complete
 
 
 def check_numbers(cfg: Config) -> None:

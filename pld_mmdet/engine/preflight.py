@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from pld_mmdet.engine.arguments import check_arguments
 from pld_mmdet.engine.configs import check_numbers
 from pld_mmdet.engine.optim.precision import check_amp
 from pld_mmdet.engine.provenance import data_sets
@@ -31,9 +32,11 @@ def check_config(cfg, stages: tuple[str, ...] = ("train", "val")) -> None:
             ``train_cfg`` (of the online loop, for example).
 
     Raises:
-        UserError: Says all that is missing in one line, and the commands in another.
+        UserError: Says all that is missing in one line, and the commands in another;
+            or names an argument that nothing takes.
     """
     check_numbers(cfg)
+    check_arguments(cfg, _not_built(stages))
     if "train" in stages:
         check_amp(cfg)
         check_settings(cfg)
@@ -51,6 +54,13 @@ def check_config(cfg, stages: tuple[str, ...] = ("train", "val")) -> None:
     if wrong:
         raise UserError(f"Missing: {'; '.join(wrong)}.", "  then  ".join(fixes))
     check_writable(cfg.work_dir)
+
+
+def _not_built(stages: tuple[str, ...]) -> list[str]:
+    """Names at the top of a config that these stages do not build."""
+    parts = ("{}_dataloader", "{}_evaluator", "{}_cfg")
+    names = [part.format(s) for s in _LOADERS if s not in stages for part in parts]
+    return names + ([] if "train" in stages else ["optim_wrapper", "param_scheduler"])
 
 
 def check_settings(cfg) -> None:

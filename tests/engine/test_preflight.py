@@ -29,8 +29,8 @@ def config(tmp_path, **changes) -> Config:
     root = str(tmp_path / "data")
     leaf = {"data_root": root, "ann_file": "train.json", "data_prefix": {"img": "img/"}}
     nested = {
-        "type": "SeededDataset",
-        "dataset": {"type": "Concat", "datasets": [leaf]},
+        "type": "pld_mmdet.SeededDataset",
+        "dataset": {"type": "ConcatDataset", "datasets": [leaf]},
     }
     content = {
         "train_dataloader": {"dataset": nested},
@@ -87,7 +87,7 @@ def test_loaders_inside_train_cfg(tmp_path):
     root = tmp_path / "data"
     make_data(root)
     leaf = {"data_root": str(root), "ann_file": "shots.json"}
-    loop = {"type": "OnlineLoop", "support_dataloader": {"dataset": leaf}}
+    loop = {"type": "pld_mmdet.OnlineLoop", "support_dataloader": {"dataset": leaf}}
     cfg = config(tmp_path, train_cfg=loop)
     assert f"the annotation file {root / 'shots.json'}" in problem(cfg).what
     check_config(cfg, ("val",))  # nothing is trained
@@ -136,6 +136,10 @@ def test_gradient_scales_that_work(tmp_path, optimizer, scale):
 
 
 ONE_CYCLE = {"type": "mmengine.OneCycleLR", "eta_max": 0.3, "total_steps": 70}
+STAGES = {
+    "type": "pld_mmdet.StagedLoop",
+    "stages": [{}, {"param_scheduler": ONE_CYCLE}],
+}
 STEPS = {"type": "MultiStepLR", "milestones": [40]}
 
 
@@ -147,7 +151,7 @@ STEPS = {"type": "MultiStepLR", "milestones": [40]}
         ("param_scheduler.critic.0", {"param_scheduler": {"critic": [ONE_CYCLE]}}),
         (
             "train_cfg.stages.1.param_scheduler",
-            {"train_cfg": {"stages": [{}, {"param_scheduler": ONE_CYCLE}]}},
+            {"train_cfg": STAGES},
         ),
     ],
 )
