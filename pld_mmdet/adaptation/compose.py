@@ -365,6 +365,7 @@ def _custom_hooks(detector: Detector, recipe: Recipe, job: Job) -> list:
                 interval=every,
                 action=job.guard,
                 silent_for=max(1, min(600, recipe.iterations // 3)),
+                probe=dict(images=16),
             )
         )
     return hooks

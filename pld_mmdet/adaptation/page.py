@@ -91,6 +91,7 @@ def _charts(outcome: Outcome) -> list[Markup]:
         ("entropy", "Mean entropy of the scores"),
         ("agreement", "Teacher-student agreement"),
         ("distance", "Distance from the source"),
+        ("kept", "Share of the source's sure boxes that the teacher still finds"),
     ):
         points = [(w["iter"], w[key]) for w in windows if _finite(w.get(key))]
         if points:

@@ -244,6 +244,25 @@ class TeacherStudentDetector(DetectorWrapper):
         return getattr(self, self.predict_on)
 
     @torch.no_grad()
+    def teacher_boxes(self, sample: dict) -> InstanceData:
+        """What the teacher sees on one image.
+
+        Args:
+            sample: ``inputs`` 3 x H x W and ``data_samples``, one view as the pipeline
+                gives it; only meta information of the latter is used.
+
+        Returns:
+            Detections of all scores, in pixels of the network's input.
+        """
+        meta = DetDataSample(metainfo=sample["data_samples"].metainfo)
+        batch = dict(inputs=[sample["inputs"]], data_samples=[meta])
+        data = self.data_preprocessor(batch, False)
+        (seen,) = self.teacher.predict(
+            data["inputs"], data["data_samples"], rescale=False
+        )
+        return into_input(seen.pred_instances, seen)
+
+    @torch.no_grad()
     def view_agreement(self, data_batch: dict) -> Tensor:
         """How far the student on the strong view sees what the teacher sees.
 

@@ -30,6 +30,7 @@ CURVES = {
     "guard/score": "Mean score of the teacher",
     "guard/entropy": "Mean entropy of the scores",
     "guard/distance": "Distance from the source",
+    "guard/kept": "Share of the source's sure boxes still found",
     "loss": "Loss",
     "lr": "Learning rate",
 }

@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from pld_mmdet.detection.hooks.collapse_signs import CollapseSigns
+from pld_mmdet.detection.hooks.decline import SourceBoxes
 from pld_mmdet.engine.files import write_json
 from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.errors import UserError
@@ -46,8 +47,10 @@ class CollapseGuardHook(Hook):
     fewer or far more boxes, the agreement or the mean score has fallen too far, the
     classes' shares of the boxes have moved too far, most classes have gone silent; or,
     without a comparison, when there is not a single pseudo box, the two networks agree
-    on hardly any, or the teacher is far from the source weights. ``patience`` alarms in
-    a row are a collapse, and so are ``max_skipped`` steps in a row without a finite
+    on hardly any, or the teacher is far from the source weights. With ``probe`` it is
+    also one when the teacher has lost too many boxes that the source was sure of: a
+    slow decline, which no comparison with the first window shows. ``patience`` alarms
+    in a row are a collapse, and so are ``max_skipped`` steps in a row without a finite
     loss or gradient. The last good state is the one that the last window without alarm
     *began* with: a collapse is on its way before it is seen. That state and the newest
     one without alarm are held in (host) memory.
@@ -69,6 +72,9 @@ class CollapseGuardHook(Hook):
             ``action='warn'`` the wrapper's own limit ends the run.
         lr_factor: Factor of the learning rate after a roll-back.
         max_rollbacks: Roll-backs before it stops.
+        probe: Keys of :class:`SourceBoxes` (``images``, ``min_kept``, ``max_decline``;
+            ``dict()`` for its defaults): at the end of each window the teacher is asked
+            on these images, too. None: no image is looked at.
         **signs: Limits of the numbers, see :class:`CollapseSigns`.
     """
 
@@ -85,6 +91,7 @@ class CollapseGuardHook(Hook):
         max_skipped: int = 5,
         lr_factor: float = 0.5,
         max_rollbacks: int = 2,
+        probe: dict | None = None,
         **signs,
     ) -> None:
         if action not in ACTIONS or interval < 1 or patience < 1:
@@ -102,6 +109,7 @@ class CollapseGuardHook(Hook):
         self.max_skipped = max_skipped
         self.lr_factor = lr_factor
         self.max_rollbacks = max_rollbacks
+        self.probe = None if probe is None else SourceBoxes(**probe)
         self.windows: list[dict] = []
         self.events: list[dict] = []
         self.stopped = False
@@ -134,6 +142,7 @@ class CollapseGuardHook(Hook):
             self._source = [
                 p.detach().cpu().clone() for p in model.teacher.parameters()
             ]
+            self._label_source(runner, model)
         if self._newest is None:
             self._remember(runner, runner.iter)
         if self.stopped:
@@ -141,6 +150,19 @@ class CollapseGuardHook(Hook):
             runner.logger.warning(
                 "Collapse guard: this run was stopped before; nothing is trained."
             )
+
+    def _label_source(self, runner: Runner, model: nn.Module) -> None:
+        """Let the probe remember what the source is sure of."""
+        if self.probe is None:
+            return
+        if not hasattr(model, "teacher_boxes"):
+            raise UserError(
+                f"CollapseGuardHook: probe asks for the teacher's boxes on one image, "
+                f"and {type(model).__name__} has no teacher_boxes.",
+                "Leave probe out, or wrap the detector, for example in "
+                "pld_mmdet.MeanTeacherSFOD.",
+            )
+        self.probe.label(model, runner.train_dataloader.dataset)
 
     def after_train_iter(
         self, runner: Runner, batch_idx, data_batch=None, outputs=None
@@ -190,6 +212,10 @@ class CollapseGuardHook(Hook):
             window["compared"] = round(total)
         if self._source is not None:
             window["distance"] = _distance(model.teacher, self._source)
+        if self.probe is not None:
+            kept = self.probe.kept(model, runner.train_dataloader.dataset)
+            if kept is not None:
+                window["found"], window["kept"] = kept[0], kept[0] / kept[1]
         return window
 
     def _judge(self, runner: Runner, window: dict) -> None:
@@ -204,6 +230,9 @@ class CollapseGuardHook(Hook):
                 self._warned.discard(names[n])
         seen = dict(zip(names, self._last_seen, strict=True))
         signs = self.signs.judge(self._first, window, seen, self._images)
+        if "kept" in window:
+            best = max((w["kept"] for w in self.windows if "kept" in w), default=0.0)
+            signs += self.probe.judge(window["found"], best)
         window.update(silent=self.signs.silent(now, seen), signs=signs)
         self.windows.append(window)
         self._say_silent(runner, now, seen)
@@ -217,7 +246,7 @@ class CollapseGuardHook(Hook):
             self._collapse(runner, signs)
         scalars = {
             f"guard/{key}": window[key]
-            for key in ("boxes", "score", "entropy", "agreement", "distance")
+            for key in ("boxes", "score", "entropy", "agreement", "distance", "kept")
             if key in window
         }
         scalars["guard/alarms"] = self._alarms
@@ -314,6 +343,8 @@ class CollapseGuardHook(Hook):
             events=self.events,
             stopped=self.stopped,
         )
+        if self.probe is not None:
+            more["probe"] = self.probe.state()
         checkpoint[STATE_KEY] = {**copy.deepcopy({**state, **more}), **weights}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -327,6 +358,8 @@ class CollapseGuardHook(Hook):
         self._warned = set(state["warned"])
         self.windows, self.events = state["windows"], state["events"]
         self.stopped = state.get("stopped", False)
+        if self.probe is not None:
+            self.probe.load(state.get("probe"))
 
     def _event(self, runner: Runner, sentence: str, **more: int) -> None:
         self.events.append(dict(iter=runner.iter + 1, what=sentence, **more))

@@ -1,17 +1,27 @@
-"""A sign for a slow decline: what one window after the other loses a little of.
+"""A sign for a slow decline: boxes that the source was sure of and that get lost.
 
-:class:`pld_mmdet.CollapseGuardHook` compares each window with the first one and sees a
-wreck; a teacher that forgets slowly stays above all of its limits (docs/results.md: 47
-to 38.4 AP50 without a sign). What such a teacher loses are boxes that the source was
-sure of, and it loses them window by window. Not a part of the guard yet: no run of that
-kind has been recorded with :func:`kept_share`, so its limits rest on no measurement.
+A window of :class:`pld_mmdet.CollapseGuardHook` is compared with the first one, which
+shows a wreck; a teacher that forgets slowly stays above all of those limits
+(docs/results.md: 47 to 38.4 AP50 without a sign). What such a teacher loses are boxes
+that the source was sure of.
 """
 
 from collections.abc import Sequence
 
-import numpy as np
+import torch
 from mmdet.structures.bbox import bbox_overlaps
+from mmengine.dist import all_gather_object, all_reduce, get_rank, get_world_size
+from mmengine.logging import print_log
 from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from pld_mmdet.detection.hooks.collapse_signs import FEWEST_BOXES
+from pld_mmdet.detection.teacher_student import STOCK_BRANCHES, high_confidence
+from pld_mmdet.engine.data.randomness import own_randomness
+from pld_mmdet.errors import UserError
+
+_STREAM = 5  # see engine/data/seeding.py; of data sets that draw on their own
+_ROUNDING = 1e-9
 
 
 def kept_share(
@@ -37,43 +47,170 @@ def kept_share(
     return found, total
 
 
-def slow_decline(
-    values: Sequence[float], fall: float = 0.1, certainty: float = 6.0
-) -> float | None:
-    """Whether a series comes down along a line, by enough and beyond its noise.
+class SourceBoxes:
+    """What the source was sure of on a few images, and how much of it is still found.
 
-    Straight lines are fitted to the last 8, 16, 32, ... values. A decline is a line
-    that falls by more than ``fall`` of where it begins, and whose slope is more than
-    ``certainty`` times its standard error: a slow fall needs many windows, a noisy one
-    more, and a single bad window is noise.
+    Before the first step (after AdaBN) the teacher labels images that are spread
+    evenly over the training set; these boxes are remembered. Whoever asks later learns
+    how many of them the teacher finds again: the same class, enough overlap, a score
+    from half the threshold on. Images keep their sizes; each is looked at by itself.
+    With several processes each looks at its share of the images.
 
     Args:
-        values: A share that a sound run keeps or raises, one number a window.
-        fall: Relative fall.
-        certainty: Standard errors. With 6, at most 3 of 100 level runs of forty windows
-            whose noise is a tenth of their level raise an alarm (a test).
+        images: How many (of the weak view; labelled images, which have none, are left
+            out).
+        min_kept: Alarm when a smaller share of the boxes is found again.
+        max_decline: Alarm when the share lies further below the best one of the run.
+        min_iou: Overlap that counts as found again.
 
-    Returns:
-        The relative fall of the surest such line; None: sound, or fewer than 8 windows.
+    Attributes:
+        boxes: One an image, on the CPU; None before :meth:`label`.
 
-    Example:
-        >>> slow_decline([0.8, 0.8, 0.78, 0.76, 0.73, 0.7, 0.66, 0.64])
-        0.2122
-        >>> slow_decline([0.7, 0.8, 0.7, 0.8, 0.7, 0.8, 0.7, 0.8]) is None
-        True
+    Raises:
+        UserError: An argument is no number of images, or no share.
     """
-    surest, found = certainty, None
-    length = 8
-    while length <= len(values):
-        y = np.asarray(values[-length:], float)
-        x = np.arange(length) - (length - 1) / 2
-        slope = (x * y).sum() / (x * x).sum()
-        rest = y - y.mean() - slope * x
-        error = np.sqrt((rest**2).sum() / (length - 2) / (x * x).sum())
-        begins = y.mean() + slope * x[0]
-        lost = -slope * (length - 1)
-        if begins > 0 and lost > fall * begins and -slope > surest * error:
-            surest = -slope / error if error else np.inf
-            found = round(float(lost / begins), 4)
-        length *= 2
-    return found
+
+    def __init__(
+        self,
+        images: int = 16,
+        min_kept: float = 0.7,
+        max_decline: float = 0.1,
+        min_iou: float = 0.5,
+    ) -> None:
+        shares = dict(min_kept=min_kept, max_decline=max_decline, min_iou=min_iou)
+        wrong = [f"{k}={v}" for k, v in shares.items() if not 0 <= v <= 1]
+        wrong += [f"images={images}"] if images < 1 else []
+        if wrong:
+            raise UserError(
+                f"The guard's probe cannot work with {', '.join(wrong)}.",
+                "Write at least one image, and shares between 0 and 1, for example "
+                "probe=dict(images=16, min_kept=0.7, max_decline=0.1).",
+            )
+        self.images = images
+        self.min_kept = min_kept
+        self.max_decline = max_decline
+        self.min_iou = min_iou
+        self.boxes: list[InstanceData] | None = None
+        self._least: float | Tensor = 0.0
+        self._views: list[dict | None] | None = None
+
+    @property
+    def total(self) -> int:
+        """Boxes that are remembered."""
+        return sum(len(boxes) for boxes in self.boxes or ())
+
+    @property
+    def can_judge(self) -> bool:
+        """Whether there are enough boxes for a share to mean something."""
+        return self.total >= FEWEST_BOXES
+
+    def label(self, model: nn.Module, dataset) -> None:
+        """Remember what the teacher is sure of now.
+
+        Args:
+            model: With ``teacher_boxes`` and ``hpl_threshold``.
+            dataset: Of the training loader.
+        """
+        sure = model.hpl_threshold
+        sure = sure.cpu() if isinstance(sure, Tensor) else sure
+        self._least = sure / 2
+        parts = all_gather_object(self._look(model, dataset, sure))
+        count = sum(map(len, parts))
+        self.boxes = [parts[n % len(parts)][n // len(parts)] for n in range(count)]
+        if not self.can_judge:
+            print_log(
+                f"Collapse guard: the source has {self.total} confident boxes on "
+                f"{count} images; {FEWEST_BOXES} are needed to tell whether the "
+                "teacher loses what the source knew, so a slow decline is not looked "
+                "for.",
+                "current",
+            )
+
+    def kept(self, model: nn.Module, dataset) -> tuple[int, int] | None:
+        """Boxes that the teacher finds again, and all; None: there are too few.
+
+        Args:
+            model: With ``teacher_boxes``.
+            dataset: The one that was labelled.
+        """
+        if not self.can_judge:
+            return None
+        now = self._look(model, dataset, self._least)
+        mine = self.boxes[get_rank() :: get_world_size()]
+        counts = torch.tensor(kept_share(mine, now, self.min_iou))
+        all_reduce(counts, op="sum")
+        found, total = counts.tolist()
+        return found, total
+
+    def judge(self, found: int, best: float) -> list[str]:
+        """A sentence when too much is lost; empty when all is well.
+
+        Args:
+            found: Boxes that are found again.
+            best: Largest share that the run has had so far.
+        """
+        total, share = self.total, found / self.total
+        low = share < self.min_kept - _ROUNDING
+        fallen = best - share > self.max_decline + _ROUNDING
+        if not (low or fallen):
+            return []
+        limits = [f"at least {_percent(self.min_kept)} are expected"] if low else []
+        if fallen:
+            limits.append(f"it was {_percent(best)} at best")
+        return [
+            f"the teacher finds {found} of {total} boxes again that the source was "
+            f"sure of ({_percent(share)}; {', '.join(limits)})"
+        ]
+
+    def state(self) -> dict | None:
+        """What a checkpoint carries: plain tensors and numbers; None: nothing yet."""
+        if self.boxes is None:
+            return None
+        boxes = [dict(bboxes=b.bboxes, labels=b.labels) for b in self.boxes]
+        return dict(boxes=boxes, least=self._least)
+
+    def load(self, state: dict | None) -> None:
+        """Take over what :meth:`state` gave."""
+        if state is not None:
+            self.boxes = [InstanceData(**boxes) for boxes in state["boxes"]]
+            self._least = state["least"]
+
+    def _look(
+        self, model: nn.Module, dataset, above: float | Tensor
+    ) -> list[InstanceData]:
+        """Boxes on this process's images; the images are read once and held."""
+        if self._views is None:
+            count = min(self.images, len(dataset))
+            if self.boxes is not None:  # of a run that was begun with another number
+                count = len(self.boxes)
+            chosen = [n * len(dataset) // count for n in range(count)]
+            with own_randomness(_STREAM):
+                self._views = [
+                    _weak_view(dataset[n])
+                    for n in chosen[get_rank() :: get_world_size()]
+                ]
+        found = []
+        for view in self._views:
+            seen = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0).long())
+            if view is not None:
+                seen = high_confidence(model.teacher_boxes(view).cpu(), above)
+            found.append(InstanceData(bboxes=seen.bboxes, labels=seen.labels))
+        return found
+
+
+def _weak_view(sample: dict) -> dict | None:
+    """The weak view of a sample as if it were all of it; None: there is none."""
+    if not isinstance(sample["inputs"], dict):
+        return sample
+    views = {
+        key: {STOCK_BRANCHES.get(name, name): view for name, view in value.items()}
+        for key, value in sample.items()
+        if key in ("inputs", "data_samples")
+    }
+    if views["inputs"].get("weak") is None:
+        return None
+    return {key: value["weak"] for key, value in views.items()}
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
