@@ -72,9 +72,9 @@ class CollapseGuardHook(Hook):
             ``action='warn'`` the wrapper's own limit ends the run.
         lr_factor: Factor of the learning rate after a roll-back.
         max_rollbacks: Roll-backs before it stops.
-        probe: Keys of :class:`SourceBoxes` (``images``, ``min_kept``, ``max_decline``;
-            ``dict()`` for its defaults): at the end of each window the teacher is asked
-            on these images, too. None: no image is looked at.
+        probe: Keys of :class:`SourceBoxes` (``images``, ``min_kept``, ``max_decline``,
+            ``acts``; ``dict()`` for its defaults): at the end of each window the
+            teacher is asked on these images, too. None: no image is looked at.
         **signs: Limits of the numbers, see :class:`CollapseSigns`.
     """
 
@@ -231,8 +231,7 @@ class CollapseGuardHook(Hook):
         seen = dict(zip(names, self._last_seen, strict=True))
         signs = self.signs.judge(self._first, window, seen, self._images)
         if "kept" in window:
-            best = max((w["kept"] for w in self.windows if "kept" in w), default=0.0)
-            signs += self.probe.judge(window["found"], best)
+            signs += self._lost(runner, window)
         window.update(silent=self.signs.silent(now, seen), signs=signs)
         self.windows.append(window)
         self._say_silent(runner, now, seen)
@@ -252,6 +251,17 @@ class CollapseGuardHook(Hook):
         scalars["guard/alarms"] = self._alarms
         runner.visualizer.add_scalars(scalars, step=now)
         self._write(runner)
+
+    def _lost(self, runner: Runner, window: dict) -> list[str]:
+        """What the probe finds lost, as signs; one that does not act is said once."""
+        best = max((w["kept"] for w in self.windows if "kept" in w), default=0.0)
+        lost = self.probe.judge(window["found"], best)
+        if self.probe.acts:
+            return lost
+        window["lost"] = lost
+        if lost and not (self.windows and self.windows[-1]["lost"]):
+            self._event(runner, lost[0])
+        return []
 
     def _say_silent(
         self, runner: Runner, now: int, seen: dict[str, int | None]

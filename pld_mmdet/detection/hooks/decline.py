@@ -62,6 +62,8 @@ class SourceBoxes:
         min_kept: Alarm when a smaller share of the boxes is found again.
         max_decline: Alarm when the share lies further below the best one of the run.
         min_iou: Overlap that counts as found again.
+        acts: Whether such an alarm counts towards the guard's stop or roll-back. False:
+            it is only said.
 
     Attributes:
         boxes: One an image, on the CPU; None before :meth:`label`.
@@ -76,6 +78,7 @@ class SourceBoxes:
         min_kept: float = 0.7,
         max_decline: float = 0.1,
         min_iou: float = 0.5,
+        acts: bool = True,
     ) -> None:
         shares = dict(min_kept=min_kept, max_decline=max_decline, min_iou=min_iou)
         wrong = [f"{k}={v}" for k, v in shares.items() if not 0 <= v <= 1]
@@ -90,6 +93,7 @@ class SourceBoxes:
         self.min_kept = min_kept
         self.max_decline = max_decline
         self.min_iou = min_iou
+        self.acts = acts
         self.boxes: list[InstanceData] | None = None
         self._least: float | Tensor = 0.0
         self._views: list[dict | None] | None = None

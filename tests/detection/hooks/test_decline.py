@@ -254,6 +254,19 @@ def test_a_slow_decline_stops_the_run_though_nothing_else_is_seen(tmp_path):
     assert last["weights_of"] == 12  # what the last sound window began with
 
 
+def test_a_probe_that_does_not_act_says_each_fall_once(tmp_path):
+    """Falls at windows 2 and 3, is back at 4, falls again at 5: two sentences."""
+    falls = [(5, 16), (8, 13), (4, 15), (80, 11)]
+    probe = dict(images=3, acts=False)
+    written = forgetting(tmp_path, falls, iters=24, action="stop", probe=probe)
+    kept = [w["kept"] for w in written["windows"]]
+    assert kept == [1.0, 0.8125, 0.8125, 0.9375, 0.6875, 0.6875]
+    assert [e["iter"] for e in written["events"]] == [8, 20]
+    assert "finds 39 of 48 boxes again" in written["events"][0]["what"]
+    assert [len(w["lost"]) for w in written["windows"]] == [0, 1, 1, 0, 1, 1]
+    assert written["state"] == "sound"
+
+
 def test_a_share_that_comes_back_and_a_probe_that_is_off(tmp_path):
     for name in "ab":
         (tmp_path / name).mkdir()
