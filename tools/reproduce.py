@@ -144,13 +144,14 @@ def reproduce(args: argparse.Namespace, console: Console) -> int:
         console.print(f"{name}: {sentence}", style=None if within else "bold red")
         if args.check and not within:
             code = 1
+    shown = with_rows(old, result) if args.add else result
     if args.result:
-        write_json(args.result, with_rows(old, result) if args.add else result)
+        write_json(args.result, shown)
         console.print(f"Recorded in {args.result}")
     if experiment.pictures:
         _draw(experiment, args, out, console)
     if args.page:
-        update_page(Path(args.page), result)
+        update_page(Path(args.page), shown)
         console.print(f"The table in {args.page} is new.")
     console.print(f"Took {clock(60 * result['minutes'])} in all.")
     if args.report:

@@ -284,7 +284,20 @@ def markdown(result: dict) -> str:
         f"{_images(result)}, {_seeds(result)}. "
         f"Reported: {result['reported'] or 'network of the last iteration'}. "
         f"Made by `{result['command']}` at commit {commit}{dirty} on {machine}, "
-        f"{result['minutes']:.0f} minutes in all."
+        f"{result['minutes']:.0f} minutes in all.{_added(result)}"
+    )
+
+
+def _added(result: dict) -> str:
+    """Which rows are of a later run."""
+    later: dict[str, list[str]] = {}
+    for row in result["rows"]:
+        if "added" in row:
+            commit = (row["added"]["commit"] or "several")[:10]
+            later.setdefault(commit, []).append(row["title"])
+    return "".join(
+        f" Added at commit {commit}: {'; '.join(titles)}."
+        for commit, titles in later.items()
     )
 
 

@@ -156,6 +156,9 @@ def test_rows_are_added_and_say_where_they_are_from(tmp_path):
     assert both["commit"] == "old"
     assert both["rows"][0] == recorded["rows"][0]
     assert both["rows"][1]["added"]["commit"] == "new"
+    assert markdown(both).endswith("minutes in all. Added at commit new: LPLD.")
+    assert markdown(both).count("| LPLD |") == 2
+    assert "Added" not in markdown(recorded)
     again = with_rows(both, later)  # one that was added is replaced
     assert again == both
     with pytest.raises(UserError, match="a row lpld of its own run"):
