@@ -1,5 +1,7 @@
 """AutoDistil: relations by hand, slices, what is sampled and chosen, the runs."""
 
+import math
+
 import pytest
 import torch
 
@@ -43,8 +45,9 @@ FULL = Size(2, 2, 8, 1.0)
 def model(**options) -> AutoDistil:
     torch.manual_seed(0)
     teacher = encoder("MaskedLM", layers=2, width=8, initializer_range=0.3)
+    student = dict(ELASTIC, dropout=options.pop("student_dropout", 0.0))
     options = {"space": SPACE, **options}
-    return AutoDistil(teacher, ELASTIC, **options)
+    return AutoDistil(teacher, student, **options)
 
 
 def test_numbers_by_hand():
@@ -54,10 +57,18 @@ def test_numbers_by_hand():
     assert relation_mse(t, s).item() == pytest.approx(1.5)
     assert relation_kl(t, s).item() == pytest.approx(0.238938, abs=1e-6)
     assert relation_gap(t, s, None, "mse").item() == pytest.approx(1.5)
+    assert relation_gap(t, s, None, "kl").item() == pytest.approx(0.238938, abs=1e-6)
+    assert relation_gap(s, t, None, "kl").item() == pytest.approx(0.389246, abs=1e-6)
     # the second key is hidden: (1 - 2)^2 / 2 and (0 - 1)^2 / 2 of four elements
     mask = torch.tensor([[1, 0]])
     assert relation_gap(t, s, mask, "mse").item() == pytest.approx(0.25)
     assert relation_gap(t, s, mask, "kl").item() == pytest.approx(0, abs=1e-9)
+    # the last of three keys is hidden: (ln 3, 0) against (0, 0) in one row of three
+    t, s = torch.zeros(1, 1, 3, 3), torch.zeros(1, 1, 3, 3)
+    t[0, 0, 0] = torch.tensor([math.log(3), 0, 7])
+    wanted = (0.75 * math.log(1.5) + 0.25 * math.log(0.5)) / 3
+    found = relation_gap(t, s, torch.tensor([[1, 1, 0]]), "kl")
+    assert found.item() == pytest.approx(wanted, abs=1e-6)
 
 
 def test_spaces_of_the_paper():
@@ -115,6 +126,7 @@ def test_an_extracted_network_answers_as_its_slice(size):
     net.become(size)
     alone = net.extracted()
     assert alone.full == size
+    assert not alone.training
     torch.testing.assert_close(alone(**GENERAL), net(**GENERAL))
     count = sum(p.numel() for p in alone.parameters())
     assert (count < sum(p.numel() for p in net.parameters())) == (size != FULL)
@@ -127,8 +139,10 @@ def test_a_step_takes_four_and_their_gradients_add_up():
     assert net.sampled(3) == net.sampled(3)
     assert net.sampled(3)[:2] == [FULL, Size(1, 1, 4, 0.5)]
     enter(net, "distill")
+    net.progress.step = 3
     losses = net.loss(**GENERAL)
     assert len(losses) == 4
+    assert net.sampled(3) != net.sampled(0)
     weight = net.student.layers[0].query.weight
     (whole,) = torch.autograd.grad(sum(losses.values()), weight)
     parts = 0
@@ -179,6 +193,56 @@ def test_the_search_takes_the_best_under_the_cap(tmp_path):
         seen.add(int(drawn.chosen))
     assert len(seen) > 1
     assert all(drawn.counts[i] <= cap for i in seen)
+
+
+def test_a_search_weighs_samples_alike_without_dropout():
+    """Batches of 1 and 2: the mean over 3 texts, not over 2 batches."""
+    net = model(student_dropout=0.5)
+    parts = [{k: v[:1] for k, v in GENERAL.items()}]
+    parts.append({k: v[1:] for k, v in GENERAL.items()})
+    enter(net, "search")
+    net.train()
+    net.start_stage("search", parts, None)
+    net.eval()
+    gaps = []
+    for part in parts:
+        theirs = net.teacher_relations(*part.values())
+        gaps.append(net.apart(net.sizes[5], theirs, *part.values()))
+    torch.testing.assert_close(net.losses[5], (gaps[0] + 2 * gaps[1]).detach() / 3)
+    assert abs(gaps[0] - gaps[1]) > 0.01
+
+
+def test_before_a_search_the_largest_that_the_cap_allows_is_chosen():
+    counts = model().counts
+    net = model(most_parameters=counts[6])
+    assert net.allowed == [0, 1, 2, 3, 4, 5, 6]  # the cap itself is allowed
+    assert int(net.chosen) == 6
+    assert net.choice == net.sizes[6]
+
+
+def test_alone_is_of_the_chosen_one():
+    net = model()
+    net.chosen.fill_(4)
+    enter(net, "alone")
+    found = net.loss(**GENERAL)["loss_alone"]
+    theirs = net.teacher_relations(**GENERAL_ARGS)
+    wanted, largest = (
+        net.apart(size, theirs, *GENERAL.values()) for size in (net.sizes[4], FULL)
+    )
+    torch.testing.assert_close(found, wanted)
+    assert abs(found - largest) > 1e-3
+
+
+def test_weights_that_have_begun_are_not_begun_again():
+    net = model()
+    enter(net, "distill")
+    net.start_stage("distill", None, None)
+    net.forward("loss", **GENERAL)
+    with torch.no_grad():
+        net.student.words.weight.add_(1)
+    kept = net.student.words.weight.clone()
+    net.start_stage("distill", None, None)
+    torch.testing.assert_close(net.student.words.weight, kept)
 
 
 def test_fine_tuning_is_of_the_chosen_one():

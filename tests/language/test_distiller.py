@@ -159,6 +159,43 @@ def test_the_bound_is_of_first_tokens_with_one_critic_for_all_layers():
     torch.testing.assert_close(unit(ours, theirs), wanted)
 
 
+def test_cross_entropy_asks_the_teacher_what_is_likely():
+    """Two far answers: either order of the two differs."""
+    net = model(
+        inter=None,
+        pred="ce",
+        pred_weight=0.7,
+        student=encoder(layers=2, width=4, initializer_range=2.0),
+    )
+    torch.nn.init.normal_(net.finetuned.model.classifier.weight, std=2.0)
+    enter(net, "distill")
+    found = net.loss(**GENERAL)
+    assert set(found) == {"loss_pred"}
+    with torch.no_grad():
+        z_t, z_s = net.finetuned(**GENERAL), net.student(**GENERAL)
+        wanted, swapped = (
+            -0.7 * (a.softmax(1) * b.log_softmax(1)).sum(1).mean()
+            for a, b in ((z_t, z_s), (z_s, z_t))
+        )
+    torch.testing.assert_close(found["loss_pred"].detach(), wanted)
+    assert abs(wanted - swapped) > 0.1
+
+
+def test_every_layer_is_carried_to_every_one_and_the_embeddings_apart():
+    """Embeddings 0.7; two layers to four: (1 + 5 + 2 + 1) / 4."""
+    net = model(inter="mse", mapping="emd")
+    assert net.pairs[:2] == [(0, 0), (1, 1)]
+    assert net.pairs[4:] == [(1, 4), (2, 1), (2, 2), (2, 3), (2, 4)]
+    costs = torch.tensor([0.7, 1, 5, 9, 9, 9, 9, 2, 1], requires_grad=True)
+    net._distance = lambda place, ours, theirs, mask: costs[place]
+    found = net.apart([torch.zeros(1)] * 3, [torch.zeros(1)] * 5, None)
+    assert found.item() == pytest.approx(0.7 + 9 / 4)
+    found.backward()
+    wanted = torch.tensor([1, 1, 1, 0, 0, 0, 0, 1, 1]) / 4
+    wanted[0] = 1
+    torch.testing.assert_close(costs.grad, wanted)
+
+
 def test_the_flow_is_the_cheapest_one():
     costs = torch.tensor([[1.0, 5.0, 9.0, 9.0], [9.0, 9.0, 2.0, 1.0]])
     found = flow(costs)

@@ -79,6 +79,20 @@ def test_one_hypothesis_without_constraints_is_greedy():
     assert [h.log_prob for h in found] == sorted(h.log_prob for h in found)[::-1]
 
 
+def test_the_last_token_is_the_end_and_length_is_paid_for():
+    """From 1: the end .1; 2 and the end .4 x .5; 3 and the end .3 x .6."""
+    (found,) = decode(beam=1, new_tokens=1)
+    assert found.ids == []
+    assert found.log_prob == pytest.approx(math.log(0.1))
+    found = decode(beam=9, new_tokens=2, length_penalty=1.0)
+    ranks = {tuple(h.ids): h.rank for h in found}
+    assert ranks[()] == pytest.approx(math.log(0.1))
+    assert ranks[2,] == pytest.approx(math.log(0.2) / 2)
+    assert {len(ids) for ids in ranks} == {0, 1}
+    (one,) = decode(beam=1, new_tokens=2, length_penalty=0.2)
+    assert one.rank == pytest.approx(math.log(0.2) / 2**0.2)
+
+
 def test_nothing_forbidden_is_written():
     constraints = Constraints(
         forbidden=((2,), (3, 3)), at_most=((frozenset({1, 3}), 2),)
@@ -94,6 +108,14 @@ def test_nothing_forbidden_is_written():
     assert not constraints.broken([1, 3])
     nothing = Constraints(forbidden=tuple((k,) for k in range(4)))
     assert decode(nothing, beam=3) == []
+
+
+def test_a_begun_phrase_counts_by_beta():
+    """3 begins (3, 2): log .3 - .5 log .5 is above 2, log .4; with beta 0 below."""
+    constraints = Constraints(clauses=(((3, 2),),))
+    for beta, ids in ((0.0, [2]), (0.5, [3])):
+        (found,) = decode(constraints, beam=1, new_tokens=2, prune=9, beta=beta)
+        assert found.ids == ids
 
 
 def test_wanted_phrases_come_first():
@@ -175,12 +197,20 @@ def test_a_round_keeps_what_the_critic_lets_pass(model, tmp_path):
         if x
     ]
     assert told == [dict(prompt="x", text="a", valid=0.9)]  # 1 of 4, each once
+    model.threshold = 0.55  # c has it: kept
+    model.start_stage("round_1", [batch], folder)
+    assert len((folder / "statements.jsonl").read_text().splitlines()) == 2
+    model.threshold = 0.6
+    model.start_stage("round_1", [batch, batch], folder)
     model.threshold = 1.01
     with pytest.raises(UserError, match="none of 8 statements of stage round_1"):
         model.start_stage("round_1", [batch, batch], folder)
     later, model.threshold = tmp_path / "03_round_2", 0.85
     later.mkdir()
     model.constrained = lambda prompt, concept: ["b", "a"]
+    model.start_stage("round_2", [dict(text=["z"])], later)
+    (alone,) = (later / "statements.jsonl").read_text().splitlines()
+    assert json.loads(alone)["prompt"] == "z"
     model.accumulate = True
     model.start_stage("round_2", [dict(text=["z"])], later)
     lines = (later / "statements.jsonl").read_text().splitlines()
@@ -211,6 +241,65 @@ def test_constrained_statements_keep_to_the_lists(model):
     ]
 
 
+def test_the_concept_is_forbidden_behind_it_unless_said_otherwise(model, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "pld_mmdet.language.i2d2.neurologic",
+        lambda network, ids, constraints, *_, **__: seen.append(constraints) or [],
+    )
+    sample = WorldPrompts("train", 1, synonyms=2)[0]
+    own = {p for word in sample["concept"].split() for p in model._phrases(word)}
+    assert own
+    model.constrained(sample["text"], sample["concept"])
+    model.concept_once = False
+    model.constrained(sample["text"], sample["concept"])
+    assert [own <= set(one.forbidden) for one in seen] == [True, False]
+    assert all(set(model.forbidden) <= set(one.forbidden) for one in seen)
+
+
+def test_the_critic_says_valid_by_its_second_class_and_reads_to_the_end(model):
+    read = []
+
+    class Critic(nn.Module):
+        def forward(self, ids, mask):
+            read.append((ids, mask))
+            return torch.tensor([[0.0, 2.0], [1.0, 0.0]])
+
+    model.critic = Critic()
+    texts = [text for text, _ in WorldStatements("val", 2, synonyms=2).samples]
+    # 1 / (1 + exp -2), 1 / (1 + e)
+    assert model.valid(texts) == pytest.approx([0.880797, 0.268941], abs=1e-5)
+    ids, mask = read[0]
+    ends = ids.gather(1, mask.sum(1, keepdim=True) - 1)
+    assert (ends == model.words.eos_token_id).all()
+
+
+def test_the_generator_learns_prompt_statement_and_end(model):
+    enter(model, "round_1")
+    texts = [text for text, _ in WorldStatements("val", 9, synonyms=2).samples]
+    lengths = [len(model.words.encode(t, add_special_tokens=False)) for t in texts]
+    assert len(set(lengths)) > 1
+    found = model.loss(text=texts)["loss_lm"]
+    total = 0.0
+    for text in texts:
+        ids = model.words.encode(text, add_special_tokens=False)
+        ids = torch.tensor([model.words.bos_token_id, *ids, model.words.eos_token_id])
+        log_p = model.generator(ids[None])[0].log_softmax(-1)
+        total = total - log_p[:-1].gather(1, ids[1:, None]).sum()
+    wanted = total / sum(n + 1 for n in lengths)
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_each_batch_of_prompts_is_sampled_by_a_seed_of_its_own(model):
+    prompts = WorldPrompts("val", 8, synonyms=2)
+    text = [prompts[i]["text"] for i in range(8)]
+    answers = [
+        model.predict(text=text, index=torch.arange(8) + first)[0]["texts"]
+        for first in (0, 0, 8)
+    ]
+    assert answers[0] == answers[1] != answers[2]
+
+
 def test_one_of_two_networks_learns(model):
     texts = [text for text, _ in WorldStatements("val", 4, synonyms=2).samples]
     for stage, learner, other in (
@@ -221,6 +310,8 @@ def test_one_of_two_networks_learns(model):
         enter(model, stage)
         model.train()
         assert model.critic.training == (stage == "critic")
+        assert all(p.requires_grad for p in learner.parameters())
+        assert not any(p.requires_grad for p in other.parameters())
         losses = model.loss(text=texts, targets=torch.tensor([0, 1, 1, 0]))
         sum(losses.values()).backward()
         assert any(p.grad is not None for p in learner.parameters())
