@@ -14,6 +14,8 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
+from pld_mmdet.engine.arguments import TOP
+
 _ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = (
     "pld-mmdet",
@@ -127,11 +129,8 @@ def tested_on(cfg, images: int) -> dict:
         ``images`` and the annotation ``files`` that the data set reads.
     """
     found = {"images": images}
-    files = [
-        os.path.join(leaf.get("data_root") or "", leaf["ann_file"])
-        for leaf in data_sets(cfg.test_dataloader.get("dataset"))
-        if leaf.get("ann_file")
-    ]
+    leaves = data_sets(cfg.test_dataloader.get("dataset"))
+    files = [str(file) for leaf in leaves if (file := _annotation_file(leaf))]
     return found | ({"files": files} if files else {})
 
 
@@ -167,12 +166,26 @@ def file_sha256(path: str | Path) -> str:
 
 
 def annotations(cfg: Config) -> set[Path]:
-    """Annotation files that the data sets of a config read."""
+    """Annotation files that a run of a config reads.
+
+    What the Runner builds is looked at (loaders, evaluators, hooks, model); helper
+    variables beside it are nobody's files.
+    """
+    content = cfg.to_dict()
     return {
-        Path(os.path.join(part.get("data_root") or "", part["ann_file"]))
-        for part in _dicts(cfg.to_dict())
-        if isinstance(part.get("ann_file"), str) and part["ann_file"]
+        path
+        for name in TOP
+        for part in _dicts(content.get(name))
+        if (path := _annotation_file(part)) is not None
     }
+
+
+def _annotation_file(part: dict) -> Path | None:
+    """Where the annotations of a data set, evaluator or hook are, if it names any."""
+    root, name = part.get("data_root") or "", part.get("ann_file")
+    if not isinstance(name, str) or not name or not isinstance(root, str):
+        return None
+    return Path(os.path.join(root, name))
 
 
 def _dicts(value: object) -> Iterator[dict]:
