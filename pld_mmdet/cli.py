@@ -5,6 +5,8 @@ import pickle
 import re
 import sys
 from argparse import (
+    PARSER,
+    REMAINDER,
     Action,
     ArgumentError,
     ArgumentParser,
@@ -60,8 +62,13 @@ class ToolParser(ArgumentParser):
 
     def _get_values(self, action: Action, arg_strings: list[str]):
         # argparse makes an empty list of --option=--
-        if action.option_strings and action.nargs is None and arg_strings == ["--"]:
+        if action.option_strings and arg_strings == ["--"]:
             raise ArgumentError(action, "'--' is no value")
+        if action.nargs not in (PARSER, REMAINDER) and action.type in (None, Path):
+            kind = "value" if action.type is None else "path"
+            for text in arg_strings:
+                if not text.strip() or "\0" in text:
+                    raise ArgumentError(action, f"{text!r} is no {kind}")
         return super()._get_values(action, arg_strings)
 
     def error(self, message: str, word: str = "") -> NoReturn:

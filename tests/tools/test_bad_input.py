@@ -94,6 +94,12 @@ def bad_numbers(kind: Number) -> list[str]:
 
 
 def bad_values(action, folder: Path) -> list[str]:
+    if action.option_strings and action.nargs in ("+", "*", "?"):
+        return ["--", *bad_texts(action, folder)]
+    return bad_texts(action, folder)
+
+
+def bad_texts(action, folder: Path) -> list[str]:
     if isinstance(action.type, Number):
         return bad_numbers(action.type)
     if action.choices is not None:
@@ -106,6 +112,8 @@ def bad_values(action, folder: Path) -> list[str]:
         return ["", str(folder), str(folder / "file" / "below" / "it")]
     if action.type is cli.output_folder:
         return ["", str(folder / "file"), str(folder / "file" / "below")]
+    if action.type in (None, Path) and action.nargs != argparse.REMAINDER:
+        return ["", " ", "\t"]
     return []
 
 
