@@ -11,12 +11,15 @@ import re
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.config import ConfigDict
+from mmengine.dist import barrier, get_rank
 from mmengine.logging import HistoryBuffer
+from mmengine.runner.checkpoint import CheckpointLoader, get_torchvision_models
 
 from pld_mmdet.engine.files import write_atomic
 from pld_mmdet.errors import UserError
@@ -53,7 +56,8 @@ def refuse_unsafe_pickles() -> None:
     """Make every ``torch.load`` of this process safe, also those inside libraries.
 
     mmengine's loaders retry with ``weights_only=False`` when the safe load fails; this
-    takes the retry away from them.
+    takes the retry away from them. What ``init_cfg`` names is read by
+    :func:`load_checkpoint_file`, checksums of archives included.
 
     Raises:
         UserError: If the environment asks torch for the opposite.
@@ -70,6 +74,60 @@ def refuse_unsafe_pickles() -> None:
             "unset TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD",
         )
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    register = CheckpointLoader.register_scheme
+    register("", load_from_file, force=True)
+    register(("http://", "https://"), load_from_address, force=True)
+    register(("torchvision://", "modelzoo://"), load_from_torchvision, force=True)
+
+
+# mmengine's loaders, of which init_cfg asks by the beginning of its `checkpoint`; the
+# log shows their names without `load_from_`.
+def load_from_file(filename: str, map_location=None) -> dict:
+    """Read a local file; see :func:`load_checkpoint_file`."""
+    return load_checkpoint_file(os.path.expanduser(filename), map_location or "cpu")
+
+
+def load_from_address(filename: str, map_location=None) -> dict:
+    """Read what lies at an http(s) address, which process 0 downloads first."""
+    if get_rank() == 0:
+        _download(filename)
+    barrier()
+    return load_checkpoint_file(filename, map_location or "cpu")
+
+
+def load_from_torchvision(filename: str, map_location=None) -> dict:
+    """Read weights that torchvision publishes.
+
+    Raises:
+        UserError: It publishes none of that name.
+    """
+    return load_from_address(torchvision_address(filename), map_location)
+
+
+def torchvision_address(filename: str) -> str:
+    """Where ``torchvision://NAME`` lies.
+
+    Raises:
+        UserError: torchvision publishes nothing of that name.
+    """
+    name, known = filename.partition("://")[2], get_torchvision_models()
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        raise UserError(
+            f"torchvision publishes no weights {name!r} ({filename}).",
+            f"Did you mean {near[0]}?" if near else "Name a file or an address.",
+        )
+    return known[name]
+
+
+def local_file(checkpoint: str) -> Path:
+    """The file that a ``checkpoint`` of a config names, or is downloaded to."""
+    if checkpoint.startswith(("torchvision://", "modelzoo://")):
+        checkpoint = torchvision_address(checkpoint)
+    if checkpoint.startswith(("http://", "https://")):
+        name = checkpoint.split("?")[0].split("/")[-1]
+        return Path(torch.hub.get_dir()) / "checkpoints" / name
+    return Path(checkpoint).expanduser()
 
 
 def refusal(path: str | Path, error: Exception) -> UserError:
@@ -157,8 +215,7 @@ def _check_archive(path: Path) -> None:
 
 
 def _download(address: str) -> Path:
-    name = address.split("?")[0].split("/")[-1]
-    target = Path(torch.hub.get_dir()) / "checkpoints" / name
+    target = local_file(address)
     if not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         try:

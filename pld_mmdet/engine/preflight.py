@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pld_mmdet.engine.arguments import check_arguments
+from pld_mmdet.engine.checkpoint import local_file
 from pld_mmdet.engine.configs import check_numbers
 from pld_mmdet.engine.optim.precision import check_amp
-from pld_mmdet.engine.provenance import data_sets
+from pld_mmdet.engine.provenance import data_sets, initial_checkpoints
 from pld_mmdet.errors import UserError
 
 _LOADERS = {
@@ -239,19 +240,6 @@ def _checkpoint_problems(cfg) -> Iterator[str]:
     load_from = cfg.get("load_from")
     if load_from and "://" not in load_from and not os.path.isfile(load_from):
         yield f"the checkpoint {load_from}"
-    for path in _init_checkpoints(cfg.get("model")):
-        if "://" not in path and not os.path.isfile(path):
+    for path in initial_checkpoints(cfg):
+        if "://" not in path and not local_file(path).is_file():
             yield f"the initial weights {path}"
-
-
-def _init_checkpoints(node) -> Iterator[str]:
-    """Files that ``init_cfg=dict(type='Pretrained', checkpoint=...)`` names."""
-    if isinstance(node, dict):
-        init = node.get("init_cfg")
-        if isinstance(init, dict) and init.get("type") == "Pretrained":
-            yield init["checkpoint"]
-        for value in node.values():
-            yield from _init_checkpoints(value)
-    elif isinstance(node, list | tuple):
-        for value in node:
-            yield from _init_checkpoints(value)

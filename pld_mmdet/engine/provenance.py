@@ -12,9 +12,11 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.model import PretrainedInit
 from torch import nn
 
 from pld_mmdet.engine.arguments import TOP
+from pld_mmdet.engine.checkpoint import local_file
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = (
@@ -163,6 +165,32 @@ def file_sha256(path: str | Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def pretrained(cfg: Config) -> dict[str, str | None]:
+    """What ``init_cfg=dict(type='Pretrained', checkpoint=...)`` names, with its hash.
+
+    Args:
+        cfg: The resolved config; what the Runner builds of it is looked at.
+
+    Returns:
+        Hash of the file by checkpoint as the config names it; None if it is not here.
+    """
+    found: dict[str, str | None] = {}
+    for checkpoint in initial_checkpoints(cfg):
+        file = local_file(checkpoint)
+        found[checkpoint] = file_sha256(file) if file.is_file() else None
+    return found
+
+
+def initial_checkpoints(cfg: Config) -> list[str]:
+    """Checkpoints of all ``init_cfg`` in what the Runner builds, each once."""
+    content = cfg.to_dict()
+    parts = (part for name in TOP for part in _dicts(content.get(name)))
+    inits = (one for part in parts for one in _dicts(part.get("init_cfg")))
+    kinds = ("Pretrained", PretrainedInit, "mmengine.Pretrained")
+    named = (one.get("checkpoint") for one in inits if one.get("type") in kinds)
+    return list(dict.fromkeys(one for one in named if isinstance(one, str)))
 
 
 def annotations(cfg: Config) -> set[Path]:

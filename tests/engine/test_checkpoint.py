@@ -3,6 +3,7 @@
 import os
 import pickle
 from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,9 +75,54 @@ def test_library_loaders_cannot_fall_back(tmp_path, monkeypatch):
     refuse_unsafe_pickles()
     sign, path = tmp_path / "executed", tmp_path / "evil.pth"
     torch.save({"meta": Payload(sign)}, path)
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(UserError, match=r"evil\.pth was refused and not executed"):
         CheckpointLoader.load_checkpoint(str(path), map_location="cpu")
     assert not sign.exists()
+
+
+def test_init_cfg_reads_archives_with_their_checksums(tmp_path, monkeypatch):
+    from mmengine.model import BaseModule
+
+    monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0")
+    refuse_unsafe_pickles()
+    path = tmp_path / "w.pth"
+    value = torch.arange(1.0, 401.0)
+    torch.save({"state_dict": {"weight": value}}, path)
+
+    class Network(BaseModule):
+        def __init__(self):
+            super().__init__(dict(type="Pretrained", checkpoint=str(path)))
+            self.weight = torch.nn.Parameter(torch.zeros(400))
+
+    network = Network()
+    network.init_weights()
+    assert torch.equal(network.weight.detach(), value)
+    content = bytearray(path.read_bytes())
+    at = content.index(value.numpy().tobytes())
+    content[at + 801] ^= 4  # one bit of one weight
+    path.write_bytes(bytes(content))
+    with pytest.raises(UserError, match="checksum of its entry"):
+        Network().init_weights()
+    path.unlink()
+    with pytest.raises(UserError, match="does not exist"):
+        Network().init_weights()
+
+
+def test_addresses_and_names_are_files_of_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    file = tmp_path / "checkpoints" / "net-1a.pth"
+    assert module.local_file("https://host/a/net-1a.pth?x=1") == file
+    assert module.local_file("~/a.pth") == Path.home() / "a.pth"
+    names = {"resnet18": "https://host/net-1a.pth"}
+    monkeypatch.setattr(module, "get_torchvision_models", lambda: names)
+    assert module.local_file("torchvision://resnet18") == file
+    with pytest.raises(UserError, match="Did you mean resnet18"):
+        module.local_file("torchvision://resnet81")
+    file.parent.mkdir()
+    torch.save({"a": torch.tensor([2.0])}, file)
+    for name in ("https://host/net-1a.pth", "torchvision://resnet18"):
+        found = module.CheckpointLoader.load_checkpoint(name, map_location=None)
+        assert found["a"].tolist() == [2.0]
 
 
 def test_environment_that_asks_for_unsafe_loading_is_refused(monkeypatch):

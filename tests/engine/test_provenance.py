@@ -38,3 +38,26 @@ def test_what_is_no_path_is_no_file():
     assert provenance.tested_on(cfg, 3) == {"images": 3}
     cfg.test_dataloader.dataset.datasets.append(leaf("b.json"))
     assert provenance.tested_on(cfg, 3) == {"images": 3, "files": ["data/b.json"]}
+
+
+def test_initial_weights_are_named_with_their_checksums(tmp_path):
+    (tmp_path / "a.pth").write_bytes(b"abc")
+    a, gone = str(tmp_path / "a.pth"), str(tmp_path / "gone.pth")
+
+    def init(path, kind="Pretrained"):
+        return dict(type=kind, checkpoint=path)
+
+    cfg = Config(
+        dict(
+            model=dict(
+                student=dict(backbone=dict(init_cfg=init(a))),
+                teachers=[dict(init_cfg=[dict(type="Normal"), init(gone)])],
+                again=dict(init_cfg=init(a, "mmengine.Pretrained")),
+                init_cfg=dict(type="Constant", val=0),
+            ),
+            helper=dict(init_cfg=init("never.pth")),
+        )
+    )
+    abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert provenance.pretrained(cfg) == {a: abc, gone: None}
+    assert provenance.pretrained(Config({})) == {}

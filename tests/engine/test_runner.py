@@ -1,5 +1,6 @@
 """The tools end to end on the toy project: loading, refusing, ending, recording."""
 
+import hashlib
 import json
 import signal
 from pathlib import Path
@@ -132,6 +133,18 @@ def test_other_architecture_stops_the_run_unless_fine_tuning(trained, tmp_path):
     assert "net.0.weight: file [8, 6], model [9, 6]" in lines[0]
     output = run(tmp_path, "train", *arguments, "fine_tune=True")
     assert "Loaded in part" in output
+
+
+def test_a_record_names_the_files_of_init_cfg(trained, tmp_path):
+    weights = trained / "run/last.pth"
+    options = ["train_cfg.max_iters=1", "model.init_cfg.type=Pretrained"]
+    options += [f"model.init_cfg.checkpoint={weights}"]
+    arguments = ["--work-dir", tmp_path / "w", "--cfg-options", *options]
+    run(tmp_path, "train", trained / "toy.py", *arguments)
+    record = json.loads((tmp_path / "w/run.json").read_text())
+    assert record["pretrained"] == {
+        str(weights): hashlib.sha256(weights.read_bytes()).hexdigest()
+    }
 
 
 def test_hostile_checkpoints_do_nothing(trained, tmp_path):

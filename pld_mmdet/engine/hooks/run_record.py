@@ -22,8 +22,9 @@ class RunRecordHook(Hook):
 
     - ``config.py``: the resolved config.
     - ``run.json``: command, commit, versions, machine, data counts, hash of the initial
-      weights; at the end minutes, memory and ``exit`` (``finished``, ``interrupted``,
-      ``failed: ...``; ``running`` stays after a kill).
+      weights and of each file that an ``init_cfg`` names; at the end minutes, memory
+      and ``exit`` (``finished``, ``interrupted``, ``failed: ...``; ``running`` stays
+      after a kill).
     - ``progress.json``: iteration and time left, rewritten about every second.
 
     A resumed run keeps ``started`` and ``init_sha256`` of its beginning and adds up the
@@ -72,6 +73,8 @@ class RunRecordHook(Hook):
             else old.get("init_from"),
             "init_sha256": old.get("init_sha256")
             or (provenance.model_sha256(model) if runner.iter == 0 else None),
+            "pretrained": old.get("pretrained")
+            or (provenance.pretrained(runner.cfg) if runner.iter == 0 else {}),
             "machine": provenance.machine(),
             "started": old.get("started", _now()),
             "resumed": old.get("resumed", [])
