@@ -65,6 +65,18 @@ def test_bands_of_a_teachers_certainty():
     assert not calibrated(soft, torch.tensor([0, 1, 2]), 0.0, 0.0, 0.6)[1][2]
 
 
+def test_the_ends_of_the_bands():
+    """Numbers that lie on T_L, T_M and T_T: kept, soft, kept."""
+    soft = torch.tensor([[0.5, 0.25, 0.25], [0.625, 0.25, 0.125], [0.125, 0.75, 0.125]])
+    labels, kept = calibrated(soft, torch.tensor([2, 0, 1]), 0.5, 0.625, 0.75, 0.2)
+    assert kept.all()
+    assert labels[0].tolist() == pytest.approx([0.1, 0.1, 0.8])
+    assert torch.equal(labels[1:], soft[1:])
+    none, kept = calibrated(soft[:0], torch.zeros(0).long(), 0.5, 0.6)
+    assert none.shape == (0, 3)
+    assert kept.shape == (0,)
+
+
 def test_crops_are_replayed():
     x = batch()["inputs"]
     whole = torch.tensor([[0.0, 0, 1, 1]]).repeat(6, 1)
@@ -113,6 +125,59 @@ def test_every_process_stores_what_all_of_them_labelled(monkeypatch):
     assert set(model._ddp_params_and_buffers_to_ignore) == set(
         dict(model.named_buffers(recurse=False))
     )
+
+
+def test_a_batch_is_the_mean_over_its_kept_crops():
+    """All five crops of each image, written out one by one."""
+    changes = dict(low=0.2, middle=0.6, eps=0.3, visits=5)
+    model, data = build(**changes).eval(), batch()
+    model.start_stage("distill", [data], None)
+    low, middle = model.thresholds.tolist()
+    costs, bands = [], set()
+    for i in range(6):
+        for crop in range(5):
+            top, classes = model.top[i, crop], model.classes[i, crop]
+            sure = top.max().item()
+            if sure < low:
+                bands.add("dropped")
+                continue
+            bands.add("hard" if sure < middle else "soft")
+            label = torch.full((8,), (1 - top.sum().item()) / 3)
+            label[classes.long()] = top
+            if sure < middle:
+                label = torch.full((8,), 0.3 / 7)
+                label[data["targets"][i]] = 0.7
+            box, flip = model.boxes[i, crop][None], model.flips[i, crop][None]
+            z = model.student(replayed(data["inputs"][i : i + 1], box, flip))
+            costs.append(-(label * z.log_softmax(1)[0]).sum().item())
+    assert bands == {"dropped", "hard", "soft"}
+    found = model.loss(**data)
+    assert found["loss"].item() == pytest.approx(sum(costs) / len(costs), rel=1e-5)
+    assert found["kept"].item() == pytest.approx(len(costs) / 30)
+
+
+def test_visits_are_drawn_and_crops_have_the_asked_area():
+    model, data = build(visits=1, area=(0.5, 0.6)), batch()
+    model.start_stage("distill", [data], None)
+    areas = model.boxes[..., 2] * model.boxes[..., 3]
+    assert 0.5 - 1e-6 <= areas.min() <= areas.max() <= 0.6 + 1e-6
+    seen = []
+    model.student.register_forward_pre_hook(lambda _, args: seen.append(args[0][0]))
+    for _ in range(40):
+        model.loss(**data)
+    assert len(torch.stack(seen).unique(dim=0)) == 5
+
+
+def test_the_teacher_learns_from_crops():
+    model, data, seen = build(), batch(), []
+    model.enter_stage("teacher")
+    model.teachers[0].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    found = model.eval().loss(**data)["loss_teacher_0"]
+    assert seen[0].shape == data["inputs"].shape
+    assert not torch.allclose(seen[0], data["inputs"], atol=1e-3)
+    z = model.teachers[0](seen[0])
+    expected = torch.nn.functional.cross_entropy(z, data["targets"])
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_quantiles_say_what_is_kept():

@@ -59,6 +59,35 @@ def test_the_discriminators_shape():
     assert judge(torch.randn(50, 1000)).min() >= 0
 
 
+def test_the_discriminator_sees_the_student_and_the_mean_of_logits():
+    """A judge that reads columns 0 and 2: (1, 0) of the student, and of (1.5, .5, 1).
+
+    Softplus of -1, 0, 1.5 and -1, by target: .313262, .693147, 1.701413, .313262.
+    """
+
+    class Judge(torch.nn.Module):
+        def forward(self, z):
+            return z[:, ::2]
+
+    z_s = torch.tensor([[1.0, 0, 0]])
+    z_t = [torch.tensor([[3.0, 1, 0]]), torch.tensor([[0.0, 0, 2]])]
+    for weight in (1.0, 3.0):
+        model = build(d_weight=weight)
+        model.discriminator = Judge()
+        found = model.losses(z_s, z_t)
+        assert found["loss_sim"].item() == pytest.approx(1.076294, abs=1e-6)
+        assert found["loss_d"].item() == pytest.approx(weight * 0.755271, abs=3e-6)
+
+
+def test_one_teacher_a_batch_is_drawn_from_all():
+    model, data = build(combine="one", discriminator=False), batch()
+    z_s, z_t = model.student(data["inputs"]), model.answers(data["inputs"])
+    each = {round(model.losses(z_s, [z])["loss_sim"].item(), 5) for z in z_t}
+    drawn = {round(model.loss(**data)["loss_sim"].item(), 5) for _ in range(20)}
+    assert drawn == each
+    assert len(each) == 2
+
+
 def test_one_teacher_is_a_divergence_and_labels_do_not_enter():
     z_s, z_t = torch.randn(5, 3), torch.randn(5, 3)
     model = build(discriminator=False)
@@ -93,7 +122,11 @@ def test_who_learns_in_which_stage():
     assert all(p.grad is None for p in model.teachers.parameters())
     assert all(p.grad is not None for p in model.student.parameters())
     assert all(p.grad is not None for p in model.discriminator.parameters())
-    model.enter_stage("student")
+    assert model.student.training
+    assert model.discriminator.training
+    assert not model.teachers.training
+    assert not model.eval().student.training
+    model.train().enter_stage("student")
     assert set(model.loss(**data)) == {"loss_ce"}
     assert not any(p.requires_grad for p in model.discriminator.parameters())
     model.enter_stage("teacher")
@@ -106,8 +139,11 @@ def test_mixed_images_reach_the_teachers_too():
     seen = []
     for part in (model.student, model.teachers[0]):
         part.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    model.loss(torch.rand(6, 1, 8, 8))
-    assert torch.equal(seen[0], seen[1])
+    x = torch.rand(6, 1, 8, 8)
+    for _ in range(9):  # a box may be empty, not nine times
+        model.loss(x)
+    assert all(map(torch.equal, seen[::2], seen[1::2]))
+    assert not all(torch.equal(found, x) for found in seen)
 
 
 def test_what_does_not_fit_is_said():

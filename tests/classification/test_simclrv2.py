@@ -41,6 +41,73 @@ def test_the_contrast_by_hand():
     assert nt_xent(a, b, 0.1).item() == pytest.approx(1.900299, abs=1e-5)
 
 
+def test_pretraining_is_the_sum_of_both_directions():
+    """The addendum's pairs as the head's answers: 1.719348 at .5."""
+    model = build(temperature=0.5)
+    model.enter_stage("pretrain")
+    model.head.forward = lambda h: torch.tensor([[1.0, 0], [1, 1], [1, 0.5], [0, 1]])
+    found = model.loss(inputs=images(2))["loss"]
+    assert found.item() == pytest.approx(1.719348, abs=1e-5)
+
+
+def test_the_heads_layers():
+    linear, norm, relu = torch.nn.Linear, torch.nn.BatchNorm1d, torch.nn.ReLU
+    kinds = [linear, norm, relu, linear, norm, relu, linear, norm]
+    layers = build().head.layers
+    assert [type(layer) for layer in layers] == kinds
+    assert [layers[i].weight.shape for i in (0, 3, 6)] == [(6, 6), (6, 6), (7, 6)]
+    assert all(layers[i].bias is None for i in (0, 3, 6, 7))
+
+
+@pytest.mark.parametrize(
+    ("stage", "calls", "networks"),
+    [
+        ("pretrain", ["contrast", "contrast"], ["encoder"]),
+        ("finetune", ["easy"], ["encoder"]),
+        ("student", ["easy"], ["student"]),
+        ("distill", ["easy"], ["encoder", "student"]),
+    ],
+)
+def test_views_of_a_stage(stage, calls, networks):
+    """What was asked for a view, and that all networks see that one."""
+    model, asked, seen = build(), [], {}
+    model.enter_stage(stage)
+
+    def view(name):
+        return lambda x: asked.append(name) or x + len(asked)
+
+    model.contrast, model.easy = view("contrast"), view("easy")
+    model.student.register_forward_pre_hook(
+        lambda _, args: seen.update(student=args[0])
+    )
+    model.encoder.backbone.register_forward_pre_hook(
+        lambda _, args: seen.update(encoder=args[0])
+    )
+    model.loss(inputs=images(), targets=torch.arange(6) % 5)
+    assert asked == calls
+    assert sorted(seen) == networks
+    expected = torch.cat([images() + 1 + i for i in range(len(calls))])
+    assert all(torch.equal(found, expected) for found in seen.values())
+
+
+def test_fine_tuning_keeps_the_heads_first_layer_only():
+    for from_layer in (0, 1):
+        model = build(from_layer=from_layer)
+        model.train().enter_stage("finetune")
+        first, rest = model.head.layers[:3], model.head.layers[3:]
+        assert all(p.requires_grad == bool(from_layer) for p in first.parameters())
+        assert first[1].training == bool(from_layer)
+        assert not any(p.requires_grad for p in rest.parameters())
+
+
+def test_the_named_network_answers():
+    x = images()
+    for who in ("student", "teacher"):
+        model = build(predict_on=who).eval()
+        model.classifier.weight.data.normal_()
+        assert torch.equal(model(mode="tensor", inputs=x), getattr(model, who)(x))
+
+
 def test_fine_tuning_starts_after_the_heads_first_layer_with_ln_c():
     model = build().eval()
     x, y = images(), torch.tensor([0, 3, 4, 1, 1, 2])
@@ -91,7 +158,8 @@ def test_distillation_by_hand():
     model.enter_stage("distill")
     model.easy = lambda x: x
     z_t, z_s = torch.tensor([[3.0, 1.0, 0.0]]), torch.tensor([[1.0, 0.5, -1.0]])
-    model.teacher, model.student.forward = lambda x: z_t, lambda x: z_s
+    model.teacher = lambda x: z_t.expand(len(x), -1)
+    model.student.forward = lambda x: z_s.expand(len(x), -1)
     found = model.loss(inputs=images(1), targets=torch.tensor([1]))
     p = (z_t / 2).softmax(1)
     # softmax (1.5, .5, 0) = (.628532, .231224, .140244); log softmax (.5, .25, -.5)
@@ -100,6 +168,8 @@ def test_distillation_by_hand():
     assert found["loss_kd"].item() == pytest.approx(0.75 * value, abs=1e-4)
     ce = F.cross_entropy(z_s, torch.tensor([1]))
     assert found["loss_ce"].item() == pytest.approx(0.25 * ce.item(), rel=1e-6)
+    one_of_two = model.loss(inputs=images(2), targets=torch.tensor([-1, 1]))
+    assert one_of_two["loss_ce"].item() == pytest.approx(0.25 * ce.item(), rel=1e-6)
     unlabelled = model.loss(inputs=images(1), targets=torch.tensor([-1]))
     assert unlabelled["loss_ce"] == 0
     model.alpha = 1.0

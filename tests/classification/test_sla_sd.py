@@ -1,5 +1,7 @@
 """SLA+SD: worked numbers, the order of the columns, gradient stops, its configs."""
 
+import math
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -55,6 +57,15 @@ def test_losses_by_hand():
     assert weighted["loss_single"].item() == pytest.approx(0.313262 / 4, abs=1e-6)
 
 
+def test_the_divergence_is_softened_and_keeps_its_size():
+    """tau = 2: p = softmax(1, .75), q = softmax(.5, 0); 4 (p ln p / q)."""
+    joint = torch.tensor([[[2.0, 1, 0, -1], [0, 2, 1, 3]]])
+    found = build(tau=2.0).losses(joint, torch.tensor([[1.0, 0]]), torch.tensor([0]))
+    p, q = 1 / (1 + math.exp(-0.25)), 1 / (1 + math.exp(-0.5))
+    expected = 4 * (p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q)))
+    assert found["loss_sd"].item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_joint_labels_are_class_major():
     """Image of class 2 with four copies: 8, 9, 10, 11."""
     joint = torch.full((1, 4, 12), -40.0)
@@ -65,6 +76,16 @@ def test_joint_labels_are_class_major():
     assert right < 1e-6
     wrong = model.losses(joint, torch.zeros(1, 3), torch.tensor([1]))["loss_joint"]
     assert wrong > 39
+
+
+def test_a_whole_batch_is_the_heads_on_all_copies_and_on_the_first():
+    """What ``loss`` makes of images: joint logits of all turns, single ones of none."""
+    model, data = build().eval(), batch()
+    turned = [data["inputs"].rot90(m, (2, 3)) for m in range(4)]
+    joint = torch.stack([model.joint(model.network.features(x)) for x in turned], 1)
+    expected = model.losses(joint, model.network(turned[0]), data["targets"])
+    for name, value in model.loss(**data).items():
+        assert value.item() == pytest.approx(expected[name].item(), rel=1e-5), name
 
 
 def test_the_aggregate_teaches_and_is_not_taught():
@@ -84,10 +105,15 @@ def test_copies_are_turned_and_recoloured():
     assert turned.shape == (6, 4, 3, 8, 8)
     assert torch.equal(turned[:, 0], x)
     assert torch.equal(turned[:, 3].rot90(1, (2, 3)), x)
+    first = turned[0, 1, 0]  # the right border becomes the upper one
+    assert torch.equal(first[0], x[0, 0, :, -1])
     orders = transformed(x, "colour")
     assert orders.shape == (6, 6, 3, 8, 8)
     assert torch.equal(orders[:, 0], x)
     assert len({tuple(o[0, :, 0, 0].tolist()) for o in orders.unbind(1)}) == 6
+    none = x[:0]
+    assert transformed(none, "rotation").shape == (0, 4, 3, 8, 8)
+    assert transformed(none, "colour").shape == (0, 6, 3, 8, 8)
 
 
 def test_the_single_head_answers_or_all_copies_do():

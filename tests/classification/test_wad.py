@@ -123,6 +123,13 @@ def test_a_round_weighs_grows_and_is_read_back(tmp_path):
     model.start_stage("round_2", data, tmp_path)  # a killed start is done again
     assert torch.equal(model.labels, before)
 
+    own = build(width=64, use="own")  # its labelled images stay the given ones
+    own.embedded, folder = model.embedded, tmp_path / "own"
+    folder.mkdir()
+    for name in ("round_1", "round_2"):
+        own.start_stage(name, data, folder)
+    assert not own.joined.any()
+
     graded = Graded(mixed(), str(tmp_path / "knowledge.pth"))
     assert [len(part) for part in graded.datasets] == [11, 7]
     first, last = graded[10], graded[11]
@@ -133,7 +140,7 @@ def test_a_round_weighs_grows_and_is_read_back(tmp_path):
 
 
 def test_weighted_loss_and_its_rivals(tmp_path):
-    x, y = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 1, 0])
+    x, y = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 1, 0])  # one of two is wrong
     batch = dict(inputs=x, targets=y, labelled=torch.tensor([True, True, False, False]))
     ce = torch.nn.functional.cross_entropy
     model = build(noise=0.0, shift=0).eval()
@@ -156,6 +163,7 @@ def test_weighted_loss_and_its_rivals(tmp_path):
     )
     sure = ce(z, z.argmax(1), reduction="none")
     own_mean = ((y + 1) * sure)[2:].mean().item()
+    assert own["loss_labelled"].item() == pytest.approx(rows[:2].mean().item(), rel=1e-5)
     assert own["loss_unlabelled"].item() == pytest.approx(own_mean, rel=1e-5)
     nothing = build(use="nothing").loss_round(**batch, weight=y + 1.0)
     assert list(nothing) == ["loss_labelled"]
@@ -208,6 +216,16 @@ def test_labels_only_sees_labelled_images_only():
     assert seen == [2]
     loss = torch.nn.functional.cross_entropy(model.student(x)[known], y[known])
     assert found["loss_labelled"].item() == pytest.approx(loss.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("tau", "both"), [(0.5, 1.719348), (0.1, 1.900299)])
+def test_the_teachers_contrast_is_the_mean_over_all_views(tau, both):
+    """The addendum's pairs, whose sum of both directions is given: half of it."""
+    model = build(temperature=tau)
+    model.enter_stage("teacher")
+    model.embedded = lambda x: torch.tensor([[1.0, 0], [1, 1], [1, 0.5], [0, 1]])
+    loss = model.loss(inputs=torch.rand(2, 1, 8, 8))["loss"]
+    assert loss.item() == pytest.approx(both / 2, abs=1e-5)
 
 
 def test_only_the_stages_part_learns():
