@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from pld_mmdet.catalogue import ROOT
 from pld_mmdet.classification.distill_weighted import (
     DistillWeighted,
+    _ranks,
     parc,
     source_weights,
 )
@@ -84,6 +85,12 @@ def test_parc_by_hand_and_as_scipy_has_it():
         parc(x, y[:5])
 
 
+def test_equal_values_share_the_mean_of_their_places():
+    found = _ranks(torch.tensor([0.7, 0.1, 0.7, 0.4, 0.7]))
+    assert found.tolist() == [4, 1, 4, 2, 4]
+    assert _ranks(torch.zeros(0)).shape == (0,)
+
+
 def test_both_terms_by_hand():
     model, data = build(lam=0.7), batch()
     model.alpha.copy_(torch.tensor([0.25, 0.75]))
@@ -97,6 +104,51 @@ def test_both_terms_by_hand():
         apart = -(p * model.heads[i](f).log_softmax(1)).sum(1).mean()
         expected = 0.3 * alpha * apart.item()
         assert found[f"loss_source_{i}"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_sources_term_reaches_the_students_features():
+    model = build()
+    model.enter_stage("distill")
+    model.loss(**batch())["loss_source_1"].backward()
+    assert model.student.backbone[0].weight.grad.any()
+    assert model.heads[1].weight.grad.any()
+    assert model.student.fc.weight.grad is None
+    assert model.heads[0].weight.grad is None
+
+
+def test_what_sources_learn():
+    """Its class of each class; and how many quarter turns an image was given."""
+    model, data = build(), batch(labelled=8)
+    model.enter_stage("teacher")
+    seen = []
+    model.teachers[1].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    found = model.eval().loss(**data)
+    x, y = data["inputs"], data["targets"]
+    own = torch.tensor([[0, 0, 1, 1, 2][label] for label in y.tolist()])
+    expected = F.cross_entropy(model.teachers[0](x), own)
+    assert found["loss_teacher_0"].item() == pytest.approx(expected.item(), rel=1e-5)
+    turned = seen[0]
+    turns = torch.tensor(
+        [
+            next(m for m in range(4) if torch.equal(t, one.rot90(m, (1, 2))))
+            for one, t in zip(x, turned, strict=True)
+        ]
+    )
+    assert len(turns.unique()) > 1
+    expected = F.cross_entropy(model.teachers[1](turned), turns)
+    assert found["loss_teacher_1"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("stage", ["teacher", "distill"])
+def test_all_networks_see_the_view(stage):
+    model, data, seen = build(tasks=[[0, 0, 1, 1, 2], [0, 1, 2, 3, 0]]), batch(8, 8), []
+    model.enter_stage(stage)
+    model.view = lambda x: x + 1
+    for network in (model.student, *model.teachers):
+        network.backbone.register_forward_pre_hook(lambda _, a: seen.append(a[0]))
+    model.loss(**data)
+    assert len(seen) == (2 if stage == "teacher" else 3)
+    assert all(torch.equal(x, data["inputs"] + 1) for x in seen)
 
 
 def test_what_has_no_weight_is_not_run():
@@ -128,16 +180,17 @@ def test_who_learns_in_which_stage():
 
 
 def test_similarities_come_from_the_labelled_images(tmp_path):
-    model, data = build(p=1), batch(10, 10)
+    model, data = build(p=3), batch(10, 10)
     data["inputs"] += data["targets"].view(-1, 1, 1, 1)  # classes can be seen
-    rows = [{**data, "index": torch.arange(10)}]
+    order = torch.tensor([4, 9, 0, 7, 2, 1, 8, 3, 6, 5])  # a loader that shuffles
+    rows = [{**{k: v[order] for k, v in data.items()}, "index": order}]
     rows.append({k: v[:2] for k, v in rows[0].items()})  # a sampler that repeats
     model.start_stage("distill", rows, tmp_path)
     model.eval()
     features = model.teachers[1].features(data["inputs"])
     expected = parc(features, data["targets"]).item()
     assert model.scores[1].item() == pytest.approx(expected, abs=1e-5)
-    weights = source_weights(model.scores, 1)
+    weights = source_weights(model.scores, 3)
     assert torch.equal(model.alpha, weights)
     with pytest.raises(UserError, match="no labelled images"):
         model.start_stage("distill", None, tmp_path)

@@ -40,6 +40,30 @@ def test_losses_by_hand():
     assert sum(found.values()).item() == pytest.approx(0.452987, abs=2e-6)
 
 
+def test_label_smoothing_by_hand_and_the_teachers_constant():
+    """z = (1, 0, 0), y = 1, eps = .3: .8 x 1.551445 + .1 x .551445 + .1 x 1.551445."""
+    z_s, z_t = torch.tensor([[1.0, 0, 0]]), torch.tensor([[3.0, 1, 0]])
+    z_t.requires_grad_()
+    z_s.requires_grad_()
+    found = build(alpha=0.75, label_smoothing=0.3).losses(z_s, z_t, torch.tensor([1]))
+    assert found["loss_ce"].item() == pytest.approx(0.25 * 1.451445, abs=1e-5)
+    found["loss_kd"].backward()
+    assert z_t.grad is None
+    assert z_s.grad.any()
+
+
+@pytest.mark.parametrize("stage", ["teacher", "distill"])
+def test_both_networks_see_the_view(stage):
+    model, data, seen = build(), batch(), []
+    model.enter_stage(stage)
+    model.view = lambda x: x + 1
+    for network in (model.student, model.teachers[0]):
+        network.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    model.loss(**data)
+    assert len(seen) == (1 if stage == "teacher" else 2)
+    assert all(torch.equal(x, data["inputs"] + 1) for x in seen)
+
+
 def test_el2n_by_hand():
     """|(-.3, .2, .1)| = .3741657, and a wrong label is far."""
     p = torch.tensor([[0.7, 0.2, 0.1], [0.7, 0.2, 0.1], [1.0, 0.0, 0.0]])
@@ -55,6 +79,7 @@ def test_el2n_by_hand():
 def test_alpha_zero_is_cross_entropy_and_alpha_one_asks_no_label():
     data = batch()
     model = build(alpha=0.0)
+    model.teachers[0].forward = None  # nobody asks it
     found = model.loss(**data)["loss_ce"]
     expected = F.cross_entropy(model.student(data["inputs"]), data["targets"])
     assert found.item() == pytest.approx(expected.item(), abs=1e-6)
@@ -86,6 +111,12 @@ def test_pruned_data_keep_their_numbers(tmp_path):
     torch.save(scores, tmp_path / "scores.pth")
     first = Pruned(digits, 0.05, scores=str(tmp_path / "scores.pth"))
     assert [first[i]["index"] for i in range(len(first))] == list(range(18))
+    torch.save(-scores, tmp_path / "scores.pth")
+    last = Pruned(digits, 0.05, scores=str(tmp_path / "scores.pth"))
+    assert [last[i]["index"] for i in range(len(last))] == list(range(342, 360))
+    drawn = [Pruned(digits, 0.05, seed=seed).kept for seed in (0, 0, 1)]
+    assert torch.equal(*drawn[:2])
+    assert not torch.equal(*drawn[1:])
     whole = Pruned(digits, 1.0)
     assert len(whole) == 360
     balanced = Pruned(digits, 0.1, balanced=True)

@@ -118,6 +118,8 @@ def test_marginals_of_a_batch():
     assert rad_marginals(p, g, 2).tolist() == pytest.approx([0.25, 1, 0.75, 0])
     few = torch.tensor([0.0, 0.4, 0.6, 0.0])
     assert rad_marginals(few, g, 3).tolist() == [1, 1, 1, 0]  # next gain: the first
+    g = torch.tensor([0.4, 0.9, 0.2, 0.1])  # what is in already is no next one
+    assert rad_marginals(few, g, 3).tolist() == [1, 1, 1, 0]
     assert rad_marginals(p, g, 0).tolist() == [0] * 4
     with pytest.raises(UserError, match="5 of 4"):
         rad_marginals(p, g, 5)
@@ -157,7 +159,8 @@ def test_a_round_buys_once_and_begins_with_a_fresh_student(tmp_path):
     data = Bought(dict(type="pld_mmdet.Digits", part="train", labelled=1), POOL,
                   str(tmp_path / "bought.pth"))  # fmt: skip
     assert len(data) == 10 + 14
-    assert data[4]["soft"].argmax() == data[4]["targets"]
+    assert all(data[i]["soft"].argmax() == data[i]["targets"] for i in range(10))
+    assert all(data[i]["soft"].sum() == 1 for i in range(10))
     sample, number = data[12], int(data.index[2])
     assert sample["index"] == number
     assert torch.equal(sample["soft"], model.soft[number])
@@ -167,12 +170,78 @@ def test_a_round_buys_once_and_begins_with_a_fresh_student(tmp_path):
         model.start_stage("round_4", None, tmp_path)
 
 
+def margin(z: torch.Tensor) -> torch.Tensor:
+    best = z.softmax(1).topk(2).values
+    return best[:, 0] - best[:, 1]
+
+
+def test_what_is_bought_is_the_students_choice_with_the_teachers_answers(tmp_path):
+    """Of what is left, the smallest margins; the mean of both teachers' answers."""
+    net = dict(type="pld_mmdet.SmallConvNet", widths=(4,))  # a batch norm has modes
+    model = build(select="margin", student=net, teachers=[NET, NET])
+    x = torch.stack([s["inputs"] for s in map(Part(POOL, 0, 360).__getitem__,
+                                              range(360))])  # fmt: skip
+    rows = list(loader())[::-1]  # the pool in another order
+    students = []
+    for number in (2, 3):
+        wanted = margin(model.eval().student(x)).masked_fill(model.order >= 0, 2)
+        model.train()
+        model.start_stage(f"round_{number}", rows, tmp_path)
+        bought = (model.order == number).nonzero().flatten()
+        assert set(bought.tolist()) == set(wanted.argsort()[:7].tolist())
+        both = [network(x[bought]).softmax(1) for network in model.teachers]
+        assert torch.allclose(model.soft[bought], sum(both) / 2, atol=1e-6)
+        students.append(model.student.fc.weight.clone())
+    assert not torch.equal(*students)
+    other = build(seed=9, student=net)
+    other.start_stage("round_2", rows, tmp_path)
+    assert torch.equal(other.student.fc.weight, students[0])
+
+
+def test_a_part_of_the_samples():
+    part, whole = Part(POOL, 5, 9), Part(POOL, 0, 360)
+    assert len(part) == 4
+    sample = part[2]
+    assert sample["index"] == 2
+    assert torch.equal(sample["inputs"], whole[7]["inputs"])
+    for outside in (4, -1):
+        with pytest.raises(IndexError):
+            part[outside]
+
+
+def test_the_budget_is_what_the_teacher_gets_wrong(monkeypatch):
+    """n = 20 and m = .75: c = 5; a budget of more than there are points is cut."""
+    asked = []
+
+    def seen(gains, budget):
+        asked.append((gains, budget))
+        return game(gains, budget=budget)
+
+    monkeypatch.setattr("pld_mmdet.classification.rad.game", seen)
+    model, logits = build(), torch.randn(20, 10)
+    model.accuracy = lambda: 0.75
+    one, other = model.choose(logits), build(budget=25, seed=3).choose(logits)
+    assert [budget for _, budget in asked] == [5, 20]
+    assert torch.allclose(asked[0][0], 1 - margin(logits), atol=1e-6)
+    assert len(one) == len(other) == 7
+    again = [build(budget=15, seed=seed).choose(logits).tolist() for seed in (0, 0, 1)]
+    assert again[0] == again[1] != again[2]
+
+
+def test_the_teachers_accuracy_by_hand():
+    """It says 3 always, and never 5."""
+    model = build()
+    answer = torch.zeros(10).scatter_(0, torch.tensor([3, 5]), torch.tensor([2.0, -2]))
+    model.teachers[0].forward = lambda x: answer.expand(len(x), -1)
+    truth = Part(dict(POOL, part="test"), 0, 360)
+    share = sum(int(truth[i]["targets"]) == 3 for i in range(360)) / 360
+    assert model.accuracy() == pytest.approx(share)
+
+
 def test_rivals_and_the_default_budget():
     logits = torch.randn(20, 10, generator=torch.Generator().manual_seed(2))
-    top = logits.softmax(1).topk(2).values
-    margin = build(select="margin").choose(logits)
-    smallest = (top[:, 0] - top[:, 1]).argsort()[:7]
-    assert set(margin.tolist()) == set(smallest.tolist())
+    found = build(select="margin").choose(logits)
+    assert set(found.tolist()) == set(margin(logits).argsort()[:7].tolist())
     drawn = build(select="random")
     assert len(set(drawn.choose(logits).tolist())) == 7
     assert torch.equal(drawn.choose(logits, 2), drawn.choose(logits, 2))

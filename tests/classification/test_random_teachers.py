@@ -36,6 +36,58 @@ def test_the_loss_by_hand():
     assert found["excess"].item() == pytest.approx(0.072867, abs=1e-6)
 
 
+def test_temperatures_by_hand():
+    """tau_T = .5 makes (1, -1, 0) of z_T, tau_S = 2 makes (.1, .05, -.15) of z_S."""
+    model = build(tau_teacher=0.5, tau_student=2.0)
+    model.teacher.network.forward = lambda x: torch.tensor([[0.5, -0.5, 0.0]])
+    model.student.forward = lambda x: torch.tensor([[0.2, 0.1, -0.3]])
+    p = torch.tensor([1.0, -1.0, 0.0]).softmax(0)
+    log_q = torch.tensor([0.1, 0.05, -0.15]).log_softmax(0)
+    found = model.loss(images(1))
+    assert found["loss"].item() == pytest.approx(-(p * log_q).sum().item(), abs=1e-6)
+    excess = (p * (p.log() - log_q)).sum().item()
+    assert found["excess"].item() == pytest.approx(excess, abs=1e-6)
+
+
+def test_logits_are_cosines_of_the_heads_vector_and_the_rows():
+    model = build().eval().student
+    vector = model.head(model.features(images()))
+    cosines = nn.functional.cosine_similarity(
+        vector[:, None], model.last.weight[None], dim=2
+    )
+    assert torch.allclose(model(images()), cosines, atol=1e-5)
+    kinds = [type(layer) for layer in model.head]
+    assert kinds == [nn.Linear, nn.GELU, nn.Linear, nn.GELU, nn.Linear]
+
+
+def test_the_heads_draw():
+    """A normal of deviation .02, cut at two: what is left has .0176."""
+    net = MODELS.build(dict(HEADED, hidden=200, bottleneck=50))
+    layers = [layer for layer in (*net.head, net.last) if isinstance(layer, nn.Linear)]
+    assert len(layers) == 4
+    for layer in layers:
+        assert layer.weight.abs().max() <= 0.04
+        assert layer.weight.std().item() == pytest.approx(0.0176, rel=0.1)
+        assert layer.bias is None or not layer.bias.any()
+
+
+def test_the_student_is_moved_and_the_teacher_is_not():
+    raw, plain, corrected = (
+        build(**changes)
+        for changes in (
+            dict(alpha=1.0),
+            dict(alpha=0.3, corrected=False),
+            dict(alpha=0.3),
+        )
+    )
+    r, t = raw.student.last.weight, raw.teacher.network.last.weight
+    for model in (plain, corrected):
+        assert torch.equal(model.teacher.network.last.weight, t)
+    expected = 0.7 * t + 0.3 * r
+    assert torch.allclose(plain.student.last.weight, expected, atol=1e-6)
+    assert torch.allclose(corrected.student.last.weight, expected / 0.761577, atol=1e-6)
+
+
 def test_variance_correction_by_hand():
     wanted = {0: 1, 0.2: 0.8246211, 0.3: 0.761577, 0.5: 0.7071068, 1: 1}
     for alpha, value in wanted.items():

@@ -149,9 +149,38 @@ def test_the_chain_by_hand_and_where_it_stops():
     later = model.loss(inputs=x, targets=y)
     expected = (p - p_t).square().sum().item() / 18 * 0.75
     assert later["loss_teacher"].item() == pytest.approx(expected, rel=1e-5)
+    truth = (p - F.one_hot(y, 3)).square().sum().item() / 18 * 0.25
+    assert later["loss_truth"].item() == pytest.approx(truth, rel=1e-5)
     sum(later.values()).backward()
     assert all(v.grad is None for v in model.teacher.parameters())
     assert all(v.grad is not None for v in model.student.parameters())
+
+
+def test_every_step_has_a_student_of_its_own_whatever_the_seed():
+    weights = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        model = MODELS.build(
+            dict(type="pld_mmdet.SelfDistillationChain",
+                 student=dict(type="pld_mmdet.MLP", sizes=(4, 3)))
+        )  # fmt: skip
+        first = model.student[1].weight.clone()
+        model.start_stage("fit_1", None, None)
+        assert torch.equal(model.student[1].weight, first)
+        for stage in ("fit_2", "fit_3", "fit_12"):
+            model.start_stage(stage, None, None)
+            weights.append(model.student[1].weight.clone())
+    assert all(map(torch.equal, weights[:3], weights[3:]))
+    assert not torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_the_best_alpha_is_cut_at_one():
+    """The truth lies three times as far from g as f_1 does."""
+    pure, first = torch.tensor([[1.0, -2.0]]), torch.tensor([[2.0, 0.5]])
+    assert theory.best_alpha(pure + 3 * (first - pure), first, pure) == 1.0
+    part = theory.best_alpha(pure + 0.3 * (first - pure), first, pure)
+    assert part == pytest.approx(0.3, abs=1e-6)
 
 
 def test_what_does_not_fit_is_said():

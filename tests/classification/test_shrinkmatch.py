@@ -1,5 +1,7 @@
 """ShrinkMatch: worked numbers of shrinking and alignment, weights, gradient stops."""
 
+import math
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -41,6 +43,8 @@ def batch(labelled: int = 4, others: int = 6) -> dict:
         ((0.4, 0.35, 0.15, 0.1), 0.6, (0, 2, 3), 0.615385),
         ((0.1, 0.35, 0.4, 0.15), 0.6, (0, 2, 3), 0.615385),  # in another order
         ((0.4, 0.35, 0.15, 0.1), 0.3, (0, 1, 2, 3), 0.4),  # certain as it is
+        # .375 / (.375 + .125) is the threshold itself
+        ((0.375, 0.3125, 0.1875, 0.0625, 0.0625), 0.75, (0, 3, 4), 0.75),
         ((0.6, 0.4), 0.95, (0, 1), 0.6),
         ((1.0,), 0.95, (0,), 1.0),
     ],
@@ -103,6 +107,75 @@ def test_the_shrunk_loss_by_hand(q, logits, threshold, ce, weighted):
     assert other.losses(q, z, a)["loss_shrink"].item() == pytest.approx(
         3 * ce / 2, abs=1e-5
     )
+
+
+def test_soft_labels_of_certain_images_by_hand():
+    """z = (1, 0, -1), q = (.625, .25, .125) at its threshold: .907606; the other: 0."""
+    q = torch.tensor([[0.625, 0.25, 0.125], [0.5, 0.25, 0.25]])
+    z = torch.tensor([[1.0, 0, -1], [3.0, 0, 0]])
+    found = build(3, threshold=0.625, weight=3.0, use="certain").losses(q, z, None)
+    assert found["loss_u"].item() == pytest.approx(3 * 0.907606 / 2, abs=1e-5)
+    assert found["certain"].item() == 0.5
+    assert set(found) == {"loss_u", "certain"}
+
+
+def test_numbers_for_the_log_and_a_confidence_at_the_threshold():
+    """Of four images one is certain, one reaches .75 itself without two classes."""
+    rows = [
+        [0.375, 0.3125, 0.1875, 0.0625, 0.0625],  # drops 2
+        [0.21, 0.2, 0.2, 0.2, 0.19],  # nothing helps
+        [0.5, 0.4, 0.04, 0.03, 0.03],  # drops 1
+        [0.8, 0.05, 0.05, 0.05, 0.05],
+    ]
+    z = torch.zeros(4, 5)
+    found = build(threshold=0.75).losses(torch.tensor(rows), z, z)
+    assert found["certain"].item() == 0.25
+    assert found["shrunk"].item() == 0.5
+    assert found["dropped"].item() == 1.5
+    # uniform answers among 3 and 4 classes, weighed by max q, r = 1 / 4
+    expected = 0.25 * (0.375 * math.log(3) + 0.5 * math.log(4)) / 4
+    assert found["loss_shrink"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_which_view_and_which_head_a_term_looks_at():
+    """Weak views are 0.9 of an image, strong ones 0.3: every term written out."""
+    model, data = build(threshold=0.28, weight=2.0).eval(), batch()
+    model.weak, model.strong = lambda x: 0.9 * x, lambda x: 0.3 * x
+    with torch.no_grad():
+        model.student.fc.weight.mul_(200)  # so that answers differ
+    x, u, y = data["inputs"][:4], data["inputs"][4:], data["targets"][:4]
+    net = model.student
+    expected = {"loss_x": torch.nn.functional.cross_entropy(net(0.9 * x), y)}
+    q = net(0.9 * u).softmax(1)
+    q = q / q.mean(0)
+    strong = net.features(0.3 * u)
+    expected |= build(threshold=0.28, weight=2.0).losses(
+        q / q.sum(1, keepdim=True), net.fc(strong), model.auxiliary(strong)
+    )
+    assert 0 < expected["certain"] < 1
+    assert expected["shrunk"] > 0
+    found = model.loss(**data)
+    for name, value in expected.items():
+        assert found[name].item() == pytest.approx(value.item(), rel=1e-4), name
+    found["loss_shrink"].backward()
+    assert net.backbone[0].weight.grad.any()
+    assert net.fc.weight.grad is None
+
+
+def test_the_average_is_a_copy_and_the_head_is_narrow():
+    model = build()
+    assert model.teacher.network is not model.student
+    kinds = [type(layer).__name__ for layer in model.auxiliary]
+    assert kinds == [*2 * ["Linear", "BatchNorm1d", "LeakyReLU"], "Linear"]
+    assert {layer.negative_slope for layer in model.auxiliary[2:6:3]} == {0.1}
+    assert [model.auxiliary[i].out_features for i in (0, 3, 6)] == [2, 2, 5]
+
+
+def test_a_tie_keeps_the_class_that_is_the_label():
+    """Equal classes: the one that ``max`` takes is never among the dropped."""
+    q = torch.tensor([[0.1, 0.4, 0.4, 0.1]])
+    found = build(4, threshold=0.6).losses(q, torch.zeros(1, 4), torch.zeros(1, 4))
+    assert found["loss_shrink"].isfinite()
 
 
 def test_what_nothing_helps_has_no_weight():

@@ -75,6 +75,15 @@ def test_the_teacher_normalises_as_it_is_told_and_nothing_moves(statistics):
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("name", list(DISTANCES))
+def test_a_named_distance_is_taken_from_student_to_teacher(name):
+    model, x = build(distance=name, teacher_statistics="running").eval(), batch()
+    z_s, z_t = (net(x["inputs"]) for net in (model.student, model.teachers[0]))
+    wanted = DISTANCES[name](3 * z_s, z_t).item()
+    model.student.register_forward_hook(lambda _, args, z: 3 * z)
+    assert model.loss(**x)["loss_kd"].item() == pytest.approx(wanted, rel=1e-5)
+
+
 def test_what_does_not_fit_is_said():
     with pytest.raises(UserError, match="is not known"):
         build(distance="l2")

@@ -163,7 +163,9 @@ def test_weighted_loss_and_its_rivals(tmp_path):
     )
     sure = ce(z, z.argmax(1), reduction="none")
     own_mean = ((y + 1) * sure)[2:].mean().item()
-    assert own["loss_labelled"].item() == pytest.approx(rows[:2].mean().item(), rel=1e-5)
+    assert own["loss_labelled"].item() == pytest.approx(
+        rows[:2].mean().item(), rel=1e-5
+    )
     assert own["loss_unlabelled"].item() == pytest.approx(own_mean, rel=1e-5)
     nothing = build(use="nothing").loss_round(**batch, weight=y + 1.0)
     assert list(nothing) == ["loss_labelled"]
