@@ -156,7 +156,7 @@ def test_the_teacher_keeps_its_first_statistics():
 
 
 def test_answers_and_features():
-    model = build(predict_on="teacher").eval()
+    model = build(predict_on="teacher", alpha=1.0).eval()
     z = model.teacher(images())
     assert z.shape == (7, 40)
     assert z.abs().max() <= 1 + 1e-6
