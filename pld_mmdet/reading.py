@@ -4,7 +4,10 @@ import json
 import os
 import stat
 from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 from pld_mmdet.errors import UserError
 
@@ -84,11 +87,11 @@ def read_json(path: str | Path, schema: object = None, what: str = "json file"):
 
     Raises:
         UserError: It is missing, a folder, no json, or does not fit the schema. Names
-            the place. NaN and Infinity are no json.
+            the place. NaN and Infinity are no json, nor is a key that stands twice.
     """
     path = Path(path)
     try:
-        content = json.loads(read_text(path, 2**40), parse_constant=_no_number)
+        content = parse_json(read_text(path, 2**40))
     except FileNotFoundError:
         raise UserError(
             f"The {what} {path} does not exist.",
@@ -119,7 +122,7 @@ def read_json_lines(path: str | Path, schema: object = None, nan: bool = False) 
     constant = float if nan else _no_number
     path = Path(path)
     try:
-        lines = read_text(path, errors="replace").splitlines()
+        lines = read_text(path, errors="replace").split("\n")
     except OSError:
         return []
     rows = []
@@ -134,10 +137,12 @@ def read_json_lines(path: str | Path, schema: object = None, nan: bool = False) 
 
 
 def read_records(path: str | Path, what: str, example: str) -> Iterator[tuple]:
-    """Objects of a jsonl file that a user made: every line has to be one.
+    """Objects of a file that a user made: every line or row has to be one.
 
     Args:
-        path: The file.
+        path: JSON lines; ``.tsv`` whose first line names the columns (all values are
+            texts, nothing is quoted); or ``.parquet``, for which pyarrow or pandas has
+            to be there (an empty cell is a key that is missing).
         what: What a line is (``"text"``), for the sentence.
         example: A right line, as what to do.
 
@@ -145,26 +150,96 @@ def read_records(path: str | Path, what: str, example: str) -> Iterator[tuple]:
         Where it stands (``"Line 3 of data.jsonl"``) and the object.
 
     Raises:
-        UserError: The file cannot be read, is empty, or a line is no json object.
+        UserError: The file cannot be read, is empty, or a line is no such object.
     """
+    path = Path(path)
+    reader = {".tsv": _tsv, ".parquet": _parquet}.get(path.suffix.lower(), _json_lines)
+    count, where = 0, str(path)
     try:
-        lines = read_text(path, 2**40).splitlines()
+        for where, found in reader(path):
+            if not isinstance(found, dict):
+                raise UserError(f"{where} is no {what} ({_shown(found)}).", example)
+            count += 1
+            yield where, found
+    except FileNotFoundError:
+        fix = "Check the path (relative paths start at the current folder)."
+        raise UserError(f"The file {path} does not exist.", fix) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read ({_reason(error)}).", example) from None
-    if not any(line.strip() for line in lines):
+    except _BadLine as error:
+        raise UserError(f"{error.where} is no {what} ({error}).", example) from None
+    if not count:
         raise UserError(f"{path} holds no {what}: it is empty.", example)
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where = f"Line {number} of {path}"
-        try:
-            found = json.loads(line, parse_constant=_no_number)
-        except (ValueError, RecursionError) as error:
-            reason = f"{where} is no {what} ({_reason(error)})."
-            raise UserError(reason, example) from None
-        if not isinstance(found, dict):
-            raise UserError(f"{where} is no {what} ({_shown(found)}).", example)
-        yield where, found
+
+
+class _BadLine(ValueError):
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(reason)
+        self.where = where
+
+
+def _numbered(path: Path) -> Iterator[tuple[str, str]]:
+    """Lines and where they stand. Only a line feed ends one: texts hold all others."""
+    text = read_text(path, 2**40).removeprefix("\ufeff").removesuffix("\n")
+    for number, line in enumerate(text.split("\n") if text else (), 1):
+        yield f"Line {number} of {path}", line.removesuffix("\r")
+
+
+def _json_lines(path: Path) -> Iterator[tuple[str, object]]:
+    for where, line in _numbered(path):
+        if line.strip():
+            try:
+                yield where, parse_json(line)
+            except (ValueError, RecursionError) as error:
+                raise _BadLine(where, _reason(error)) from None
+
+
+def _tsv(path: Path) -> Iterator[tuple[str, dict]]:
+    names: list[str] = []
+    for where, line in _numbered(path):
+        values = line.split("\t")
+        if not names:
+            names = values
+            if len({*names}) < len(names) or not all(name.strip() for name in names):
+                raise _BadLine(where, "its columns need a name each, and no two alike")
+        elif len(values) != len(names):
+            columns = f"{len(values)} columns, the first line names {len(names)}"
+            raise _BadLine(where, columns)
+        else:
+            yield where, dict(zip(names, values, strict=True))
+
+
+def _parquet(path: Path) -> Iterator[tuple[str, dict]]:
+    if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would block
+        raise OSError(f"{path} is no plain file")
+    if find_spec("pyarrow") is not None:
+        library = import_module("pyarrow.parquet")
+    elif find_spec("pandas") is not None:
+        library = import_module("pandas")
+    else:
+        raise UserError(
+            f"{path} is a parquet file, and neither pyarrow nor pandas is installed.",
+            "pip install pyarrow   or write the same rows as JSON lines (.jsonl).",
+        )
+    number = 0
+    try:
+        for row in _parquet_rows(library, path):
+            number += 1
+            given = {key: value for key, value in row.items() if value is not None}
+            yield f"Row {number} of {path}", given
+    except (GeneratorExit, UserError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # of the library: all kinds
+        raise OSError(f"after row {number}: {_reason(error)}") from None
+
+
+def _parquet_rows(library: ModuleType, path: Path) -> Iterator[dict]:
+    if hasattr(library, "ParquetFile"):
+        for batch in library.ParquetFile(path).iter_batches():
+            yield from batch.to_pylist()
+        return
+    frame = library.read_parquet(path)
+    yield from frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
 def read_state(path: str | Path) -> dict:
@@ -221,6 +296,24 @@ def misfit(value: object, schema: object, where: str = "") -> str | None:
     if not fits or (isinstance(value, bool) and schema is not bool):
         return f"{here} is {_shown(value)}, not {_SCHEMA_WORDS.get(schema, schema)}"
     return None
+
+
+def parse_json(text: str) -> object:
+    """Parse json strictly: NaN is no number, and no key stands twice in an object.
+
+    Raises:
+        ValueError: It is no json; the reason in words.
+    """
+    return json.loads(text, parse_constant=_no_number, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} stands twice in one object")
+    return found
 
 
 def _no_number(name: str) -> None:

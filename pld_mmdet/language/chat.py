@@ -1,4 +1,4 @@
-"""Conversations from a JSON-lines file, as a user has them on disk."""
+"""Conversations from a file, as a user has them on disk."""
 
 import logging
 from pathlib import Path
@@ -33,7 +33,9 @@ def load_tokenizer(name: str):
 
 @DATASETS.register_module()
 class ChatText(Dataset):
-    """Conversations, one JSON object a line: ``{"messages": [{"role", "content"}]}``.
+    """Conversations of a user's file: ``{"messages": [{"role", "content"}]}`` a line.
+
+    JSON lines, or ``.parquet`` with such a column.
 
     Everything up to the last message is the prompt, the last message the answer; all
     tokens of both are labels (TAID's code), padding is -100. With a chat template the

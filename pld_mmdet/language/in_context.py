@@ -1,6 +1,5 @@
 """Demonstrations and queries: a toy of random maps, and tasks from files."""
 
-import json
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ from torch.utils.data import Dataset
 from pld_mmdet.errors import UserError
 from pld_mmdet.language.causal import IGNORE
 from pld_mmdet.language.lines import TextLines, build_tokenizer
+from pld_mmdet.reading import misfit, read_records
 from pld_mmdet.registry import DATASETS
 
 _PARTS = {"train": 1, "val": 2, "test": 3}
@@ -73,7 +73,7 @@ class RandomMaps(Dataset):
 
 @DATASETS.register_module()
 class TaskText(Dataset):
-    """Tasks from a file: one JSON object a line, ``{"task", "input", "output"}``.
+    """Tasks from a user's file, ``{"task", "input", "output"}`` a line.
 
     A sample is one line as the query with its answer, and other lines of the same task
     as demonstrations; which ones follows from its number. Demonstrations are padded on
@@ -105,19 +105,15 @@ class TaskText(Dataset):
         self.demo_length, self.length = demo_length, length
         path = Path(data_root, ann_file)
         self.lines, self.tasks = [], {}
-        with open(path, encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    found = json.loads(line)
-                    task, *texts = (found[k] for k in ("task", "input", "output"))
-                    self.lines.append((task, *map(str.strip, texts)))
-                except (ValueError, KeyError, TypeError) as error:
-                    raise UserError(
-                        f"Line {number} of {path} is no example ({error!r}).",
-                        'Write {"task": "...", "input": "...", "output": "..."} on '
-                        "each line.",
-                    ) from error
-                self.tasks.setdefault(task, []).append(number - 1)
+        example = 'Write {"task": "...", "input": "...", "output": "..."} on each line.'
+        keys = ("task", "input", "output")
+        for where, found in read_records(path, "example", example):
+            wrong = misfit(found, dict.fromkeys(keys, str))
+            if wrong:
+                raise UserError(f"{where} is no example ({wrong}).", example)
+            task, *texts = (found[key] for key in keys)
+            self.tasks.setdefault(task, []).append(len(self.lines))
+            self.lines.append((task, *map(str.strip, texts)))
         alone = [task for task, own in self.tasks.items() if len(own) < 2]
         if alone:
             raise UserError(
@@ -166,7 +162,7 @@ class PackedText(Dataset):
     A sample is ``dict(input_ids=[length])``; the rest at the end is left out.
 
     Args:
-        ann_file: One JSON object with ``text`` a line.
+        ann_file: A ``text`` a line.
         tokenizer: Folder or hub name.
         data_root: Folder of ``ann_file``.
         length: Tokens of a row.

@@ -1,6 +1,5 @@
-"""Texts as texts: JSON-lines files, tokenizers, batches of ids."""
+"""Texts as texts: files of a user, tokenizers, batches of ids."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,15 +9,17 @@ from torch.utils.data import Dataset
 
 from pld_mmdet.errors import UserError
 from pld_mmdet.language.chat import load_tokenizer
+from pld_mmdet.reading import misfit, read_records
 from pld_mmdet.registry import DATASETS, MODELS
 
 
 @DATASETS.register_module()
 class TextLines(Dataset):
-    """One JSON object a line; a sample holds some of its texts, as they are.
+    """Lines of a user's file; a sample holds some texts of a line, as they are.
 
     Args:
-        ann_file: The file.
+        ann_file: JSON lines, ``.tsv`` or ``.parquet``; see
+            :func:`pld_mmdet.reading.read_records`.
         keys: Entries of a line that a sample has.
         data_root: Folder of ``ann_file``.
         size: Only the first so many [all].
@@ -34,23 +35,17 @@ class TextLines(Dataset):
         data_root: str = "",
         size: int | None = None,
     ) -> None:
-        path = Path(data_root, ann_file)
+        written = ", ".join(f'"{key}": "..."' for key in keys)
+        example = f"Write {{{written}}} on each line."
         self.lines = []
-        if not path.is_file():
-            raise UserError(f"There is no file {path}.", "Check ann_file, data_root.")
-        with open(path, encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    found = json.loads(line)
-                    self.lines.append({key: found[key].strip() for key in keys})
-                    if not all(self.lines[-1].values()):
-                        raise ValueError("empty text")
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
-                    example = ", ".join(f'"{key}": "..."' for key in keys)
-                    raise UserError(
-                        f"Line {number} of {path} is not what was asked ({error!r}).",
-                        f"Write {{{example}}} on each line.",
-                    ) from error
+        for where, found in read_records(Path(data_root, ann_file), "text", example):
+            wrong = misfit(found, dict.fromkeys(keys, str))
+            texts = {key: found[key].strip() for key in keys} if not wrong else {}
+            blank = [key for key, text in texts.items() if not text]
+            if wrong or blank:
+                wrong = wrong or f"its {blank[0]} is empty"
+                raise UserError(f"{where} is not what was asked ({wrong}).", example)
+            self.lines.append(texts)
         self.lines = self.lines[:size]
         self.metainfo: dict = {}
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from pld_mmdet.errors import UserError, one_of
+from pld_mmdet.errors import one_of
 from pld_mmdet.language.grammar import CLS, MASK, PAD, SEP
 from pld_mmdet.language.networks import build_transformer, fits
 from pld_mmdet.language.text import EncodedText
@@ -33,15 +33,12 @@ class PairText(EncodedText):
         UserError: A line without a pair.
     """
 
+    entry = {**EncodedText.entry, "pair": str}
+    filled = ("text", "pair")
+
     def __init__(self, both_orders: bool = False, **text: Any) -> None:
         super().__init__(**text)
         self.both_orders = both_orders
-        for number, (_, pair, _) in enumerate(self.lines, 1):
-            if not pair:
-                raise UserError(
-                    f"Line {number} of {text['ann_file']} has no second text.",
-                    'Write {"text": "...", "pair": "..."} on each line.',
-                )
 
     def __len__(self) -> int:
         return len(self.lines) * (2 if self.both_orders else 1)

@@ -1,8 +1,6 @@
-"""Texts from JSON-lines files, with or without labels, for encoders."""
+"""Texts from files of a user, with or without labels, for encoders."""
 
-import json
-from collections.abc import Callable, Iterator
-from functools import partial
+import math
 from pathlib import Path
 
 import torch
@@ -10,54 +8,21 @@ from torch.utils.data import Dataset
 
 from pld_mmdet.errors import UserError
 from pld_mmdet.language.chat import load_tokenizer
+from pld_mmdet.reading import misfit, read_records
 from pld_mmdet.registry import DATASETS
-
-
-def rows(path: Path) -> Iterator[tuple[int, Callable[[], dict]]]:
-    """Lines of a file, each with its number and a function that reads it.
-
-    Args:
-        path: ``.tsv`` with the names of its columns in the first line (``label`` is a
-            number), or JSON lines.
-
-    Raises:
-        UserError: There is no such file.
-    """
-    if not path.is_file():
-        raise UserError(f"There is no file {path}.", "Check ann_file and data_root.")
-    with open(path, encoding="utf-8", newline="") as file:
-        names = file.readline().rstrip("\r\n").split("\t")
-        if path.suffix != ".tsv":
-            names = None
-            file.seek(0)
-        for number, line in enumerate(file, 1 if names is None else 2):
-            yield number, partial(_row, line, names)
-
-
-def _row(line: str, names: list[str] | None) -> dict:
-    if names is None:
-        return json.loads(line)
-    values = line.rstrip("\r\n").split("\t")
-    if len(values) != len(names):
-        raise ValueError(f"{len(values)} columns, the first line has {len(names)}")
-    found: dict = dict(zip(names, values, strict=True))
-    if "label" in found:
-        label = float(found["label"])
-        found["label"] = int(label) if label == int(label) else label
-    return found
 
 
 @DATASETS.register_module()
 class EncodedText(Dataset):
-    """One JSON object a line: ``{"text": ..., "pair": ..., "label": 1}``.
+    """Texts of a user's file: ``{"text": ..., "pair": ..., "label": 1}`` a line.
 
-    Or a ``.tsv`` whose first line names such columns.
+    JSON lines, or ``.tsv`` or ``.parquet`` with such columns.
 
     ``pair`` is the second text of a pair; without ``label`` on the first line the data
     are unlabelled and samples have no ``targets``.
 
     Args:
-        ann_file: The file, ``.jsonl`` or ``.tsv``.
+        ann_file: The file; see :func:`pld_mmdet.reading.read_records`.
         tokenizer: Folder or hub name.
         data_root: Folder of ``ann_file``.
         max_length: Tokens; longer texts are cut, shorter ones padded.
@@ -69,6 +34,9 @@ class EncodedText(Dataset):
     Raises:
         UserError: A line that is no such object.
     """
+
+    entry = {"text": str, "pair?": (str, type(None)), "label?": (float, str)}
+    filled = ("text",)
 
     def __init__(
         self,
@@ -82,26 +50,27 @@ class EncodedText(Dataset):
     ) -> None:
         self.with_text, self.indexed = with_text, indexed
         self.tokenizer, self.max_length = load_tokenizer(tokenizer), max_length
-        path = Path(data_root, ann_file)
+        example = (
+            'Write {"text": "...", "label": 0} on each line; "pair" for two texts; no '
+            'line has a "label" or all lines have one.'
+        )
         self.lines = []
-        for number, line in rows(path):
-            try:
-                found = line()
-                label = found["label"] if self.labelled_by(found) else None
-                if not found["text"].strip():
-                    raise ValueError("the text is empty")
-                self.lines.append((found["text"], found.get("pair"), label))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise UserError(
-                    f"Line {number} of {path} is no text ({error!r}).",
-                    'Write {"text": "...", "label": 0} on each line; "pair" for two '
-                    'texts; no line has a "label" or all lines have one.',
-                ) from error
+        for where, found in read_records(Path(data_root, ann_file), "text", example):
+            wrong = misfit(found, self.entry)
+            blank = [key for key in self.filled if not str(found.get(key)).strip()]
+            if not wrong and blank:
+                wrong = f"its {blank[0]} is empty"
+            if not wrong and self.lines:
+                unlike = (self.lines[0][2] is None) == ("label" in found)
+                has = "a" if "label" in found else "no"
+                wrong = f"it has {has} label, unlike the first" if unlike else None
+            label = found.get("label")
+            if not wrong and isinstance(label, str):
+                wrong, label = _number(label)
+            if wrong:
+                raise UserError(f"{where} is no text ({wrong}).", example)
+            self.lines.append((found["text"], found.get("pair"), label))
         self.metainfo = {"classes": tuple(classes)} if classes else {}
-
-    def labelled_by(self, found: dict) -> bool:
-        """Whether lines have labels: the first one tells."""
-        return self.lines[0][2] is not None if self.lines else "label" in found
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -127,3 +96,17 @@ class EncodedText(Dataset):
         if self.indexed:
             sample["index"] = index
         return sample
+
+
+def _number(text: str) -> tuple[str | None, float]:
+    """What is wrong with a label in words (columns of .tsv are texts), and the label.
+
+    Whole numbers are int: classes. Others are float.
+    """
+    try:
+        label = float(text)
+    except ValueError:
+        label = math.nan
+    if not math.isfinite(label):
+        return f"its label {text!r} is no number", 0
+    return None, int(label) if label == int(label) else label
