@@ -294,9 +294,9 @@ def test_pairs_are_lines_of_text(tmp_path):
     data = TextLines(str(path), keys=("source", "target"))
     assert data[0] == dict(source="a", target="b", index=0)
     path.write_text('{"source": "a", "target": " "}\n')
-    with pytest.raises(UserError, match="empty text"):
+    with pytest.raises(UserError, match="its target is empty"):
         TextLines(str(path), keys=("source", "target"))
-    with pytest.raises(UserError, match="There is no file"):
+    with pytest.raises(UserError, match="does not exist"):
         TextLines("none.jsonl")
     assert Pair("a", "b", (0, 1)).as_dict()["target"] == "b"
 

@@ -269,7 +269,7 @@ def test_paper_config_trains_from_folders_and_a_jsonl_file(tmp_path):
     assert net.progress.stage == "bi_3"
     assert (net.labels > 0).all()
     jsonl(tmp_path / "bad.jsonl", [dict(text="good")])
-    with pytest.raises(UserError, match=r"Line 1 of bad\.jsonl has no second text"):
+    with pytest.raises(UserError, match=r"Line 1 of .*bad\.jsonl .*no 'pair'"):
         PairText(ann_file="bad.jsonl", data_root=str(tmp_path), tokenizer=folder)
 
 
