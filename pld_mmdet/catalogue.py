@@ -124,9 +124,9 @@ class Entry:
         before = rows[over or self.baseline or record["rows"][0]["name"]]["evaluate"]
         after = rows[name]["evaluate"]
         common = [name for name in after if name in before]
-        if not common:
+        label = self.label or (common or [""])[-1]
+        if label not in common:
             return None
-        label = self.label or common[-1]
         metric = record["metric"]
         pairs = [
             (values[metric], before[label]["seeds"][seed][metric])
