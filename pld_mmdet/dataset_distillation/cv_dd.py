@@ -151,6 +151,14 @@ class CVDD(TaughtStudent):
                 f"{len(teachers)} networks.",
                 "Give each network a prior; at most all of them make an image.",
             )
+        stored = num_classes * ipc
+        smallest = stored % batch or batch  # the last batch, of what is left over
+        if not 1 <= parts <= smallest:
+            raise UserError(
+                f"CVDD: parts={parts} views of a batch of {smallest} images ({stored} "
+                f"in batches of {batch}): a part would have no image.",
+                f"Set parts to at most {smallest}, or a batch that divides {stored}.",
+            )
         self.priors = [float(prior) for prior in priors]
         self.committee, self.members, self.statistics = committee, members, statistics
         self.image_temperature, self.label_temperature = (
@@ -305,6 +313,11 @@ class CVDD(TaughtStudent):
         """
         if inputs.dim() == 5:
             inputs, targets = inputs.flatten(0, 1), targets.flatten(0, 1)
+        if len(inputs) < self.parts:
+            raise UserError(
+                f"CVDD: a batch of {len(inputs)} images is seen in parts={self.parts}.",
+                f"Give the loader at least {self.parts} images a batch.",
+            )
         x = (inputs - self.mean) / self.std
         pairs = zip(
             x.tensor_split(self.parts), targets.tensor_split(self.parts), strict=True
@@ -312,6 +325,5 @@ class CVDD(TaughtStudent):
         losses = [
             kl(soft / self.temperature, self.student(part) / self.temperature)
             for part, soft in pairs
-            if len(part)
         ]
         return {"loss": sum(losses) / self.parts}

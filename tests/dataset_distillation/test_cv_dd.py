@@ -240,7 +240,7 @@ def test_the_product_is_played_to_a_student(tmp_path):
 
 def test_students_loss_is_a_mean_over_halves():
     """T = 20 as INFER's, in two halves of one image: .001943 and 0, half of it."""
-    model = build(num_classes=3)
+    model = build(num_classes=3, batch=3)
 
     class Says(torch.nn.Module):
         def forward(self, x):
@@ -251,6 +251,21 @@ def test_students_loss_is_a_mean_over_halves():
     x = torch.ones(2, 3, 8, 8) * torch.tensor([1.0, 0.0]).view(2, 1, 1, 1)
     soft = torch.tensor([[4.0, 0, 1], [7.0, 7, 7]])
     assert model.loss(x, soft)["loss"].item() == pytest.approx(0.001943 / 2, abs=1e-6)
+
+
+def test_no_part_of_a_batch_is_empty():
+    with pytest.raises(UserError, match=r"parts=3 views of a batch of 2 images \(6 in"):
+        build(parts=3)  # 6 images in batches of 4: the last one has 2
+    build(parts=3, batch=3)
+    with pytest.raises(UserError, match=r"parts=4 views of a batch of 3 images"):
+        build(parts=4, batch=3)
+    with pytest.raises(UserError, match=r"parts=7 views of a batch of 6 images"):
+        build(parts=7, batch=9)
+    with pytest.raises(UserError, match=r"parts=0 views"):
+        build(parts=0)
+    model = build(parts=3, batch=3)
+    with pytest.raises(UserError, match="a batch of 2 images is seen in parts=3"):
+        model.loss_student(torch.rand(2, 3, 8, 8), torch.rand(2, 2))
 
 
 def test_what_does_not_fit_is_said(tmp_path):
