@@ -67,7 +67,8 @@ class MeanTeacherSFOD(TeacherStudentDetector):
         second_opinion: Keys of :class:`SecondOpinion` (``file``, ``classes``): boxes of
             another labeller that the teacher misses count as well.
         **ingredients: See :class:`Ingredients`: ``skip_empty``, ``soft_rois``,
-            ``soft_objectness``, ``rpn_threshold``, ``mosaic``, ``masks``.
+            ``soft_objectness``, ``soft_dense``, ``rpn_threshold``, ``mosaic``,
+            ``masks``.
 
     Raises:
         UserError: An option means nothing, or does not fit the detector.
@@ -142,11 +143,11 @@ class MeanTeacherSFOD(TeacherStudentDetector):
                 "Use teacher_scales=(1.0,) and neither of the others for a detector "
                 "with masks.",
             )
-        soft = self.ingredients.soft_rois or self.ingredients.soft_objectness
-        if merged["teacher_scales"] and soft:
+        soft = {"soft_rois", "soft_objectness", "soft_dense"}
+        if merged["teacher_scales"] and soft & {*self.ingredients.given()}:
             raise UserError(
-                "soft_rois and soft_objectness read the teacher's view at its own "
-                "size, and teacher_scales has others.",
+                "soft_rois, soft_objectness and soft_dense read the teacher's view at "
+                "its own size, and teacher_scales has others.",
                 "Use teacher_scales=(1.0,) with them.",
             )
         lowest = self.hpl_threshold

@@ -18,6 +18,11 @@ from pld_mmdet.detection.detectors.two_stage import (
     rpn_loss,
     zero_loss,
 )
+from pld_mmdet.detection.pseudo_labels.dense_targets import (
+    dense_tap,
+    require_dense_head,
+    soften_dense,
+)
 from pld_mmdet.detection.pseudo_labels.masks import draw_mask, visible
 from pld_mmdet.detection.pseudo_labels.missing_truth import loss_of_boxes
 from pld_mmdet.detection.pseudo_labels.mosaic import draw_mosaic
@@ -45,6 +50,11 @@ class Ingredients:
         soft_least_mass: Its ``least_mass``.
         soft_objectness: Weight of the RPN's soft targets at all anchors (0.5); views of
             one geometry only.
+        soft_dense: ``dict(weight=4.0, region='sum')``, each with that default: the
+            class loss of a one-stage head, or of DINO's encoder, learns the teacher's
+            scores at all locations instead of pseudo boxes (Dense Teacher, whose weight
+            it is); see :func:`~.dense_targets.dense_cls_loss`. Views of one geometry
+            only; mosaic and masks keep the hard loss.
         rpn_threshold: Boxes above teach the RPN that there is an object, while those
             above ``hpl_threshold`` teach the RoI head (LabelMatch, PseCo: 0.4).
         mosaic: ``dict(weight=0.5, veil=(0.4, 0.9), least_height=7)``, each with that
@@ -57,12 +67,17 @@ class Ingredients:
     soft_rois: str | None = None
     soft_least_mass: float | None = None
     soft_objectness: float = 0.0
+    soft_dense: dict | None = None
     rpn_threshold: float | None = None
     mosaic: dict | None = None
     masks: dict | None = None
 
     def __post_init__(self) -> None:
         self._taught: FeatureTap | None = None
+        if self.soft_dense is not None:
+            default = dict(weight=4.0, region="sum")
+            self.soft_dense = _completed("soft_dense", self.soft_dense, default)
+            _check_region(self.soft_dense["region"])
         if self.mosaic is not None:
             default = dict(weight=0.5, veil=(0.4, 0.9), least_height=7.0)
             self.mosaic = _completed("mosaic", self.mosaic, default)
@@ -78,8 +93,8 @@ class Ingredients:
     def given(self) -> list[str]:
         """Names of the parts that are on."""
         default = Ingredients()
-        names = ("skip_empty", "soft_rois", "soft_objectness", "rpn_threshold")
-        names += ("mosaic", "masks")
+        names = ("skip_empty", "soft_rois", "soft_objectness", "soft_dense")
+        names += ("rpn_threshold", "mosaic", "masks")
         return [n for n in names if getattr(self, n) != getattr(default, n)]
 
     def check(self, detector: nn.Module, threshold: float) -> None:
@@ -87,6 +102,8 @@ class Ingredients:
         two_stage = {"soft_rois", "soft_objectness", "rpn_threshold"} & {*self.given()}
         if two_stage:
             require_softmax_head(detector, ", ".join(sorted(two_stage)), cascade=True)
+        if self.soft_dense is not None:
+            require_dense_head(detector, "soft_dense")
         if self.rpn_threshold is not None and not 0 <= self.rpn_threshold <= threshold:
             raise UserError(
                 f"rpn_threshold={self.rpn_threshold} is no score below {threshold}, "
@@ -105,10 +122,16 @@ class Ingredients:
 
     def watch(self, teacher: nn.Module) -> FeatureTap:
         """Record what the student's soft targets need of the teacher's pass."""
-        needed = self.soft_rois is not None or self.soft_objectness
-        rpn = bool(self.soft_objectness)
-        self._taught = taps(teacher, rpn) if needed else FeatureTap()
+        soft_rpn = bool(self.soft_objectness)
+        self._taught = self._taps(teacher, soft_rpn, self.soft_dense is not None)
         return self._taught
+
+    def _taps(self, network: nn.Module, rpn: bool, dense: bool) -> FeatureTap:
+        if dense:
+            return dense_tap(network)
+        if rpn or self.soft_rois is not None:
+            return taps(network, rpn)
+        return FeatureTap()
 
     def mark_objects(self, detections: list[InstanceData]) -> None:
         """Note beside each image's detections those that teach the RPN."""
@@ -159,7 +182,7 @@ class Ingredients:
         def to_weak(rois: Tensor) -> Tensor:
             return _rois_in_weak(rois, kept, views["weak"], views["strong"])
 
-        if self.soft_objectness:
+        if self.soft_objectness or self.soft_dense is not None:
             _one_geometry(views)
         losses = self._pass(student, teacher, strong, samples, to_weak, kept, objects)
         if self.mosaic is not None:
@@ -179,10 +202,10 @@ class Ingredients:
         kept: list[int] | None = None,
         objects: list[DetDataSample] | None = None,
     ) -> dict[str, Tensor]:
-        """Losses of one pass; ``kept`` are the weak images, for soft objectness."""
+        """Losses of one pass; ``kept`` are the weak images, for dense targets."""
         soft_rpn = bool(self.soft_objectness) and kept is not None
-        watched = self.soft_rois is not None or soft_rpn
-        with taps(student, soft_rpn) if watched else FeatureTap() as seen:
+        dense = self.soft_dense is not None and kept is not None
+        with self._taps(student, soft_rpn, dense) as seen:
             if objects is None:
                 losses = loss_of_boxes(student, inputs, samples)
             else:
@@ -196,6 +219,9 @@ class Ingredients:
             theirs = [level[kept] for level in self._taught.output("rpn")[0]]
             loss = soft_objectness_loss(seen.output("rpn")[0], theirs)
             losses["loss_rpn_soft"] = self.soft_objectness * loss
+        if dense:
+            args = losses, student, teacher, seen, self._taught, kept
+            soften_dense(*args, **self.soft_dense)
         return losses
 
     def _mosaic_losses(
@@ -251,6 +277,16 @@ def _completed(name: str, chosen: dict, default: dict) -> dict:
     return default | chosen
 
 
+def _check_region(region: str | float) -> None:
+    number = isinstance(region, int | float) and 0 < region <= 1
+    if region != "sum" and not number:
+        raise UserError(
+            f"soft_dense: region={region!r} names no part of the locations.",
+            "Write 'sum' (as many as the teacher's scores add up to) or a share such "
+            "as 0.01.",
+        )
+
+
 def _renamed(prefix: str, losses: dict, weight: float) -> dict:
     """Losses under another name and weight; accuracies and the like are left out."""
 
@@ -295,7 +331,7 @@ def _one_geometry(views: dict[str, list[DetDataSample]]) -> None:
         same = weak.img_shape[:2] == strong.img_shape[:2]
         if not same or not torch.equal(map_to_strong(probe, weak, strong), probe):
             raise UserError(
-                "soft_objectness compares anchors, and the weak and the strong view "
-                "differ in geometry.",
-                "Use the same resize and flip for both, or soft_objectness=0.",
+                "soft_objectness and soft_dense compare anchors, and the weak and the "
+                "strong view differ in geometry.",
+                "Use the same resize and flip for both, or neither of the two.",
             )
