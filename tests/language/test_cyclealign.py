@@ -107,6 +107,69 @@ def test_a_round_fills_the_queue_with_what_both_agree_on(tmp_path):
     assert (alone.ranked == -1).all()
 
 
+@pytest.fixture
+def small():
+    """Prompts of 2, responses of 4 tokens, 4 a prompt; three of them agree at least."""
+    torch.manual_seed(0)
+    given = dict(network=gpt2(), ranker=dict(type="pld_mmdet.ToneRanker"))
+    more = dict(samples=(3, 6), prompt=2, n=4, demos=3, agree=3, pad=0, stop=2)
+    return MODELS.build(dict(type="pld_mmdet.CycleAlign", **given, **more))
+
+
+def test_what_both_agree_on_is_shown_in_that_order_and_the_oldest_leaves(small):
+    responses = torch.arange(10, 14)[:, None].expand(4, 6)
+    scores = torch.tensor([0.1, 0.9, 0.5, 0.7])  # the model's: 1 3 2 0
+    told, asked = [], []
+    small.ranker.forward = lambda texts, shown: asked.append(len(shown)) or told[-1]
+    for order, shown in (
+        ([1, 2, 3, 0], [1, 3, 0, 2]),  # 1 3 0 in both, then the rest
+        ([0, 2, 3, 1], None),  # two of them: no demonstration
+        ([3, 2, 0, 1], [3, 2, 0, 1]),
+    ):
+        told.append(torch.tensor(order))
+        before = small.queue.clone()
+        small._rank(1, responses, scores)
+        assert small.ranked[1, :, 0].tolist() == [10 + i for i in order]
+        if shown is None:
+            assert torch.equal(small.queue, before)
+        else:
+            assert small.queue[-1, :, 0].tolist() == [10 + i for i in shown]
+            assert torch.equal(small.queue[:-1], before[1:])
+    assert asked == [0, 1, 1]
+    told.append(None)
+    small._rank(0, responses, scores)
+    assert (small.ranked[0] == -1).all()
+
+
+def test_a_round_begins_anew_with_seeds_of_its_own_and_without_dropout(small):
+    seeds = []
+
+    def write(ids, seed):
+        seeds.append(seed)
+        assert not small.network.training
+        return ids
+
+    small.write, small.ranker.forward = write, lambda texts, shown: None
+    small.ranked.fill_(5)  # of the round before
+    small.train()
+    ids = torch.arange(3, 21).view(3, 6)
+    parts = [dict(input_ids=ids[i], index=torch.tensor(i)) for i in ([0, 1], [2])]
+    small.start_stage("round_3", parts, None)
+    assert seeds == [(3, 0), (3, 2)]
+    assert (small.ranked == -1).all()
+    del small.ranker.forward
+    small.predict(input_ids=ids[1:], index=torch.tensor([1, 2]))
+    assert seeds[-1] == (99, 1)
+
+
+def test_answers_are_learnt_up_to_their_padding(small):
+    enter(small.eval(), "sft")
+    ids = torch.tensor([[5, 6, 7, 8, 9, 2], [5, 6, 9, 2, 0, 0]])
+    s = small.scores(ids)
+    found = small.loss(input_ids=ids)["loss_sft"]
+    torch.testing.assert_close(found, -(4 * s[0] + 2 * s[1]) / 6)
+
+
 def gpt2(**more):
     sizes = dict(model_type="gpt2", n_layer=1, n_head=2, n_embd=8, n_positions=16)
     sizes |= dict(vocab_size=32, initializer_range=0.5, **more)

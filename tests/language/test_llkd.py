@@ -37,6 +37,8 @@ def test_numbers_by_hand():
         0.937231,
     )
     model = LLKD(MLP, MLP, samples=1, num_classes=3)
+    close(model.tau_t.thresholds, [1 / 3])
+    close(model.tau_s.thresholds, [0.0])
     model.tau_t.thresholds.fill_(0.1)
     c = torch.tensor([0.9, 0.7])
     model.select(c, torch.tensor([0.5, 0.1]), torch.tensor([2, 2]))
@@ -58,16 +60,16 @@ def ready(**more):
 @pytest.mark.parametrize(
     ("rule", "kept"),
     [
-        ("both", [True, False, False, True, False]),
-        ("teacher", [True, False, True, True, True]),
-        ("student", [True, True, False, True, False]),
-        ("all", [True] * 5),
+        ("both", [True, False, False, True, False, True]),
+        ("teacher", [True, False, True, True, True, True]),
+        ("student", [True, True, False, True, False, True]),
+        ("all", [True] * 6),
     ],
 )
 def test_what_is_kept(rule, kept):
-    c = torch.tensor([0.7, 0.69, 0.9, 0.35, 0.4])
-    u = torch.tensor([0.4, 0.9, 0.39, 0.2, 0.05])
-    y = torch.tensor([0, 0, 0, 1, 2])
+    c = torch.tensor([0.7, 0.69, 0.9, 0.35, 0.4, 0.4])
+    u = torch.tensor([0.4, 0.9, 0.39, 0.2, 0.05, 0.15])
+    y = torch.tensor([0, 0, 0, 1, 2, 2])
     assert ready(rule=rule).select(c, u, y).tolist() == kept
 
 
@@ -93,6 +95,9 @@ def test_the_loss_is_the_weighted_mean_of_what_is_kept():
     torch.testing.assert_close(losses["loss_student"], (w / w.mean() * ce).mean())
     assert losses["visits"] == 3
     losses["loss_student"].backward()
+    weight = next(model.student.parameters())
+    (wanted,) = torch.autograd.grad((w / w.mean() * ce).mean(), weight)
+    torch.testing.assert_close(weight.grad, wanted)  # w is a constant
     assert all(p.grad is None for p in model.teacher.parameters())
     plain = ready(rule="all", weight="none")
     plain.answers.copy_(model.answers)

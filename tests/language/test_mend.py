@@ -61,6 +61,11 @@ def test_the_demonstrations_own_embeddings_change_nothing(model, batch):
     z = model.llm(whole)[:, 8:10].flatten(0, 1)
     expected = F.cross_entropy(z, batch["input_ids"][:, 3:].flatten())
     torch.testing.assert_close(losses["loss_ce"], expected)
+    del model.distil
+    whole = model.loss_finetune(**batch)["loss_kl"]
+    model.kl_weight = 0.3
+    torch.testing.assert_close(model.loss_finetune(**batch)["loss_kl"], 0.3 * whole)
+    assert whole > 0.01
     assert [*MEND(gpt2(), gpt2(), 3, kl_weight=0).loss_finetune(**batch)] == ["loss_ce"]
 
 
@@ -103,6 +108,7 @@ def test_a_text_is_split(model):
     parts = model._split(ids)
     assert parts["demo_ids"].shape == (1, 8)
     assert parts["input_ids"].tolist() == [[8, 9]]
+    assert model._split(ids[:, :7])["demo_ids"].shape == (1, 5)  # floor of 5.6
     assert model.loss_pretrain(input_ids=ids)["loss_kl"].item() > 0
     with pytest.raises(UserError, match="nothing of it is left"):
         model._split(ids, (ids < 8).long())

@@ -84,6 +84,8 @@ def test_answers_are_logits_of_the_evaluation_mode_and_written_once():
     dropped = dict(SMALL, hidden_dropout_prob=0.5)
     torch.manual_seed(0)
     net = P4PLM(encoder(**dropped), encoder("MaskedLM", **dropped), (3, 3))
+    with torch.no_grad():
+        net.labeller.model.classifier.bias.add_(torch.tensor([0.5, -1.0, 2.0]))
     net.train()
     enter(net, "label")
     net.start_stage("label", [BATCH], None)
@@ -118,6 +120,12 @@ def test_the_text_of_the_distillation_is_not_masked():
     many = {k: v.repeat_interleave(9, 0) for k, v in BATCH.items()}
     losses = both.loss(**many)
     assert (seen[1] == MASK).any()
+    less = model(mlm_weight=0.3)
+    enter(less, "distill")
+    torch.manual_seed(2)
+    weak = less.loss(**many)["loss_mlm"]
+    torch.manual_seed(2)
+    torch.testing.assert_close(weak, 0.3 * both.loss(**many)["loss_mlm"])
     losses["loss_mlm"].backward()
     learnt = with_gradient(both)
     assert "student" in learnt  # the second head reads the student's own body

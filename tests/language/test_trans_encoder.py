@@ -104,6 +104,46 @@ def test_labels_are_cosines_then_probabilities_and_the_labeller_stays():
     assert all(torch.equal(after[k], v) for k, v in before.items())
 
 
+def test_the_cross_encoder_answers_with_a_probability():
+    net = model(predict_on="cross")
+    (batch,) = pairs()
+    sides = [batch[k] for k in ("first", "first_mask", "second", "second_mask")]
+    logits = net.cross[0](*sides)
+    assert (logits.abs() > 0.01).any()
+    torch.testing.assert_close(net.outputs(**batch), 1 / (1 + (-logits).exp()))
+
+
+def test_the_rivals_labels_are_its_own_cosines_and_the_truth():
+    (batch,) = pairs()
+    net = model(bi_learns_from="bi")
+    enter(net, "bi_1")
+    net.train()
+    plain, modes = net.scores, []
+    net.scores = lambda *a, **k: modes.append(net.training) or plain(*a, **k)
+    net.start_stage("bi_1", [batch], None)
+    assert modes == [False]
+    torch.testing.assert_close(net.labels, plain("bi", 0, **batch).detach())
+    told = model(bi_learns_from="truth")
+    enter(told, "bi_1")
+    told.start_stage("bi_1", None, None)  # nothing to label
+    given = dict(batch, targets=torch.linspace(0, 0.5, 6))
+    found = told.loss(**given)["loss_bi_0"]
+    wanted = (told.scores("bi", 0, **batch) - given["targets"]).square().mean()
+    torch.testing.assert_close(found, wanted)
+
+
+def test_the_second_family_answers_where_it_is_asked_for():
+    net = model(families=2, family=1)
+    (batch,) = pairs()
+    with torch.no_grad():
+        net.bi[1].body.weight.add_(torch.randn_like(net.bi[1].body.weight))
+    first, second = (net.scores("bi", place, **batch) for place in (0, 1))
+    assert (first - second).abs().max() > 1e-2
+    torch.testing.assert_close(net.outputs(**batch), second)
+    (found,) = net.predict(**batch)
+    torch.testing.assert_close(found["scores"], second)
+
+
 def test_two_families_learn_the_mean():
     net = model(families=2)
     (batch,) = pairs()
@@ -136,6 +176,11 @@ def test_each_cycle_begins_with_the_first_weights():
     enter(carried, "cross_1")
     carried.start_stage("cross_1", batches, None)
     assert torch.equal(carried.cross[0].body.weight, carried.bi[0].body.weight)
+    with torch.no_grad():
+        carried.cross[0].body.weight.add_(0.5)
+    enter(carried, "bi_1")
+    carried.start_stage("bi_1", batches, None)
+    assert torch.equal(carried.bi[0].body.weight, carried.cross[0].body.weight)
 
 
 @pytest.mark.parametrize("stage", ["cross_1", "bi_2"])
@@ -238,6 +283,8 @@ def test_wrong_arguments_say_what_to_do():
         net.first_weights["bi"].network[0].body.weight.fill_(1)
     with pytest.raises(UserError, match="are all alike"):
         net.start_stage("cross_1", pairs(), None)
+    net.min_std = 0.0  # trains anyway
+    net.start_stage("cross_1", pairs(), None)
     with pytest.raises(UserError, match="no stage 'teacher'"):
         net.check_stage("teacher")
 
