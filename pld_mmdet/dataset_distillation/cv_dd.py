@@ -78,7 +78,8 @@ class CVDD(TaughtStudent):
     take turns, an iteration each, under one cosine; each image of a batch has its own
     crop while it is made (there: one for all); medium patches, whose making was not
     released, are whole images from the middle third by the committee's cross-entropy;
-    the order of relabelling is drawn here, not by the loader's seed.
+    the order of relabelling is drawn here, not by the loader's seed; a last batch of
+    half the size is halved too (there: one part that counts half for the student).
 
     Args:
         student: Config of a network, N x ... -> N x K logits.

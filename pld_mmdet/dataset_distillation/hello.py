@@ -61,7 +61,8 @@ class HeLlO(Method):
 
     No code was released; from the abstract, the reviews and a public note. Not stated
     there and chosen here: the weak teachers' logits are averaged; lambda 1, beta 0.1;
-    down and up by 2, bilinear; views are resized crops and flips; CLIP's scale.
+    down and up by 2, bilinear; views are resized crops and flips; CLIP's scale. A patch
+    is a whole image (RDED, whose way is named there, takes crops), made small in tiles.
 
     Args:
         student: Config of a network, N x ... -> N x K logits.

@@ -196,6 +196,21 @@ def test_similarities_come_from_the_labelled_images(tmp_path):
         model.start_stage("distill", None, tmp_path)
 
 
+def test_weights_are_powers_of_the_similarities(tmp_path, monkeypatch):
+    """PARC of .2 and .4 at p = 3: 1 to 8; with labels only nothing is compared."""
+    values = iter([torch.tensor(0.2), torch.tensor(0.4)])
+    monkeypatch.setattr(
+        "pld_mmdet.classification.distill_weighted.parc", lambda f, y: next(values)
+    )
+    model, rows = build(p=3), [{**batch(6, 6), "index": torch.arange(6)}]
+    model.start_stage("distill", rows, tmp_path)
+    assert model.alpha.tolist() == pytest.approx([1 / 9, 8 / 9])
+    for other in (build(lam=1), build()):
+        stage = "distill" if other.lam == 1 else "teacher"
+        other.start_stage(stage, None, tmp_path)
+        assert other.alpha.tolist() == [0.5, 0.5]
+
+
 def test_what_does_not_fit_is_said():
     with pytest.raises(UserError, match="1 tasks for 2"):
         build(tasks=["rotation"])

@@ -143,6 +143,8 @@ def test_which_view_and_which_head_a_term_looks_at():
     model.weak, model.strong = lambda x: 0.9 * x, lambda x: 0.3 * x
     with torch.no_grad():
         model.student.fc.weight.mul_(200)  # so that answers differ
+        for layer in model.auxiliary[::3]:
+            layer.weight.mul_(20)
     x, u, y = data["inputs"][:4], data["inputs"][4:], data["targets"][:4]
     net = model.student
     expected = {"loss_x": torch.nn.functional.cross_entropy(net(0.9 * x), y)}

@@ -115,7 +115,7 @@ def test_who_makes_an_image():
 
 def test_loss_is_voted_and_moves_one_set():
     """Set 1 is made by networks 0 and 2: softmax(70 / 5, 65 / 5) = .731059, .268941."""
-    model = recovering(jitter=0)
+    model = recovering(jitter=0, first=3.0, bn_weight=0.2)
     model.progress.step = 1
     torch.manual_seed(3)
     found = model.loss()
@@ -128,13 +128,88 @@ def test_loss_is_voted_and_moves_one_set():
         with StatisticsTap(model.teachers[member]) as tap:
             z = model.teachers[member](view)
         ce = ce + vote * F.cross_entropy(z, torch.arange(2))
-        gap = gap + vote * tap.gap(10.0)
+        gap = gap + vote * tap.gap(3.0)
     assert found["loss_ce"].item() == pytest.approx(ce.item(), rel=1e-5)
-    assert found["loss_bn"].item() == pytest.approx(0.01 * gap.item(), rel=1e-5)
+    assert found["loss_bn"].item() == pytest.approx(0.2 * gap.item(), rel=1e-5)
     sum(found.values()).backward()
     assert [x.grad is not None for x in model.images] == [False, True, False]
     others = (*model.teachers.parameters(), *model.student.parameters())
     assert all(p.grad is None for p in others)
+
+
+def test_a_view_is_rolled_by_up_to_jitter_and_cropped(monkeypatch):
+    areas, seen = [], []
+    monkeypatch.setattr(
+        "pld_mmdet.dataset_distillation.cv_dd.resized_crop",
+        lambda x, area: areas.append(area) or x,
+    )
+    monkeypatch.setattr("pld_mmdet.dataset_distillation.cv_dd.mirrored", lambda x: x)
+    model = recovering(jitter=2, ipc=1)
+    with torch.no_grad():
+        model.images[0].copy_(torch.rand(2, 3, 8, 8))
+    model.teachers[0].register_forward_pre_hook(lambda _, x: seen.append(x[0]))
+    for _ in range(60):
+        model.loss()
+    moves = {(y, x): model.images[0].roll((y, x), (2, 3)) for y in range(3)
+             for x in range(3)}  # fmt: skip
+    found = {m for view in seen for m, x in moves.items() if torch.equal(view, x)}
+    assert found == set(moves)
+    assert set(areas) == {(0.08, 1.0)}
+
+
+def test_classes_are_made_in_groups(monkeypatch):
+    """Three classes in groups of two: entry 3 is class 2 of the second set."""
+    net = dict(NET, num_classes=3)
+    model = build(student=net, teachers=[net] * 3, num_classes=3, group=2, jitter=0)
+    model.enter_stage("recover")
+    assert [len(x) for x in model.images] == [2, 1] * 3
+    monkeypatch.setattr(
+        "pld_mmdet.dataset_distillation.cv_dd.resized_crop", lambda x, area: x
+    )
+    monkeypatch.setattr("pld_mmdet.dataset_distillation.cv_dd.mirrored", lambda x: x)
+    with torch.no_grad():
+        model.images[3].copy_(torch.rand(1, 3, 8, 8))
+    model.progress.step = 3
+    expected = 0.0
+    for vote, member in ((0.731059, 0), (0.268941, 2)):
+        z = model.teachers[member](model.images[3])
+        expected += vote * F.cross_entropy(z, torch.tensor([2])).item()
+    assert model.loss()["loss_ce"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_start_is_real_images_set_by_set():
+    model = build()
+    model.hard = lambda images, labels: images[:, 0, 0, 0]
+    model.enter_stage("recover")
+    model.start_stage("recover", Loader(), None)
+    wanted = medium_images(Real(), 3, 2, int(model.dice), model.hard)
+    assert all(map(torch.equal, model.images, wanted))
+    model, x, y = build(), torch.rand(5, 3, 8, 8), torch.tensor([0, 1, 1, 0, 1])
+    costs = [F.cross_entropy(net.eval()(x), y, reduction="none")
+             for net in model.teachers]  # fmt: skip
+    assert torch.allclose(model.hard(x, y), sum(costs) / 3, atol=1e-6)
+
+
+def test_stored_images_are_raw_and_networks_see_normalised_ones(tmp_path):
+    """.75 of mean .5 and deviation .25 is 1; and crops have the asked area."""
+    model = recovering(mean=0.5, std=0.25, area=(0.5, 0.6))
+    with torch.no_grad():
+        for image in model.images:
+            image.copy_(torch.randn(2, 3, 8, 8).clamp(-2, 2))
+    raw, classes = model.synthetic()
+    assert torch.allclose(raw, torch.cat(list(model.images)) / 4 + 0.5, atol=1 / 400)
+    assert classes.tolist() == [0, 1] * 3
+    model.enter_stage("student")
+    model.start_stage("student", Loader(), tmp_path)
+    views = StoredViews(tmp_path / "distilled")
+    again = model.relabel((views[0]["inputs"] - 0.5) / 0.25)
+    assert torch.allclose(views[0]["targets"], again, atol=5e-3)
+    area = views.stored["boxes"][..., 2].float() * views.stored["boxes"][..., 3].float()
+    assert 0.49 < area.min() <= area.max() < 0.61
+    seen = []
+    model.student.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
+    model.loss(torch.full((4, 3, 8, 8), 0.75), torch.zeros(4, 2))
+    assert torch.allclose(torch.cat(seen), torch.ones(4, 3, 8, 8), atol=1e-6)
 
 
 def test_pixels_stay_pixels():
@@ -199,6 +274,15 @@ def test_views_are_played_again():
     assert stored["other"][0].tolist()[4] == 4  # alone in its batch
     for places in stored["other"]:
         assert {*places[:2].tolist()} == {0, 1}
+    many = draw_views(6, 20, 3, (8, 8), area=(0.5, 0.6))
+    inside = (many["cuts"][..., 1] - many["cuts"][..., 0]) * (
+        many["cuts"][..., 3] - many["cuts"][..., 2]
+    )
+    assert len(inside.unique()) > 5  # boxes of many sizes
+    assert not torch.equal(many["other"], torch.arange(6).expand(20, 6))
+    sizes = many["boxes"][..., 2] * many["boxes"][..., 3]
+    assert 0.5 - 1e-6 <= sizes.min() <= sizes.max() <= 0.6 + 1e-6
+    assert 0.2 < many["flips"].float().mean() < 0.8
     together = views_of(images, stored, 1, torch.arange(5))
     alone = [views_of(images, stored, 1, torch.tensor([i])) for i in range(5)]
     assert torch.allclose(together, torch.cat(alone), atol=1e-6)

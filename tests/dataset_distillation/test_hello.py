@@ -216,6 +216,93 @@ def test_the_easiest_images_are_made_simple():
     assert model.images[0].grad.abs().max() < 1e-6
 
 
+def test_the_images_loss_and_its_gradient_by_hand():
+    """Of 2 x 2 pixels the small image is the mean m: features are squares.
+
+    Gradients pass through both branches.
+    """
+    model = build(image_shape=(3, 2, 2), num_classes=2, ipc=1)
+    pixels = torch.tensor([[0.1, 0.5], [0.3, 0.7]])
+    with torch.no_grad():
+        model.images[0].copy_(pixels.expand(2, 3, 2, 2))
+    model.enter_stage("images")
+    model.projector.encoder.features = lambda x: x.square().flatten(1)
+    loss = model.loss()["loss"]
+    # m^2 = .16 against .01, .25, .09, .49: (.0225 + .0081 + .0049 + .1089) / 4
+    assert loss.item() == pytest.approx(0.0361, abs=1e-6)
+    loss.backward()
+    p = pixels.clone().requires_grad_()
+    (p.mean().square() - p.square()).square().mean().backward()
+    assert torch.allclose(model.images[0].grad[1, 2], p.grad / 6, atol=1e-6)
+
+
+def test_pixels_stay_pixels():
+    """Of mean .5 and deviation .25 they lie in -2 to 2."""
+    model = build(mean=0.5, std=0.25)
+    with torch.no_grad():
+        model.images[0].copy_(torch.randn(6, 3, 8, 8) * 9)
+    model.enter_stage("images")
+    model.loss()
+    assert model.images[0].min() == -2
+    assert model.images[0].max() == 2
+
+
+def test_stored_images_are_raw_and_networks_see_normalised_ones(tmp_path):
+    """.75 of mean .5 and deviation .25 is 1, in whatever view."""
+    model, seen = named(mean=0.5, std=0.25, labels="stored"), []
+    with torch.no_grad():
+        model.images[0].copy_(torch.linspace(-1.6, 1.6, 6).view(6, 1, 1, 1))
+    model.write(tmp_path)
+    pairs = DistilledPairs(tmp_path)
+    expected = 0.5 + 0.25 * torch.linspace(-1.6, 1.6, 6)
+    assert torch.allclose(pairs.images[:, 0, 0, 0], expected, atol=1 / 400)
+    assert pairs.classes.tolist() == [0, 1] * 3
+    known = (pairs.images - 0.5) / 0.25
+    assert torch.allclose(pairs.targets, model.projector(known), atol=1e-4)
+    model.enter_stage("student")
+    model.student.backbone.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
+    flat = torch.full((4, 3, 8, 8), 0.75)
+    model.loss(flat, torch.zeros(4, 2), torch.tensor([0, 1, 1, 0]))
+    assert torch.allclose(seen[0], torch.ones_like(flat), atol=1e-5)
+
+
+def test_hard_labels_are_cross_entropy_alone():
+    model = build(labels="hard").eval()
+    model.enter_stage("student")
+    flat, classes = torch.full((3, 3, 8, 8), 0.75), torch.tensor([0, 1, 1])
+    found = model.eval().loss(flat, torch.zeros(3, 0), classes)
+    assert set(found) == {"loss_ce"}
+    ce = F.cross_entropy(model.student(flat), classes)
+    assert found["loss_ce"].item() == pytest.approx(ce.item(), rel=1e-4)
+
+
+def test_lambda_weighs_the_projectors_cross_entropy():
+    batch = next(iter(Loader()))
+    one, less = named(), named(ce_weight=0.25)
+    expected = one.loss(**batch)["loss_ce"].item() / 4
+    assert less.loss(**batch)["loss_ce"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_words_that_the_encoder_knows_are_made_unit_vectors():
+    class Knows(nn.Module):
+        feat_dim = 2
+        text_embeddings = torch.tensor([[3.0, 4.0], [0.0, -2.0]])
+
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def features(self, x):
+            return self.layer(x)
+
+    MODELS.register_module("KnowsWords", module=Knows, force=True)
+    made = LabelProjector(dict(type="KnowsWords"), 2, rank=1, text_rank=1, scale=10.0)
+    assert made.words.tolist() == [pytest.approx([0.6, 0.8]), [0, -1]]
+    x = torch.randn(4, 3)
+    unit = F.normalize(made.encoder.features(x), dim=1)
+    assert torch.allclose(made(x), 10 * unit @ made.words.T, atol=1e-5)
+
+
 def test_patches_are_tiled():
     patches = torch.arange(4.0).view(1, 4, 1, 1, 1, 1).expand(1, 4, 1, 3, 8, 8)
     image = _tiled(patches, 2)

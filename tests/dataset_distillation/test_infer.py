@@ -154,7 +154,7 @@ def test_statistics_are_tapped_in_one_pass():
 
 
 def test_one_compensator_learns_for_all_classes():
-    model = distilling(jitter=0)
+    model = distilling(jitter=0, bn_weight=0.3, first=7.0)
     assert len(model.compensators) == 6  # plan(5, 3, 2): 2 sets, 3 networks
     model.progress.step, model.progress.steps = 4, 6
     assert model.place(4) == (1, 1)
@@ -167,8 +167,67 @@ def test_one_compensator_learns_for_all_classes():
     x = (model.base[1] + model.compensators[4].detach()).requires_grad_()
     with StatisticsTap(model.teachers[1]) as tap:
         z = model.teachers[1](x)
-    (F.cross_entropy(z, torch.arange(2)) + tap.gap()).backward()
+    (F.cross_entropy(z, torch.arange(2)) + 0.3 * tap.gap(7.0)).backward()
     assert torch.allclose(model.compensators[4].grad[0], x.grad.sum(0), atol=1e-5)
+
+
+def test_a_view_is_rolled_by_up_to_jitter_and_cropped_if_asked(monkeypatch):
+    areas, seen = [], []
+    monkeypatch.setattr(
+        "pld_mmdet.dataset_distillation.infer.resized_crop",
+        lambda x, area: areas.append(area) or x,
+    )
+    monkeypatch.setattr("pld_mmdet.dataset_distillation.infer.mirrored", lambda x: x)
+    model = distilling(jitter=2)
+    model.base.copy_(torch.rand_like(model.base))
+    model.teachers[0].register_forward_pre_hook(lambda _, x: seen.append(x[0]))
+    for _ in range(60):
+        model.loss()
+    moves = {(y, x): model.base[0].roll((y, x), (2, 3)) for y in range(3)
+             for x in range(3)}  # fmt: skip
+    found = {m for view in seen for m, x in moves.items() if torch.allclose(view, x)}
+    assert found == set(moves)
+    assert not areas
+    model.crop = True
+    model.loss()
+    assert areas == [(0.08, 1.0)]
+
+
+def test_each_compensator_belongs_to_its_set():
+    """Sets 0 and 1 of three networks each: entries 4 to 9 of the whole are x_k + u."""
+    model = distilling()
+    images, _ = model.synthetic()
+    for number, base in enumerate([0, 0, 0, 1, 1, 1]):
+        pair = images[4 + 2 * number : 6 + 2 * number]
+        assert torch.allclose(pair, model.base[base], atol=1 / 500)
+
+
+def test_networks_see_normalised_images(tmp_path):
+    """.75 of mean .5 and deviation .25 is 1; the crop's border is black, so -2."""
+    model, seen = distilling(mean=0.5, std=0.25, padding=2, alpha=0.0), []
+    model.write(tmp_path)
+    pairs = DistilledPairs(tmp_path)
+    known = (pairs.images - 0.5) / 0.25
+    expected = torch.stack([net(known) for net in model.teachers]).mean(0)
+    assert torch.allclose(pairs.targets, expected, atol=1e-4)
+    model.enter_stage("student")
+    model.student.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
+    model.loss(
+        torch.full((20, 3, 8, 8), 0.75), torch.zeros(20, 2), torch.zeros(20).long()
+    )
+    assert set(seen[0].unique().tolist()) == {-2.0, 1.0}
+
+
+def test_hard_labels_are_mixed_too(monkeypatch):
+    """lam = .25: (1/4, 3/4) and (3/4, 1/4) of classes 0 and 1, z = (1, 0)."""
+    monkeypatch.setattr(np.random, "beta", lambda *_: 0.25)
+    monkeypatch.setattr(torch, "randperm", lambda *_, **__: torch.tensor([1, 0]))
+    model = build(labels="hard")
+    model.student = Says((1.0, 0.0), (3.0, 0.0))
+    found = model.loss(torch.rand(2, 3, 8, 8), torch.zeros(2, 2), torch.tensor([0, 1]))
+    # -log p of z = (1, 0): .313262, 1.313262; of (3, 0): .048587, 3.048587
+    rows = 0.25 * 0.313262 + 0.75 * 1.313262, 0.75 * 0.048587 + 0.25 * 3.048587
+    assert found["loss"].item() == pytest.approx(sum(rows) / 2, abs=1e-5)
 
 
 def test_the_set_is_real_images_and_compensated_ones():

@@ -104,6 +104,11 @@ def test_a_quarter_of_the_batch_is_confident():
     chosen = confident(p, 0.75)
     assert chosen.sum() == 6
     assert chosen[-6:].all()
+    # the quantile of five is one of them, which is not above itself
+    five = torch.tensor([0.5, 0.6, 0.7, 0.8, 0.9])
+    assert confident(torch.stack([five, 1 - five], 1), 0.75).tolist() == [False] * 4 + [
+        True
+    ]
     alike = confident(torch.full((5, 2), 0.5), 0.75)
     assert alike.tolist() == [True, False, False, False, False]
 
@@ -131,6 +136,181 @@ def test_gradient_penalty_by_hand():
     assert found.item() == pytest.approx(25, abs=1e-4)
 
 
+def test_the_critics_places_are_each_images_own():
+    """Between black and white images: one number for each image, and its gradient."""
+    seen = []
+
+    def critic(x):
+        seen.append(x)
+        return x.flatten(1).sum(1), None
+
+    gradient_penalty(critic, torch.zeros(6, 1, 2, 2), torch.ones(6, 1, 2, 2))
+    places = seen[0].flatten(1)
+    assert torch.equal(places, places[:, :1].expand(-1, 4))
+    assert len(places[:, 0].unique()) == 6
+    assert 0 < places.min() < places.max() < 1
+
+
+def test_prototypes_are_constants():
+    """q of both is about (.5, .5), which is c_0; c_1 is 0."""
+    z = torch.tensor([[0.1, 0.0], [0.0, 0.1]], requires_grad=True)
+    prototype_loss(z, torch.tensor([0, 0])).backward()
+    own = z.detach().clone().requires_grad_()
+    q = (own / 0.1).softmax(1)
+    distances = torch.stack([(q - 0.5).square().sum(1), q.square().sum(1)], 1)
+    F.cross_entropy(-distances, torch.tensor([0, 0])).backward()
+    assert torch.allclose(z.grad, own.grad, atol=1e-6)
+
+
+def test_phase_a_by_hand():
+    """C says (.5, .4, .1), the others' mean is (.4, .25, .35), y = 1."""
+    model = build(mutual=0.3, entropy=0.05, mix=0.2, kl_weight=0.7)
+    model._mixed = lambda part, x, y: torch.tensor(0.9)
+    logits = {
+        "generator": rows(0.6, 0.3, 0.1).log(),
+        "discriminator": rows(0.2, 0.2, 0.6).log(),
+        "classifier": rows(0.5, 0.4, 0.1).log(),
+    }
+    y = torch.tensor([1])
+    found = model.labelled_losses("classifier", logits, None, y)
+    # CE .916291, KL(mean || p) .231709, H(p) .943348
+    expected = {
+        "loss_proto": prototype_loss(logits["classifier"], y).item(),
+        "loss_mutual": 0.3 * (0.916291 + 0.7 * 0.231709),
+        "loss_ent": 0.05 * 0.943348,
+        "loss_mix": 0.2 * 0.9,
+    }
+    assert {k: v.item() for k, v in found.items()} == pytest.approx(expected, abs=1e-6)
+
+
+def stubbed(**changes):
+    """D's score is 3 m and its logits (m, 0, -m), m the image's mean; G's (0, 2 m, 0).
+
+    G adds a tenth of the class to all pixels.
+    """
+
+    class Critic(torch.nn.Module):
+        def forward(self, x):
+            m = x.mean((1, 2, 3))
+            return 3 * m[:, None], torch.stack([m, 0 * m, -m], 1)
+
+    model = build(**changes)
+    model.discriminator = Critic()
+    model.generator.translate = lambda x, c: x + c.view(-1, 1, 1, 1) / 10
+
+    def looks(x):
+        m = x.mean((1, 2, 3))
+        return torch.stack([0 * m, 2 * m, 0 * m], 1)
+
+    model.generator.forward = looks
+    return model
+
+
+def pair():
+    """Images of .2 and .6, their votes, and what they are to become (.3 and .8)."""
+    x = torch.tensor([0.2, 0.6]).view(2, 1, 1, 1).expand(2, 1, 2, 2)
+    return x, torch.tensor([0, 2]), torch.tensor([1, 2])
+
+
+def test_the_critics_losses_by_hand():
+    """3 (.55 - .4); slope 3 / 4 at 4 pixels: (1.5 - 1)^2; CE .911902 and 1.815189."""
+    found = stubbed(penalty=4.0, classes=0.5).critic_losses(*pair())
+    assert found["loss_gan"].item() == pytest.approx(0.45, abs=1e-6)
+    assert found["loss_gp"].item() == pytest.approx(4 * 0.25, abs=1e-5)
+    ce = (0.911902 + 1.815189) / 2
+    assert found["loss_cls"].item() == pytest.approx(0.5 * ce, abs=1e-6)
+
+
+def test_the_generators_losses_by_hand():
+    """Back from .3 with class 0 and from .8 with class 2: .1 and .4 away.
+
+    CE of D: 1.128390, 2.101518; of G: .740805, 1.939178.
+    """
+    found = stubbed(reconstruct=2.0, classes=0.5).generator_losses(*pair())
+    assert found["loss_gan"].item() == pytest.approx(-1.65, abs=1e-6)
+    assert found["loss_rec"].item() == pytest.approx(2 * 0.25, abs=1e-6)
+    ce = (1.128390 + 2.101518 + 0.740805 + 1.939178) / 2
+    assert found["loss_cls"].item() == pytest.approx(0.5 * ce, abs=1e-5)
+
+
+def test_memory_decides_who_is_confident_and_what_it_is():
+    """Image 0 as above: .477 by its vote, .395 of class 1 with what is remembered."""
+    model = build(num_classes=3, num_samples=9, quantile=0.5)
+    model.memory.rows[7] = torch.tensor([0.2, 0.5, 0.3])
+    logits = {
+        "discriminator": torch.tensor([[2.0, 1, 0], [0, 0, 0.8226]]),
+        "classifier": torch.tensor([[1.0, 1, 0], [0, 0, 0.8226]]),
+    }
+    model.looks = lambda x, part: logits[part]
+    chosen, guess = model.choose(torch.zeros(2), torch.tensor([7, 4]))
+    assert chosen.tolist() == [False, True]  # .43 of class 2
+    assert guess.tolist() == [1, 2]
+    new = [0.201665, 0.498952, 0.299384]
+    assert model.memory.rows[7].tolist() == pytest.approx(new, abs=2e-6)
+    assert model.memory.rows[4, 2].item() == pytest.approx(0.43, abs=1e-4)
+
+
+def taken(model):
+    """Let no optimizer step: the losses themselves are the logs."""
+    order = []
+    model.step = lambda _, losses, part: order.append(part) or losses()
+    model.choose = lambda x, index: (
+        torch.tensor([True, False, True]),
+        torch.tensor([4, 5, 6]),
+    )
+    return order
+
+
+def test_the_turns_of_unlabelled_images():
+    """Only the confident ones; D, G and C are told the same classes to make."""
+    model, asked, x = build().eval(), [], torch.rand(3, 1, 8, 8)
+    order = taken(model)
+    for name in ("critic_losses", "generator_losses"):
+        setattr(model, name, lambda *args: asked.append(args) or {"loss": 0})
+    logs = model._unlabelled(x, torch.arange(3), None)
+    assert order == ["discriminator", "generator", "classifier"]
+    assert logs["kept"].item() == pytest.approx(2 / 3)
+    (x_d, guess_d, z), (x_g, guess_g, z_g) = asked
+    assert torch.equal(x_d, x[::2])
+    assert torch.equal(x_g, x[::2])
+    assert guess_d.tolist() == guess_g.tolist() == [4, 6]
+    assert torch.equal(z, z_g)
+    made = model._made(x[::2], z)
+    assert not made.requires_grad
+    expected = F.cross_entropy(model.classifier(made), z).item()
+    assert logs["classifier_u_loss_cls"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_without_a_translator_both_voters_learn_the_votes():
+    model, x = build(use="votes").eval(), torch.rand(3, 1, 8, 8)
+    assert taken(model) == []
+    logs = model._unlabelled(x, torch.arange(3), None)
+    for part in ("discriminator", "classifier"):
+        z = model.looks(x[::2], part)
+        expected = F.cross_entropy(z, torch.tensor([4, 6])).item()
+        found = logs[f"{part}_u_loss_cls"].item()
+        assert found == pytest.approx(expected, rel=1e-5), part
+
+
+def test_mixed_images_have_mixed_labels(monkeypatch):
+    """Images are doubled and labels exchanged by the stub; gamma is .25."""
+    asked = []
+    monkeypatch.setattr(
+        "pld_mmdet.weak_supervision.sparse.mixup",
+        lambda x, t, alpha: asked.append(alpha) or (2 * x, t.flip(0), 0.5),
+    )
+    model, x = (
+        build(use="labels", mix=0.25, mix_alpha=0.7).eval(),
+        torch.rand(2, 1, 8, 8),
+    )
+    found = model.plain_losses(x, torch.tensor([3, 8]))
+    mixed = F.cross_entropy(model.classifier(2 * x), torch.tensor([8, 3])).item()
+    plain = F.cross_entropy(model.classifier(x), torch.tensor([3, 8])).item()
+    assert found["loss_mix"].item() == pytest.approx(0.25 * mixed, rel=1e-5)
+    assert found["loss_ce"].item() == pytest.approx(plain, rel=1e-5)
+    assert asked == [0.7]
+
+
 def test_all_three_learn_and_the_memory_is_each_images_own():
     model = build(interval=1)
     logs, moved = step(model, batch())
@@ -149,6 +329,10 @@ def test_turns():
     logs, _ = step(model, batch())
     assert "kept" not in logs
     assert not model.memory.rows.any()
+    model.progress.step = 5
+    assert "kept" in step(model, batch())[0]
+    model.progress.step = 6
+    assert "kept" not in step(model, batch())[0]
     assert step(build(use="labels"), batch())[1] == {"classifier"}
     logs, moved = step(build(use="votes"), batch())
     assert moved == {"discriminator", "classifier"}
