@@ -160,7 +160,8 @@ def test_a_view_is_rolled_by_up_to_jitter_and_cropped(monkeypatch):
 def test_classes_are_made_in_groups(monkeypatch):
     """Three classes in groups of two: entry 3 is class 2 of the second set."""
     net = dict(NET, num_classes=3)
-    model = build(student=net, teachers=[net] * 3, num_classes=3, group=2, jitter=0)
+    more = dict(student=net, teachers=[net] * 3, num_classes=3, batch=3)
+    model = build(**more, group=2, jitter=0)
     model.enter_stage("recover")
     assert [len(x) for x in model.images] == [2, 1] * 3
     monkeypatch.setattr(

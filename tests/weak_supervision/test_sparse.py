@@ -136,6 +136,14 @@ def test_gradient_penalty_by_hand():
     assert found.item() == pytest.approx(25, abs=1e-4)
 
 
+def test_the_penalty_has_a_gradient():
+    """A slope w at 4 pixels: (2 w - 1)^2, whose derivative at 3 is 20."""
+    w = torch.tensor(3.0, requires_grad=True)
+    x = torch.rand(5, 1, 2, 2)
+    gradient_penalty(lambda x: (w * x.flatten(1).sum(1), None), x, x).backward()
+    assert w.grad.item() == pytest.approx(20, abs=1e-4)
+
+
 def test_the_critics_places_are_each_images_own():
     """Between black and white images: one number for each image, and its gradient."""
     seen = []
