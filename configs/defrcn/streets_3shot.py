@@ -4,21 +4,16 @@
 # of the box head. SGD, whose steps are as small as lambda makes the gradient; AdamW's
 # are not. Length, rate and dropout (released: 0.8 of 2048, here of 256) are not tuned.
 _base_ = "./streets_base.py"
-from pld_mmdet.recipes import drops
+from pld_mmdet.recipes import few_shot
+from pld_mmdet.recipes.detection import train_set
 
-load_from = "work_dirs/defrcn/streets_base/all_classes.pth"
 base_classes = _base_.classes
 novel_classes = ("train", "motorcycle")
 classes = tuple(base_classes) + novel_classes
-how_to_get = dict(
-    data=_base_.how_to_get.data,
-    checkpoint=(
-        "python tools/train.py configs/defrcn/streets_base.py && "
-        "python tools/make_fewshot.py extend work_dirs/defrcn/streets_base/last.pth "
-        "work_dirs/defrcn/streets_base/all_classes.pth --classes "
-        "data/foggy_streets/annotations/fewshot/streets_3shot_seed0.json"
-    ),
+load_from, _made = few_shot.extended(
+    "defrcn/streets_base", f"{_base_.data_root}{_base_.stem}_3shot_seed0.json"
 )
+how_to_get = dict(checkpoint=_made)
 model = dict(
     backbone=dict(frozen_stages=4, norm_eval=True),
     neck=dict(type="pld_mmdet.FrozenFPN"),
@@ -31,24 +26,19 @@ model = dict(
         ),
     ),
 )
-train_dataloader = dict(
-    dataset=dict(
-        dataset=dict(
-            ann_file=_base_.stem + "_3shot_seed0.json", metainfo=dict(classes=classes)
-        )
-    )
+train_dataloader = train_set(
+    **few_shot.listed(_base_.stem + "_3shot_seed0.json", classes)
 )
 val_dataloader = test_dataloader = dict(
-    dataset=dict(ann_file=_base_.stem + "_test.json", metainfo=dict(classes=classes))
+    dataset=few_shot.listed(_base_.stem + "_test.json", classes)
 )
 val_evaluator = test_evaluator = dict(
     type="pld_mmdet.GroupAP50Metric",
     ann_file=_base_.data_root + _base_.stem + "_test.json",
-    groups=dict(base=list(base_classes), novel=list(novel_classes)),
+    groups=few_shot.grouped(base_classes, novel_classes),
 )
 
-train_cfg = dict(max_iters=150, val_interval=150)
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type="SGD", lr=0.01, momentum=0.9, weight_decay=5e-5)
 )
-param_scheduler = [drops(120)]
+train_cfg, param_scheduler = few_shot.length(150)

@@ -3,6 +3,8 @@
 # the backbone is 1 here: AdamW divides a constant factor out.
 _base_ = "../source/foggy_streets.py"
 from pld_mmdet.recipes import cosine, warm_up
+from pld_mmdet.recipes.detection import train_set
+from pld_mmdet.recipes.few_shot import listed
 
 how_to_get = dict(
     data=(
@@ -21,14 +23,10 @@ model = dict(
         bbox_head=dict(num_classes=6),
     ),
 )
-train_dataloader = dict(
-    dataset=dict(
-        dataset=dict(ann_file=stem + "_base.json", metainfo=dict(classes=classes))
-    )
-)
+train_dataloader = train_set(**listed(stem + "_base.json", classes))
 # Looked at once, at the end: there is no choice to make.
 val_dataloader = test_dataloader = dict(
-    dataset=dict(ann_file=stem + "_test_base.json", metainfo=dict(classes=classes))
+    dataset=listed(stem + "_test_base.json", classes)
 )
 val_evaluator = test_evaluator = dict(
     ann_file=_base_.data_root + stem + "_test_base.json"

@@ -1,17 +1,12 @@
 # Base detector of the longer stream (docs/lab/ps_ttl.md): 3,200 images, 4,000 updates.
 _base_ = "./streets_base.py"
-from pld_mmdet.recipes import cosine, warm_up
+from pld_mmdet.recipes import cosine, few_shot, warm_up
+from pld_mmdet.recipes.detection import train_set
 
-data_root = "data/foggy_streets_stream/"
-how_to_get = dict(
-    data=(
-        "python tools/prepare.py foggy_streets --root data/foggy_streets_stream "
-        "--train 5000 --val 200 --test 2000 && python tools/make_fewshot.py streets "
-        "--root data/foggy_streets_stream --shots 10 --most-objects 3"
-    )
-)
+data_root = few_shot.STREAM
+how_to_get = dict(data=few_shot.STREAM_FILES)
 expected_counts = dict(train=3200)
-train_dataloader = dict(dataset=dict(dataset=dict(data_root=data_root, indices=3200)))
+train_dataloader = train_set(data_root=data_root, indices=3200)
 val_dataloader = test_dataloader = dict(dataset=dict(data_root=data_root))
 val_evaluator = test_evaluator = dict(
     ann_file=data_root + _base_.stem + "_test_base.json"

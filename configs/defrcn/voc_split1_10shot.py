@@ -1,9 +1,7 @@
 # DeFRCN, 10 shots of all 20 classes of VOC split 1 (gFSOD).
 _base_ = "./voc_split1_1shot.py"
-from pld_mmdet.recipes import drops
+from pld_mmdet.recipes import few_shot
+from pld_mmdet.recipes.detection import train_set
 
-train_dataloader = dict(
-    dataset=dict(dataset=dict(ann_file=_base_.stem + "_10shot_seed0.json"))
-)
-train_cfg = dict(max_iters=4000, val_interval=4000)
-param_scheduler = [drops(3200)]
+train_dataloader = train_set(ann_file=_base_.stem + "_10shot_seed0.json")
+train_cfg, param_scheduler = few_shot.length(4000)

@@ -1,9 +1,7 @@
 # DeFRCN, 5 shots of all 20 classes of VOC split 2 (gFSOD).
 _base_ = "./voc_split2_1shot.py"
-from pld_mmdet.recipes import drops
+from pld_mmdet.recipes import few_shot
+from pld_mmdet.recipes.detection import train_set
 
-train_dataloader = dict(
-    dataset=dict(dataset=dict(ann_file=_base_.stem + "_5shot_seed0.json"))
-)
-train_cfg = dict(max_iters=2500, val_interval=2500)
-param_scheduler = [drops(2000)]
+train_dataloader = train_set(ann_file=_base_.stem + "_5shot_seed0.json")
+train_cfg, param_scheduler = few_shot.length(2500)

@@ -1,10 +1,6 @@
 # The same adaptation with VGG16.
-_base_ = ["./voc_to_clipart.py", "../_base_/models/faster_rcnn_vgg16.py"]
+_base_ = "./voc_to_clipart.py"
+from pld_mmdet.recipes.detection import from_config, vgg16
 
-load_from = "work_dirs/source/voc_vgg16/last.pth"
-how_to_get = dict(checkpoint="python tools/train.py configs/source/voc_vgg16.py")
-vgg16 = _base_.vgg16_detector
-vgg16.roi_head.bbox_head.num_classes = len(_base_.classes)
-vgg16.train_cfg = _base_.model.detector.train_cfg
-vgg16.test_cfg = _base_.model.detector.test_cfg
-model = dict(detector=dict(_delete_=True, **vgg16))
+load_from, how_to_get = from_config("source/voc_vgg16")
+model = dict(detector=vgg16(_base_.classes, _base_.model.detector))

@@ -1,10 +1,5 @@
 # Plain Mean Teacher: LPLD's baseline, the same recipe without the mined boxes.
 _base_ = "../lpld/cityscapes_to_bdd100k.py"
+from pld_mmdet.recipes.detection import mean_teacher
 
-model = dict(
-    _delete_=True,
-    type="pld_mmdet.MeanTeacherSFOD",
-    detector=_base_.model.detector,
-    hpl_threshold=0.7,
-    predict_on="teacher",
-)
+model = mean_teacher(_base_.model.detector)

@@ -1,10 +1,5 @@
 # LPLD's own setting (no AdaBN, no erased rectangles) without the mined boxes.
 _base_ = "../lpld/streets_frozen_norm.py"
+from pld_mmdet.recipes.detection import mean_teacher
 
-model = dict(
-    _delete_=True,
-    type="pld_mmdet.MeanTeacherSFOD",
-    detector=_base_.model.detector,
-    hpl_threshold=0.7,
-    predict_on="teacher",
-)
+model = mean_teacher(_base_.model.detector)

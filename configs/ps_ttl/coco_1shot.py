@@ -2,20 +2,28 @@
 # (the authors' COCO configs are not released), from DeFRCN's COCO detector (lambda
 # 0.01). One pass over val2017; the papers' nAP is coco/AP_novel.
 _base_ = "./voc_split1_1shot.py"
+from pld_mmdet.recipes import class_names, few_shot
+from pld_mmdet.recipes.detection import short_sides, train_set
 
-load_from = "work_dirs/defrcn/coco_1shot/last.pth"
 data_root = "data/coco/"
 stem = "annotations/fewshot/coco"
 test_file = stem + "_test.json"
-base_classes = _base_.coco_base
-novel_classes = _base_.coco_novel
-classes = tuple(base_classes) + tuple(novel_classes)
-how_to_get = dict(
-    data=(
-        "unpack COCO 2017 into data/coco (train2017, val2017, annotations), then: "
-        "python tools/make_fewshot.py coco --shots 1 10"
-    ),
-    checkpoint="python tools/train.py configs/defrcn/coco_1shot.py",
+base_classes, novel_classes = class_names.COCO_BASE, class_names.COCO_NOVEL
+classes = base_classes + novel_classes
+resize = short_sides(640)
+stream_pipeline = _base_.stream_pipeline
+stream_pipeline[1] = resize
+support_pipeline = _base_.support_pipeline
+support_pipeline[2] = resize
+load_from, how_to_get, _few = few_shot.online_from(
+    "coco_1shot",
+    **few_shot.listed(stem + "_1shot_seed0.json", classes),
+    data_root=data_root,
+    pipeline=support_pipeline,
+)
+how_to_get["data"] = (
+    "unpack COCO 2017 into data/coco (train2017, val2017, annotations), then: "
+    "python tools/make_fewshot.py coco --shots 1 10"
 )
 model = dict(
     detector=dict(
@@ -24,33 +32,15 @@ model = dict(
         )
     )
 )
-scales = [(1333, side) for side in range(640, 801, 32)]
-stream_pipeline = _base_.stream_pipeline
-stream_pipeline[1].scales = scales
-support_pipeline = _base_.support_pipeline
-support_pipeline[2].scales = scales
-listed = dict(data_root=data_root, ann_file=test_file, metainfo=dict(classes=classes))
-train_dataloader = dict(dataset=dict(dataset=dict(pipeline=stream_pipeline, **listed)))
+listed = few_shot.listed(test_file, classes, data_root=data_root)
+train_dataloader = train_set(pipeline=stream_pipeline, **listed)
 test_dataloader = dict(dataset=listed)
 test_evaluator = dict(
     ann_file=data_root + test_file,
-    groups=dict(base=list(base_classes), novel=list(novel_classes)),
+    groups=few_shot.grouped(base_classes, novel_classes),
     legacy_coordinates=False,
     average=True,
     report="coco/AP",
     paper_metric="coco/AP",
 )
-train_cfg = dict(
-    score_dataloader=dict(dataset=dict(dataset=listed)),
-    support_dataloader=dict(
-        dataset=dict(
-            dataset=dict(
-                data_root=data_root,
-                ann_file=stem + "_1shot_seed0.json",
-                metainfo=dict(classes=classes),
-                pipeline=support_pipeline,
-            )
-        )
-    ),
-    evaluator=test_evaluator,
-)
+train_cfg = dict(score_dataloader=train_set(**listed), **_few, evaluator=test_evaluator)

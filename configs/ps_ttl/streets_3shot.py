@@ -5,24 +5,13 @@
 # 0.2 were chosen on val (not test) with the frozen detector of seed 0: 0.27 boxes an
 # image with precision 0.57, and 1.8 more of which half lie on objects.
 _base_ = ["../defrcn/streets_3shot.py", "../_base_/experiments/streets_fewshot.py"]
+from pld_mmdet.recipes import few_shot
+from pld_mmdet.recipes.detection import coco, from_config, packing, to_train
 
-load_from = "work_dirs/defrcn/streets_3shot/last.pth"
-how_to_get = dict(
-    data=_base_.how_to_get.data,
-    checkpoint="python tools/train.py configs/defrcn/streets_3shot.py",
-)
+load_from, how_to_get = from_config("defrcn/streets_3shot")
 test_file = _base_.stem + "_test.json"
-meta_keys = (
-    "img_id",
-    "img_path",
-    "ori_shape",
-    "img_shape",
-    "scale_factor",
-    "flip",
-    "flip_direction",
-    "homography_matrix",
-)
-pack = dict(type="PackDetInputs", meta_keys=meta_keys)
+_of = (_base_.data_root, test_file, _base_.classes)
+pack = packing()
 resize = dict(
     type="RandomChoiceResize", scales=[(384, 192), (448, 224)], keep_ratio=True
 )
@@ -36,26 +25,8 @@ strong = [
     ),
     pack,
 ]
-stream_pipeline = [
-    dict(type="LoadImageFromFile"),
-    resize,
-    flip,
-    dict(type="MultiBranch", branch_field=["weak"], weak=[pack]),
-]
-support_pipeline = [
-    dict(type="LoadImageFromFile"),
-    dict(type="LoadAnnotations", with_bbox=True),
-    resize,
-    flip,
-    dict(
-        type="MultiBranch",
-        branch_field=["support_weak", "support_strong"],
-        support_weak=[pack],
-        support_strong=strong,
-    ),
-]
-in_order = dict(type="pld_mmdet.ResumableSampler", shuffle=False, infinite=True)
-shuffled = dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True)
+stream_pipeline = few_shot.image_stream(resize, flip, pack)
+support_pipeline = few_shot.support_views(resize, flip, pack, strong)
 
 model = dict(
     _delete_=True,
@@ -67,69 +38,18 @@ model = dict(
     teacher_train_mode=False,
     predict_on="teacher",
 )
-train_dataloader = dict(
-    _delete_=True,
-    batch_size=1,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=in_order,
-    dataset=dict(
-        type="pld_mmdet.SeededDataset",
-        dataset=dict(
-            type="CocoDataset",
-            data_root=_base_.data_root,
-            ann_file=test_file,
-            data_prefix=dict(img=""),
-            metainfo=dict(classes=_base_.classes),
-            test_mode=True,
-            pipeline=stream_pipeline,
-        ),
-    ),
+train_dataloader = to_train(
+    coco(*_of, stream_pipeline, test_mode=True), workers=1, shuffle=False, _delete_=True
 )
-train_cfg = dict(
-    _delete_=True,
-    type="pld_mmdet.OnlineLoop",
-    score_dataloader=dict(
-        batch_size=1,
-        num_workers=1,
-        persistent_workers=True,
-        sampler=in_order,
-        dataset=dict(
-            type="pld_mmdet.SeededDataset",
-            dataset=dict(
-                type="CocoDataset",
-                data_root=_base_.data_root,
-                ann_file=test_file,
-                data_prefix=dict(img=""),
-                metainfo=dict(classes=_base_.classes),
-                test_mode=True,
-                pipeline=_base_.test_pipeline,
-            ),
-        ),
-    ),
-    support_dataloader=dict(
-        batch_size=1,
-        num_workers=1,
-        persistent_workers=True,
-        sampler=shuffled,
-        dataset=dict(
-            type="pld_mmdet.SeededDataset",
-            dataset=dict(
-                type="CocoDataset",
-                data_root=_base_.data_root,
-                ann_file=_base_.stem + "_3shot_seed0.json",
-                data_prefix=dict(img=""),
-                metainfo=dict(classes=_base_.classes),
-                pipeline=support_pipeline,
-            ),
-        ),
-    ),
+_file = _base_.stem + "_3shot_seed0.json"
+train_cfg = few_shot.online(
+    coco(*_of, _base_.test_pipeline, test_mode=True),
+    coco(_base_.data_root, _file, _base_.classes, support_pipeline),
+    _base_.test_evaluator,
+    workers=1,
     merge_support=True,
-    evaluator=_base_.test_evaluator,
 )
-val_dataloader = None
-val_cfg = None
-val_evaluator = None
+val_dataloader = val_cfg = val_evaluator = None
 
 optim_wrapper = dict(
     _delete_=True,

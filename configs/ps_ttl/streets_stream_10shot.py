@@ -5,39 +5,30 @@
 #   python tools/reproduce.py $C --gate --seeds 10 11
 #   python tools/reproduce.py $C --seeds 0 1 2 --result docs/results/streets_stream.json
 _base_ = "../_base_/experiments/streets_stream.py"
+from pld_mmdet.recipes import few_shot
+from pld_mmdet.recipes.detection import the, train_set, without
 
-load_from = "work_dirs/defrcn/streets_stream_10shot/last.pth"
-how_to_get = dict(
-    data=(
-        "python tools/prepare.py foggy_streets --root data/foggy_streets_stream "
-        "--train 5000 --val 200 --test 2000 && python tools/make_fewshot.py streets "
-        "--root data/foggy_streets_stream --shots 10 --most-objects 3"
-    ),
-    checkpoint="python tools/train.py configs/defrcn/streets_stream_10shot.py",
-)
-data_root = "data/foggy_streets_stream/"
+data_root = few_shot.STREAM
 test_evaluator = dict(ann_file=data_root + _base_.test_file)
 model = dict(known_threshold=0.9, unknown_threshold=0.5, sup_weight=0.0)
-train_dataloader = dict(dataset=dict(dataset=dict(data_root=data_root)))
+train_dataloader = train_set(data_root=data_root)
 test_dataloader = dict(dataset=dict(data_root=data_root))
+load_from, how_to_get, _few = few_shot.online_from(
+    "streets_stream_10shot", _base_.stem + "_10shot_seed0.json", data_root=data_root
+)
+how_to_get["data"] = few_shot.STREAM_FILES
 train_cfg = dict(
-    score_dataloader=dict(dataset=dict(dataset=dict(data_root=data_root))),
-    support_dataloader=dict(
-        dataset=dict(
-            dataset=dict(
-                data_root=data_root, ann_file=_base_.stem + "_10shot_seed0.json"
-            )
-        )
-    ),
+    score_dataloader=train_set(data_root=data_root),
+    **_few,
     merge_support=False,
     evaluator=test_evaluator,
 )
 optim_wrapper = dict(optimizer=dict(lr=6.25e-4))
 default_hooks = dict(checkpoint=dict(interval=500))
-truth = _base_.custom_hooks[-1]
+truth = the(_base_.custom_hooks, "PseudoTruthHook")
 truth.ann_file = test_evaluator["ann_file"]
 custom_hooks = [
-    *_base_.custom_hooks[:-3],
+    *without(_base_.custom_hooks, "TeacherEMAHook", "PseudoBoxHook", "PseudoTruthHook"),
     dict(type="pld_mmdet.TeacherEMAHook", keep=0.9995, unit="iter", moment="before"),
     dict(type="pld_mmdet.PseudoBoxHook", interval=20),
     truth,

@@ -1,13 +1,7 @@
 # PS-TTL, VOC split 3, 10 shots: the recipe that was released for split 1, 1 shot.
 _base_ = "./voc_split3_1shot.py"
+from pld_mmdet.recipes.few_shot import online_from
 
-load_from = "work_dirs/defrcn/voc_split3_10shot/last.pth"
-how_to_get = dict(
-    data=_base_.how_to_get.data,
-    checkpoint="python tools/train.py configs/defrcn/voc_split3_10shot.py",
-)
-train_cfg = dict(
-    support_dataloader=dict(
-        dataset=dict(dataset=dict(ann_file=_base_.stem + "_10shot_seed0.json"))
-    )
+load_from, how_to_get, train_cfg = online_from(
+    "voc_split3_10shot", _base_.stem + "_10shot_seed0.json"
 )

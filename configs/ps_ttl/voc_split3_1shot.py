@@ -1,32 +1,19 @@
 # PS-TTL, VOC split 3, 1 shot: the recipe that was released for split 1.
 _base_ = "./voc_split1_1shot.py"
+from pld_mmdet.recipes import few_shot
+from pld_mmdet.recipes.detection import train_set
 
-load_from = "work_dirs/defrcn/voc_split3_1shot/last.pth"
-stem = "annotations/fewshot/voc_split3"
+stem, base_classes, novel_classes, classes = few_shot.voc(3)
 test_file = stem + "_test.json"
-base_classes = _base_.voc_split3_base
-novel_classes = _base_.voc_split3_novel
-classes = base_classes + novel_classes
-how_to_get = dict(
-    data=(
-        "unpack VOC 2007 (trainval, test) and 2012 (trainval) into data/VOCdevkit, "
-        "then: python tools/make_fewshot.py voc --split 3 --shots 1 2 3 5 10"
-    ),
-    checkpoint="python tools/train.py configs/defrcn/voc_split3_1shot.py",
+load_from, how_to_get, _few = few_shot.online_from(
+    "voc_split3_1shot", **few_shot.listed(stem + "_1shot_seed0.json", classes)
 )
-listed = dict(ann_file=test_file, metainfo=dict(classes=classes))
-groups = dict(base=list(base_classes), novel=list(novel_classes))
-train_dataloader = dict(dataset=dict(dataset=listed))
+how_to_get["data"] = few_shot.voc_files(3)
+listed = few_shot.listed(test_file, classes)
+train_dataloader = train_set(**listed)
 test_dataloader = dict(dataset=listed)
-test_evaluator = dict(ann_file=_base_.data_root + test_file, groups=groups)
-train_cfg = dict(
-    score_dataloader=dict(dataset=dict(dataset=listed)),
-    support_dataloader=dict(
-        dataset=dict(
-            dataset=dict(
-                ann_file=stem + "_1shot_seed0.json", metainfo=dict(classes=classes)
-            )
-        )
-    ),
-    evaluator=test_evaluator,
+test_evaluator = dict(
+    ann_file=_base_.data_root + test_file,
+    groups=few_shot.grouped(base_classes, novel_classes),
 )
+train_cfg = dict(score_dataloader=train_set(**listed), **_few, evaluator=test_evaluator)

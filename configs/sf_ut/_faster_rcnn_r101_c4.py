@@ -1,6 +1,7 @@
 # The release's second detector (r101_c4_cs_*.yaml): ResNet-101 up to res4 with batch
 # norm alive from res3 on, RoIs of 7 x 7 into two layers of 2048; no res5.
 _base_ = "../_base_/models/faster_rcnn_r50_c4_caffe.py"
+from pld_mmdet.recipes.detection import box_head
 
 detector = dict(
     backbone=dict(
@@ -10,22 +11,7 @@ detector = dict(
     roi_head=dict(
         shared_head=None,
         bbox_roi_extractor=dict(roi_layer=dict(output_size=7)),
-        bbox_head=dict(
-            _delete_=True,
-            type="Shared2FCBBoxHead",
-            in_channels=1024,
-            fc_out_channels=2048,
-            roi_feat_size=7,
-            num_classes=8,
-            bbox_coder=dict(
-                type="DeltaXYWHBBoxCoder",
-                target_means=[0.0, 0.0, 0.0, 0.0],
-                target_stds=[0.1, 0.1, 0.2, 0.2],
-            ),
-            reg_class_agnostic=False,
-            loss_cls=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),
-            loss_bbox=dict(type="L1Loss", loss_weight=1.0),
-        ),
+        bbox_head=dict(_delete_=True, **box_head(1024, 8, hidden=2048)),
     ),
     train_cfg=dict(rcnn=dict(sampler=dict(num=256))),
     test_cfg=dict(rpn=dict(max_per_img=1000)),

@@ -1,9 +1,6 @@
 # The same source training with VGG16.
-_base_ = ["./kitti.py", "../_base_/models/faster_rcnn_vgg16.py"]
+_base_ = "./kitti.py"
+from pld_mmdet.recipes.detection import vgg16
 
-vgg16 = _base_.vgg16_detector
-vgg16.backbone.init_cfg = dict(type="Pretrained", checkpoint="open-mmlab://vgg16_caffe")
-vgg16.roi_head.bbox_head.num_classes = len(_base_.classes)
-vgg16.train_cfg = _base_.model.train_cfg
-vgg16.test_cfg = _base_.model.test_cfg
-model = dict(_delete_=True, **vgg16)
+imagenet = dict(type="Pretrained", checkpoint="open-mmlab://vgg16_caffe")
+model = vgg16(_base_.classes, _base_.model, imagenet)

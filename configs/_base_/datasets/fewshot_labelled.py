@@ -1,68 +1,30 @@
 # Labelled images of a few-shot benchmark, base classes of VOC split 1. The files come
 # from tools/make_fewshot.py; their categories stand in the order of the labels.
-_base_ = "./fewshot_classes.py"
+_base_ = []
+from pld_mmdet.recipes import few_shot
+from pld_mmdet.recipes.detection import at_test, coco, short_sides, to_test, to_train
 
 data_root = "data/VOCdevkit/"
-stem = "annotations/fewshot/voc_split1"
-classes = _base_.voc_split1_base
-how_to_get = dict(
-    data=(
-        "unpack VOC 2007 (trainval, test) and 2012 (trainval) into data/VOCdevkit, "
-        "then: python tools/make_fewshot.py voc --split 1 --shots 1 2 3 5 10"
-    )
-)
-sides = range(480, 801, 32)
+stem, base_classes, novel_classes, _ = few_shot.voc(1)
+classes = base_classes
+how_to_get = dict(data=few_shot.voc_files(1))
 train_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations", with_bbox=True),
-    dict(
-        type="RandomChoiceResize",
-        scales=[(1333, side) for side in sides],
-        keep_ratio=True,
-    ),
+    short_sides(480),
     dict(type="RandomFlip", prob=0.5),
     dict(type="PackDetInputs"),
 ]
-test_pipeline = [
-    dict(type="LoadImageFromFile"),
-    dict(type="Resize", scale=(1333, 800), keep_ratio=True),
-    dict(type="LoadAnnotations", with_bbox=True),
-    dict(type="PackDetInputs"),
-]
-train_dataloader = dict(
-    batch_size=16,  # on one GPU; with n GPUs 16 / n
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
-    dataset=dict(
-        type="pld_mmdet.SeededDataset",
-        dataset=dict(
-            type="CocoDataset",
-            data_root=data_root,
-            ann_file=stem + "_base.json",
-            data_prefix=dict(img=""),
-            metainfo=dict(classes=classes),
-            filter_cfg=dict(filter_empty_gt=True),
-            pipeline=train_pipeline,
-        ),
-    ),
+test_pipeline = at_test((1333, 800))
+filled = dict(filter_cfg=dict(filter_empty_gt=True))
+train_dataloader = to_train(
+    coco(data_root, stem + "_base.json", classes, train_pipeline, **filled),
+    16,  # on one GPU; with n GPUs 16 / n
+    workers=4,
 )
 # VOC has no third part: this is the test set, looked at once, at the end.
-val_dataloader = test_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type="CocoDataset",
-        data_root=data_root,
-        ann_file=stem + "_test_base.json",
-        data_prefix=dict(img=""),
-        metainfo=dict(classes=classes),
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
+val_dataloader = test_dataloader = to_test(
+    data_root, stem + "_test_base.json", classes, test_pipeline
 )
 val_evaluator = test_evaluator = dict(
     type="pld_mmdet.AP50Metric",

@@ -1,15 +1,10 @@
 # A small Faster R-CNN (1.8 M parameters) that two CPU cores train in minutes.
 # Anchors, samplers and proposal counts are scaled to images of 384 x 192 px.
-small_detector = dict(
-    type="FasterRCNN",
-    data_preprocessor=dict(
-        type="DetDataPreprocessor",
-        mean=[103.530, 116.280, 123.675],
-        std=[57.375, 57.120, 58.395],
-        bgr_to_rgb=False,
-        pad_size_divisor=32,
-    ),
-    backbone=dict(
+_base_ = []
+from pld_mmdet.recipes.detection import box_head, faster_rcnn, learning
+
+small_detector = faster_rcnn(
+    dict(
         type="ResNet",
         depth=18,
         base_channels=16,
@@ -20,102 +15,16 @@ small_detector = dict(
         norm_eval=True,  # source training turns it off
         style="pytorch",
     ),
+    64,
+    [4, 8, 16, 32, 64],
+    [4],
+    box_head(64, 8, hidden=256, reg_class_agnostic=True),
+    std=[57.375, 57.120, 58.395],
+    pad=32,
+    roi=dict(
+        roi_layer=dict(type="RoIAlign", output_size=7, sampling_ratio=2),
+        finest_scale=28,
+    ),
     neck=dict(type="FPN", in_channels=[16, 32, 64, 128], out_channels=64, num_outs=5),
-    rpn_head=dict(
-        type="RPNHead",
-        in_channels=64,
-        feat_channels=64,
-        anchor_generator=dict(
-            type="AnchorGenerator",
-            scales=[4],
-            ratios=[0.5, 1.0, 2.0],
-            strides=[4, 8, 16, 32, 64],
-        ),
-        bbox_coder=dict(type="DeltaXYWHBBoxCoder"),
-        loss_cls=dict(type="CrossEntropyLoss", use_sigmoid=True, loss_weight=1.0),
-        loss_bbox=dict(type="L1Loss", loss_weight=1.0),
-    ),
-    roi_head=dict(
-        type="StandardRoIHead",
-        bbox_roi_extractor=dict(
-            type="SingleRoIExtractor",
-            roi_layer=dict(type="RoIAlign", output_size=7, sampling_ratio=2),
-            out_channels=64,
-            featmap_strides=[4, 8, 16, 32],
-            finest_scale=28,
-        ),
-        bbox_head=dict(
-            type="Shared2FCBBoxHead",
-            in_channels=64,
-            fc_out_channels=256,
-            roi_feat_size=7,
-            num_classes=8,
-            bbox_coder=dict(
-                type="DeltaXYWHBBoxCoder",
-                target_means=[0.0, 0.0, 0.0, 0.0],
-                target_stds=[0.1, 0.1, 0.2, 0.2],
-            ),
-            reg_class_agnostic=True,
-            loss_cls=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),
-            loss_bbox=dict(type="L1Loss", loss_weight=1.0),
-        ),
-    ),
-    train_cfg=dict(
-        rpn=dict(
-            assigner=dict(
-                type="MaxIoUAssigner",
-                pos_iou_thr=0.6,
-                neg_iou_thr=0.3,
-                min_pos_iou=0.3,
-                match_low_quality=True,
-                ignore_iof_thr=-1,
-            ),
-            sampler=dict(
-                type="RandomSampler",
-                num=256,
-                pos_fraction=0.5,
-                neg_pos_ub=-1,
-                add_gt_as_proposals=False,
-            ),
-            allowed_border=-1,
-            pos_weight=-1,
-            debug=False,
-        ),
-        rpn_proposal=dict(
-            nms_pre=500,
-            max_per_img=150,
-            nms=dict(type="nms", iou_threshold=0.7),
-            min_bbox_size=0,
-        ),
-        rcnn=dict(
-            assigner=dict(
-                type="MaxIoUAssigner",
-                pos_iou_thr=0.5,
-                neg_iou_thr=0.5,
-                min_pos_iou=0.5,
-                match_low_quality=False,
-                ignore_iof_thr=-1,
-            ),
-            sampler=dict(
-                type="RandomSampler",
-                num=64,
-                pos_fraction=0.25,
-                neg_pos_ub=-1,
-                add_gt_as_proposals=True,
-            ),
-            pos_weight=-1,
-            debug=False,
-        ),
-    ),
-    test_cfg=dict(
-        rpn=dict(
-            nms_pre=500,
-            max_per_img=200,
-            nms=dict(type="nms", iou_threshold=0.7),
-            min_bbox_size=0,
-        ),
-        rcnn=dict(
-            score_thr=0.05, nms=dict(type="nms", iou_threshold=0.5), max_per_img=100
-        ),
-    ),
+    **learning((500, 150), (500, 200), rois=64, positive=0.6),
 )

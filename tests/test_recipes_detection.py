@@ -1,0 +1,126 @@
+"""The functions that configs of detectors call."""
+
+import pytest
+
+from pld_mmdet.recipes import class_names, few_shot
+from pld_mmdet.recipes.detection import (
+    box_head,
+    coco,
+    faster_rcnn,
+    from_config,
+    learning,
+    packing,
+    short_sides,
+    strong_view,
+    swapped,
+    the,
+    to_test,
+    to_train,
+    vgg16,
+    without,
+)
+
+
+def test_classes_are_parted():
+    assert len(class_names.COCO) == len(set(class_names.COCO)) == 80
+    assert len(class_names.COCO_BASE) == 60
+    assert len(class_names.OV_COCO) == 65
+    assert set(class_names.OV_COCO_NOVEL) < set(class_names.OV_COCO)
+    for split in (1, 2, 3):
+        stem, base, novel, classes = few_shot.voc(split)
+        assert stem.endswith(f"voc_split{split}")
+        assert classes == base + novel
+        assert sorted(classes) == sorted(class_names.VOC)
+        assert len(novel) == 5
+
+
+def test_a_detector_is_put_together():
+    head = box_head(7, 3, hidden=11, size=4)
+    made = faster_rcnn(
+        dict(type="B"),
+        5,
+        [4, 8, 16, 32, 64],
+        [2],
+        head,
+        pooled=4,
+        pad=9,
+        roi=dict(finest_scale=28),
+        neck=dict(type="N"),
+        **learning((30, 20), (10, 6), rois=17, positive=0.6, least=0.2),
+    )
+    assert head["type"] == "Shared2FCBBoxHead"
+    assert head["num_classes"] == 3
+    assert made["neck"] == dict(type="N")
+    assert made["data_preprocessor"]["pad_size_divisor"] == 9
+    assert made["rpn_head"]["anchor_generator"]["strides"] == [4, 8, 16, 32, 64]
+    extractor = made["roi_head"]["bbox_roi_extractor"]
+    assert extractor["featmap_strides"] == [4, 8, 16, 32]  # no RoI on the fifth
+    assert (extractor["finest_scale"], extractor["out_channels"]) == (28, 5)
+    train, test = made["train_cfg"], made["test_cfg"]
+    assert train["rpn"]["assigner"]["pos_iou_thr"] == 0.6
+    assert train["rpn"]["assigner"]["min_pos_iou"] == 0.2
+    assert train["rpn_proposal"]["max_per_img"] == 20
+    assert train["rcnn"]["sampler"]["num"] == 17
+    assert test["rpn"]["nms_pre"] == 10
+    assert "shared_head" not in made["roi_head"]
+
+
+def test_vgg16_takes_the_place_of_another_detector():
+    like = dict(train_cfg=dict(a=1), test_cfg=dict(b=2), neck=dict(type="N"))
+    made = vgg16(("car", "bus"), like)
+    assert made["_delete_"]
+    assert (made["train_cfg"], made["test_cfg"]) == (dict(a=1), dict(b=2))
+    assert made["roi_head"]["bbox_head"]["num_classes"] == 2
+    assert "init_cfg" not in made["backbone"]
+
+
+def test_loaders_of_boxes():
+    data = coco("data/x/", "a.json", ("car",), ["p"], images="i/", indices=3)
+    assert data["data_prefix"] == dict(img="i/")
+    assert data["metainfo"] == dict(classes=("car",))
+    assert "metainfo" not in coco("data/x/", "a.json", (), [])
+    train = to_train(data, 4, workers=1, shuffle=False, infinite=False, _delete_=True)
+    assert train["sampler"] == dict(
+        type="pld_mmdet.ResumableSampler", shuffle=False, infinite=False
+    )
+    assert train["dataset"]["dataset"] is data
+    assert train["_delete_"]
+    assert to_test("data/x/", "a.json", (), [])["dataset"]["test_mode"]
+
+
+def test_views():
+    assert short_sides(640, 704)["scales"] == [(1333, 640), (1333, 672), (1333, 704)]
+    assert packing()["meta_keys"][-1] == "homography_matrix"
+    assert packing("P", homography=False)["meta_keys"][-1] == "flip_direction"
+    view = strong_view(dict(type="P"), hue=0.1)
+    assert view[0]["hue"] == 0.1
+    assert view[-1] == dict(type="P")
+
+
+def test_hooks_go_by_their_names():
+    hooks = [dict(type="pld_mmdet.A", n=1), dict(type="B")]
+    assert without(hooks, "A") == [dict(type="B")]
+    assert the(hooks, "A")["n"] == 1
+    changed = swapped(hooks, dict(type="pld_mmdet.A", n=2))
+    assert [hook.get("n") for hook in changed] == [2, None]
+    with pytest.raises(ValueError, match="no hook C, D"):
+        without(hooks, "A", "D", "C")
+    with pytest.raises(ValueError, match="no hook C"):
+        swapped(hooks, dict(type="C"))
+    with pytest.raises(ValueError, match="unpack"):
+        the(hooks, "C")
+
+
+def test_shots():
+    train, schedule = few_shot.length(1500)
+    assert train == dict(max_iters=1500, val_interval=1500)
+    assert schedule[0]["milestones"] == [1200]
+    assert from_config("a/b")[0] == "work_dirs/a/b/last.pth"
+    start, how, loop = few_shot.online_from("k", "s.json", data_root="d/")
+    assert start == "work_dirs/defrcn/k/last.pth"
+    assert how["checkpoint"] == "python tools/train.py configs/defrcn/k.py"
+    support = loop["support_dataloader"]["dataset"]["dataset"]
+    assert support == dict(ann_file="s.json", data_root="d/")
+    made, commands = few_shot.extended("a/b", "s.json")
+    assert made == "work_dirs/a/b/all_classes.pth"
+    assert commands.endswith(f"extend work_dirs/a/b/last.pth {made} --classes s.json")
