@@ -1,6 +1,7 @@
 # The best recipe on 3,200 images for 2,000 iterations. 0.13 ** (1 / 2000): as much of
 # the source is left at the end as after 400 iterations of 0.995.
 _base_ = "./foggy_streets.py"
+from pld_mmdet.recipes.detection import swapped
 
 how_to_get = dict(
     data=(
@@ -14,4 +15,4 @@ train_dataloader = dict(
 )
 train_cfg = dict(max_iters=2000, val_interval=400)
 ema = dict(type="pld_mmdet.TeacherEMAHook", keep=0.99898, unit="iter")
-custom_hooks = [ema if h.type == ema["type"] else h for h in _base_.custom_hooks]
+custom_hooks = swapped(_base_.custom_hooks, ema)

@@ -2,6 +2,7 @@
 # of 4 images, 1 labelled : 3). They train in fp16: add --amp fp16.
 _base_ = "../soft_teacher/coco_10pct.py"
 from pld_mmdet.recipes import drops, warm_up
+from pld_mmdet.recipes.detection import polishing
 
 # torchvision's R50: RGB, batch norm's statistics frozen, its affine part trained.
 detector = _base_.detector
@@ -45,14 +46,4 @@ auto_scale_lr = dict(enable=False, base_batch_size=32)
 # release that follows from the order of its hooks; here it is this number.
 first_drop = 120000
 param_scheduler = [warm_up(0.001, 500), drops(first_drop, 160000)]
-custom_hooks = [
-    *[h for h in _base_.custom_hooks if h.type != "pld_mmdet.RampedEMAHook"],
-    dict(type="pld_mmdet.RampedEMAHook", keep=0.999, warm_up=0, stop_after=first_drop),
-    dict(
-        type="pld_mmdet.RampedEMAHook",
-        keep=0.99,
-        warm_up=100,
-        teacher="polish_teacher",
-        student="polish_student",
-    ),
-]
+custom_hooks = polishing(_base_.custom_hooks, 0.999, first_drop)

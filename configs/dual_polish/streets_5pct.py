@@ -3,6 +3,7 @@
 # object): 20 jitters an object already cost a quarter of an iteration on a CPU. An
 # image has eight objects, so a batch still has over a hundred pairs of each kind.
 _base_ = "../soft_teacher/streets_5pct.py"
+from pld_mmdet.recipes.detection import polishing
 
 model = dict(
     _delete_=True,
@@ -20,20 +21,5 @@ model = dict(
     unsup_weight=1.0,  # 1:1, as Soft Teacher's row and the release on VOC
     predict_on="teacher",
 )
-custom_hooks = [
-    *[h for h in _base_.custom_hooks if h.type != "pld_mmdet.RampedEMAHook"],
-    # the detector's teacher is frozen at the first drop of the learning rate
-    dict(
-        type="pld_mmdet.RampedEMAHook",
-        keep=0.99,
-        warm_up=0,
-        stop_after=_base_.first_drop,
-    ),
-    dict(
-        type="pld_mmdet.RampedEMAHook",
-        keep=0.99,
-        warm_up=100,
-        teacher="polish_teacher",
-        student="polish_student",
-    ),
-]
+# the detector's teacher is frozen at the first drop of the learning rate
+custom_hooks = polishing(_base_.custom_hooks, 0.99, _base_.first_drop)

@@ -5,6 +5,7 @@
 #       --rows start soft_teacher twice dual_polish \
 #       --result docs/results/streets_s_polish.json
 _base_ = "../soft_teacher/streets_s.py"
+from pld_mmdet.recipes.detection import polishing
 
 model = dict(
     _delete_=True,
@@ -22,20 +23,5 @@ model = dict(
     unsup_weight=3.0,
     predict_on="teacher",
 )
-custom_hooks = [
-    *[h for h in _base_.custom_hooks if h.type != "pld_mmdet.RampedEMAHook"],
-    # the detector's teacher is frozen at the first drop of the learning rate
-    dict(
-        type="pld_mmdet.RampedEMAHook",
-        keep=0.999,
-        warm_up=0,
-        stop_after=_base_.first_drop,
-    ),
-    dict(
-        type="pld_mmdet.RampedEMAHook",
-        keep=0.99,
-        warm_up=100,
-        teacher="polish_teacher",
-        student="polish_student",
-    ),
-]
+# the detector's teacher is frozen at the first drop of the learning rate
+custom_hooks = polishing(_base_.custom_hooks, 0.999, _base_.first_drop)

@@ -2,7 +2,8 @@
 # GPUs of 2 images, 1 : 1), numbers as in the authors' released configs. They train in
 # fp16: add --amp fp16. COCO's AP counts VOC's difficult objects like any other.
 _base_ = "./coco_10pct.py"
-from pld_mmdet.recipes import drops, warm_up
+from pld_mmdet.recipes import class_names, drops, warm_up
+from pld_mmdet.recipes.detection import at_test, coco
 
 how_to_get = dict(
     data=(
@@ -11,58 +12,18 @@ how_to_get = dict(
     )
 )
 data_root = "data/VOCdevkit/"
-classes = (
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-)
+classes = class_names.VOC
 detector = _base_.detector
 detector.roi_head.bbox_head.num_classes = 20
 model = dict(detector=detector, unsup_weight=1.0)
 
-load = dict(type="LoadImageFromFile")
 resize = dict(type="Resize", scale=(1000, 600), keep_ratio=True)
 labelled_pipeline = [
-    load,
-    dict(type="LoadAnnotations", with_bbox=True),
-    resize,
-    _base_.flip,
-    _base_.color,
-    dict(type="FilterAnnotations", min_gt_bbox_wh=(1e-2, 1e-2)),
-    dict(type="MultiBranch", branch_field=_base_.branches, sup=[_base_.pack]),
+    resize if step == _base_.resize else step for step in _base_.labelled_pipeline
 ]
-unlabelled_pipeline = [
-    load,
-    dict(
-        type="MultiBranch",
-        branch_field=_base_.branches,
-        weak=[resize, _base_.flip, _base_.pack],
-        strong=[
-            resize,
-            _base_.flip,
-            dict(type="RandomOrder", transforms=[_base_.color, _base_.geometry]),
-            dict(type="RandomErasing", n_patches=(1, 4), ratio=(0, 0.2)),
-            _base_.pack,
-        ],
-    ),
-]
+views = _base_.unlabelled_pipeline[-1]
+views.weak[0] = views.strong[0] = resize
+unlabelled_pipeline = [*_base_.unlabelled_pipeline[:-1], views]
 labelled = dict(
     type="VOCDataset",
     data_root=data_root,
@@ -85,22 +46,12 @@ train_dataloader = dict(
     sampler=dict(batch_size=2, source_ratio=[1, 1]),
     dataset=dict(dataset=dict(datasets=[labelled, unlabelled])),
 )
-test_pipeline = [
-    load,
-    resize,
-    dict(type="LoadAnnotations", with_bbox=True),
-    dict(type="PackDetInputs"),
-]
+test_pipeline = at_test((1000, 600))
 val_dataloader = test_dataloader = dict(
     dataset=dict(
         _delete_=True,
-        type="CocoDataset",
-        data_root=data_root,
-        ann_file="annotations/test.json",
-        data_prefix=dict(img=""),
-        metainfo=dict(classes=classes),
+        **coco(data_root, "annotations/test.json", classes, test_pipeline),
         test_mode=True,
-        pipeline=test_pipeline,
     )
 )
 val_evaluator = test_evaluator = dict(ann_file=data_root + "annotations/test.json")

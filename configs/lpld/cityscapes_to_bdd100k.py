@@ -1,31 +1,18 @@
 # LPLD, Cityscapes -> BDD100k daytime: the detector has 8 classes, of which 7 occur in
 # the annotations (trains are left out, as in the papers); the mean is over those.
 _base_ = "./foggy_cityscapes.py"
+from pld_mmdet.recipes.detection import from_config, moved
 
-load_from = "work_dirs/source/cityscapes/last.pth"
 data_root = "data/bdd100k/"
 classes = _base_.classes
-metainfo = dict(classes=classes)
 expected_counts = dict(train=36728, val=5258)
-how_to_get = dict(
-    data="python tools/prepare.py bdd100k --root data/bdd100k",
-    checkpoint="python tools/train.py configs/source/cityscapes.py",
-)
+load_from, how_to_get = from_config("source/cityscapes")
+how_to_get["data"] = "python tools/prepare.py bdd100k --root data/bdd100k"
 model = dict(detector=dict(roi_head=dict(bbox_head=dict(num_classes=8))))
-train_dataloader = dict(
-    dataset=dict(
-        dataset=dict(
-            data_root=data_root,
-            metainfo=metainfo,
-            files="data/bdd100k/annotations/train_daytime_images.txt",
-        )
-    )
+train_dataloader, val_dataloader, val_evaluator = moved(
+    classes,
+    data_root,
+    tested="val_daytime.json",
+    files="data/bdd100k/annotations/train_daytime_images.txt",
 )
-val_dataloader = test_dataloader = dict(
-    dataset=dict(
-        data_root=data_root, ann_file="annotations/val_daytime.json", metainfo=metainfo
-    )
-)
-val_evaluator = test_evaluator = dict(
-    ann_file=data_root + "annotations/val_daytime.json"
-)
+test_dataloader, test_evaluator = val_dataloader, val_evaluator

@@ -7,13 +7,11 @@ _base_ = [
     "../_base_/models/faster_rcnn_r18_small.py",
     "../_base_/experiments/foggy_streets.py",
 ]
+from pld_mmdet.recipes.detection import from_config, train_set, without
 
 # Data paths.
-load_from = "work_dirs/source/foggy_streets/last.pth"
-how_to_get = dict(
-    data="python tools/prepare.py foggy_streets",
-    checkpoint="python tools/train.py configs/source/foggy_streets.py",
-)
+load_from, how_to_get = from_config("source/foggy_streets")
+how_to_get["data"] = "python tools/prepare.py foggy_streets"
 expected_counts = dict(train=800, val=200, test=600)
 data_root = "data/foggy_streets/"
 scale = (384, 192)
@@ -25,31 +23,17 @@ train_dataloader = dict(
     batch_size=4,
     num_workers=1,
     sampler=dict(infinite=True),
-    dataset=dict(dataset=dict(data_root=data_root, pipeline=train_pipeline)),
+    **train_set(data_root=data_root, pipeline=train_pipeline),
 )
-val_dataloader = dict(
-    batch_size=4,
-    num_workers=1,
-    dataset=dict(data_root=data_root, pipeline=test_pipeline),
-)
-test_dataloader = dict(
-    batch_size=4,
-    num_workers=1,
-    dataset=dict(
-        data_root=data_root,
-        ann_file="annotations/test_foggy_beta_0.02.json",
-        pipeline=test_pipeline,
-    ),
-)
+_small = dict(batch_size=4, num_workers=1)
+_shown = dict(data_root=data_root, pipeline=test_pipeline)
+_test = "annotations/test_foggy_beta_0.02.json"
+val_dataloader = dict(**_small, dataset=_shown)
+test_dataloader = dict(**_small, dataset=dict(**_shown, ann_file=_test))
 # Objects under 16, 16-40 and over 40 px: COCO's 32 and 96 do not suit small images.
-val_evaluator = dict(
-    ann_file=data_root + "annotations/val_foggy_beta_0.02.json",
-    area_bounds=(16**2, 40**2),
-)
-test_evaluator = dict(
-    ann_file=data_root + "annotations/test_foggy_beta_0.02.json",
-    area_bounds=(16**2, 40**2),
-)
+_bounds = dict(area_bounds=(16**2, 40**2))
+val_evaluator = dict(ann_file=data_root + _base_.val_boxes, **_bounds)
+test_evaluator = dict(ann_file=data_root + _test, **_bounds)
 
 # Detector.
 model = dict(detector=dict(_delete_=True, **_base_.small_detector))
@@ -63,7 +47,7 @@ auto_scale_lr = dict(enable=False, base_batch_size=4)
 log_processor = dict(by_epoch=False)
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=100, max_keep_ckpts=2))
 custom_hooks = [
-    *_base_.custom_hooks[:-2],
+    *without(_base_.custom_hooks, "TeacherEMAHook", "PseudoBoxHook"),
     dict(type="pld_mmdet.TeacherEMAHook", keep=0.995, unit="iter"),
     dict(type="pld_mmdet.AdaBNHook", num_images=200),
     dict(type="pld_mmdet.PseudoBoxHook", interval=20),

@@ -1,6 +1,7 @@
 # LPLD's second design (docs/lab/lpld.md, B), only if its gate passes: 3,200 foggy
 # images, 1,000 updates, a teacher that keeps 0.75 every 100 (released: every epoch).
 _base_ = "./streets_clean.py"
+from pld_mmdet.recipes.detection import swapped
 
 load_from = "work_dirs/lpld/streets_b_source/last.pth"
 how_to_get = dict(
@@ -25,4 +26,4 @@ train_dataloader = dict(
 )
 train_cfg = dict(max_iters=1000, val_interval=500)
 ema = dict(type="pld_mmdet.TeacherEMAHook", keep=0.75, unit="iter", interval=100)
-custom_hooks = [ema if h.type == ema["type"] else h for h in _base_.custom_hooks]
+custom_hooks = swapped(_base_.custom_hooks, ema)

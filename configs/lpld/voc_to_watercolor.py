@@ -1,29 +1,19 @@
 # LPLD, VOC -> Watercolor2k: a 20-class detector, of which 6 classes occur; the mean is
 # over those.
-_base_ = ["./foggy_cityscapes.py", "../_base_/datasets/voc_classes.py"]
+_base_ = "./foggy_cityscapes.py"
+from pld_mmdet.recipes import class_names
+from pld_mmdet.recipes.detection import from_config, moved
 
-load_from = "work_dirs/source/voc/last.pth"
 data_root = "data/watercolor/"
-classes = _base_.voc_classes
-metainfo = dict(classes=classes)
+classes = class_names.VOC
 expected_counts = dict(train=1000, val=1000)
-how_to_get = dict(
-    data="python tools/prepare.py watercolor2k --root data/watercolor",
-    checkpoint="python tools/train.py configs/source/voc.py",
-)
+load_from, how_to_get = from_config("source/voc")
+how_to_get["data"] = "python tools/prepare.py watercolor2k --root data/watercolor"
 model = dict(detector=dict(roi_head=dict(bbox_head=dict(num_classes=20))))
-train_dataloader = dict(
-    dataset=dict(
-        dataset=dict(
-            data_root=data_root,
-            metainfo=metainfo,
-            files="data/watercolor/annotations/train_images.txt",
-        )
-    )
+train_dataloader, val_dataloader, val_evaluator = moved(
+    classes,
+    data_root,
+    tested="test.json",
+    files="data/watercolor/annotations/train_images.txt",
 )
-val_dataloader = test_dataloader = dict(
-    dataset=dict(
-        data_root=data_root, ann_file="annotations/test.json", metainfo=metainfo
-    )
-)
-val_evaluator = test_evaluator = dict(ann_file=data_root + "annotations/test.json")
+test_dataloader, test_evaluator = val_dataloader, val_evaluator

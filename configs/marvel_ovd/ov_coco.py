@@ -1,7 +1,16 @@
 # MarvelOVD on OV-COCO (48 base, 17 novel classes), numbers of the released code
 # (commit e9615e0): 90001 iterations of 16 images, each in two views.
 _base_ = ["../_base_/runtime.py", "../_base_/models/faster_rcnn_r50_fpn_caffe.py"]
-from pld_mmdet.recipes import drops, optimizer, warm_up
+from pld_mmdet.recipes import class_names, drops, optimizer, warm_up
+from pld_mmdet.recipes.detection import (
+    at_test,
+    coco,
+    packing,
+    short_sides,
+    strong_view,
+    to_test,
+    to_train,
+)
 
 data_root = "data/coco/"
 how_to_get = dict(
@@ -12,95 +21,8 @@ how_to_get = dict(
 )
 text_file = data_root + "annotations/ov/text.npz"
 candidates = "annotations/ov/train_candidates.json"
-# In the order of COCO's file.
-classes = (
-    "person",
-    "bicycle",
-    "car",
-    "motorcycle",
-    "airplane",
-    "bus",
-    "train",
-    "truck",
-    "boat",
-    "bench",
-    "bird",
-    "cat",
-    "dog",
-    "horse",
-    "sheep",
-    "cow",
-    "elephant",
-    "bear",
-    "zebra",
-    "giraffe",
-    "backpack",
-    "umbrella",
-    "handbag",
-    "tie",
-    "suitcase",
-    "frisbee",
-    "skis",
-    "snowboard",
-    "kite",
-    "skateboard",
-    "surfboard",
-    "bottle",
-    "cup",
-    "fork",
-    "knife",
-    "spoon",
-    "bowl",
-    "banana",
-    "apple",
-    "sandwich",
-    "orange",
-    "broccoli",
-    "carrot",
-    "pizza",
-    "donut",
-    "cake",
-    "chair",
-    "couch",
-    "bed",
-    "toilet",
-    "tv",
-    "laptop",
-    "mouse",
-    "remote",
-    "keyboard",
-    "microwave",
-    "oven",
-    "toaster",
-    "sink",
-    "refrigerator",
-    "book",
-    "clock",
-    "vase",
-    "scissors",
-    "toothbrush",
-)
-novel = (
-    "airplane",
-    "bus",
-    "cat",
-    "dog",
-    "cow",
-    "elephant",
-    "umbrella",
-    "tie",
-    "snowboard",
-    "skateboard",
-    "cup",
-    "knife",
-    "cake",
-    "couch",
-    "keyboard",
-    "sink",
-    "scissors",
-)
+classes, novel = class_names.OV_COCO, class_names.OV_COCO_NOVEL
 base = [name for name in classes if name not in novel]
-metainfo = dict(classes=classes)
 
 detector = _base_.detector
 detector.roi_head.bbox_head.num_classes = 65
@@ -121,36 +43,9 @@ model = dict(
     gamma=2.0,
 )
 
-pack = dict(
-    type="pld_mmdet.PackCandidates",
-    meta_keys=(
-        "img_id",
-        "img_path",
-        "ori_shape",
-        "img_shape",
-        "scale_factor",
-        "flip",
-        "flip_direction",
-    ),
-)
-strong = [
-    dict(type="pld_mmdet.RandomColorJitter", channel_order="rgb"),  # as released
-    dict(type="pld_mmdet.RandomGrayscale", prob=0.2, channel_order="rgb"),
-    dict(type="pld_mmdet.RandomGaussianBlur", sigma=(0.1, 2.0), prob=0.5),
-    dict(
-        type="pld_mmdet.RandomEraseNoise", area=(0.05, 0.2), ratio=(0.3, 3.3), prob=0.7
-    ),
-    dict(type="pld_mmdet.RandomEraseNoise", area=(0.02, 0.2), ratio=(0.1, 6), prob=0.5),
-    dict(
-        type="pld_mmdet.RandomEraseNoise", area=(0.02, 0.2), ratio=(0.05, 8), prob=0.3
-    ),
-    pack,
-]
-resize = dict(
-    type="RandomChoiceResize",
-    scales=[(1333, side) for side in range(640, 801, 32)],
-    keep_ratio=True,
-)
+pack = packing("pld_mmdet.PackCandidates", homography=False)
+strong = strong_view(pack)
+resize = short_sides(640)
 train_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations", with_bbox=True),
@@ -161,45 +56,18 @@ train_pipeline = [
         type="MultiBranch", branch_field=["weak", "strong"], weak=[pack], strong=strong
     ),
 ]
-test_pipeline = [
-    dict(type="LoadImageFromFile"),
-    dict(type="Resize", scale=(1333, 800), keep_ratio=True),
-    dict(type="LoadAnnotations", with_bbox=True),
-    dict(type="PackDetInputs"),
-]
-train_dataloader = dict(
-    batch_size=16,  # on one GPU; with n GPUs 16 / n
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
-    dataset=dict(
-        type="pld_mmdet.SeededDataset",
-        dataset=dict(
-            type="pld_mmdet.CandidateCocoDataset",
-            data_root=data_root,
-            ann_file=candidates,
-            data_prefix=dict(img="train2017/"),
-            metainfo=metainfo,
-            filter_cfg=dict(filter_empty_gt=True),
-            pipeline=train_pipeline,
-        ),
-    ),
+test_pipeline = at_test((1333, 800))
+_boxes = coco(data_root, candidates, classes, train_pipeline, images="train2017/")
+_kind = dict(
+    type="pld_mmdet.CandidateCocoDataset", filter_cfg=dict(filter_empty_gt=True)
 )
-val_dataloader = test_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type="CocoDataset",
-        data_root=data_root,
-        ann_file="annotations/ov/val.json",
-        data_prefix=dict(img="val2017/"),
-        metainfo=metainfo,
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
+train_dataloader = to_train(
+    {**_boxes, **_kind},
+    16,  # on one GPU; with n GPUs 16 / n
+    workers=4,
+)
+val_dataloader = test_dataloader = to_test(
+    data_root, "annotations/ov/val.json", classes, test_pipeline, images="val2017/"
 )
 val_evaluator = test_evaluator = dict(
     type="pld_mmdet.GroupAP50Metric",

@@ -4,6 +4,7 @@
 # ImageNet's weights. Length and rate were not tuned.
 _base_ = ["../source/foggy_streets.py", "../_base_/experiments/streets_ovd.py"]
 from pld_mmdet.recipes import cosine, warm_up
+from pld_mmdet.recipes.detection import packing
 
 how_to_get = dict(
     data=(
@@ -32,19 +33,7 @@ model = dict(
     burn_in=60,  # of 200 iterations; 500 of 90000 would be 1
 )
 
-pack = dict(
-    type="pld_mmdet.PackCandidates",
-    meta_keys=(
-        "img_id",
-        "img_path",
-        "ori_shape",
-        "img_shape",
-        "scale_factor",
-        "flip",
-        "flip_direction",
-        "homography_matrix",
-    ),
-)
+pack = packing("pld_mmdet.PackCandidates")
 strong = [
     dict(type="pld_mmdet.RandomColorJitter", hue=0.0),
     dict(type="pld_mmdet.RandomGaussianBlur", sigma=(0.1, 1.0), prob=0.5),
@@ -80,17 +69,14 @@ val_dataloader = dict(
 test_dataloader = dict(
     dataset=dict(ann_file="annotations/ov/test.json", metainfo=metainfo)
 )
-val_evaluator = dict(
-    type="pld_mmdet.GroupAP50Metric",
-    ann_file=_base_.data_root + "annotations/ov/val.json",
-    groups=dict(novel=list(novel), base=list(base)),
-    paper_metric="coco/AP50",
-)
-test_evaluator = dict(
-    type="pld_mmdet.GroupAP50Metric",
-    ann_file=_base_.data_root + "annotations/ov/test.json",
-    groups=dict(novel=list(novel), base=list(base)),
-    paper_metric="coco/AP50",
+val_evaluator, test_evaluator = (
+    dict(
+        type="pld_mmdet.GroupAP50Metric",
+        ann_file=f"{_base_.data_root}annotations/ov/{part}.json",
+        groups=dict(novel=list(novel), base=list(base)),
+        paper_metric="coco/AP50",
+    )
+    for part in ("val", "test")
 )
 train_cfg = dict(max_iters=200, val_interval=200)
 optim_wrapper = dict(optimizer=dict(lr=5e-4))

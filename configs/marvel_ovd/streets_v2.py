@@ -5,6 +5,7 @@
 #       --result docs/results/streets_ovd_v2.json
 _base_ = "../_base_/experiments/streets_ovd_v2.py"
 from pld_mmdet.recipes import cosine, warm_up
+from pld_mmdet.recipes.detection import swapped, the
 
 how_to_get = dict(
     data=(
@@ -25,6 +26,5 @@ param_scheduler = [
     warm_up(0.01, 100),
     cosine(begin=100, end=max_iters, T_max=max_iters - 100, eta_min=0),
 ]
-truth = _base_.custom_hooks[-1]
-truth.begin = 1
-custom_hooks = [*_base_.custom_hooks[:-1], truth]
+truth = dict(the(_base_.custom_hooks, "PseudoTruthHook"), begin=1)
+custom_hooks = swapped(_base_.custom_hooks, truth)

@@ -2,7 +2,8 @@
 # Its code keeps 0.9 once an epoch; over ten epochs 35 % of the source stay, as they do
 # after 400 iterations of 0.9974. IRG's graph and its losses are not part of this row.
 _base_ = "./foggy_streets.py"
+from pld_mmdet.recipes.detection import swapped
 
 model = dict(hpl_threshold=0.9)
 ema = dict(type="pld_mmdet.TeacherEMAHook", keep=0.9974, unit="iter")
-custom_hooks = [ema if h.type == ema["type"] else h for h in _base_.custom_hooks]
+custom_hooks = swapped(_base_.custom_hooks, ema)

@@ -4,6 +4,7 @@
 # batch norm is alive in both networks and adapts while they learn.
 _base_ = "../mean_teacher/foggy_streets.py"
 from pld_mmdet.recipes import warm_up
+from pld_mmdet.recipes.detection import without
 
 model = dict(
     detector=dict(backbone=dict(norm_eval=False)),
@@ -17,4 +18,4 @@ train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))
 
 optim_wrapper = dict(optimizer=dict(lr=0.0025), paramwise_cfg=dict(norm_decay_mult=0.0))
 param_scheduler = [warm_up(0.001, 8)]
-custom_hooks = [h for h in _base_.custom_hooks if h.type != "pld_mmdet.AdaBNHook"]
+custom_hooks = without(_base_.custom_hooks, "AdaBNHook")

@@ -7,13 +7,10 @@ _base_ = [
     "../_base_/datasets/coco_semi.py",
 ]
 from pld_mmdet.recipes import drops, optimizer, warm_up
+from pld_mmdet.recipes.detection import share_of_coco
 
 fold = "{{$FOLD:1}}"
-labelled = _base_.labelled
-labelled.ann_file = f"semi_anns/instances_train2017.{fold}@10.json"
-unlabelled = _base_.unlabelled
-unlabelled.ann_file = f"semi_anns/instances_train2017.{fold}@10-unlabeled.json"
-train_dataloader = dict(dataset=dict(dataset=dict(datasets=[labelled, unlabelled])))
+labelled, unlabelled, train_dataloader = share_of_coco(_base_, fold, 10)
 
 model = dict(
     type="pld_mmdet.BoxJitterSoftTeacher",

@@ -3,6 +3,7 @@
 # an average of its past with the teacher's rate, so that an EMA is no method's gain.
 _base_ = "./streets_5pct.py"
 from pld_mmdet.recipes import drops, warm_up
+from pld_mmdet.recipes.detection import to_train, without
 
 load_from = None
 how_to_get = dict(_delete_=True, data=_base_.how_to_get.data)
@@ -22,20 +23,9 @@ plain_view = [
 ]
 labelled = _base_.labelled
 labelled.pipeline = plain_view
-train_dataloader = dict(
-    _delete_=True,
-    batch_size=2,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
-    dataset=dict(type="pld_mmdet.SeededDataset", dataset=labelled),
-)
+train_dataloader = to_train(labelled, 2, workers=1, _delete_=True)
 auto_scale_lr = dict(enable=False, base_batch_size=2)
 custom_hooks = [
-    *[
-        h
-        for h in _base_.custom_hooks
-        if h.type in ("pld_mmdet.IterationSeedHook", "pld_mmdet.RunRecordHook")
-    ],
+    *without(_base_.custom_hooks, "RampedEMAHook", "PseudoBoxHook", "PseudoTruthHook"),
     dict(type="EMAHook", momentum=0.01),  # mmengine's: 1 - keep
 ]

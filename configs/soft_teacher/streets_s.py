@@ -6,6 +6,7 @@
 #       --result docs/results/streets_s.json
 _base_ = "../_base_/experiments/streets_s.py"
 from pld_mmdet.recipes import drops, warm_up
+from pld_mmdet.recipes.detection import swapped, the
 
 large = "data/foggy_streets_3200/"
 how_to_get = dict(
@@ -29,16 +30,11 @@ train_dataloader = dict(
     dataset=dict(dataset=dict(datasets=[labelled, unlabelled])),
 )
 model = dict(unsup_weight=3.0)
-custom_hooks = [
-    *_base_.custom_hooks[:-3],
-    dict(type="pld_mmdet.RampedEMAHook", keep=0.999, warm_up=0),
-    dict(type="pld_mmdet.PseudoBoxHook", interval=20),
-    dict(
-        type="pld_mmdet.PseudoTruthHook",  # measures; nothing learns from it
-        ann_file=large + "annotations/train.json",
-        interval=30,
-    ),
-]
+hooks = swapped(
+    _base_.custom_hooks, dict(type="pld_mmdet.RampedEMAHook", keep=0.999, warm_up=0)
+)
+truth = dict(the(hooks, "PseudoTruthHook"), ann_file=large + "annotations/train.json")
+custom_hooks = swapped(hooks, truth)
 max_iters = 2400
 first_drop = 1600
 train_cfg = dict(max_iters=max_iters, val_interval=800)

@@ -6,6 +6,7 @@ _base_ = [
     "../_base_/datasets/cityscapes_labelled.py",
 ]
 from pld_mmdet.recipes import cosine, optimizer, warm_up
+from pld_mmdet.recipes.detection import at_test, train_set
 
 how_to_get = dict(data="python tools/prepare.py foggy_streets")
 data_root = "data/foggy_streets/"
@@ -41,36 +42,19 @@ train_pipeline = [
     ),
     dict(type="PackDetInputs"),
 ]
-test_pipeline = [
-    dict(type="LoadImageFromFile"),
-    dict(type="Resize", scale=(384, 192), keep_ratio=True),
-    dict(type="LoadAnnotations", with_bbox=True),
-    dict(type="PackDetInputs"),
-]
+test_pipeline = at_test((384, 192))
+_small = dict(batch_size=4, num_workers=1)
+_shown = dict(data_root=data_root, pipeline=test_pipeline)
+_test = "annotations/test.json"
 train_dataloader = dict(
-    batch_size=4,
-    num_workers=1,
-    dataset=dict(dataset=dict(data_root=data_root, pipeline=train_pipeline)),
+    **_small, **train_set(data_root=data_root, pipeline=train_pipeline)
 )
-val_dataloader = dict(
-    batch_size=4,
-    num_workers=1,
-    dataset=dict(data_root=data_root, pipeline=test_pipeline),
-)
-test_dataloader = dict(
-    batch_size=4,
-    num_workers=1,
-    dataset=dict(
-        data_root=data_root, ann_file="annotations/test.json", pipeline=test_pipeline
-    ),
-)
+val_dataloader = dict(**_small, dataset=_shown)
+test_dataloader = dict(**_small, dataset=dict(**_shown, ann_file=_test))
 # Objects under 16, 16-40 and over 40 px: COCO's 32 and 96 do not suit small images.
-val_evaluator = dict(
-    ann_file=data_root + "annotations/val.json", area_bounds=(16**2, 40**2)
-)
-test_evaluator = dict(
-    ann_file=data_root + "annotations/test.json", area_bounds=(16**2, 40**2)
-)
+_bounds = dict(area_bounds=(16**2, 40**2))
+val_evaluator = dict(ann_file=data_root + "annotations/val.json", **_bounds)
+test_evaluator = dict(ann_file=data_root + _test, **_bounds)
 
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=1500, val_interval=750)
 optim_wrapper = optimizer("AdamW", 1e-3, weight_decay=0.05, clip=10)

@@ -295,6 +295,52 @@ def train_set(**entries) -> dict:
     return dict(dataset=dict(dataset=entries))
 
 
+def moved(
+    classes: tuple,
+    trained_on: str,
+    tested_on: str = "",
+    *,
+    tested: str = "val.json",
+    **where,
+) -> tuple[dict, dict, dict]:
+    """The data of another benchmark in the place of a base's.
+
+    Args:
+        classes: Their names.
+        trained_on: Folder of the images to learn from.
+        tested_on: Folder of those that are scored [the same].
+        tested: Their boxes, below ``annotations``.
+        where: Where in its folder what is learnt from lies.
+
+    Returns:
+        Changes of ``train_dataloader``, ``val_dataloader`` and ``val_evaluator``.
+    """
+    root, file = tested_on or trained_on, f"annotations/{tested}"
+    named = dict(metainfo=dict(classes=classes))
+    return (
+        train_set(data_root=trained_on, **named, **where),
+        dict(dataset=dict(data_root=root, ann_file=file, **named)),
+        dict(ann_file=root + file),
+    )
+
+
+def share_of_coco(base: dict, fold: str, percent: int) -> tuple[dict, dict, dict]:
+    """COCO with few labels.
+
+    Args:
+        base: The configs below, with ``labelled`` and ``unlabelled``.
+        fold: Which draw.
+        percent: How many of the images have labels.
+
+    Returns:
+        ``labelled, unlabelled, train_dataloader``.
+    """
+    file = f"semi_anns/instances_train2017.{fold}@{percent}"
+    labelled = dict(base["labelled"], ann_file=f"{file}.json")
+    unlabelled = dict(base["unlabelled"], ann_file=f"{file}-unlabeled.json")
+    return labelled, unlabelled, train_set(datasets=[labelled, unlabelled])
+
+
 def at_test(scale: tuple[int, int]) -> list[dict]:
     """What is done to an image that is scored.
 
@@ -396,3 +442,25 @@ def swapped(hooks: list, hook: dict) -> list:
     """
     without(hooks, _name(hook))
     return [hook if _name(one) == _name(hook) else one for one in hooks]
+
+
+def polishing(hooks: list, keep: float, first_drop: int) -> list:
+    """Hooks of dual polishing in the place of Soft Teacher's.
+
+    Args:
+        hooks: Those of Soft Teacher.
+        keep: The teacher's share of itself.
+        first_drop: Iteration at which the rate drops and the teacher is frozen.
+    """
+    ramped = dict(type="pld_mmdet.RampedEMAHook")
+    return [
+        *without(hooks, "RampedEMAHook"),
+        dict(ramped, keep=keep, warm_up=0, stop_after=first_drop),
+        dict(
+            ramped,
+            keep=0.99,
+            warm_up=100,
+            teacher="polish_teacher",
+            student="polish_student",
+        ),
+    ]

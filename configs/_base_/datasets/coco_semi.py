@@ -1,5 +1,8 @@
 # COCO with few labels: labelled images, and unlabelled ones as a weak and a strong view
 # of different geometry. Views and draws are those of Soft Teacher's release.
+_base_ = []
+from pld_mmdet.recipes.detection import at_test, coco, packing, to_test, to_train
+
 data_root = "data/coco/"
 how_to_get = dict(
     data=(
@@ -8,17 +11,7 @@ how_to_get = dict(
     )
 )
 branches = ["sup", "weak", "strong"]
-meta_keys = (
-    "img_id",
-    "img_path",
-    "ori_shape",
-    "img_shape",
-    "scale_factor",
-    "flip",
-    "flip_direction",
-    "homography_matrix",
-)
-pack = dict(type="PackDetInputs", meta_keys=meta_keys)
+pack = packing()
 resize = dict(type="RandomResize", scale=[(1333, 400), (1333, 1200)], keep_ratio=True)
 flip = dict(type="RandomFlip", prob=0.5)
 # Factors of the release's magnitudes 1 to 9 (mmdet: 0.1 to 1.9), and 1 to 4 bits: mmdet
@@ -73,59 +66,37 @@ unlabelled_pipeline = [
         ],
     ),
 ]
-test_pipeline = [
-    dict(type="LoadImageFromFile"),
-    dict(type="Resize", scale=(1333, 800), keep_ratio=True),
-    dict(type="LoadAnnotations", with_bbox=True),
-    dict(type="PackDetInputs"),
-]
-labelled = dict(
-    type="CocoDataset",
-    data_root=data_root,
-    ann_file="semi_anns/instances_train2017.1@10.json",
-    data_prefix=dict(img="train2017/"),
+test_pipeline = at_test((1333, 800))
+_file = "semi_anns/instances_train2017.1@10"
+labelled = coco(
+    data_root,
+    f"{_file}.json",
+    (),
+    labelled_pipeline,
+    images="train2017/",
     filter_cfg=dict(filter_empty_gt=True, min_size=32),
-    pipeline=labelled_pipeline,
 )
-unlabelled = dict(
-    type="CocoDataset",
-    data_root=data_root,
-    ann_file="semi_anns/instances_train2017.1@10-unlabeled.json",
-    data_prefix=dict(img="train2017/"),
+unlabelled = coco(
+    data_root,
+    f"{_file}-unlabeled.json",
+    (),
+    unlabelled_pipeline,
+    images="train2017/",
     filter_cfg=dict(filter_empty_gt=False),
-    pipeline=unlabelled_pipeline,
 )
-train_dataloader = dict(
-    batch_size=5,  # of each of 8 GPUs
-    num_workers=5,
-    persistent_workers=True,
-    sampler=dict(
-        type="pld_mmdet.SemiSampler", batch_size=5, source_ratio=[1, 4], split="random"
-    ),
-    dataset=dict(
-        type="pld_mmdet.SeededDataset",
-        dataset=dict(type="ConcatDataset", datasets=[labelled, unlabelled]),
-    ),
+_ratio = dict(batch_size=5, source_ratio=[1, 4], split="random")
+train_dataloader = to_train(
+    dict(type="ConcatDataset", datasets=[labelled, unlabelled]),
+    5,  # of each of 8 GPUs
+    workers=5,
+    sampler=dict(type="pld_mmdet.SemiSampler", **_ratio),
 )
-val_dataloader = test_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type="CocoDataset",
-        data_root=data_root,
-        ann_file="annotations/instances_val2017.json",
-        data_prefix=dict(img="val2017/"),
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
+val_boxes = "annotations/instances_val2017.json"
+val_dataloader = test_dataloader = to_test(
+    data_root, val_boxes, (), test_pipeline, images="val2017/"
 )
 val_evaluator = test_evaluator = dict(
-    type="CocoMetric",
-    ann_file=data_root + "annotations/instances_val2017.json",
-    metric="bbox",
+    type="CocoMetric", ann_file=data_root + val_boxes, metric="bbox"
 )
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")

@@ -2,6 +2,8 @@
 # release each view has a size of its own, and the strong geometry is for unlabelled
 # images alone: the hull of a rotated or sheared box and the tight one have IoU 0.78.
 _base_ = "./coco_semi.py"
+from pld_mmdet.recipes import class_names
+from pld_mmdet.recipes.detection import at_test
 
 data_root = "data/foggy_streets/"
 how_to_get = dict(
@@ -11,12 +13,11 @@ how_to_get = dict(
     )
 )
 expected_counts = dict(train=800, val=200, test=600)
-classes = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
+classes = class_names.CITYSCAPES
 metainfo = dict(classes=classes)
 fold = "{{$FOLD:1}}"
 
 load = dict(type="LoadImageFromFile")
-full_size = dict(type="Resize", scale=(384, 192), keep_ratio=True)
 # COCO's short sides are 400 to 1200 around 800; here 144 to 288 around 192.
 resize = dict(
     type="RandomResize", scale=(384, 192), ratio_range=(0.75, 1.5), keep_ratio=True
@@ -44,12 +45,7 @@ unlabelled_pipeline = [
         strong=[*strong_view, _base_.pack],
     ),
 ]
-test_pipeline = [
-    load,
-    full_size,
-    dict(type="LoadAnnotations", with_bbox=True),
-    dict(type="PackDetInputs"),
-]
+test_pipeline = at_test((384, 192))
 street_images = dict(
     type="CocoDataset", data_root=data_root, data_prefix=dict(img=""), metainfo=metainfo
 )
@@ -70,27 +66,14 @@ train_dataloader = dict(
     sampler=dict(batch_size=4, source_ratio=[1, 1], split="fixed", by_aspect=False),
     dataset=dict(dataset=dict(datasets=[labelled, unlabelled])),
 )
-val_dataloader = dict(
-    batch_size=4,
-    num_workers=1,
-    dataset=dict(
-        **street_images,
-        _delete_=True,
-        ann_file="annotations/val.json",
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
-)
-test_dataloader = dict(
-    batch_size=4,
-    num_workers=1,
-    dataset=dict(
-        **street_images,
-        _delete_=True,
-        ann_file="annotations/test.json",
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
+scored = dict(**street_images, _delete_=True, test_mode=True, pipeline=test_pipeline)
+val_dataloader, test_dataloader = (
+    dict(
+        batch_size=4,
+        num_workers=1,
+        dataset=dict(scored, ann_file=f"annotations/{part}.json"),
+    )
+    for part in ("val", "test")
 )
 val_evaluator = dict(ann_file=data_root + "annotations/val.json")
 test_evaluator = dict(ann_file=data_root + "annotations/test.json")
