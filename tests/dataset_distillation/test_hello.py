@@ -14,6 +14,7 @@ from pld_mmdet.dataset_distillation.label_generator import (
     read_generator,
 )
 from pld_mmdet.dataset_distillation.low_rank import LowRank, adapt, increments
+from pld_mmdet.dataset_distillation.real import real_images
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 
@@ -200,6 +201,10 @@ def test_the_easiest_images_are_made_simple():
     shown = model.whole().view(3, 2, -1).mean(2)
     assert (shown[0, 0] < shown[1, 0]) & (shown[1, 0] < shown[2, 0])  # dark: darkest
     assert (shown[0, 1] > shown[1, 1]) & (shown[1, 1] > shown[2, 1])
+    for c, sign in ((0, 1), (1, -1)):  # of the nine that were drawn, the easiest
+        drawn = real_images(Real(), 9, 2, int(model.dice))[:, c].flatten(1).mean(1)
+        wanted = (sign * drawn).sort().values[:3] * sign
+        assert torch.allclose(shown[:, c], wanted, atol=1e-6)
     kept = model.whole()
     model.start_stage("images", Loader(), None)
     assert torch.equal(kept, model.whole())
@@ -283,7 +288,7 @@ def test_lambda_weighs_the_projectors_cross_entropy():
     assert less.loss(**batch)["loss_ce"].item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_words_that_the_encoder_knows_are_made_unit_vectors():
+def test_words_that_the_encoder_knows_are_made_unit_vectors(monkeypatch):
     class Knows(nn.Module):
         feat_dim = 2
         text_embeddings = torch.tensor([[3.0, 4.0], [0.0, -2.0]])
@@ -295,8 +300,8 @@ def test_words_that_the_encoder_knows_are_made_unit_vectors():
         def features(self, x):
             return self.layer(x)
 
-    MODELS.register_module("KnowsWords", module=Knows, force=True)
-    made = LabelProjector(dict(type="KnowsWords"), 2, rank=1, text_rank=1, scale=10.0)
+    monkeypatch.setattr(MODELS, "build", lambda config: Knows())
+    made = LabelProjector({}, 2, rank=1, text_rank=1, scale=10.0)
     assert made.words.tolist() == [pytest.approx([0.6, 0.8]), [0, -1]]
     x = torch.randn(4, 3)
     unit = F.normalize(made.encoder.features(x), dim=1)
