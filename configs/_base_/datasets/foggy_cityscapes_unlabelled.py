@@ -6,6 +6,7 @@ from pld_mmdet.recipes.detection import at_test, packing, strong_view, to_test, 
 
 data_root = "data/cityscapes/"
 classes = class_names.CITYSCAPES
+metainfo = dict(classes=classes)
 scale = (1333, 600)  # longer side at most, shorter side
 how_to_get = dict(
     data="put leftImg8bit, leftImg8bit_foggy and gtFine of Cityscapes into "
@@ -28,7 +29,7 @@ foggy = dict(
     type="pld_mmdet.ImageFolder",
     data_root=data_root,
     pattern="leftImg8bit_foggy/train/*/*_foggy_beta_0.02.png",
-    metainfo=dict(classes=classes),
+    metainfo=metainfo,
     pipeline=train_pipeline,
 )
 train_dataloader = to_train(foggy, infinite=False)
