@@ -3,7 +3,7 @@
 # the best sub-network on MNLI (finetune_glue.py). 16 GPUs:
 # bash tools/dist_train.sh configs/autodistil/paper.py 16
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader
+from pld_mmdet.recipes import loader, optimizer, poly, stage, staged
 
 bert = "data/bert-base-uncased"
 encoded = dict(type="pld_mmdet.EncodedText", tokenizer=bert, max_length=128)
@@ -15,19 +15,16 @@ general = loader(
 )
 held_out = dict(**encoded, data_root="data/wiki_book", ann_file="held_out.jsonl")
 mnli = dict(
-    **encoded,
-    data_root="data/mnli",
-    classes=("entailment", "neutral", "contradiction"),
+    **encoded, data_root="data/mnli", classes=("entailment", "neutral", "contradiction")
 )
 train_dataloader = loader(
     dict(**mnli, ann_file="train.jsonl"), 2, train=True, workers=4
 )
-val_dataloader = loader(dict(**mnli, ann_file="dev_matched.jsonl"), 128, train=False)
-test_dataloader = val_dataloader
-val_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+val_dataloader = test_dataloader = loader(
+    dict(**mnli, ann_file="dev_matched.jsonl"), 128
+)
+val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+val_cfg = test_cfg = dict()
 
 model = dict(
     type="pld_mmdet.AutoDistil",
@@ -46,51 +43,28 @@ model = dict(
 
 
 def adam(rate, decay=0.01):
-    return dict(
-        type="pld_mmdet.FiniteAmpOptimWrapper",
-        optimizer=dict(
-            type="AdamW", lr=rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=decay
-        ),
-        clip_grad=dict(max_norm=1.0),
-        constructor="pld_mmdet.MergedGroups",
-        paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+    return optimizer(
+        "AdamW",
+        rate,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        weight_decay=decay,
+        half=True,
+        clip=1.0,
+        spare_norms=True,
     )
 
 
 # the code's warm-up of 6 % is for RoBERTa; BERT has none
-falling = [dict(type="PolyLR", power=1.0, eta_min=0.0, by_epoch=False, begin=0)]
+falling = [poly(1.0)]
 number = 24000000  # lines of data/wiki_book/train.jsonl: set it to yours
 steps = 15 * number // (128 * 16)  # 15 passes
 tuning = 20 * 392702 // 32  # 20 passes over MNLI
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(
-            name="distill",
-            max_iters=steps,
-            dataloader=general,
-            optim_wrapper=adam(4e-5),
-            param_scheduler=falling,
-        ),
-        dict(
-            name="search",
-            max_iters=0,
-            work_dataloader=loader(held_out, 128, train=False),
-        ),
-        dict(
-            name="alone",
-            max_iters=steps,
-            dataloader=general,
-            optim_wrapper=adam(4e-5),
-            param_scheduler=falling,
-        ),
-        dict(
-            name="finetune",
-            max_iters=tuning,
-            optim_wrapper=adam(2e-5, 0.0),
-            param_scheduler=falling,
-        ),
-    ],
+train_cfg = staged(
+    stage("distill", steps, data=general, optim=adam(4e-5), schedule=falling),
+    stage("search", 0, work=loader(held_out, 128)),
+    stage("alone", steps, data=general, optim=adam(4e-5), schedule=falling),
+    stage("finetune", tuning, optim=adam(2e-5, 0.0), schedule=falling),
 )
 optim_wrapper = adam(2e-5, 0.0)
 param_scheduler = falling

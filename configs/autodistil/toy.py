@@ -2,7 +2,7 @@
 # relations together on unlabelled documents; one under a cap is chosen on others and
 # fine-tuned on 24 labels. Teacher and shared weights are made once a seed.
 _base_ = "../_base_/models/topic_teacher.py"
-from pld_mmdet.recipes import loader, row
+from pld_mmdet.recipes import loader, row, stage, staged, table
 
 held_out = dict(
     type="pld_mmdet.TopicGrammar", topics=8, senses=64, synonyms=4, words=16, focus=0.1
@@ -26,39 +26,28 @@ model = dict(
     space=dict(layers=(1, 2), heads=(2, 4), width=(32, 64), ratio=(1.0, 2.0)),
     most_parameters=30000,
 )
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        {{_base_.mlm}},
-        dict(
-            name="distill",
-            max_iters=120,
-            dataloader={{_base_.general}},
-            param_scheduler={{_base_.falling}},
-        ),
-        dict(
-            name="search",
-            max_iters=0,
-            work_dataloader=loader(held_out, 100, train=False),
-        ),
-        dict(name="finetune", max_iters=100, param_scheduler={{_base_.falling}}),
-    ],
+train_cfg = staged(
+    {{_base_.mlm}},
+    stage("distill", 120, data={{_base_.general}}, schedule={{_base_.falling}}),
+    stage("search", 0, work=loader(held_out, 100)),
+    stage("finetune", 100, schedule={{_base_.falling}}),
 )
 
 smallest = "model.only=(1, 2, 32, 1.0)"
 given = ("train_cfg.stages.0.max_iters=0", "train_cfg.stages.1.max_iters=0")
-experiment = dict(
-    name="autodistil",
-    metric="accuracy",
+experiment = table(
+    "autodistil",
+    row("smallest", "Smallest sub-network, trained alone", smallest),
+    row(
+        "random",
+        "Random sub-network under the cap",
+        "model.pick=random",
+        *given,
+        init="autodistil",
+    ),
+    row("autodistil", "AutoDistil, searched sub-network"),
+    row("bag_of_words", "Bag of words, logistic regression", baseline="bag_of_words"),
     reported="chosen sub-network of the last iteration",
-    rows=[
-        row("smallest", "Smallest sub-network, trained alone", smallest),
-        row("random", "Random sub-network under the cap", "model.pick=random", *given)
-        | dict(init="autodistil"),
-        row("autodistil", "AutoDistil, searched sub-network"),
-        row("bag_of_words", "Bag of words, logistic regression")
-        | dict(baseline="bag_of_words"),
-    ],
 )
 walk = [
     *[f"train_cfg.stages.{i}.max_iters=1" for i in (0, 1, 3)],

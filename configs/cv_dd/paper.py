@@ -3,7 +3,7 @@
 # come with weights (`load_from`, entries `teachers.0.*` ...).
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loader, optimizer
+from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged
 
 data_root = "data/cifar-100-binary"
 how_to_get = dict(
@@ -41,7 +41,7 @@ model = dict(
 load_from = "data/cv_dd_networks.pth"
 fine_tune = True  # that file has the networks only
 steps = 300 * 63  # epochs of 1000 images in batches of 16, the last one of 8
-real = loader(cifar("train"), 256, train=False, workers=2)
+real = loader(cifar("train"), 256, workers=2)
 stored = loader(
     dict(type="pld_mmdet.StoredViews", file="{folder}/distilled"),
     1,  # of 16 images, as they were labelled
@@ -50,23 +50,20 @@ stored = loader(
 )
 stored["sampler"]["shuffle"] = False
 train_dataloader = loader(cifar("train"), 1, train=True)  # not looked at
-test_dataloader = loader(cifar("test"), 256, train=False, workers=2)
+test_dataloader = loader(cifar("test"), 256, workers=2)
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(
-            name="recover",
-            max_iters=10 * 4000,
-            work_dataloader=real,
-            optim_wrapper=optimizer("Adam", 0.25, betas=(0.5, 0.9)),
-            param_scheduler=dict(type="CosineAnnealingLR", by_epoch=False),
-        ),
-        dict(name="student", max_iters=steps, dataloader=stored, work_dataloader=real),
-    ],
+train_cfg = staged(
+    stage(
+        "recover",
+        10 * 4000,
+        work=real,
+        optim=optimizer("Adam", 0.25, betas=(0.5, 0.9)),
+        schedule=cosine(),
+    ),
+    stage("student", steps, data=stored, work=real),
 )
 optim_wrapper = optimizer("AdamW", 1e-3, weight_decay=0.01)
 # eta = 2: half of the rate is left at the end
-param_scheduler = dict(type="CosineAnnealingLR", T_max=2 * steps, by_epoch=False)
+param_scheduler = cosine(T_max=2 * steps)
 find_unused_parameters = True

@@ -4,12 +4,16 @@ _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
 from pld_mmdet.recipes import (
     ACCURACIES,
+    cosine,
     crop_network,
     crops,
     loader,
     optimizer,
     raw_pixels,
     row,
+    stage,
+    staged,
+    table,
 )
 
 model = dict(
@@ -28,81 +32,75 @@ model = dict(
 # of all classes alike, which is what a distilled set has
 train_dataloader = dict(batch_size=32, dataset=dict(labelled=2240, balanced=True))
 one = loader(crops(labelled=8), 1, train=True)  # not looked at
-real = loader(crops(), 500, train=False)
+real = loader(crops(), 500)
 stored = loader(
     dict(type="pld_mmdet.StoredViews", file="{folder}/distilled"), 1, train=True
 )
 stored["sampler"]["shuffle"] = False
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="teacher", max_iters=400),
-        dict(
-            name="recover",
-            max_iters=6 * 60,
-            dataloader=one,
-            work_dataloader=real,
-            optim_wrapper=optimizer("Adam", 0.05, betas=(0.5, 0.9)),
-        ),
-        dict(name="student", max_iters=300, dataloader=stored, work_dataloader=real),
-    ],
+train_cfg = staged(
+    stage("teacher", 400),
+    stage(
+        "recover",
+        6 * 60,
+        data=one,
+        work=real,
+        optim=optimizer("Adam", 0.05, betas=(0.5, 0.9)),
+    ),
+    stage("student", 300, data=stored, work=real),
 )
 optim_wrapper = optimizer("AdamW", 1e-2, weight_decay=0.01)
-param_scheduler = dict(type="CosineAnnealingLR", by_epoch=False)
+param_scheduler = cosine()
 find_unused_parameters = True  # on several processes: one part learns at a time
 
 given = ["fine_tune=True", "train_cfg.stages.0.max_iters=0"]
 alone = "model.priors=[900.0,0.0,0.0]"  # e^-90 for the others
 own = dict(test=[])  # tested with the row's options too: they are the model's
-experiment = dict(
-    name="cv_dd",
+experiment = table(
+    "cv_dd",
+    row(
+        "networks",
+        "The three networks",
+        *(f"train_cfg.stages.{i}.max_iters=0" for i in (1, 2)),
+        "model.predict_on=teacher",
+        "model.epochs=1",
+        evaluate=own,
+    ),
+    row(
+        "single",
+        "The best network alone (SRe2L++)",
+        *given,
+        alone,
+        "model.committee=1",
+        "model.members=best",
+        init="networks",
+        evaluate=own,
+    ),
+    row(
+        "equal",
+        "Committee, equal votes",
+        *given,
+        "model.priors=[50.0,50.0,50.0]",
+        init="networks",
+        evaluate=own,
+    ),
+    row(
+        "running",
+        "CV-DD, labels by running statistics",
+        *given,
+        "model.statistics=running",
+        init="networks",
+        evaluate=own,
+    ),
+    row("cv_dd", "CV-DD", *given, init="networks", evaluate=own),
+    raw_pixels(
+        "train_dataloader.dataset.labelled=48",
+        "train_dataloader.dataset.balanced=True",
+        "train_dataloader.dataset.label_seed={seed}",
+        of="6 images a class",
+    ),
     metric="balanced_accuracy",
     data="python tools/prepare.py street_crops",
     columns=ACCURACIES,
-    reported="student of the last iteration",
-    rows=[
-        row(
-            "networks",
-            "The three networks",
-            *(f"train_cfg.stages.{i}.max_iters=0" for i in (1, 2)),
-            "model.predict_on=teacher",
-            "model.epochs=1",
-            evaluate=own,
-        ),
-        row(
-            "single",
-            "The best network alone (SRe2L++)",
-            *given,
-            alone,
-            "model.committee=1",
-            "model.members=best",
-            init="networks",
-            evaluate=own,
-        ),
-        row(
-            "equal",
-            "Committee, equal votes",
-            *given,
-            "model.priors=[50.0,50.0,50.0]",
-            init="networks",
-            evaluate=own,
-        ),
-        row(
-            "running",
-            "CV-DD, labels by running statistics",
-            *given,
-            "model.statistics=running",
-            init="networks",
-            evaluate=own,
-        ),
-        row("cv_dd", "CV-DD", *given, init="networks", evaluate=own),
-        raw_pixels(
-            "train_dataloader.dataset.labelled=48",
-            "train_dataloader.dataset.balanced=True",
-            "train_dataloader.dataset.label_seed={seed}",
-            of="6 images a class",
-        ),
-    ],
 )
 tiny = "data/tiny_crops"
 walk = [

@@ -5,7 +5,7 @@
 # tools/dist_train.sh configs/disback/paper.py 4
 _base_ = "../dmd2/paper.py"
 
-from pld_mmdet.recipes import loader
+from pld_mmdet.recipes import loader, stage, staged
 
 how_to_get = dict(_delete_=True, teacher=_base_.how_to_get.teacher)
 model = dict(
@@ -36,11 +36,8 @@ part = dict(
 )
 optim_wrapper = dict(generator=part, critic=part)
 param_scheduler = None
-train_cfg = dict(
+train_cfg = staged(
+    stage("degrade", 200),  # ?
+    stage("distill", 50_000),  # ?
     _delete_=True,
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="degrade", max_iters=200),  # ?
-        dict(name="distill", max_iters=50_000),  # ?
-    ],
 )

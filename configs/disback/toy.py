@@ -3,7 +3,7 @@
 # of it.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/gaussian_ring.py"]
 
-from pld_mmdet.recipes import optimizer, row
+from pld_mmdet.recipes import optimizer, row, stage, staged, table
 
 degrade, distill = 160, 800
 model = dict(
@@ -24,14 +24,11 @@ optim_wrapper = dict(
     critic=part,
 )
 model_wrapper_cfg = dict(type="PartsParallel")
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
+train_cfg = staged(
+    stage("teacher", 0, optim=optimizer("Adam", 2e-3)),
+    stage("degrade", degrade),
+    stage("distill", distill),
     val_interval=40,
-    stages=[
-        dict(name="teacher", max_iters=0, optim_wrapper=optimizer("Adam", 2e-3)),
-        dict(name="degrade", max_iters=degrade),
-        dict(name="distill", max_iters=distill),
-    ],
 )
 custom_hooks = [
     *_base_.custom_hooks,
@@ -42,8 +39,32 @@ default_hooks = dict(checkpoint=dict(interval=400))
 taught = dict(
     init="teacher", online="curve", evaluate=dict(test=[]), description="one call"
 )
-experiment = dict(
-    name="disback",
+experiment = table(
+    "disback",
+    row(
+        "teacher",
+        "The teacher, 40 calls",
+        "train_cfg.stages.0.max_iters=1200",
+        "train_cfg.stages.1.max_iters=0",
+        "train_cfg.stages.2.max_iters=0",
+        evaluate=dict(test=["model.predict_on=teacher"]),
+    ),
+    row(
+        "plain",
+        "Score distillation",
+        "model.backtrack=False",
+        "model.critic_from=teacher",
+        **taught,
+    ),
+    row("matched", "... with a matched critic", "model.backtrack=False", **taught),
+    row("disback", "DisBack", **taught),
+    row(
+        "start",
+        "Where all start: the generator does not learn",
+        "optim_wrapper.generator.optimizer.lr=0",
+        **taught,
+        trivial=True,
+    ),
     metric="energy_distance_mean",
     percent=False,
     lower_is_better=True,
@@ -54,32 +75,6 @@ experiment = dict(
         "worst of the run (val)": ("curve", "energy_distance_worst"),
         "end": ("test", "energy_distance"),
     },
-    rows=[
-        row(
-            "teacher",
-            "The teacher, 40 calls",
-            "train_cfg.stages.0.max_iters=1200",
-            "train_cfg.stages.1.max_iters=0",
-            "train_cfg.stages.2.max_iters=0",
-            evaluate=dict(test=["model.predict_on=teacher"]),
-        ),
-        row(
-            "plain",
-            "Score distillation",
-            "model.backtrack=False",
-            "model.critic_from=teacher",
-            **taught,
-        ),
-        row("matched", "... with a matched critic", "model.backtrack=False", **taught),
-        row("disback", "DisBack", **taught),
-        row(
-            "start",
-            "Where all start: the generator does not learn",
-            "optim_wrapper.generator.optimizer.lr=0",
-            **taught,
-            trivial=True,
-        ),
-    ],
 )
 walk = [
     "train_cfg.stages.1.max_iters=1",

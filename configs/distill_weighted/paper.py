@@ -4,7 +4,7 @@
 # sources, and load their weights with `load_from`.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loader, optimizer
+from pld_mmdet.recipes import cosine, from_each, loader, optimizer, stage, staged
 
 data_root = "data/cifar-10-batches-bin"
 how_to_get = dict(
@@ -12,10 +12,7 @@ how_to_get = dict(
     "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz | tar xz -C data"
 )
 network = dict(
-    type="pld_mmdet.CIFARResNet",
-    widths=(16, 32, 64),
-    stem=16,
-    pre_activation=False,
+    type="pld_mmdet.CIFARResNet", widths=(16, 32, 64), stem=16, pre_activation=False
 )
 model = dict(
     type="pld_mmdet.DistillWeighted",
@@ -26,32 +23,16 @@ model = dict(
 )
 cifar = dict(type="pld_mmdet.CIFAR", data_root=data_root, classes=10, part="train")
 few = dict(type="pld_mmdet.LabelSubsets", dataset=cifar, labelled=40, subsets=1)
-train_dataloader = dict(
-    batch_size=128,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(
-        type="pld_mmdet.SemiSampler",
-        batch_size=128,
-        source_ratio=[1, 3],
-        by_aspect=False,
-    ),
-    collate_fn=dict(type="default_collate"),
-    dataset=dict(type="pld_mmdet.LabelledAndNot", datasets=[few, cifar]),
+train_dataloader = loader(
+    dict(type="pld_mmdet.LabelledAndNot", datasets=[few, cifar]),
+    128,
+    sampler=from_each(128, 1, 3),
+    workers=4,
 )
-test_dataloader = loader(dict(cifar, part="test"), 256, train=False)
+test_dataloader = loader(dict(cifar, part="test"), 256)
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(
-            name="distill",
-            max_iters=20000,
-            work_dataloader=loader(few, 400, train=False),
-        )
-    ],
-)
+train_cfg = staged(stage("distill", 20000, work=loader(few, 400)))
 optim_wrapper = optimizer("SGD", 0.1, momentum=0.9, weight_decay=1e-4)
-param_scheduler = dict(type="CosineAnnealingLR", T_max=20000, by_epoch=False)
+param_scheduler = cosine(T_max=20000)
 find_unused_parameters = True  # heads of sources with weight 0

@@ -3,7 +3,7 @@
 # steps of 16 labelled crops and 48 others.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
-from pld_mmdet.recipes import loader, optimizer, row
+from pld_mmdet.recipes import from_each, loader, optimizer, row, stage, staged, table
 
 network = dict(type="pld_mmdet.SmallConvNet", in_channels=3, widths=(16, 32, 64))
 model = dict(
@@ -27,27 +27,14 @@ crops = dict(
 known, others = dict(crops, labelled=64), dict(crops, labelled=-64)
 train_dataloader = dict(
     batch_size=64,
-    sampler=dict(
-        _delete_=True,
-        type="pld_mmdet.SemiSampler",
-        batch_size=64,
-        source_ratio=[1, 3],
-        by_aspect=False,
-    ),
+    sampler=from_each(64, 1, 3, _delete_=True),
     dataset=dict(
         _delete_=True, type="pld_mmdet.LabelledAndNot", datasets=[known, others]
     ),
 )
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="teacher", max_iters=300, dataloader=loader(others, 32, train=True)),
-        dict(
-            name="distill",
-            max_iters=300,
-            work_dataloader=loader(known, 64, train=False),
-        ),
-    ],
+train_cfg = staged(
+    stage("teacher", 300, data=loader(others, 32, train=True)),
+    stage("distill", 300, work=loader(known, 64)),
 )
 optim_wrapper = optimizer("AdamW", 3e-3, weight_decay=0.05)
 find_unused_parameters = True  # one part learns at a time
@@ -59,27 +46,24 @@ places = [
     "train_cfg.stages.1.work_dataloader.dataset",
 ]
 drawn = [f"{place}.label_seed={{seed}}" for place in places]
-experiment = dict(
-    name="distill_weighted",
+experiment = table(
+    "distill_weighted",
+    row(
+        "plain",
+        "Cross-entropy on 64 labels",
+        *drawn,
+        "model.lam=1",
+        "train_cfg.stages.0.max_iters=1",
+    ),
+    row("equal", "All sources alike (p = 0)", *drawn, "model.p=0"),
+    row("nearest", "DistillNearest", *drawn, "model.p=1e9"),
+    row("distill_weighted", "DistillWeighted, p = 12", *drawn),
     metric="balanced_accuracy",
     data="python tools/prepare.py street_crops",
     columns={
         "class-balanced": ("test", "balanced_accuracy"),
         "accuracy": ("test", "accuracy"),
     },
-    reported="student of the last iteration",
-    rows=[
-        row(
-            "plain",
-            "Cross-entropy on 64 labels",
-            *drawn,
-            "model.lam=1",
-            "train_cfg.stages.0.max_iters=1",
-        ),
-        row("equal", "All sources alike (p = 0)", *drawn, "model.p=0"),
-        row("nearest", "DistillNearest", *drawn, "model.p=1e9"),
-        row("distill_weighted", "DistillWeighted, p = 12", *drawn),
-    ],
 )
 walk = [f"train_cfg.stages.{i}.max_iters=1" for i in (0, 1)]
 walk += ["model.p=0"]  # untrained sources may all be unlike

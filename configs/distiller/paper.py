@@ -2,7 +2,7 @@
 # a6a48f7, experiments/distillation.sh and the parser's defaults), on 4 GPUs:
 # bash tools/dist_train.sh configs/distiller/paper.py 4
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader
+from pld_mmdet.recipes import loader, optimizer, poly, stage, staged
 
 bert = "data/bert-base-uncased-mnli"
 mnli = dict(
@@ -15,12 +15,11 @@ mnli = dict(
 train_dataloader = loader(
     dict(**mnli, ann_file="train.jsonl"), 16, train=True, workers=4
 )
-val_dataloader = loader(dict(**mnli, ann_file="dev_matched.jsonl"), 128, train=False)
-test_dataloader = val_dataloader
-val_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+val_dataloader = test_dataloader = loader(
+    dict(**mnli, ann_file="dev_matched.jsonl"), 128
+)
+val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
+val_cfg = test_cfg = dict()
 
 classifier = dict(
     type="pld_mmdet.EncoderTransformer", task="SequenceClassification", num_classes=3
@@ -38,21 +37,20 @@ model = dict(
     first_word=999,
 )
 steps = 122720  # 20 passes over 392 702 pairs, 64 a step
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop", stages=[dict(name="distill", max_iters=steps)]
-)
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteAmpOptimWrapper",
-    optimizer=dict(
-        type="AdamW", lr=5e-5, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1
-    ),
-    constructor="pld_mmdet.MergedGroups",
-    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+train_cfg = staged(stage("distill", steps))
+optim_wrapper = optimizer(
+    "AdamW",
+    5e-5,
+    betas=(0.9, 0.999),
+    eps=1e-8,
+    weight_decay=0.1,
+    half=True,
+    spare_norms=True,
 )
 warm_up = steps // 10
 param_scheduler = [
     dict(type="LinearLR", start_factor=1e-4, by_epoch=False, end=warm_up),
-    dict(type="PolyLR", power=1.0, eta_min=0.0, by_epoch=False, begin=warm_up),
+    poly(1.0, begin=warm_up),
 ]
 find_unused_parameters = True
 how_to_get = dict(

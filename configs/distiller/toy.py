@@ -1,7 +1,7 @@
 # Distiller on topic documents: BERT 2 x 64, fine-tuned on 24 labels -> 1 x 32, which
 # sees 600 documents of the task. One teacher a seed: the rows begin from its run.
 _base_ = "../_base_/models/topic_teacher.py"
-from pld_mmdet.recipes import row
+from pld_mmdet.recipes import row, stage, staged, table
 
 model = dict(
     type="pld_mmdet.Distiller",
@@ -9,65 +9,52 @@ model = dict(
     finetuned={{_base_.finetuned}},
     student={{_base_.student}},
 )
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        {{_base_.mlm}},
-        {{_base_.teach}},
-        dict(
-            name="distill",
-            max_iters=300,
-            dataloader={{_base_.transfer}},
-            param_scheduler={{_base_.falling}},
-        ),
-    ],
+train_cfg = staged(
+    {{_base_.mlm}},
+    {{_base_.teach}},
+    stage("distill", 300, data={{_base_.transfer}}, schedule={{_base_.falling}}),
 )
 
 given = ("train_cfg.stages.0.max_iters=0", "train_cfg.stages.1.max_iters=0")
 none = ("model.inter=None", "fine_tune=True")
-experiment = dict(
-    name="distiller",
-    metric="accuracy",
-    reported="student of the last iteration",
-    rows=[
-        row(
-            "plain",
-            "Student on 24 labels",
-            "model.hard_weight=1",
-            "model.pred_weight=0",
-            *none,
-            "train_cfg.stages.2.dataloader.dataset.part=task",
-            "train_cfg.stages.2.dataloader.dataset.size=24",
-            *given,
-            init="teacher",
-        ),
-        row("kd", "Logits only", *none, *given, init="teacher"),
-        row(
-            "kd_mse",
-            "Logits and states, MSE",
-            "model.inter=mse",
-            "fine_tune=True",
-            *given,
-            init="teacher",
-        ),
-        row("distiller", "Distiller, MI-alpha as released", *given, init="teacher"),
-        row(
-            "mi_unit",
-            "MI-alpha, unit critic, weight 0.1",
-            "model.unit=True",
-            "model.inter_weight=0.1",
-            *given,
-            init="teacher",
-        ),
-        row(
-            "teacher",
-            "The teacher itself",
-            "train_cfg.stages.2.max_iters=1",
-            evaluate=dict(test=["model.predict_on=finetuned"]),
-        ),
-        row("bag_of_words", "Bag of words, logistic regression")
-        | dict(baseline="bag_of_words"),
-    ],
+experiment = table(
+    "distiller",
+    row(
+        "plain",
+        "Student on 24 labels",
+        "model.hard_weight=1",
+        "model.pred_weight=0",
+        *none,
+        "train_cfg.stages.2.dataloader.dataset.part=task",
+        "train_cfg.stages.2.dataloader.dataset.size=24",
+        *given,
+        init="teacher",
+    ),
+    row("kd", "Logits only", *none, *given, init="teacher"),
+    row(
+        "kd_mse",
+        "Logits and states, MSE",
+        "model.inter=mse",
+        "fine_tune=True",
+        *given,
+        init="teacher",
+    ),
+    row("distiller", "Distiller, MI-alpha as released", *given, init="teacher"),
+    row(
+        "mi_unit",
+        "MI-alpha, unit critic, weight 0.1",
+        "model.unit=True",
+        "model.inter_weight=0.1",
+        *given,
+        init="teacher",
+    ),
+    row(
+        "teacher",
+        "The teacher itself",
+        "train_cfg.stages.2.max_iters=1",
+        evaluate=dict(test=["model.predict_on=finetuned"]),
+    ),
+    row("bag_of_words", "Bag of words, logistic regression", baseline="bag_of_words"),
 )
 walk = [
     *[f"train_cfg.stages.{i}.max_iters=1" for i in range(3)],

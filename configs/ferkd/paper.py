@@ -5,7 +5,7 @@
 # ResNet-152, whose weights `load_from` brings.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loader, optimizer
+from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged
 
 
 def resnet(depth):
@@ -32,19 +32,12 @@ model = dict(
 )
 load_from = "data/resnet152_teacher.pth"  # entries `teachers.0.*`
 train_dataloader = loader(images("train"), 256, train=True, workers=8)
-test_dataloader = loader(images("val"), 256, train=False, workers=8)
+test_dataloader = loader(images("val"), 256, workers=8)
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
 steps = 300 * 1281167 // 1024
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(
-            name="distill",
-            max_iters=steps,
-            work_dataloader=loader(images("train"), 256, train=False, workers=8),
-        )
-    ],
+train_cfg = staged(
+    stage("distill", steps, work=loader(images("train"), 256, workers=8))
 )
 optim_wrapper = optimizer("SGD", 0.2, momentum=0.9, weight_decay=1e-4)
-param_scheduler = dict(type="CosineAnnealingLR", T_max=steps, by_epoch=False)
+param_scheduler = cosine(T_max=steps)

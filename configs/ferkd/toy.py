@@ -2,7 +2,17 @@
 # images with 16 stored regions each, 150 steps of 32 images, 4 regions each.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
-from pld_mmdet.recipes import crop_network, crops, loader, optimizer, raw_pixels, row
+from pld_mmdet.recipes import (
+    crop_network,
+    crops,
+    loader,
+    optimizer,
+    raw_pixels,
+    row,
+    stage,
+    staged,
+    table,
+)
 
 model = dict(
     type="pld_mmdet.FerKD",
@@ -14,14 +24,8 @@ model = dict(
 )
 train_dataloader = dict(batch_size=32, dataset=dict(labelled=300))
 many = loader(crops(labelled=5000), 64, train=True)
-once = loader(crops(labelled=300), 100, train=False)
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="teacher", max_iters=300, dataloader=many),
-        dict(name="distill", max_iters=150, work_dataloader=once),
-    ],
-)
+once = loader(crops(labelled=300), 100)
+train_cfg = staged(stage("teacher", 300, data=many), stage("distill", 150, work=once))
 optim_wrapper = optimizer("AdamW", 3e-3, weight_decay=0.05)
 find_unused_parameters = True  # on several processes: one part learns at a time
 
@@ -32,26 +36,20 @@ drawn = [
 student = [*drawn, "train_cfg.stages.0.max_iters=0"]
 hard = [*student, "model.low=0.0", "model.middle=1.0"]
 made = [*drawn, "train_cfg.stages.1.max_iters=0", "model.predict_on=teacher"]
-experiment = dict(
-    name="ferkd",
-    metric="accuracy",
+experiment = table(
+    "ferkd",
+    # every region but the surest is hard: the smoothed ground truth
+    row("plain", "Hard labels", *hard, init="teacher"),
+    row("fkd", "FKD", *student, "model.low=0.0", "model.middle=0.0", init="teacher"),
+    row("ferkd", "FerKD", *student, init="teacher"),
+    row("teacher", "The teacher itself", *made, trivial=True),
+    raw_pixels(*drawn),
     data="python tools/prepare.py street_crops",
     columns={
         "accuracy": ("test", "accuracy"),
         "class-balanced": ("test", "balanced_accuracy"),
         "ECE": ("test", "ece"),
     },
-    reported="student of the last iteration",
-    rows=[
-        # every region but the surest is hard: the smoothed ground truth
-        row("plain", "Hard labels", *hard, init="teacher"),
-        row(
-            "fkd", "FKD", *student, "model.low=0.0", "model.middle=0.0", init="teacher"
-        ),
-        row("ferkd", "FerKD", *student, init="teacher"),
-        row("teacher", "The teacher itself", *made, trivial=True),
-        raw_pixels(*drawn),
-    ],
 )
 tiny = "data/tiny_crops"
 walk = [

@@ -4,13 +4,13 @@
 # (theirs has convolutions: a CLIP ResNet), and lengths of the other stages are ours.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loader, optimizer
+from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged
 
 data_root = "data/imagenet/"
 how_to_get = dict(
     data="get ILSVRC2012 from https://image-net.org and unpack it as "
     "data/imagenet/{train,val}/<wnid>/*.JPEG; write data/imagenet/classnames.txt, one "
-    "name a line in the order of the sorted wnids",
+    "name a line in the order of the sorted wnids"
 )
 
 
@@ -54,51 +54,43 @@ train_dataloader = loader(
     seeded=True,
     workers=8,
 )
-real = loader(images("train"), 256, train=False, workers=8)
+real = loader(images("train"), 256, workers=8)
 one = loader(images("val"), 1, train=True)  # not looked at
-test_dataloader = loader(images("val"), 256, train=False, workers=8)
+test_dataloader = loader(images("val"), 256, workers=8)
 test_evaluator = [
     dict(type="pld_mmdet.ClassificationMetric"),
     dict(type="pld_mmdet.StoredNumbers"),
 ]
 test_cfg = dict()
-whole = dict(type="CosineAnnealingLR", by_epoch=False)
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(
-            name="teacher",
-            max_iters=90 * 5005,
-            optim_wrapper=optimizer("SGD", 0.1, momentum=0.9, weight_decay=1e-4),
-            param_scheduler=whole,
+whole = cosine()
+train_cfg = staged(
+    stage(
+        "teacher",
+        90 * 5005,
+        optim=optimizer("SGD", 0.1, momentum=0.9, weight_decay=1e-4),
+        schedule=whole,
+    ),
+    stage("projector", 10 * 5005, optim=optimizer("AdamW", 1e-3), schedule=whole),
+    stage(
+        "images",
+        10 * 157,  # ten of each part of 64 images
+        data=one,
+        work=real,
+        optim=optimizer("Adam", 0.01),
+        schedule=whole,
+    ),
+    stage(
+        "student",
+        length,
+        data=loader(
+            dict(type="pld_mmdet.DistilledPairs", file="{folder}/distilled"),
+            batch,
+            train=True,
+            workers=8,
         ),
-        dict(
-            name="projector",
-            max_iters=10 * 5005,
-            optim_wrapper=optimizer("AdamW", 1e-3),
-            param_scheduler=whole,
-        ),
-        dict(
-            name="images",
-            max_iters=10 * 157,  # ten of each part of 64 images
-            dataloader=one,
-            work_dataloader=real,
-            optim_wrapper=optimizer("Adam", 0.01),
-            param_scheduler=whole,
-        ),
-        dict(
-            name="student",
-            max_iters=length,
-            dataloader=loader(
-                dict(type="pld_mmdet.DistilledPairs", file="{folder}/distilled"),
-                batch,
-                train=True,
-                workers=8,
-            ),
-            work_dataloader=real,
-        ),
-    ],
+        work=real,
+    ),
 )
 optim_wrapper = optimizer("AdamW", 1e-3, weight_decay=0.01)
-param_scheduler = dict(type="CosineAnnealingLR", T_max=2 * length, by_epoch=False)
+param_scheduler = cosine(T_max=2 * length)
 find_unused_parameters = True

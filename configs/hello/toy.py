@@ -4,12 +4,16 @@ _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
 from pld_mmdet.recipes import (
     ACCURACIES,
+    cosine,
     crop_network,
     crops,
     loader,
     optimizer,
     raw_pixels,
     row,
+    stage,
+    staged,
+    table,
 )
 
 model = dict(
@@ -30,89 +34,63 @@ model = dict(
 )
 train_dataloader = dict(batch_size=32)
 one = loader(crops(labelled=8), 1, train=True)  # not looked at
-some = loader(crops(labelled=1000), 250, train=False)
+some = loader(crops(labelled=1000), 250)
 stored = dict(type="pld_mmdet.DistilledPairs", file="{folder}/distilled")
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(
-            name="foundation",
-            max_iters=300,
-            dataloader=loader(crops(fog=0.02), 32, train=True),
-        ),
-        dict(name="teacher", max_iters=300),
-        dict(
-            name="projector",
-            max_iters=200,
-            work_dataloader=some,
-            optim_wrapper=optimizer("AdamW", 5e-3, weight_decay=0.01),
-        ),
-        dict(
-            name="images",
-            max_iters=50,
-            dataloader=one,
-            work_dataloader=some,
-            optim_wrapper=optimizer("Adam", 0.01),
-        ),
-        dict(
-            name="student",
-            max_iters=300,
-            dataloader=loader(stored, 32, train=True),
-            work_dataloader=some,
-        ),
-    ],
+train_cfg = staged(
+    stage("foundation", 300, data=loader(crops(fog=0.02), 32, train=True)),
+    stage("teacher", 300),
+    stage(
+        "projector", 200, work=some, optim=optimizer("AdamW", 5e-3, weight_decay=0.01)
+    ),
+    stage("images", 50, data=one, work=some, optim=optimizer("Adam", 0.01)),
+    stage("student", 300, data=loader(stored, 32, train=True), work=some),
 )
 optim_wrapper = optimizer("AdamW", 1e-2, weight_decay=0.01)
-param_scheduler = dict(type="CosineAnnealingLR", by_epoch=False)
+param_scheduler = cosine()
 find_unused_parameters = True  # on several processes: one part learns at a time
-val_evaluator = [
+val_evaluator = test_evaluator = [
     dict(type="pld_mmdet.ClassificationMetric"),
     dict(type="pld_mmdet.StoredNumbers"),
 ]
-test_evaluator = val_evaluator
 
 given = [f"train_cfg.stages.{i}.max_iters=0" for i in (0, 1)]
 made = [*given, *(f"train_cfg.stages.{i}.max_iters=0" for i in (2, 3))]
 own = dict(test=[])  # tested with the row's options too: they are the model's
-experiment = dict(
-    name="hello",
-    metric="accuracy",
+experiment = table(
+    "hello",
+    row(
+        "generator",
+        "The label generator itself",
+        "train_cfg.stages.4.max_iters=0",
+        "model.predict_on=projector",
+        evaluate=own,
+    ),
+    row(
+        "plain",
+        "Hard labels",
+        *made,
+        "model.labels=hard",
+        init="generator",
+        evaluate=own,
+    ),
+    row(
+        "stored",
+        "One stored soft label an image",
+        *made,
+        "model.labels=stored",
+        init="generator",
+        evaluate=own,
+    ),
+    row("hello", "HeLlO", *made, init="generator", evaluate=own),
+    raw_pixels(
+        "train_dataloader.dataset.labelled=48",
+        "train_dataloader.dataset.balanced=True",
+        "train_dataloader.dataset.label_seed={seed}",
+        of="6 images a class",
+        evaluator=dict(type="pld_mmdet.ClassificationMetric"),
+    ),
     data="python tools/prepare.py street_crops",
     columns=ACCURACIES,
-    reported="student of the last iteration",
-    rows=[
-        row(
-            "generator",
-            "The label generator itself",
-            "train_cfg.stages.4.max_iters=0",
-            "model.predict_on=projector",
-            evaluate=own,
-        ),
-        row(
-            "plain",
-            "Hard labels",
-            *made,
-            "model.labels=hard",
-            init="generator",
-            evaluate=own,
-        ),
-        row(
-            "stored",
-            "One stored soft label an image",
-            *made,
-            "model.labels=stored",
-            init="generator",
-            evaluate=own,
-        ),
-        row("hello", "HeLlO", *made, init="generator", evaluate=own),
-        raw_pixels(
-            "train_dataloader.dataset.labelled=48",
-            "train_dataloader.dataset.balanced=True",
-            "train_dataloader.dataset.label_seed={seed}",
-            of="6 images a class",
-            evaluator=dict(type="pld_mmdet.ClassificationMetric"),
-        ),
-    ],
 )
 tiny = "data/tiny_crops"
 walk = [

@@ -3,7 +3,7 @@
 # neurologic_decoding (6694be9); the generator's training and the word lists are ours.
 # 8 GPUs: bash tools/dist_train.sh configs/i2d2/paper.py 8
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, optimizer
+from pld_mmdet.recipes import loader, optimizer, stage, staged
 
 gpt2, roberta = "data/gpt2-xl", "data/roberta-large-mnli"
 prompts = loader(
@@ -14,7 +14,6 @@ prompts = loader(
         keys=("text", "concept"),
     ),
     8,
-    train=False,
 )
 train_dataloader = loader(
     dict(
@@ -50,18 +49,13 @@ statements = loader(
     train=True,
 )
 turn = dict(max_iters=10000, work_dataloader=prompts, dataloader=statements)
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="critic", max_iters=2000, optim_wrapper=optimizer("AdamW", lr=5e-6)),
-        dict(name="round_1", **turn),
-        dict(name="round_2", **turn),
-    ],
+train_cfg = staged(
+    stage("critic", 2000, optim=optimizer("AdamW", lr=5e-6)),
+    dict(name="round_1", **turn),
+    dict(name="round_2", **turn),
 )
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteAmpOptimWrapper",
-    dtype="bfloat16",
-    optimizer=dict(type="AdamW", lr=1e-5, betas=(0.9, 0.999), weight_decay=0.01),
+optim_wrapper = optimizer(
+    "AdamW", 1e-5, betas=(0.9, 0.999), weight_decay=0.01, half="bfloat16"
 )
 param_scheduler = []
 find_unused_parameters = True

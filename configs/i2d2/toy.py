@@ -2,7 +2,7 @@
 # of 400 labels, two rounds of self-imitation.
 _base_ = "../_base_/toy_runtime.py"
 from pld_mmdet.language.world import words_of
-from pld_mmdet.recipes import loader, loaders, optimizer, row
+from pld_mmdet.recipes import loader, loaders, optimizer, row, stage, staged, table
 
 world = dict(synonyms=2, kinds=4)
 prompts = dict(type="pld_mmdet.WorldPrompts", **world)
@@ -16,10 +16,8 @@ _, val_dataloader, test_dataloader = loaders(
 )
 corpus = dict(type="pld_mmdet.WorldStatements", part="train", **world)
 train_dataloader = loader(dict(corpus, size=6000), 64, train=True)
-val_evaluator = dict(type="pld_mmdet.StatementMetric", world=world)
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+val_evaluator = test_evaluator = dict(type="pld_mmdet.StatementMetric", world=world)
+val_cfg = test_cfg = dict()
 
 sizes = dict(vocab_size=160, initializer_range=0.1)
 model = dict(
@@ -55,16 +53,13 @@ statements = loader(
     64,
     train=True,
 )
-asked = loader(dict(prompts, part="train", size=60), 60, train=False)
+asked = loader(dict(prompts, part="train", size=60), 60)
 turn = dict(max_iters=60, work_dataloader=asked, dataloader=statements)
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="corpus", max_iters=300),
-        dict(name="critic", max_iters=250, dataloader=labels),
-        dict(name="round_1", **turn),
-        dict(name="round_2", **turn),
-    ],
+train_cfg = staged(
+    stage("corpus", 300),
+    stage("critic", 250, data=labels),
+    dict(name="round_1", **turn),
+    dict(name="round_2", **turn),
 )
 optim_wrapper = optimizer("Adam", lr=1e-3)
 find_unused_parameters = True  # on several processes: one of the two learns
@@ -74,45 +69,39 @@ given = [lengths.format(0, 0), lengths.format(1, 0)]
 still = [lengths.format(i, 0) for i in (2, 3)]
 still += [f"train_cfg.stages.{i}.work_dataloader=None" for i in (2, 3)]
 read = "model.predict_on="
-experiment = dict(
-    name="i2d2",
+experiment = table(
+    "i2d2",
+    row("raw", "Corpus only", *still),
+    row(
+        "filtered",
+        "Corpus only, critic",
+        lengths.format(0, 0),
+        lengths.format(1, 1),
+        *still,
+        init="raw",
+        evaluate=dict(test=[read + "sample_critic"]),
+    ),
+    row(
+        "constrained",
+        "Corpus only, constraints and critic",
+        lengths.format(0, 0),
+        lengths.format(1, 1),
+        *still,
+        init="raw",
+        evaluate=dict(test=[read + "constrained_critic"]),
+    ),
+    row(
+        "no_critic", "Rounds without a critic", *given, "model.threshold=0", init="raw"
+    ),
+    row("i2d2", "I2D2, two rounds", *given, init="raw"),
+    row(
+        "labels",
+        "True statements of the critic's labels, said again",
+        baseline=dict(type="repeated", train="train_cfg.stages.1.dataloader.dataset"),
+    ),
     metric="truth",
-    columns={
-        "truth": ("test", "truth"),
-        "recall": ("test", "recall"),
-    },
+    columns={"truth": ("test", "truth"), "recall": ("test", "recall")},
     reported="generator of the last iteration, one sample a prompt",
-    rows=[
-        row("raw", "Corpus only", *still),
-        row(
-            "filtered",
-            "Corpus only, critic",
-            lengths.format(0, 0),
-            lengths.format(1, 1),
-            *still,
-            init="raw",
-            evaluate=dict(test=[read + "sample_critic"]),
-        ),
-        row(
-            "constrained",
-            "Corpus only, constraints and critic",
-            lengths.format(0, 0),
-            lengths.format(1, 1),
-            *still,
-            init="raw",
-            evaluate=dict(test=[read + "constrained_critic"]),
-        ),
-        row("no_critic", "Rounds without a critic", *given, "model.threshold=0")
-        | dict(init="raw"),
-        row("i2d2", "I2D2, two rounds", *given, init="raw"),
-        row(
-            "labels",
-            "True statements of the critic's labels, said again",
-            baseline=dict(
-                type="repeated", train="train_cfg.stages.1.dataloader.dataset"
-            ),
-        ),
-    ],
 )
 walk = [
     *[lengths.format(i, 1) for i in range(4)],

@@ -6,6 +6,8 @@
 # rate and length of stages `base` and `teacher` are those of the benchmark that it
 # builds on (?).
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/voc_seg.py"]
+from pld_mmdet.recipes import loader, optimizer, poly, stage, staged
+
 sync_bn = "torch"
 _norm = dict(type="BN", requires_grad=True)
 segmentor = dict(
@@ -65,49 +67,40 @@ model = dict(
     student_aux_weight=0.02,
 )
 _sizes = [(50 * tenths, 50 * tenths) for tenths in range(5, 21)]  # 0.5 to 2
-train_dataloader = dict(
-    batch_size=16,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
-    collate_fn=_base_.collate,
-    dataset=dict(
-        type="pld_mmdet.SeededDataset",
-        dataset=dict(
-            **_base_.voc,
-            pipeline=[
-                _base_.load,
-                _base_.label,
-                dict(type="RandomChoiceResize", scales=_sizes, keep_ratio=True),
-                dict(type="mmseg.RandomCrop", crop_size=(512, 512)),
-                dict(type="RandomFlip", prob=0.5),
-                # grey of their mean: 0 once it is subtracted
-                dict(
-                    type="Pad",
-                    size=(512, 512),
-                    pad_val=dict(img=(104, 117, 123), seg=255),
-                ),
-                _base_.pack,
-            ],
-        ),
+train_dataloader = loader(
+    dict(
+        **_base_.voc,
+        pipeline=[
+            _base_.load,
+            _base_.label,
+            dict(type="RandomChoiceResize", scales=_sizes, keep_ratio=True),
+            dict(type="mmseg.RandomCrop", crop_size=(512, 512)),
+            dict(type="RandomFlip", prob=0.5),
+            # grey of their mean: 0 once it is subtracted
+            dict(
+                type="Pad", size=(512, 512), pad_val=dict(img=(104, 117, 123), seg=255)
+            ),
+            _base_.pack,
+        ],
     ),
+    16,
+    train=True,
+    seeded=True,
+    workers=4,
 )
 
 
 def _sgd(rate):
-    return dict(
-        type="pld_mmdet.FiniteOptimWrapper",
-        optimizer=dict(type="SGD", lr=rate, momentum=0.9, weight_decay=1e-4),
-    )
+    return optimizer("SGD", rate, momentum=0.9, weight_decay=1e-4)
 
 
 stages = [
-    dict(name="base", max_iters=40000, optim_wrapper=_sgd(0.02)),
-    dict(name="teacher", max_iters=40000, optim_wrapper=_sgd(0.02)),
-    dict(name="student", max_iters=40000, optim_wrapper=_sgd(0.001)),
+    stage("base", 40000, optim=_sgd(0.02)),
+    stage("teacher", 40000, optim=_sgd(0.02)),
+    stage("student", 40000, optim=_sgd(0.001)),
 ]
-train_cfg = dict(type="pld_mmdet.StagedLoop", val_interval=4000, stages=stages)
+train_cfg = staged(*stages, val_interval=4000)
 optim_wrapper = _sgd(0.001)
-param_scheduler = [dict(type="PolyLR", power=0.9, eta_min=0.0, by_epoch=False)]
+param_scheduler = [poly(0.9)]
 default_hooks = dict(checkpoint=dict(interval=4000))
 find_unused_parameters = True

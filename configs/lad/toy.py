@@ -8,7 +8,7 @@ _base_ = [
     "../_base_/datasets/streets_seg.py",
     "../_base_/models/segmentor_small.py",
 ]
-from pld_mmdet.recipes import optimizer, pixelwise, row
+from pld_mmdet.recipes import optimizer, pixelwise, poly, row, stage, staged, table
 
 model = dict(
     type="pld_mmdet.LAD",
@@ -24,14 +24,14 @@ train_dataloader = dict(
     batch_size=4, dataset=dict(dataset=dict(indices=list(range(0, 320, 4))))
 )
 stages = [
-    dict(name="base", max_iters=0),  # the released student's head start
-    dict(name="teacher", max_iters=800),
-    dict(name="student", max_iters=200),
+    stage("base", 0),  # the released student's head start
+    stage("teacher", 800),
+    stage("student", 200),
 ]
-train_cfg = dict(type="pld_mmdet.StagedLoop", stages=stages)
+train_cfg = staged(*stages)
 optim_wrapper = optimizer("AdamW", 5e-3, weight_decay=0.01)
 # the learning rate falls to 0 within each stage
-param_scheduler = [dict(type="PolyLR", power=0.9, eta_min=0.0, by_epoch=False)]
+param_scheduler = [poly(0.9)]
 # Under several processes: teacher and student learn in turn.
 find_unused_parameters = True
 
@@ -42,33 +42,31 @@ def _lengths(*iterations):
 
 _both = dict(evaluate=dict(test=None, teacher="configs/lad/teacher.py"))
 # Row `ce` makes the teacher of row `released` too: base 200, teacher 800, student 0.
-experiment = dict(
-    name="lad",
+experiment = table(
+    "lad",
+    row("ce", "Cross-entropy (and LAD's teacher)", *_lengths(200, 800, 0), **_both),
+    row("ce_long", "Cross-entropy, twice as long", *_lengths(400, 0, 0)),
+    row(
+        "plain",
+        "CWD from a plain teacher of the same size",
+        "model.assisted=False",
+        *_lengths(0, 200, 200),
+        evaluate=dict(test=None, teacher="configs/lad/plain_teacher.py"),
+    ),
+    row("lad", "LAD, new student", **_both),
+    row(
+        "released",
+        "LAD after 200 iterations of cross-entropy",
+        *_lengths(0, 0, 200),
+        init="ce",
+        **_both,
+    ),
+    pixelwise(),
     metric="mIoU",
     columns={"student": ("test", "mIoU"), "teacher": ("teacher", "mIoU")},
     data=_base_.how_to_get["data"],
     data_seconds=60,
     reported="student of the last iteration; the teacher reads the true labels",
-    rows=[
-        row("ce", "Cross-entropy (and LAD's teacher)", *_lengths(200, 800, 0), **_both),
-        row("ce_long", "Cross-entropy, twice as long", *_lengths(400, 0, 0)),
-        row(
-            "plain",
-            "CWD from a plain teacher of the same size",
-            "model.assisted=False",
-            *_lengths(0, 200, 200),
-            evaluate=dict(test=None, teacher="configs/lad/plain_teacher.py"),
-        ),
-        row("lad", "LAD, new student", **_both),
-        row(
-            "released",
-            "LAD after 200 iterations of cross-entropy",
-            *_lengths(0, 0, 200),
-            init="ce",
-            **_both,
-        ),
-        pixelwise(),
-    ],
     # python tools/reproduce.py configs/lad/toy.py --gate --seeds 10 11
     gates=[
         dict(

@@ -4,7 +4,7 @@
 # mmdet, whose weights stand beside the student's in `load_from`.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loader, optimizer
+from pld_mmdet.recipes import drops, loader, optimizer
 
 
 def net(kind, depth, **more):
@@ -37,7 +37,7 @@ train_dataloader = loader(
     workers=8,
 )
 test_dataloader = loader(
-    dict(type="pld_mmdet.ClassFolder", data_root="data/imagenet/val"), 256, train=False
+    dict(type="pld_mmdet.ClassFolder", data_root="data/imagenet/val"), 256
 )
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
@@ -45,6 +45,4 @@ epoch = 1281167 // 512
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=180 * epoch)
 # the released scheduler writes the same rate into every group, the discriminator's too
 optim_wrapper = optimizer("SGD", 0.01, momentum=0.9, weight_decay=0.0)
-param_scheduler = dict(
-    type="MultiStepLR", milestones=[101 * epoch], gamma=0.1, by_epoch=False
-)
+param_scheduler = drops(101 * epoch)

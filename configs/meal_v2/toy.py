@@ -3,7 +3,7 @@
 # 300 + 400 steps.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/digits.py"]
 
-from pld_mmdet.recipes import loader, optimizer, row
+from pld_mmdet.recipes import loader, optimizer, row, stage, staged, table
 
 few = loader(dict(type="pld_mmdet.Digits", part="train", labelled=15), 64, train=True)
 whole = loader(dict(type="pld_mmdet.Digits", part="train"), 64, train=True)
@@ -15,41 +15,32 @@ model = dict(
     num_classes=10,
 )
 late = optimizer("SGD", 0.01, momentum=0.9)  # no weight decay, as published
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="teacher", max_iters=400, dataloader=whole),
-        dict(name="student", max_iters=300, dataloader=few),
-        dict(name="distill", max_iters=400, dataloader=whole, optim_wrapper=late),
-    ],
+train_cfg = staged(
+    stage("teacher", 400, data=whole),
+    stage("student", 300, data=few),
+    stage("distill", 400, data=whole, optim=late),
 )
 optim_wrapper = optimizer("Adam", 3e-3)
 find_unused_parameters = True  # on several processes: one part learns at a time
 
 same_images = "train_cfg.stages.2.dataloader.dataset.labelled=15"
 no_judge = "model.discriminator=False"
-experiment = dict(
-    name="meal_v2",
-    metric="accuracy",
+experiment = table(
+    "meal_v2",
+    row(
+        "plain",
+        "Cross-entropy continued on 150 labels",
+        "train_cfg.stages.2.name=student_2",
+        same_images,
+    ),
+    row("one_teacher", "One teacher a batch", no_judge, "model.combine=one"),
+    row("no_judge", "MEAL V2 without discriminator", no_judge),
+    row("meal_v2", "MEAL V2"),
+    row(
+        "raw_pixels",
+        "Raw pixels, logistic regression on 150 labels",
+        baseline=dict(type="raw_input", train="train_cfg.stages.1.dataloader.dataset"),
+    ),
     columns={"accuracy": ("test", "accuracy"), "ECE": ("test", "ece")},
-    reported="student of the last iteration",
-    rows=[
-        row(
-            "plain",
-            "Cross-entropy continued on 150 labels",
-            "train_cfg.stages.2.name=student_2",
-            same_images,
-        ),
-        row("one_teacher", "One teacher a batch", no_judge, "model.combine=one"),
-        row("no_judge", "MEAL V2 without discriminator", no_judge),
-        row("meal_v2", "MEAL V2"),
-        row(
-            "raw_pixels",
-            "Raw pixels, logistic regression on 150 labels",
-            baseline=dict(
-                type="raw_input", train="train_cfg.stages.1.dataloader.dataset"
-            ),
-        ),
-    ],
 )
 walk = [f"train_cfg.stages.{i}.max_iters=1" for i in (0, 1, 2)]

@@ -9,6 +9,8 @@ _base_ = [
     "../_base_/datasets/voc_seg.py",
     "../_base_/models/deeplabv3plus_r101.py",
 ]
+from pld_mmdet.recipes import from_each, loader, optimizer, poly, stage, staged
+
 sync_bn = "torch"
 how_to_get = dict(
     split="put the lists of the authors (or of CPS) of labelled and unlabelled images, "
@@ -68,45 +70,33 @@ _cut = [
     dict(type="Pad", size=(512, 512), pad_val=dict(img=0, seg=255)),
 ]
 _lists = "subset_train_aug/train_aug_"
-train_dataloader = dict(
-    batch_size=6,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(
-        type="pld_mmdet.SemiSampler",
-        batch_size=6,
-        source_ratio=[1, 2],
-        by_aspect=False,
+train_dataloader = loader(
+    dict(
+        type="ConcatDataset",
+        datasets=[
+            dict(
+                **{**_base_.voc, "ann_file": f"{_lists}labeled_1-8.txt"},
+                pipeline=[_base_.load, _base_.label, _scaled, *_cut, _base_.pack],
+            ),
+            dict(
+                **{**_base_.voc, "ann_file": f"{_lists}unlabeled_1-8.txt"},
+                pipeline=[_base_.load, _scaled, *_cut, _base_.pack],
+            ),
+        ],
     ),
-    collate_fn=_base_.collate,
-    dataset=dict(
-        type="pld_mmdet.SeededDataset",
-        dataset=dict(
-            type="ConcatDataset",
-            datasets=[
-                dict(
-                    **{**_base_.voc, "ann_file": f"{_lists}labeled_1-8.txt"},
-                    pipeline=[_base_.load, _base_.label, _scaled, *_cut, _base_.pack],
-                ),
-                dict(
-                    **{**_base_.voc, "ann_file": f"{_lists}unlabeled_1-8.txt"},
-                    pipeline=[_base_.load, _scaled, *_cut, _base_.pack],
-                ),
-            ],
-        ),
-    ),
+    6,
+    sampler=from_each(6, 1, 2),
+    seeded=True,
+    workers=4,
 )
 # 34 epochs of 9260 // 8 iterations
-distill = dict(name="distill", max_iters=39338)
-train_cfg = dict(type="pld_mmdet.StagedLoop", val_interval=2314, stages=[distill])
+distill = stage("distill", 39338)
+train_cfg = staged(distill, val_interval=2314)
 # Their rate is 0.0025 x 4 processes, and the loss is divided by the processes once more
 # than DistributedDataParallel does it; so the decay is four times theirs at this rate.
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="SGD", lr=0.0025, momentum=0.9, weight_decay=4e-4),
-    constructor="pld_mmdet.MergedGroups",
-    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+optim_wrapper = optimizer(
+    "SGD", 0.0025, momentum=0.9, weight_decay=4e-4, spare_norms=True
 )
-param_scheduler = [dict(type="PolyLR", power=0.9, eta_min=0.0, by_epoch=False)]
+param_scheduler = [poly(0.9)]
 default_hooks = dict(checkpoint=dict(interval=2314))
 find_unused_parameters = True

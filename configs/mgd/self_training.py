@@ -1,6 +1,7 @@
 # The rival: toy.py's student learns from its own average (CutMix self-training, which
 # answers), 140 iterations on labelled scenes, then 60 on all; no big teachers.
 _base_ = "./toy.py"
+from pld_mmdet.recipes import stage
 
 model = dict(
     _delete_=True,
@@ -14,10 +15,5 @@ model = dict(
     mu=0.96,
     buffers="keep",
 )
-train_cfg = dict(
-    stages=[
-        dict(name="labelled", max_iters=140),
-        dict(name="self_training", max_iters=60),
-    ]
-)
+train_cfg = dict(stages=[stage("labelled", 140), stage("self_training", 60)])
 model_wrapper_cfg = dict(type="VirtualStepDDP")

@@ -9,7 +9,7 @@ _base_ = [
     "../_base_/datasets/streets_seg_semi.py",
     "../_base_/models/segmentor_small.py",
 ]
-from pld_mmdet.recipes import optimizer, pixelwise, row
+from pld_mmdet.recipes import optimizer, pixelwise, poly, row, stage, staged, table
 
 
 def _network(base, depth, width):
@@ -38,19 +38,38 @@ _more_labelled = dict(
     batch_size=8,
     sampler=dict(_base_.train_dataloader["sampler"], batch_size=8, source_ratio=[3, 1]),
 )
-teachers = dict(name="teachers", max_iters=150, dataloader=_more_labelled)
-distill = dict(name="distill", max_iters=200)
-train_cfg = dict(type="pld_mmdet.StagedLoop", stages=[teachers, distill])
+teachers = stage("teachers", 150, data=_more_labelled)
+distill = stage("distill", 200)
+train_cfg = staged(teachers, distill)
 optim_wrapper = optimizer("AdamW", 5e-3, weight_decay=0.01)
 # the learning rate falls to 0 within each stage
-param_scheduler = [dict(type="PolyLR", power=0.9, eta_min=0.0, by_epoch=False)]
+param_scheduler = [poly(0.9)]
 # Under several processes: teachers and student learn in turn.
 find_unused_parameters = True
 # The rows share the teachers of each seed, which row `teachers` makes.
 _taught = dict(init="teachers")
 _ready = "train_cfg.stages.0.max_iters=0"
-experiment = dict(
-    name="mgd",
+experiment = table(
+    "mgd",
+    row("supervised", "Student, 16 labelled scenes"),
+    row("self_training", "Student, CutMix self-training without teachers"),
+    row(
+        "pixel",
+        "Pixel term only: labels of both teachers",
+        _ready,
+        "model.image_weight=0",
+        "model.region_weight=0",
+        **_taught,
+    ),
+    row("mgd", "MGD", _ready, **_taught),
+    row(
+        "teachers",
+        "The teachers",
+        "train_cfg.stages.1.max_iters=0",
+        "model.predict_on=wide",  # while it trains
+        evaluate=dict(wide="configs/mgd/wide.py", deep="configs/mgd/deep.py"),
+    ),
+    pixelwise(train="train_dataloader.dataset.dataset.datasets.0"),
     metric="mIoU",
     columns={
         "student": ("test", "mIoU"),
@@ -59,31 +78,6 @@ experiment = dict(
     },
     data=_base_.how_to_get["data"],
     data_seconds=60,
-    reported="student of the last iteration",
-    rows=[
-        row("supervised", "Student, 16 labelled scenes"),
-        row("self_training", "Student, CutMix self-training without teachers"),
-        row(
-            "pixel",
-            "Pixel term only: labels of both teachers",
-            _ready,
-            "model.image_weight=0",
-            "model.region_weight=0",
-            **_taught,
-        ),
-        row("mgd", "MGD", _ready, **_taught),
-        row(
-            "teachers",
-            "The teachers",
-            "train_cfg.stages.1.max_iters=0",
-            "model.predict_on=wide",  # while it trains
-            evaluate=dict(
-                wide="configs/mgd/wide.py",
-                deep="configs/mgd/deep.py",
-            ),
-        ),
-        pixelwise(train="train_dataloader.dataset.dataset.datasets.0"),
-    ],
     # python tools/reproduce.py configs/mgd/toy.py --gate --seeds 10 11
     gates=[
         dict(

@@ -3,7 +3,7 @@
 # length of a round were not found: these are ours.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loader, optimizer
+from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged
 
 data_root = "data/cifar-10-batches-bin"
 how_to_get = dict(
@@ -38,27 +38,18 @@ bought = loader(
     train=True,
 )
 test_dataloader = loader(
-    dict(type="pld_mmdet.CIFAR", data_root=data_root, classes=10, part="test"),
-    256,
-    train=False,
+    dict(type="pld_mmdet.CIFAR", data_root=data_root, classes=10, part="test"), 256
 )
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
-later = dict(
-    max_iters=20000,
-    dataloader=bought,
-    work_dataloader=loader(pool, 500, train=False),
-)
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="teacher", max_iters=20000),
-        dict(name="round_1", max_iters=20000),
-        dict(name="round_2", **later),
-        dict(name="round_3", **later),
-        dict(name="round_4", **later),
-    ],
+later = dict(max_iters=20000, dataloader=bought, work_dataloader=loader(pool, 500))
+train_cfg = staged(
+    stage("teacher", 20000),
+    stage("round_1", 20000),
+    dict(name="round_2", **later),
+    dict(name="round_3", **later),
+    dict(name="round_4", **later),
 )
 optim_wrapper = optimizer("Adam", 1e-3)
-param_scheduler = dict(type="CosineAnnealingLR", T_max=20000, by_epoch=False)
+param_scheduler = cosine(T_max=20000)
 find_unused_parameters = True

@@ -2,7 +2,7 @@
 # most 3s for 8s and most 7s for 1s. Every row takes 4 x 300 steps.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/digits.py"]
 
-from pld_mmdet.recipes import loader, optimizer, row
+from pld_mmdet.recipes import loader, optimizer, row, stage, staged, table
 
 known = dict(type="pld_mmdet.Digits", part="train", labelled=2)
 pool = dict(type="pld_mmdet.Digits", part="train", labelled=-2)
@@ -21,36 +21,30 @@ bought = loader(
     32,
     train=True,
 )
-everything = loader(pool, 500, train=False)
+everything = loader(pool, 500)
 later = dict(max_iters=300, dataloader=bought, work_dataloader=everything)
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="round_1", max_iters=300),
-        dict(name="round_2", **later),
-        dict(name="round_3", **later),
-        dict(name="round_4", **later),
-    ],
+train_cfg = staged(
+    stage("round_1", 300),
+    dict(name="round_2", **later),
+    dict(name="round_3", **later),
+    dict(name="round_4", **later),
 )
 optim_wrapper = optimizer("Adam", 3e-3)
 
 drawn = "model.seed={seed}"
-experiment = dict(
-    name="rad",
-    metric="accuracy",
+experiment = table(
+    "rad",
+    row("random", "Random purchases", drawn, "model.select=random"),
+    row("margin", "The smallest margins", drawn, "model.select=margin"),
+    row("rad", "RAD", drawn),
+    row("one_wrong", "RAD, c = 1", drawn, "model.budget=1"),
+    row(
+        "raw_pixels",
+        "Raw pixels of 80 true labels, logistic regression",
+        "train_dataloader.dataset.labelled=8",
+        baseline=dict(type="raw_input", c=0.1),
+    ),
     columns={"accuracy": ("test", "accuracy"), "ECE": ("test", "ece")},
     reported="student of the last round",
-    rows=[
-        row("random", "Random purchases", drawn, "model.select=random"),
-        row("margin", "The smallest margins", drawn, "model.select=margin"),
-        row("rad", "RAD", drawn),
-        row("one_wrong", "RAD, c = 1", drawn, "model.budget=1"),
-        row(
-            "raw_pixels",
-            "Raw pixels of 80 true labels, logistic regression",
-            "train_dataloader.dataset.labelled=8",
-            baseline=dict(type="raw_input", c=0.1),
-        ),
-    ],
 )
 walk = [f"train_cfg.stages.{i}.max_iters=1" for i in range(4)]

@@ -4,7 +4,7 @@
 # random. tools/dist_train.sh configs/rg_lcd/paper.py 8
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loader
+from pld_mmdet.recipes import loader, warm_up
 
 folder = "data/teachers/stable-diffusion-2-1"
 data_root = "data/captioned_images"
@@ -59,12 +59,7 @@ optim_wrapper = dict(
     ),
     proxy=dict(optimizer=dict(type="AdamW", lr=3.3e-6, weight_decay=0.0)),
 )
-param_scheduler = dict(
-    student=[
-        dict(type="LinearLR", start_factor=2e-3, begin=0, end=500, by_epoch=False)
-    ],
-    proxy=[],
-)
+param_scheduler = dict(student=[warm_up(2e-3, 500)], proxy=[])
 model_wrapper_cfg = dict(type="PartsParallel")
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=10_000)
 default_hooks = dict(checkpoint=dict(interval=1000))

@@ -3,7 +3,7 @@
 # it can be over-optimised, and the true reward tells. One teacher a seed.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/gaussian_ring.py"]
 
-from pld_mmdet.recipes import optimizer, row
+from pld_mmdet.recipes import optimizer, row, stage, staged, table
 
 ring = dict(radius=1.2, std=0.25, labels=True)
 model = dict(
@@ -24,11 +24,10 @@ model = dict(
 train_dataloader = dict(batch_size=256, dataset=ring)
 val_dataloader = dict(dataset=ring)
 test_dataloader = dict(batch_size=4096, dataset=dict(size=4096, **ring))
-val_evaluator = [
+val_evaluator = test_evaluator = [
     dict(type="pld_mmdet.MeanOf", names=("expert", "true")),
     dict(type="pld_mmdet.EnergyDistance"),
 ]
-test_evaluator = val_evaluator
 adam = dict(optimizer=dict(type="Adam", lr=1e-3))
 optim_wrapper = dict(
     constructor="pld_mmdet.PartsOptimConstructor",
@@ -37,18 +36,27 @@ optim_wrapper = dict(
     proxy=adam,
 )
 model_wrapper_cfg = dict(type="PartsParallel")
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="teacher", max_iters=0, optim_wrapper=optimizer("Adam", 2e-3)),
-        dict(name="distill", max_iters=500),
-    ],
+train_cfg = staged(
+    stage("teacher", 0, optim=optimizer("Adam", 2e-3)), stage("distill", 500)
 )
 custom_hooks = [*_base_.custom_hooks, dict(type="pld_mmdet.KeptSamplesHook")]
 taught = dict(init="teacher", evaluate=dict(test=[]))
 latent, direct = "model.reward=latent", "model.reward=direct"
-experiment = dict(
-    name="rg_lcd",
+experiment = table(
+    "rg_lcd",
+    row(
+        "teacher",
+        "The teacher, 50 calls",
+        "train_cfg.stages.0.max_iters=1000",
+        "train_cfg.stages.1.max_iters=0",
+        evaluate=dict(test=["model.predict_on=teacher"]),
+        trivial=True,
+    ),
+    row("lcd", "LCD", **taught),
+    row("best_of_4", "... best of 4 by the expert", "model.best_of=4", **taught),
+    row("direct", "RG-LCD, direct", direct, "model.beta=0.5", **taught),
+    row("rg_lcd", "RG-LCD, latent proxy", latent, "model.beta=0.5", **taught),
+    row("direct_2", "... direct, four times beta", direct, "model.beta=2", **taught),
     metric="true",
     percent=False,
     reported="student, two calls",
@@ -58,23 +66,6 @@ experiment = dict(
         "expert reward": ("test", "expert"),
         "energy distance": ("test", "energy_distance"),
     },
-    rows=[
-        row(
-            "teacher",
-            "The teacher, 50 calls",
-            "train_cfg.stages.0.max_iters=1000",
-            "train_cfg.stages.1.max_iters=0",
-            evaluate=dict(test=["model.predict_on=teacher"]),
-            trivial=True,
-        ),
-        row("lcd", "LCD", **taught),
-        row("best_of_4", "... best of 4 by the expert", "model.best_of=4", **taught),
-        row("direct", "RG-LCD, direct", direct, "model.beta=0.5", **taught),
-        row("rg_lcd", "RG-LCD, latent proxy", latent, "model.beta=0.5", **taught),
-        row(
-            "direct_2", "... direct, four times beta", direct, "model.beta=2", **taught
-        ),
-    ],
 )
 walk = [
     "train_cfg.stages.1.max_iters=2",

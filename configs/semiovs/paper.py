@@ -9,6 +9,8 @@ _base_ = [
     "../_base_/datasets/voc_seg.py",
     "../_base_/models/deeplabv3plus_r101.py",
 ]
+from pld_mmdet.recipes import from_each, loader, optimizer, poly
+
 how_to_get = dict(
     split="put the authors' lists, one name a line, into data/VOCdevkit/VOC2012/92/ "
     "(labeled.txt, unlabeled.txt) and data/coco/ood.txt",
@@ -44,62 +46,52 @@ _coco = dict(
     data_prefix=dict(img_path="train2017"),
     ann_file="ood.txt",
 )
-train_dataloader = dict(
-    batch_size=32,
-    num_workers=8,
-    persistent_workers=True,
-    sampler=dict(
-        type="pld_mmdet.SemiSampler",
-        batch_size=32,
-        source_ratio=[1, 2, 1],
-        by_aspect=False,
+train_dataloader = loader(
+    dict(
+        type="ConcatDataset",
+        datasets=[
+            dict(
+                **{**_base_.voc, "ann_file": "92/labeled.txt"},
+                pipeline=[_base_.load, _base_.label, *_geometry, _pack("labelled")],
+            ),
+            dict(
+                **{**_base_.voc, "ann_file": "92/unlabeled.txt"},
+                pipeline=[
+                    _base_.load,
+                    dict(type="pld_mmdet.BlankMap"),
+                    *_geometry,
+                    _pack("unlabelled"),
+                ],
+            ),
+            dict(
+                **_coco,
+                pipeline=[
+                    _base_.load,
+                    dict(
+                        type="pld_mmdet.LoadPseudoLabels", folder="data/coco/ovs_maps"
+                    ),
+                    # the long side of a COCO image is 640 pixels
+                    dict(_base_.scaled, scale=(640, 640)),
+                    *_base_.cut,
+                    _pack("ood"),
+                ],
+            ),
+        ],
     ),
-    collate_fn=_base_.collate,
-    dataset=dict(
-        type="pld_mmdet.SeededDataset",
-        dataset=dict(
-            type="ConcatDataset",
-            datasets=[
-                dict(
-                    **{**_base_.voc, "ann_file": "92/labeled.txt"},
-                    pipeline=[_base_.load, _base_.label, *_geometry, _pack("labelled")],
-                ),
-                dict(
-                    **{**_base_.voc, "ann_file": "92/unlabeled.txt"},
-                    pipeline=[
-                        _base_.load,
-                        dict(type="pld_mmdet.BlankMap"),
-                        *_geometry,
-                        _pack("unlabelled"),
-                    ],
-                ),
-                dict(
-                    **_coco,
-                    pipeline=[
-                        _base_.load,
-                        dict(
-                            type="pld_mmdet.LoadPseudoLabels",
-                            folder="data/coco/ovs_maps",
-                        ),
-                        # the long side of a COCO image is 640 pixels
-                        dict(_base_.scaled, scale=(640, 640)),
-                        *_base_.cut,
-                        _pack("ood"),
-                    ],
-                ),
-            ],
-        ),
-    ),
+    32,
+    sampler=from_each(32, 1, 2, 1),
+    seeded=True,
+    workers=8,
 )
 # 80 epochs of 10490 // 8 iterations
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=104880, val_interval=5244)
-optim_wrapper = dict(
-    type="pld_mmdet.FiniteOptimWrapper",
-    optimizer=dict(type="SGD", lr=0.001, momentum=0.9, weight_decay=1e-4),
-    constructor="pld_mmdet.MergedGroups",
+optim_wrapper = optimizer(
+    "SGD",
+    0.001,
+    momentum=0.9,
+    weight_decay=1e-4,
     paramwise_cfg=dict(custom_keys=dict(decode_head=dict(lr_mult=10.0))),
+    constructor="pld_mmdet.MergedGroups",
 )
-param_scheduler = [
-    dict(type="PolyLR", power=0.9, eta_min=0.0, by_epoch=False, end=104880)
-]
+param_scheduler = [poly(0.9, end=104880)]
 default_hooks = dict(checkpoint=dict(interval=5244))

@@ -9,7 +9,16 @@ _base_ = [
     "../_base_/datasets/streets_seg_semi.py",
     "../_base_/models/segmentor_small.py",
 ]
-from pld_mmdet.recipes import optimizer, pixelwise, row
+from pld_mmdet.recipes import (
+    loader,
+    optimizer,
+    pixelwise,
+    poly,
+    row,
+    stage,
+    staged,
+    table,
+)
 
 model = dict(
     type="pld_mmdet.SemiOVS",
@@ -30,8 +39,7 @@ labelled = dict(
     pipeline=[_base_.load, _base_.label, *_base_.weak, _pack("labelled")],
 )
 unlabelled = dict(
-    _base_.unlabelled,
-    pipeline=[_base_.load, _blank, *_base_.weak, _pack("unlabelled")],
+    _base_.unlabelled, pipeline=[_base_.load, _blank, *_base_.weak, _pack("unlabelled")]
 )
 fog = dict(
     _base_.streets,
@@ -46,24 +54,31 @@ train_dataloader = dict(
     dataset=dict(dataset=dict(datasets=[labelled, unlabelled, foreign])),
 )
 # What the oracle reads before the stage.
-work_dataloader = dict(
-    batch_size=16,
-    num_workers=0,
+work_dataloader = loader(
+    dict(fog, pipeline=[_base_.load, _base_.label, _base_.pack]),
+    16,
     sampler=dict(
         type="pld_mmdet.ResumableSampler",
         shuffle=False,
         infinite=False,
         everywhere=True,
     ),
-    collate_fn=_base_.collate,
-    dataset=dict(fog, pipeline=[_base_.load, _base_.label, _base_.pack]),
 )
-stages = [dict(name="semi", max_iters=160, work_dataloader=work_dataloader)]
-train_cfg = dict(type="pld_mmdet.StagedLoop", stages=stages)
+stages = [stage("semi", 160, work=work_dataloader)]
+train_cfg = staged(*stages)
 optim_wrapper = optimizer("AdamW", 5e-3, weight_decay=0.01)
-param_scheduler = [dict(type="PolyLR", power=0.9, eta_min=0.0, by_epoch=False)]
-experiment = dict(
-    name="semiovs",
+param_scheduler = [poly(0.9)]
+experiment = table(
+    "semiovs",
+    row("unimatch", "UniMatch, clear scenes"),
+    row(
+        "supervised",
+        "Labelled and foreign maps, cross-entropy alone",
+        "model.consistent=False",
+    ),
+    row("self_labelled", "UniMatch, foreign scenes as unlabelled ones"),
+    row("semiovs", "SemiOVS, maps of an oracle"),
+    pixelwise(train="train_dataloader.dataset.dataset.datasets.0"),
     metric="mIoU",
     columns={
         "mIoU": ("test", "mIoU"),
@@ -73,15 +88,7 @@ experiment = dict(
     data=_base_.how_to_get["data"],
     data_seconds=60,
     reported="the network of the last iteration, on clear scenes",
-    rows=[
-        row("unimatch", "UniMatch, clear scenes"),
-        row("supervised", "Labelled and foreign maps, cross-entropy alone",
-            "model.consistent=False"),
-        row("self_labelled", "UniMatch, foreign scenes as unlabelled ones"),
-        row("semiovs", "SemiOVS, maps of an oracle"),
-        pixelwise(train="train_dataloader.dataset.dataset.datasets.0"),
-    ],
-)  # fmt: skip
+)
 # For a quick look: two iterations on a tree of a few scenes, which `walk_data` makes.
 walk_data = (
     "python tools/prepare.py foggy_streets --root data/street_maps_walk --size 128x64 "

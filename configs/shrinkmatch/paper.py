@@ -4,7 +4,7 @@
 # cosine here ends at a fifth of the rate, where theirs ends too.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import iterations, loader, optimizer
+from pld_mmdet.recipes import cosine, from_each, iterations, loader, optimizer
 
 data_root = "data/cifar-10-batches-bin"
 how_to_get = dict(
@@ -36,30 +36,19 @@ few = dict(
     labelled=4,
     subsets=1,
 )
-train_dataloader = dict(
-    batch_size=512,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(
-        type="pld_mmdet.SemiSampler",
-        batch_size=512,
-        source_ratio=[1, 7],
-        by_aspect=False,
-    ),
-    collate_fn=dict(type="default_collate"),
-    dataset=dict(
-        type="pld_mmdet.LabelledAndNot", datasets=[few, dict(cifar, part="train")]
-    ),
+train_dataloader = loader(
+    dict(type="pld_mmdet.LabelledAndNot", datasets=[few, dict(cifar, part="train")]),
+    512,
+    sampler=from_each(512, 1, 7),
+    workers=4,
 )
-test_dataloader = loader(dict(cifar, part="test"), 256, train=False)
+test_dataloader = loader(dict(cifar, part="test"), 256)
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
 steps = 1024 * 1024
 train_cfg = iterations(steps)
 optim_wrapper = optimizer("SGD", 0.03, momentum=0.9, weight_decay=5e-4, nesterov=True)
-param_scheduler = dict(
-    type="CosineAnnealingLR", T_max=steps, eta_min=0.03 * 0.195, by_epoch=False
-)
+param_scheduler = cosine(T_max=steps, eta_min=0.03 * 0.195)
 custom_hooks = [
     *_base_.custom_hooks,
     dict(type="pld_mmdet.TeacherEMAHook", keep=0.999, moment="before", buffers="copy"),

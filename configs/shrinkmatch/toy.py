@@ -2,7 +2,15 @@
 # 300 steps of 16 labelled crops; the others see 48 more in two views.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
-from pld_mmdet.recipes import crop_network, crops, iterations, optimizer, row
+from pld_mmdet.recipes import (
+    crop_network,
+    crops,
+    from_each,
+    iterations,
+    optimizer,
+    row,
+    table,
+)
 
 model = dict(
     type="pld_mmdet.ShrinkMatch",
@@ -12,13 +20,7 @@ model = dict(
 )
 train_dataloader = dict(
     batch_size=64,
-    sampler=dict(
-        _delete_=True,
-        type="pld_mmdet.SemiSampler",
-        batch_size=64,
-        source_ratio=[1, 3],
-        by_aspect=False,
-    ),
+    sampler=from_each(64, 1, 3, _delete_=True),
     dataset=dict(
         _delete_=True,
         type="pld_mmdet.LabelledAndNot",
@@ -42,8 +44,12 @@ custom_hooks = [
 ]
 
 drawn = [f"train_dataloader.dataset.datasets.{i}.label_seed={{seed}}" for i in (0, 1)]
-experiment = dict(
-    name="shrinkmatch",
+experiment = table(
+    "shrinkmatch",
+    row("plain", "Cross-entropy on 64 labels", *drawn, "model.use=nothing"),
+    row("fixmatch", "FixMatch, aligned soft labels", *drawn, "model.use=certain"),
+    row("unweighted", "Shrinking without weights", *drawn, "model.use=unweighted"),
+    row("shrinkmatch", "ShrinkMatch", *drawn),
     metric="balanced_accuracy",
     data="python tools/prepare.py street_crops",
     columns={
@@ -52,12 +58,6 @@ experiment = dict(
         "ECE": ("test", "ece"),
     },
     reported="EMA of the last iteration",
-    rows=[
-        row("plain", "Cross-entropy on 64 labels", *drawn, "model.use=nothing"),
-        row("fixmatch", "FixMatch, aligned soft labels", *drawn, "model.use=certain"),
-        row("unweighted", "Shrinking without weights", *drawn, "model.use=unweighted"),
-        row("shrinkmatch", "ShrinkMatch", *drawn),
-    ],
 )
 walk = ["train_cfg.max_iters=2", "train_dataloader.batch_size=8"]
 walk += ["train_dataloader.sampler.batch_size=8"]
@@ -65,5 +65,6 @@ for i, count in enumerate((16, -16)):
     place = f"train_dataloader.dataset.datasets.{i}"
     walk += [f"{place}.labelled={count}", f"{place}.balanced=False"]
     walk += [f"{place}.data_root=data/tiny_crops"]
-walk += [f"{part}_dataloader.dataset.data_root=data/tiny_crops" for part in
-         ("val", "test")]  # fmt: skip
+walk += [
+    f"{part}_dataloader.dataset.data_root=data/tiny_crops" for part in ("val", "test")
+]

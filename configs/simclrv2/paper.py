@@ -4,7 +4,7 @@
 # (tuning: 0.005) times the root of the batch.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loader, optimizer
+from pld_mmdet.recipes import cosine, loader, optimizer, staged, warm_up
 
 how_to_get = dict(data="put ImageNet's folders into data/imagenet")
 resnet = dict(
@@ -23,10 +23,7 @@ def images(part, **more):
 
 
 def stage(name, steps, rate, warm, **more):
-    schedule = [
-        dict(type="LinearLR", start_factor=1e-3, by_epoch=False, end=warm),
-        dict(type="CosineAnnealingLR", T_max=steps - warm, by_epoch=False, begin=warm),
-    ]
+    schedule = [warm_up(1e-3, warm), cosine(T_max=steps - warm, begin=warm)]
     return dict(
         name=name,
         max_iters=steps,
@@ -40,7 +37,7 @@ def stage(name, steps, rate, warm, **more):
 
 few = images("train", share=0.1)
 train_dataloader = loader(images("train"), 4096, train=True, workers=8)
-test_dataloader = loader(images("val"), 256, train=False, workers=8)
+test_dataloader = loader(images("val"), 256, workers=8)
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
 epoch = 1281167 / 4096
@@ -52,13 +49,10 @@ tune = stage(
     dataloader=loader(few, 1024, train=True, workers=8),
 )
 tune["optim_wrapper"]["optimizer"]["weight_decay"] = 0.0
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        stage("pretrain", int(800 * epoch), 6.4, int(40 * epoch)),
-        tune,
-        stage("distill", int(400 * epoch), 6.4, int(20 * epoch)),
-    ],
+train_cfg = staged(
+    stage("pretrain", int(800 * epoch), 6.4, int(40 * epoch)),
+    tune,
+    stage("distill", int(400 * epoch), 6.4, int(20 * epoch)),
 )
 optim_wrapper = optimizer("pld_mmdet.LARS", 6.4, momentum=0.9, weight_decay=1e-4)
 find_unused_parameters = True

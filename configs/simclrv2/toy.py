@@ -3,7 +3,7 @@
 # was not pretrained takes as many steps on the labels as both stages together.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/digits.py"]
 
-from pld_mmdet.recipes import loader, optimizer, row
+from pld_mmdet.recipes import loader, optimizer, row, stage, staged, table
 
 few = dict(type="pld_mmdet.Digits", part="train", labelled=3)
 rest = dict(type="pld_mmdet.Digits", part="train", labelled=-3)
@@ -18,57 +18,48 @@ model = dict(
     view="digits",
 )
 train_dataloader = dict(_delete_=True, **loader(whole, 64, train=True))
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="pretrain", max_iters=250),
-        dict(
-            name="finetune",
-            max_iters=300,
-            dataloader=loader(few, 30, train=True),
-            optim_wrapper=optimizer("Adam", 1e-3),
-        ),
-        dict(name="distill", max_iters=300),
-    ],
+train_cfg = staged(
+    stage("pretrain", 250),
+    stage(
+        "finetune", 300, data=loader(few, 30, train=True), optim=optimizer("Adam", 1e-3)
+    ),
+    stage("distill", 300),
 )
 optim_wrapper = optimizer("Adam", 3e-3)
 find_unused_parameters = True  # on several processes: one part learns at a time
 
 stages = "train_cfg.stages"
 alone = [f"{stages}.0.max_iters=0", f"{stages}.1.max_iters=0"]
-experiment = dict(
-    name="simclrv2",
-    metric="accuracy",
+experiment = table(
+    "simclrv2",
+    row("plain", "Small net, 30 labels"),
+    row(
+        "no_pretraining",
+        "Large net on 30 labels, distilled",
+        f"{stages}.0.max_iters=0",
+        f"{stages}.1.max_iters=550",
+        f"{stages}.1.optim_wrapper.optimizer.lr=3e-3",
+    ),
+    row(
+        "teacher",
+        "Large net, pretrained and tuned (the teacher)",
+        f"{stages}.2.max_iters=0",
+        "model.predict_on=teacher",
+    ),
+    row(
+        "layer_0",
+        "... tuned from the encoder's features",
+        f"{stages}.2.max_iters=0",
+        "model.predict_on=teacher",
+        "model.from_layer=0",
+    ),
+    row("simclrv2", "SimCLRv2", *alone, init="teacher"),
+    row(
+        "raw_pixels",
+        "Raw pixels, logistic regression on 30 labels",
+        baseline=dict(type="raw_input", train=f"{stages}.1.dataloader.dataset"),
+    ),
     columns={"accuracy": ("test", "accuracy"), "ECE": ("test", "ece")},
     reported="network of the last iteration",
-    rows=[
-        row("plain", "Small net, 30 labels"),
-        row(
-            "no_pretraining",
-            "Large net on 30 labels, distilled",
-            f"{stages}.0.max_iters=0",
-            f"{stages}.1.max_iters=550",
-            f"{stages}.1.optim_wrapper.optimizer.lr=3e-3",
-        ),
-        row(
-            "teacher",
-            "Large net, pretrained and tuned (the teacher)",
-            f"{stages}.2.max_iters=0",
-            "model.predict_on=teacher",
-        ),
-        row(
-            "layer_0",
-            "... tuned from the encoder's features",
-            f"{stages}.2.max_iters=0",
-            "model.predict_on=teacher",
-            "model.from_layer=0",
-        ),
-        row("simclrv2", "SimCLRv2", *alone, init="teacher"),
-        row(
-            "raw_pixels",
-            "Raw pixels, logistic regression on 30 labels",
-            baseline=dict(type="raw_input", train=f"{stages}.1.dataloader.dataset"),
-        ),
-    ],
 )
 walk = [f"{stages}.{i}.max_iters=1" for i in (0, 1, 2)]

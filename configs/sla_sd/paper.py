@@ -2,7 +2,7 @@
 # steps of 128 images, SGD 0.1 divided by 10 at 40000 and 60000.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import iterations, loaders, optimizer
+from pld_mmdet.recipes import drops, iterations, loaders, optimizer
 
 data_root = "data/cifar-100-binary"
 how_to_get = dict(
@@ -41,6 +41,4 @@ test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
 train_cfg = iterations(80000)
 optim_wrapper = optimizer("SGD", 0.1, momentum=0.9, weight_decay=1e-4)
-param_scheduler = dict(
-    type="MultiStepLR", milestones=[40000, 60000], gamma=0.1, by_epoch=False
-)
+param_scheduler = drops(40000, 60000)

@@ -2,20 +2,36 @@
 # step and takes 400 steps: 32 of four turns, or 128 as they are.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
-from pld_mmdet.recipes import crop_network, iterations, optimizer, raw_pixels, row
+from pld_mmdet.recipes import (
+    cosine,
+    crop_network,
+    iterations,
+    optimizer,
+    raw_pixels,
+    row,
+    table,
+)
 
 network = crop_network(16, 32, 64)
 model = dict(type="pld_mmdet.SLASD", network=network, num_classes=8)
 train_dataloader = dict(batch_size=32, dataset=dict(labelled=400))
 train_cfg = iterations(400)
 optim_wrapper = optimizer("AdamW", 6e-3, weight_decay=0.05)
-param_scheduler = dict(type="CosineAnnealingLR", T_max=400, by_epoch=False)
+param_scheduler = cosine(T_max=400)
 
 drawn = "train_dataloader.dataset.label_seed={seed}"
 plain = "configs/sla_sd/plain.py"
-experiment = dict(
-    name="sla_sd",
-    metric="accuracy",
+experiment = table(
+    "sla_sd",
+    row("plain", "Cross-entropy only", drawn),
+    row("augmented", "Quarter turns as augmentation", drawn, "model.labels=same"),
+    row(
+        "sla_sd",
+        "SLA+SD",
+        drawn,
+        evaluate=dict(aggregated="configs/sla_sd/aggregated.py", test=None),
+    ),
+    raw_pixels(drawn),
     data="python tools/prepare.py street_crops",
     columns={
         "accuracy": ("test", "accuracy"),
@@ -24,17 +40,6 @@ experiment = dict(
         "all four turns": ("aggregated", "accuracy"),
     },
     reported="network of the last iteration",
-    rows=[
-        row("plain", "Cross-entropy only", drawn),
-        row("augmented", "Quarter turns as augmentation", drawn, "model.labels=same"),
-        row(
-            "sla_sd",
-            "SLA+SD",
-            drawn,
-            evaluate=dict(aggregated="configs/sla_sd/aggregated.py", test=None),
-        ),
-        raw_pixels(drawn),
-    ],
 )
 walk = [
     "train_cfg.max_iters=2",

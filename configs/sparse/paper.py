@@ -6,7 +6,7 @@
 #   python tools/train.py configs/sparse/paper.py
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import iterations, loader
+from pld_mmdet.recipes import from_each, iterations, loader
 
 root, classes = "data/medmnist/bloodmnist", 8
 how_to_get = dict(
@@ -45,23 +45,16 @@ model = dict(
     num_classes=classes,
     num_samples=20000,  # at least the images of both folders
 )
-train_dataloader = dict(
-    batch_size=48,
-    num_workers=8,
-    persistent_workers=True,
-    sampler=dict(
-        type="pld_mmdet.SemiSampler",
-        batch_size=48,
-        source_ratio=[1, 1],
-        by_aspect=False,
-    ),
-    collate_fn=dict(type="default_collate"),
-    dataset=dict(
+train_dataloader = loader(
+    dict(
         type="pld_mmdet.LabelledAndNot",
         datasets=[images("labelled"), images("unlabelled")],
     ),
+    48,
+    sampler=from_each(48, 1, 1),
+    workers=8,
 )
-test_dataloader = loader(images("test"), 256, train=False)
+test_dataloader = loader(images("test"), 256)
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
 train_cfg = iterations(50000)

@@ -2,7 +2,7 @@
 # a critic and a classifier of a few thousand weights; every row takes 300 steps.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/digits.py"]
 
-from pld_mmdet.recipes import iterations, row
+from pld_mmdet.recipes import from_each, iterations, row, table
 
 shape = dict(num_classes=10, in_channels=1)
 model = dict(
@@ -19,13 +19,7 @@ model = dict(
 digits = dict(type="pld_mmdet.Digits", part="train")
 train_dataloader = dict(
     batch_size=48,
-    sampler=dict(
-        _delete_=True,
-        type="pld_mmdet.SemiSampler",
-        batch_size=48,
-        source_ratio=[1, 1],
-        by_aspect=False,
-    ),
+    sampler=from_each(48, 1, 1, _delete_=True),
     dataset=dict(
         _delete_=True,
         type="pld_mmdet.LabelledAndNot",
@@ -44,23 +38,17 @@ optim_wrapper = dict(
 model_wrapper_cfg = dict(type="PartsParallel")
 
 both = dict(test=None, ensemble=["model.predict_on=ensemble"])
-experiment = dict(
-    name="sparse",
-    metric="accuracy",
-    columns={
-        "C": ("test", "accuracy"),
-        "D and C": ("ensemble", "accuracy"),
-    },
+experiment = table(
+    "sparse",
+    row("labels", "C on 50 labels, with mixup", "model.use=labels"),
+    row("votes", "D and C vote, no translator", "model.use=votes", evaluate=both),
+    row("sparse", "SPARSE", evaluate=both),
+    row(
+        "raw_pixels",
+        "Raw pixels, logistic regression on 50 labels",
+        baseline=dict(type="raw_input"),
+    ),
+    columns={"C": ("test", "accuracy"), "D and C": ("ensemble", "accuracy")},
     reported="classifier of the last iteration, and its mean with the critic's classes",
-    rows=[
-        row("labels", "C on 50 labels, with mixup", "model.use=labels"),
-        row("votes", "D and C vote, no translator", "model.use=votes", evaluate=both),
-        row("sparse", "SPARSE", evaluate=both),
-        row(
-            "raw_pixels",
-            "Raw pixels, logistic regression on 50 labels",
-            baseline=dict(type="raw_input"),
-        ),
-    ],
 )
 walk = ["train_cfg.max_iters=2", "train_cfg.val_interval=3", "model.interval=1"]

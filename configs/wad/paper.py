@@ -4,7 +4,15 @@
 # WAD-master). Theirs whitens the images (ZCA) for the student.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loader, optimizer
+from pld_mmdet.recipes import (
+    cosine,
+    from_each,
+    loader,
+    optimizer,
+    stage,
+    staged,
+    warm_up,
+)
 
 data_root = "data/cifar-10-batches-bin"
 how_to_get = dict(
@@ -40,56 +48,29 @@ model = dict(
     num_classes=2,
     num_samples=23800,
 )
-graded = dict(
-    batch_size=64,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(
-        type="pld_mmdet.SemiSampler",
-        batch_size=64,
-        source_ratio=[1, 1],
-        by_aspect=False,
-    ),
-    collate_fn=dict(type="default_collate"),
-    dataset=dict(type="pld_mmdet.Graded", dataset=mixed, file="{folder}/knowledge.pth"),
+graded = loader(
+    dict(type="pld_mmdet.Graded", dataset=mixed, file="{folder}/knowledge.pth"),
+    64,
+    sampler=from_each(64, 1, 1),
+    workers=4,
 )
-everything = loader(mixed, 256, train=False)
+everything = loader(mixed, 256)
 train_dataloader = loader(mixed, 128, train=True, workers=4)
 steps = 700 * 23800 // 128
 warm = 10 * 23800 // 128  # ten epochs of rising rate, then a cosine
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(
-            name="teacher",
-            max_iters=steps,
-            optim_wrapper=optimizer("SGD", 0.1, momentum=0.9, weight_decay=1e-6),
-            param_scheduler=[
-                dict(type="LinearLR", start_factor=0.1, by_epoch=False, end=warm),
-                dict(
-                    type="CosineAnnealingLR",
-                    T_max=steps - warm,
-                    by_epoch=False,
-                    begin=warm,
-                ),
-            ],
-        ),
-        *(
-            dict(
-                name=f"round_{r}",
-                max_iters=1500,
-                dataloader=graded,
-                work_dataloader=everything,
-            )
-            for r in range(1, 7)
-        ),
-    ],
+train_cfg = staged(
+    stage(
+        "teacher",
+        steps,
+        optim=optimizer("SGD", 0.1, momentum=0.9, weight_decay=1e-6),
+        schedule=[warm_up(0.1, warm), cosine(T_max=steps - warm, begin=warm)],
+    ),
+    *(stage(f"round_{r}", 1500, data=graded, work=everything) for r in range(1, 7)),
 )
 optim_wrapper = optimizer("Adam", 5e-4)
 test_dataloader = loader(
     dict(type="pld_mmdet.Mismatched", dataset=dict(cifar, part="test"), classes=[0, 1]),
     256,
-    train=False,
 )
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()

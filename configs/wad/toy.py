@@ -3,7 +3,7 @@
 # student takes 3 x 50 steps of 32 labelled and 32 other crops.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
-from pld_mmdet.recipes import loader, optimizer, row
+from pld_mmdet.recipes import from_each, loader, optimizer, row, staged, table
 
 targets = [0, 2, 3, 7]  # person, car, truck, bicycle
 crops = dict(
@@ -29,27 +29,18 @@ model = dict(
     noise=0.02,
     area=(0.3, 1.0),
 )
-everything = loader(mixed, 400, train=False)
-graded = dict(
-    batch_size=64,
-    num_workers=0,
-    sampler=dict(
-        type="pld_mmdet.SemiSampler",
-        batch_size=64,
-        source_ratio=[1, 1],
-        by_aspect=False,
-    ),
-    collate_fn=dict(type="default_collate"),
-    dataset=dict(type="pld_mmdet.Graded", dataset=mixed, file="{folder}/knowledge.pth"),
+everything = loader(mixed, 400)
+graded = loader(
+    dict(type="pld_mmdet.Graded", dataset=mixed, file="{folder}/knowledge.pth"),
+    64,
+    sampler=from_each(64, 1, 1),
 )
 rounds = [
     dict(name=f"round_{r}", max_iters=50, dataloader=graded, work_dataloader=everything)
     for r in (1, 2, 3)
 ]
 train_dataloader = dict(_delete_=True, **loader(mixed, 64, train=True))
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop", stages=[dict(name="teacher", max_iters=150), *rounds]
-)
+train_cfg = staged(dict(name="teacher", max_iters=150), *rounds)
 optim_wrapper = optimizer("Adam", 1e-3)
 find_unused_parameters = True  # one part learns at a time
 known = dict(_delete_=True, type="pld_mmdet.Mismatched", classes=targets)
@@ -65,8 +56,46 @@ for i in (1, 2, 3):
     ]
 drawn = [f"{place}.seed={{seed}}" for place in places]
 student = [*drawn, "train_cfg.stages.0.max_iters=0"]
-experiment = dict(
-    name="wad",
+experiment = table(
+    "wad",
+    row(
+        "plain",
+        "Cross-entropy on 32 labels",
+        *student,
+        "model.use=nothing",
+        init="teacher",
+    ),
+    row(
+        "unweighted",
+        "Teacher's labels, weight 1",
+        *student,
+        "model.use=unweighted",
+        init="teacher",
+    ),
+    row(
+        "flat",
+        "Teacher's labels, the mean weight",
+        *student,
+        "model.use=flat",
+        init="teacher",
+    ),
+    row("wad", "WAD", *student, init="teacher"),
+    row(
+        "teacher",
+        "The teacher, nearest labelled image",
+        *drawn,
+        "train_cfg.stages.1.max_iters=1",  # saves the features
+        *(f"train_cfg.stages.{i}.max_iters=0" for i in (2, 3)),
+        "model.use=nothing",
+        "model.predict_on=teacher",
+        trivial=True,
+    ),
+    row(
+        "raw_pixels",
+        "Raw pixels, logistic regression on 32 labels",
+        *drawn,
+        baseline=dict(type="raw_input", c=0.1),
+    ),
     metric="balanced_accuracy",
     data="python tools/prepare.py street_crops",
     columns={
@@ -75,38 +104,7 @@ experiment = dict(
         "ECE": ("test", "ece"),
     },
     reported="student of the last round",
-    rows=[
-        row(
-            "plain", "Cross-entropy on 32 labels", *student, "model.use=nothing",
-            init="teacher",
-        ),
-        row(
-            "unweighted", "Teacher's labels, weight 1", *student,
-            "model.use=unweighted", init="teacher",
-        ),
-        row(
-            "flat", "Teacher's labels, the mean weight", *student, "model.use=flat",
-            init="teacher",
-        ),
-        row("wad", "WAD", *student, init="teacher"),
-        row(
-            "teacher",
-            "The teacher, nearest labelled image",
-            *drawn,
-            "train_cfg.stages.1.max_iters=1",  # saves the features
-            *(f"train_cfg.stages.{i}.max_iters=0" for i in (2, 3)),
-            "model.use=nothing",
-            "model.predict_on=teacher",
-            trivial=True,
-        ),
-        row(
-            "raw_pixels",
-            "Raw pixels, logistic regression on 32 labels",
-            *drawn,
-            baseline=dict(type="raw_input", c=0.1),
-        ),
-    ],
-)  # fmt: skip
+)
 tiny = "data/tiny_crops"
 walk = [f"train_cfg.stages.{i}.max_iters={n}" for i, n in enumerate((1, 1, 1, 0))]
 walk += ["model.num_samples=32", "train_dataloader.batch_size=8"]

@@ -4,7 +4,7 @@
 # run's checkpoint.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loader, optimizer
+from pld_mmdet.recipes import loader, optimizer, stage, staged
 
 data_root = "data/photographs"
 folder = "data/teachers/stable-diffusion"
@@ -60,12 +60,9 @@ parts = dict(
     critic=dict(optimizer=adamw),
 )
 model_wrapper_cfg = dict(type="PartsParallel")
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="teacher", max_iters=100_000),  # ? x2
-        dict(name="distill", max_iters=100_000),  # ? x4
-        dict(name="decoder", max_iters=50_000, optim_wrapper=parts),  # ?
-    ],
+train_cfg = staged(
+    stage("teacher", 100_000),  # ? x2
+    stage("distill", 100_000),  # ? x4
+    stage("decoder", 50_000, optim=parts),  # ?
 )
 default_hooks = dict(checkpoint=dict(interval=10_000))

@@ -2,7 +2,7 @@
 # start from one x2 model; the decoders are trained on one distilled x4 model.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loaders, optimizer, row
+from pld_mmdet.recipes import cosine, loaders, optimizer, row, stage, staged, table
 
 net = dict(type="pld_mmdet.ConvDenoiser", channels=6, out_channels=3)
 model = dict(
@@ -22,13 +22,11 @@ train_dataloader, val_dataloader, test_dataloader = loaders(
     test=dict(part="test", count=250),
     eval_batch=250,
 )
-val_evaluator = [
+val_evaluator = test_evaluator = [
     dict(type="pld_mmdet.PSNR"),
     dict(type="pld_mmdet.PatchDistance"),
 ]
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+val_cfg = test_cfg = dict()
 adam = optimizer("Adam", 1e-3)
 parts = dict(
     constructor="pld_mmdet.PartsOptimConstructor",
@@ -36,81 +34,66 @@ parts = dict(
     space=dict(optimizer=dict(type="Adam", lr=1e-3)),
     critic=dict(optimizer=dict(type="Adam", lr=1e-3)),
 )
-fall = [dict(type="CosineAnnealingLR", by_epoch=False)]
+fall = [cosine()]
 model_wrapper_cfg = dict(type="PartsParallel")
 optim_wrapper = adam
-train_cfg = dict(
-    type="pld_mmdet.StagedLoop",
-    stages=[
-        dict(name="teacher", max_iters=0, param_scheduler=fall),
-        dict(name="distill", max_iters=0, param_scheduler=fall),
-        dict(name="decoder", max_iters=0, optim_wrapper=parts),
-    ],
+train_cfg = staged(
+    stage("teacher", 0, schedule=fall),
+    stage("distill", 0, schedule=fall),
+    stage("decoder", 0, optim=parts),
 )
 custom_hooks = [*_base_.custom_hooks, dict(type="pld_mmdet.KeptSamplesHook", count=16)]
 own = dict(test=[])
 x2, x4 = (f"train_cfg.stages.{number}.max_iters=350" for number in (0, 1))
 decoder = "train_cfg.stages.2.max_iters=200"
 direct = "model.target=truth"
-experiment = dict(
-    name="yonos_sr",
+experiment = table(
+    "yonos_sr",
+    row(
+        "x2",
+        "The x2 teacher, at x2",
+        x2,
+        evaluate=dict(test=["model.predict_on=teacher"]),
+    ),
+    row(
+        "truth",
+        "x4 from ground truth",
+        x4,
+        direct,
+        "model.start=random",
+        init="x2",
+        evaluate=own,
+    ),
+    row("from_x2", "... from the x2 weights", x4, direct, init="x2", evaluate=own),
+    row(
+        "one_step",
+        "Scale distillation, one call",
+        x4,
+        init="x2",
+        evaluate=dict(test=[], many=["model.steps=25"]),
+    ),
+    row(
+        "l1",
+        "... and a decoder (L1)",
+        decoder,
+        "model.gan=0",
+        init="one_step",
+        evaluate=own,
+    ),
+    row(
+        "yonos_sr",
+        "... and a decoder (L1 + GAN)",
+        decoder,
+        init="one_step",
+        evaluate=own,
+    ),
+    row("bicubic", "Bicubic", baseline=dict(type="bicubic", scale=4)),
     metric="patch_distance",
     percent=False,
     lower_is_better=True,
     reported="x4",
     pictures=dict(draw="pld_mmdet.diffusion.pictures.images"),
-    columns={
-        "patches": ("test", "patch_distance"),
-        "PSNR": ("test", "psnr"),
-    },
-    rows=[
-        row(
-            "x2",
-            "The x2 teacher, at x2",
-            x2,
-            evaluate=dict(test=["model.predict_on=teacher"]),
-        ),
-        row(
-            "truth",
-            "x4 from ground truth",
-            x4,
-            direct,
-            "model.start=random",
-            init="x2",
-            evaluate=own,
-        ),
-        row(
-            "from_x2",
-            "... from the x2 weights",
-            x4,
-            direct,
-            init="x2",
-            evaluate=own,
-        ),
-        row(
-            "one_step",
-            "Scale distillation, one call",
-            x4,
-            init="x2",
-            evaluate=dict(test=[], many=["model.steps=25"]),
-        ),
-        row(
-            "l1",
-            "... and a decoder (L1)",
-            decoder,
-            "model.gan=0",
-            init="one_step",
-            evaluate=own,
-        ),
-        row(
-            "yonos_sr",
-            "... and a decoder (L1 + GAN)",
-            decoder,
-            init="one_step",
-            evaluate=own,
-        ),
-        row("bicubic", "Bicubic", baseline=dict(type="bicubic", scale=4)),
-    ],
+    columns={"patches": ("test", "patch_distance"), "PSNR": ("test", "psnr")},
 )
 experiment["columns"]["patches, 25 calls"] = ("many", "patch_distance")
 walk = [

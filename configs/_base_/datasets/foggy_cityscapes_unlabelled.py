@@ -36,8 +36,7 @@ train_dataloader = to_train(foggy, infinite=False)
 val_boxes = "annotations/val_foggy_beta_0.02.json"
 val_dataloader = test_dataloader = to_test(data_root, val_boxes, classes, test_pipeline)
 val_evaluator = test_evaluator = dict(
-    type="pld_mmdet.AP50Metric",
-    ann_file=data_root + val_boxes,
+    type="pld_mmdet.AP50Metric", ann_file=data_root + val_boxes
 )
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
