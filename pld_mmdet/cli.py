@@ -99,6 +99,9 @@ def input_file(text: str) -> Input:
         raise ArgumentTypeError(f"{text!r} is no file")
     if os.path.isdir(text):
         raise ArgumentTypeError(f"{text} is a folder, not a file")
+    if os.path.lexists(text) and not os.path.isfile(text):
+        leads = "a link that leads nowhere" if os.path.islink(text) else "no plain file"
+        raise ArgumentTypeError(f"{text} is {leads}")
     return Input(text)
 
 

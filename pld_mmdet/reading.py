@@ -1,6 +1,7 @@
 """Reading files that a user, a run or another tool made; imports nothing heavy."""
 
 import json
+import math
 import os
 import stat
 from collections.abc import Iterator
@@ -54,12 +55,26 @@ LARGEST = 512 * 2**20  # bytes of a text file that is read whole
 def read_text(path: str | Path, largest: int = LARGEST, errors: str = "strict") -> str:
     """The text of a plain file that somebody else may have put there.
 
+    Args:
+        path: The file.
+        largest: Bytes that it may have.
+        errors: As in :func:`open`.
+
+    Raises:
+        OSError: See :func:`read_bytes`.
+        UnicodeDecodeError: It is no UTF-8.
+    """
+    return read_bytes(path, largest).decode("utf-8", errors)
+
+
+def read_bytes(path: str | Path, largest: int = 2**40) -> bytes:
+    """The bytes of a plain file that somebody else may have put there.
+
     A pipe, a device or a folder does not block, a file of gigabytes fills no memory.
 
     Args:
         path: The file.
         largest: Bytes that it may have.
-        errors: As in :func:`open`.
 
     Raises:
         OSError: It cannot be read, is no plain file, or is larger.
@@ -71,7 +86,26 @@ def read_text(path: str | Path, largest: int = LARGEST, errors: str = "strict") 
             raise OSError(f"{path} is no plain file")
         if about.st_size > largest:
             raise OSError(f"{path} has {about.st_size / 2**20:.0f} MiB")
-        return file.read().decode("utf-8", errors)
+        return file.read()
+
+
+def users_text(path: str | Path, what: str, fix: str) -> str:
+    """The text of a file that a user named.
+
+    Args:
+        path: The file.
+        what: What it is meant to be, for the sentence (``"list of images"``).
+        fix: What to do when it is none.
+
+    Raises:
+        UserError: It is missing, no plain file, or no UTF-8.
+    """
+    try:
+        return read_text(path, 2**40).removeprefix("\ufeff")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"The {what} {path} cannot be read ({_reason(error)}).", fix
+        ) from None
 
 
 def read_json(path: str | Path, schema: object = None, what: str = "json file"):
@@ -119,7 +153,7 @@ def read_json_lines(path: str | Path, schema: object = None, nan: bool = False) 
         schema: See :func:`read_json`; other lines are left out.
         nan: Take lines with NaN or Infinity too, as mmengine writes them.
     """
-    constant = float if nan else _no_number
+    kind = {} if nan else {"parse_constant": _no_number, "parse_float": _finite}
     path = Path(path)
     try:
         lines = read_text(path, errors="replace").split("\n")
@@ -128,7 +162,7 @@ def read_json_lines(path: str | Path, schema: object = None, nan: bool = False) 
     rows = []
     for line in lines:
         try:
-            row = json.loads(line, parse_constant=constant)
+            row = json.loads(line, **kind)
         except (ValueError, RecursionError):
             continue
         if misfit(row, schema) is None:
@@ -211,7 +245,7 @@ def _tsv(path: Path) -> Iterator[tuple[str, dict]]:
 
 def _parquet(path: Path) -> Iterator[tuple[str, dict]]:
     if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would block
-        raise OSError(f"{path} is no plain file")
+        raise OSError("it is no plain file")
     if find_spec("pyarrow") is not None:
         library = import_module("pyarrow.parquet")
     elif find_spec("pandas") is not None:
@@ -299,12 +333,27 @@ def misfit(value: object, schema: object, where: str = "") -> str | None:
 
 
 def parse_json(text: str) -> object:
-    """Parse json strictly: NaN is no number, and no key stands twice in an object.
+    """Parse json strictly: numbers are finite, no key stands twice in an object.
 
     Raises:
         ValueError: It is no json; the reason in words.
     """
-    return json.loads(text, parse_constant=_no_number, object_pairs_hook=_object)
+    try:
+        return json.loads(
+            text,
+            parse_constant=_no_number,
+            parse_float=_finite,
+            object_pairs_hook=_object,
+        )
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        _no_number(text)
+    return number
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict:

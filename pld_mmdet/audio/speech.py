@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import Dataset
 
 from pld_mmdet.errors import UserError
+from pld_mmdet.reading import users_text
 from pld_mmdet.registry import DATASETS
 
 # Each part has its own random stream; the language itself is another one.
@@ -134,8 +135,9 @@ class WaveFiles(Dataset):
     ) -> None:
         self.normalise = normalise
         self.root = Path(data_root)
-        listed = Path(self.root, ann_file).read_text(encoding="utf-8").splitlines()
-        self.names = [name for name in listed if name.strip()]
+        fix = "Write one file name a line, relative to data_root."
+        listed = users_text(Path(self.root, ann_file), "list of sounds", fix)
+        self.names = [name for name in listed.splitlines() if name.strip()]
         self.sample_rate, self.size, self.hop = sample_rate, size, hop
         self.metainfo: dict = {}
 

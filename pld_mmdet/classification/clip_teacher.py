@@ -1,13 +1,13 @@
 """CLIP as a zero-shot teacher and as a student's backbone, from a folder or the hub."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pld_mmdet.errors import UserError
+from pld_mmdet.reading import users_text
 from pld_mmdet.registry import MODELS
 from pld_mmdet.shared.networks.clip import MEAN, STD, encode_names, load_clip
 
@@ -115,12 +115,8 @@ def read_names(names: Sequence[str] | str) -> list[str]:
         UserError: No such file, or a name is empty.
     """
     if isinstance(names, str):
-        if not Path(names).is_file():
-            raise UserError(
-                f"There is no file {names} with class names.",
-                "Write one name a line, in the order of the labels.",
-            )
-        names = Path(names).read_text(encoding="utf-8").splitlines()
+        fix = "Write one name a line, in the order of the labels."
+        names = users_text(names, "file of class names", fix).splitlines()
     names = [name.strip().replace("_", " ") for name in names]
     if not names or not all(names):
         raise UserError("A class name is empty, or there is none.", "Name each class.")

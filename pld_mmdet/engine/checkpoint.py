@@ -149,7 +149,11 @@ def refusal(path: str | Path, error: Exception) -> UserError:
             "Get its weights alone: a plain state_dict or a .safetensors file. Making "
             "one from this file yourself runs what is in it (docs/faults.md).",
         )
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason"
+    said = str(error).strip() or "no reason"
+    inner = re.search(
+        r"WeightsUnpickler error:\s*(.+)", said
+    )  # torch's advice before it
+    reason = inner[1] if inner else said.splitlines()[0]
     return UserError(
         f"{path} cannot be read as a checkpoint ({type(error).__name__}: "
         f"{reason[:150]}): it is truncated, damaged or no checkpoint at all.",

@@ -10,7 +10,7 @@ from rich.table import Table
 from pld_mmdet.engine.provenance import portable
 from pld_mmdet.errors import UserError
 from pld_mmdet.experiments.rows import Experiment
-from pld_mmdet.reading import RESULT, read_json, read_state
+from pld_mmdet.reading import RESULT, read_json, read_state, users_text
 
 SIZES = ("small", "medium", "large")
 # Student's t, two-sided 95 %, by degrees of freedom (seeds - 1).
@@ -323,7 +323,7 @@ def update_page(path: Path, result: dict) -> None:
     """
     name = result["name"]
     begin, end = f"<!-- results:{name} -->", f"<!-- /results:{name} -->"
-    text = path.read_text(encoding="utf-8")
+    text = users_text(path, "page", "Name a page that holds the markers.")
     pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
     if len(pattern.findall(text)) != 1:
         raise UserError(

@@ -1,13 +1,13 @@
 """A prompted language model as a classifier: the probabilities of its label words."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from pld_mmdet.errors import UserError
 from pld_mmdet.language.lines import build_tokenizer, padded
+from pld_mmdet.reading import users_text
 from pld_mmdet.registry import MODELS
 
 
@@ -47,7 +47,10 @@ class LabelWordClassifier(nn.Module):
                 "Choose words that differ in their first token, and a template.",
             )
         before, self.after = template.split("{text}", 1)
-        shown = Path(demonstrations).read_text("utf-8") if demonstrations else ""
+        shown = ""
+        if demonstrations:
+            fix = "Write the examples that shall stand before each text."
+            shown = users_text(demonstrations, "file of demonstrations", fix)
         self.before, self.most = shown + before, most
 
     def _ids(self, text: str) -> list[int]:

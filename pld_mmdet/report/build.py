@@ -1,6 +1,5 @@
 """From a run directory to the report: numbers, pictures if possible, one file."""
 
-import json
 import sys
 import traceback
 from collections import Counter
@@ -11,6 +10,7 @@ from mmengine.config import Config
 from pld_mmdet.detection.lpld import LPLD
 from pld_mmdet.engine.files import write_atomic
 from pld_mmdet.errors import UserError
+from pld_mmdet.reading import read_json
 from pld_mmdet.report.collect import Row, Run, collect
 from pld_mmdet.report.page import build_page
 from pld_mmdet.report.pictures import (
@@ -62,15 +62,14 @@ def class_counts(run: Run) -> dict[str, int]:
     files = [Path(e["ann_file"]) for e in evaluators if e.get("ann_file")]
     if not files or not files[0].is_file():
         return {}
-    content = json.loads(files[0].read_text(encoding="utf-8"))
+    schema = {
+        "categories": [{"id": int, "name": str}],
+        "annotations": [{"category_id": int}],
+    }
+    content = read_json(files[0], schema, "COCO annotation file")
     names = {c["id"]: c["name"] for c in content["categories"]}
-    return dict(
-        Counter(
-            names[a["category_id"]]
-            for a in content["annotations"]
-            if not a.get("iscrowd")
-        )
-    )
+    seen = (a["category_id"] for a in content["annotations"] if not a.get("iscrowd"))
+    return dict(Counter(names[one] for one in seen if one in names))
 
 
 def _pictures(run: Run, images: int, device: str) -> dict:

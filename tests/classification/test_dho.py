@@ -241,7 +241,7 @@ class TestCLIP:
     def test_names(self, folder, tmp_path):
         (tmp_path / "names.txt").write_text("cat\ntree_frog\n")
         assert read_names(str(tmp_path / "names.txt")) == ["cat", "tree frog"]
-        with pytest.raises(UserError, match="no file"):
+        with pytest.raises(UserError, match="cannot be read"):
             read_names(str(tmp_path / "none.txt"))
         with pytest.raises(UserError, match="empty"):
             read_names(["cat", " "])

@@ -6,10 +6,10 @@ eight outputs; the metric averages over the classes that occur.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 from pld_mmdet.errors import UserError
+from pld_mmdet.reading import parse_json, users_text
 
 from .cityscapes import CLASSES
 from .labelled import (
@@ -63,7 +63,7 @@ def _daytime(root: Path, split: str) -> list[LabelledImage]:
     if path is None:
         raise UserError(f"There is no {root / names[0]}.", _HOW)
     try:
-        frames = json.loads(path.read_text())
+        frames = parse_json(users_text(path, "label file", _HOW))
         found = [
             _read(frame, split, path)
             for frame in frames

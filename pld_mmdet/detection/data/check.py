@@ -1,16 +1,15 @@
 """Does the data of a config hold what the config says? Counts, files, class names."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pld_mmdet.engine.checkpoint import load_checkpoint_file
 from pld_mmdet.errors import UserError
+from pld_mmdet.reading import parse_json, read_text
 
 from .cityscapes import statistics
 from .coco import NEGATIVE, STRAY, TWICE, coco_faults
@@ -200,7 +199,7 @@ def _read_coco(split: str, dataset: dict, annotations: str, scope: str | None) -
     path = os.path.join(root, annotations)
     part = Part(split, path, _classes(dataset, scope))
     try:
-        content = json.loads(Path(path).read_text())
+        content = parse_json(read_text(path, 2**40))
         part.counts = statistics(content)
         images = content["images"]
         # mmdet numbers the classes in the order of the file and ignores the others.

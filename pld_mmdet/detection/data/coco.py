@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pld_mmdet.errors import UserError
+from pld_mmdet.reading import parse_json, users_text
 
 _LISTS = ("images", "annotations", "categories")
 
@@ -35,12 +36,7 @@ def read_coco(
         UserError: It cannot be read, is no COCO json, or has broken entries.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        content = json.loads(text)
-    except OSError as error:
-        raise UserError(
-            f"The annotation file {path} cannot be read ({error.strerror}).", fix
-        ) from error
+        content = parse_json(users_text(path, "annotation file", fix))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no json ({error}).", fix) from error
     for name in needs if isinstance(content, dict) else ():

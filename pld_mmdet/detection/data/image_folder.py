@@ -5,6 +5,7 @@ from pathlib import Path
 from mmengine.dataset import BaseDataset
 
 from pld_mmdet.errors import UserError
+from pld_mmdet.reading import users_text
 from pld_mmdet.registry import DATASETS
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -77,7 +78,7 @@ def _listed(path: Path) -> list[str]:
             "Correct `files` of the unlabelled data set, or leave it out to take the "
             "whole folder.",
         )
-    names = path.read_text(encoding="utf-8").splitlines()
+    names = users_text(path, "list of images", "Write it again.").splitlines()
     if not any(names):
         raise UserError(f"The list of images {path} is empty.", "Write it again.")
     return [name for name in names if name]

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from pld_mmdet.errors import UserError
+from pld_mmdet.reading import users_text
 
 from .labelled import (
     Box,
@@ -45,8 +46,9 @@ def read_labels(path: Path) -> list[Box]:
     Raises:
         UserError: A line that is not like that.
     """
+    text = users_text(path, "label file", "Unpack data_object_label_2.zip again.")
     boxes = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
         try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pld_mmdet.errors import UserError
+from pld_mmdet.reading import users_text
 
 from .cityscapes import statistics
 from .files import write_bytes, write_json
@@ -228,7 +229,8 @@ def listed_stems(path: Path, how: str) -> list[str]:
     """
     if not path.is_file():
         raise UserError(f"There is no {path}.", how)
-    stems = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+    lines = users_text(path, "list of images", how).splitlines()
+    stems = [line.split()[0] for line in lines if line.strip()]
     if len(set(stems)) < len(stems):
         twice = sorted({stem for stem in stems if stems.count(stem) > 1})
         raise UserError(f"{path} lists {twice[0]} twice.", "Unpack the data again.")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pld_mmdet.detection.data.fewshot import VOC
 from pld_mmdet.errors import UserError
+from pld_mmdet.reading import read_bytes
 
 from .labelled import (
     Box,
@@ -42,7 +43,7 @@ def read_xml(path: Path) -> tuple[int, int, list[Box]]:
         UserError: The file is missing or not of this format.
     """
     try:
-        xml = ElementTree.parse(path).getroot()
+        xml = ElementTree.fromstring(read_bytes(path))
         width, height = (int(xml.findtext(f"size/{k}")) for k in ("width", "height"))
         boxes = []
         for thing in xml.iter("object"):
@@ -60,6 +61,11 @@ def read_xml(path: Path) -> tuple[int, int, list[Box]]:
     except FileNotFoundError as error:
         raise UserError(
             f"There is no annotation file {path}.", "Unpack the data again."
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror or error}).",
+            "Unpack the data again.",
         ) from error
     except (ElementTree.ParseError, TypeError, ValueError, AttributeError) as error:
         raise UserError(

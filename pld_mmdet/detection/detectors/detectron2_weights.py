@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pld_mmdet.engine.checkpoint import load_checkpoint_file
 from pld_mmdet.errors import UserError
+from pld_mmdet.reading import read_bytes
 
 # Everything a detectron2 .pkl needs: arrays in dicts.
 _HARMLESS = {
@@ -92,10 +93,14 @@ class Converted:
     left_over: list[str] = field(default_factory=list)
 
 
+class _Forbidden(pickle.UnpicklingError):
+    """The file names something that is no array."""
+
+
 class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str):
         if (module, name) not in _HARMLESS:
-            raise pickle.UnpicklingError(f"{module}.{name}")
+            raise _Forbidden(f"{module}.{name}")
         return super().find_class(module, name)
 
 
@@ -136,19 +141,19 @@ def load_detectron2(path: str | Path, prefix: str = "") -> dict[str, Tensor]:
 
 def _read_pickle(path: Path) -> dict:
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path)
     except OSError as error:
         raise UserError(
-            f"{path} cannot be read ({error.strerror}).", "Check the path."
+            f"{path} cannot be read ({error.strerror or error}).", "Check the path."
         ) from error
     try:
         content = _ArraysOnly(io.BytesIO(raw), encoding="latin1").load()
-    except pickle.UnpicklingError as error:
+    except _Forbidden as error:
         raise UserError(
             f"{path} was refused and not executed: beside arrays it contains {error}.",
             "Take the .pkl of detectron2's model zoo, or a .pth.",
         ) from error
-    except (EOFError, ValueError, IndexError, KeyError, TypeError) as error:
+    except Exception as error:  # what a damaged pickle raises: all kinds
         raise UserError(
             f"{path} is no pickle of arrays ({type(error).__name__}).",
             "Download it again.",

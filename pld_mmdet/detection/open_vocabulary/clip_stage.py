@@ -26,7 +26,7 @@ from pld_mmdet.engine.configs import read_config
 from pld_mmdet.engine.outfolder import locked
 from pld_mmdet.engine.weights import report_mismatch
 from pld_mmdet.errors import UserError
-from pld_mmdet.reading import read_json
+from pld_mmdet.reading import read_json, users_text
 from pld_mmdet.registry import MODELS
 
 Propose = Callable[[dict, Path], tuple[torch.Tensor, torch.Tensor]]
@@ -107,12 +107,13 @@ def _write_boxes(args: Namespace, content: dict) -> None:
 def _templates(args: Namespace) -> tuple[str, ...]:
     if not args.templates:
         return TEMPLATES
-    lines = Path(args.templates).read_text(encoding="utf-8").splitlines()
-    lines = tuple(line for line in lines if line.strip())
+    example = "For example: a photo of {article} {name}."
+    text = users_text(args.templates, "file of prompts", example)
+    lines = tuple(line for line in text.splitlines() if line.strip())
     if not lines or any("{name}" not in line for line in lines):
         raise UserError(
             f"{args.templates}: every line is a prompt with {{name}} in it.",
-            "For example: a photo of {article} {name}.",
+            example,
         )
     return lines
 
