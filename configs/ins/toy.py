@@ -32,7 +32,6 @@ test_dataloader = loader(bags("test", bags=40, replace=True), 360)
 val_evaluator = test_evaluator = dict(type="pld_mmdet.MILMetric")
 val_cfg = test_cfg = dict()
 
-pooled = loader(dict(train, whole=True), 4, train=True)
 work = loader(train, 64)
 warm = loader(dict(train, positive_only=True), 64, train=True)
 train_cfg = dict(

@@ -20,7 +20,6 @@ optim_wrapper = optimizer("AdamW", 6e-3, weight_decay=0.05)
 param_scheduler = cosine(T_max=400)
 
 drawn = "train_dataloader.dataset.label_seed={seed}"
-plain = "configs/sla_sd/plain.py"
 experiment = table(
     "sla_sd",
     row("plain", "Cross-entropy only", drawn),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 
 from pld_mmdet.adaptation import examples
 from pld_mmdet.adaptation.detector import Detector
@@ -422,8 +422,3 @@ SCORE_TYPES = {
     "box_stability": "BoxStability",
     "das": "DetectionAdaptationScore",
 }
-
-
-def model_of(cfg: Config) -> ConfigDict:
-    """The plain detector inside a composed config."""
-    return cfg.model.get("detector", cfg.model)

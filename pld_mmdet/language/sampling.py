@@ -1,6 +1,6 @@
 """Batched sampling with a key-value cache, log-probabilities and its own randomness."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,9 +9,6 @@ from torch import Tensor, nn
 from pld_mmdet.distill._checks import wide
 from pld_mmdet.engine.data.randomness import own_randomness
 from pld_mmdet.errors import UserError
-
-#: Ids that are read [B, n] -> next-token logits [B, V]; it remembers what it has read.
-Reader = Callable[[Tensor], Tensor]
 
 
 class Sampled(NamedTuple):

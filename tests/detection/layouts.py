@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
 from mmengine.registry import DATASETS, HOOKS, MODELS
 from mmengine.structures import InstanceData
@@ -265,12 +264,3 @@ def write_start(path: Path, method: str, norm: str = "frozen") -> Path:
             head.fc_cls.linear.weight.normal_(0, 3.0)
     torch.save(dict(state_dict=model.state_dict()), path)
     return path
-
-
-def sample_batch(method: str, images: int = 2) -> dict:
-    """A collated batch of a method, without a loader."""
-    kind = "candidates" if method == "marvel_ovd" else "unlabelled"
-    branches = SEMI_BRANCHES if method in SEMI else SEMI_BRANCHES[1:]
-    kinds = [kind, "labelled"] if method in SEMI else [kind]
-    views = [TinyViews(kind, branches=branches) for kind in kinds]
-    return pseudo_collate([data[n] for data in views for n in range(images)])

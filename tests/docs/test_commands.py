@@ -14,7 +14,7 @@ import pytest
 from mmengine.config import Config
 
 from pld_mmdet.cli import ToolParser, default_work_dir
-from tests.docs.commands import PAGES, ROOT, Command, commands
+from tests.docs.commands import PAGES, ROOT, commands
 
 ALL = [command for page in PAGES for command in commands(page)]
 TEXTS = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
@@ -160,10 +160,6 @@ def test_checkpoints_are_where_the_training_before_puts_them():
                         assert name in last_checkpoint(trained[folder]), command
                         checked += 1
     assert checked > 5
-
-
-def commands_of(page: str, tool: str) -> list[Command]:
-    return [c for c in ALL if (c.page, c.tool) == (page, tool)]
 
 
 def test_the_page_of_tools_has_every_tool():

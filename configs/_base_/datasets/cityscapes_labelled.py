@@ -5,7 +5,6 @@ from pld_mmdet.recipes.detection import at_test, coco, to_test, to_train
 
 data_root = "data/cityscapes/"
 classes = class_names.CITYSCAPES
-metainfo = dict(classes=classes)
 scale = (1333, 600)
 how_to_get = dict(
     data="put leftImg8bit and gtFine of Cityscapes into data/cityscapes, then: "

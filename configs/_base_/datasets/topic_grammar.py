@@ -4,7 +4,6 @@ _base_ = []
 from pld_mmdet.recipes import loader
 
 collate = dict(type="default_collate")
-shuffled = dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True)
 general_dataloader = loader(
     dict(type="pld_mmdet.TopicGrammar", part="general", size=4000), 16, train=True
 )

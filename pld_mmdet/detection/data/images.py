@@ -14,7 +14,6 @@ MAX_PIXELS = 178_956_970
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB`\x82"
-_JPEG = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
 _PILLOW = threading.Lock()
 
