@@ -71,6 +71,21 @@ def test_loss_by_hand():
     assert shifted["loss_kl"].item() == pytest.approx(0, abs=1e-6)
 
 
+def test_all_terms_are_means_over_the_sounds():
+    """A second sound whose heads agree in direction: half of the first's cosine."""
+    deep = torch.cat([DEEP, torch.tensor([[0.0, 0.0, 3.0]])])
+    shallow = torch.cat([SHALLOW, torch.tensor([[0.0, 0.0, 1.0]])])
+    found = self_distillation(deep, [shallow], torch.tensor([0, 2]))
+    assert found["loss_cos"].item() == pytest.approx(0.003 * 0.585786 / 2, abs=1e-7)
+    one, two = (
+        self_distillation(deep[i : i + 1], [shallow[i : i + 1]], torch.tensor([y]))
+        for i, y in ((0, 0), (1, 2))
+    )
+    for name in found:
+        mean = (one[name] + two[name]).item() / 2
+        assert found[name].item() == pytest.approx(mean, abs=1e-6), name
+
+
 def test_the_deepest_head_learns_labels_alone():
     deep, shallow = DEEP.clone().requires_grad_(), SHALLOW.clone().requires_grad_()
     sum(self_distillation(deep, [shallow], torch.tensor([0])).values()).backward()
@@ -193,6 +208,102 @@ def test_pseudo_labels_meet_their_sounds(monkeypatch):
     deep = model.classifier(max_and_mean(model.student(torch.ones(3, 1, 16, 19))[1]))
     expected = torch.nn.functional.cross_entropy(deep, torch.tensor([2, 1, 3]))
     assert model.loss(**data)["loss_ce"].item() == pytest.approx(expected.item())
+
+
+def test_who_hears_a_view():
+    """Two for Barlow Twins, one for the student; labels and answers hear the sound."""
+    model, data, asked = build(), batch(), []
+    model.labels.copy_(torch.arange(24) % 4)
+    mel = model.mel
+
+    def heard(waves, view=False):
+        asked.append(view)
+        return mel(waves, view)
+
+    model.mel = heard
+    found = {}
+    for stage in ("ssl", "unfused", "finetune"):
+        model.enter_stage(stage)
+        model.loss(**data)
+        found[stage], asked[:] = list(asked), []
+    assert found == {"ssl": [True, True], "unfused": [True], "finetune": [False]}
+    model.vectors(data["inputs"])
+    assert asked == [False]
+
+
+def test_what_is_heard(monkeypatch):
+    """(log-mel + 2) / 4; a view has background first and is a window at the end."""
+    model, waves, calls = (
+        build(mean=-2.0, std=4.0, background=0.25),
+        batch()["inputs"],
+        [],
+    )
+    plain = log_mel(waves, 4000, 256, 200, 16).transpose(1, 2)
+    assert torch.allclose(model.mel(waves), (plain + 2) / 4, atol=1e-5)
+
+    def background(mel, share):
+        calls.append(share)
+        return mel + 8
+
+    def window(mel):
+        calls.append("window")
+        return 3 * mel
+
+    monkeypatch.setattr("pld_mmdet.audio.unfused.with_background", background)
+    monkeypatch.setattr("pld_mmdet.audio.unfused.resized_window", window)
+    found = model.mel(waves, view=True)
+    assert calls == [0.25, "window"]
+    assert torch.allclose(found, 3 * ((plain + 2) / 4 + 2), atol=1e-4)
+    model.background = 0.0
+    model.mel(waves, view=True)
+    assert calls[2:] == ["window"]
+    model.mel(waves)
+    assert len(calls) == 3
+
+
+def test_pooling_of_pretraining_and_of_the_answer(monkeypatch):
+    model, data, seen = build().eval(), batch(), []
+    still = model.mel(data["inputs"])
+    monkeypatch.setattr(model, "mel", lambda waves, view=False: still)
+    model.enter_stage("ssl")
+    model.eval()
+    model.projector.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    model.loss(**data)
+    frames = model.labeller(still[:, None])[1]
+    assert all(torch.allclose(x, max_and_mean(frames), atol=1e-6) for x in seen)
+    assert len(seen) == 2
+    mean = model.student(still[:, None])[1].mean(1)
+    assert torch.allclose(model.outputs(data["inputs"]), model.head(mean), atol=1e-6)
+
+
+def test_clusters_are_made_as_asked(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "pld_mmdet.audio.unfused.cluster_clips",
+        lambda vectors, *rest: asked.append(rest) or np.arange(len(vectors)) % 3,
+    )
+    model = build(clusters=3, components=6, labels_seed=5)
+    model.label(Loader())
+    assert asked == [(3, 6, 5)]
+    assert model.labels.tolist() == [i % 3 for i in range(24)]
+
+
+def test_the_fresh_encoder_follows_from_the_runs_dice():
+    made = []
+    for dice in (7, 7, 8):
+        model = build()
+        model.labels.zero_()
+        model.dice.fill_(dice)
+        before = {k: v.clone() for k, v in model.state_dict().items()}
+        model.start_stage("unfused", None, None)
+        after = model.state_dict()
+        for name in ("student.fc.0", "classifier", "shallow.0.0", "shallow.2.0"):
+            key = f"{name}.weight"
+            assert not torch.equal(before[key], after[key]), name
+        assert torch.equal(before["head.weight"], after["head.weight"])
+        made.append(after["student.fc.0.weight"])
+    assert torch.equal(made[0], made[1])
+    assert not torch.equal(made[0], made[2])
 
 
 def test_where_fine_tuning_begins():

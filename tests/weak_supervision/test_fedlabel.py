@@ -90,6 +90,54 @@ def test_the_surer_model_is_asked_sample_by_sample():
     assert lam[1].item() == 0  # the other model names another class
 
 
+def test_ties_are_kept_and_are_the_clients():
+    """A confidence of beta itself; equal experts that name another class."""
+    even = client(torch.tensor([[0.5, 0.5]]), torch.tensor([[0.5, 0.5]]), beta=0.5)
+    x = torch.zeros(1, 4)
+    assert even.loss_unlabelled(x, x)["kept"].item() == 1
+    local, wide = torch.tensor([[0.75, 0.25]]), torch.tensor([[0.25, 0.75]])
+    assert client(local, wide, h="max").pseudo_labels(x)[2].tolist() == [0]
+
+
+def test_a_weight_belongs_to_its_image():
+    """The first of two is not kept; the second weighs .225806, the first none."""
+    local = torch.cat([torch.tensor([[0.4, 0.3, 0.3]]), LOCAL])
+    wide = torch.cat([torch.tensor([[0.1, 0.45, 0.45]]), GLOBAL])
+    model = client(local, wide, beta=0.6)
+    model.student.forward = lambda x: LOCAL.log() if len(x) == 1 else local.log()
+    x = torch.zeros(2, 4)
+    values = model.loss_unlabelled(x, x)
+    assert values["kept"].item() == 0.5
+    expected = 0.225806 * 0.092033
+    assert values["loss_kl"].item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_labels_come_from_the_weak_view_in_evaluation_mode():
+    """And what learns is the kept images' strong view, in the mode it was in."""
+    model = FedLabel(dict(type="pld_mmdet.MLP", sizes=(4, 3)), beta=0.0)
+    seen = []
+    model.student.register_forward_pre_hook(
+        lambda net, args: seen.append((args[0], net.training))
+    )
+    model.train()
+    weak, strong = torch.randn(2, 5, 4)
+    model.loss_unlabelled(weak, strong)
+    (first, one), (second, other) = seen
+    assert torch.equal(first, weak)
+    assert torch.equal(second, strong)
+    assert [one, other] == [False, True]
+
+
+def test_a_client_begins_with_the_global_model():
+    model = FedLabel(dict(type="pld_mmdet.MLP", sizes=(4, 3)))
+    with torch.no_grad():
+        for parameter in model.student.parameters():
+            parameter.add_(0.5)
+    model.start_client(0, client=3)
+    ours, frozen = model.student.state_dict(), model._global[0].network.state_dict()
+    assert all(torch.equal(ours[k], frozen[k]) for k in ours)
+
+
 def test_both_means_are_over_all_that_is_kept():
     """Kept and agreed, kept and disagreed, not kept: the divergence halves."""
     sure = torch.tensor([[0.7, 0.2, 0.1]])
