@@ -13,6 +13,7 @@ from mmengine.dataset import BaseDataset
 from torch.utils.data import DataLoader
 
 from pld_mmdet.engine.data import sampler as module
+from pld_mmdet.engine.data import seeding
 from pld_mmdet.engine.data.randomness import own_randomness, seed_everything
 from pld_mmdet.engine.data.sampler import DrawIndex, ResumableSampler
 from pld_mmdet.engine.data.seeding import SampleError, SeededDataset
@@ -192,6 +193,27 @@ def test_broken_image_is_named(tmp_path, spoil, suffix, words, workers):
     assert "\n" not in caught.value.what
     assert "check_data.py" in caught.value.fix
     assert "Traceback" not in caught.value.fix
+
+
+def test_a_file_is_looked_at_once_and_a_broken_one_each_time(tmp_path, monkeypatch):
+    """Two passes over four files, of which the third is truncated."""
+    looked, look = [], seeding.check_image_file
+
+    def counting(path):
+        looked.append(path[-5])
+        look(path)
+
+    monkeypatch.setattr(seeding, "check_image_file", counting)
+    dataset = SeededDataset(images(tmp_path, cut))
+    for draw in range(2):
+        for index in (1, 0, 3):
+            dataset[DrawIndex(index, 4 * draw + index, 5)]
+        with pytest.raises(SampleError, match="is truncated"):
+            dataset[DrawIndex(2, 4 * draw + 2, 5)]
+    assert looked == ["1", "0", "3", "2", "2"]
+    unlooked = SeededDataset(images(tmp_path), check_files=False)
+    assert unlooked[2]["img"].shape == (32, 48, 3)
+    assert len(looked) == 5
 
 
 def test_errors_of_code_keep_their_trace():

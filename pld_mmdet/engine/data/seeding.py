@@ -45,8 +45,9 @@ class SeededDataset:
     Args:
         dataset: Config of the data set, or the data set.
         seed: Replaces the run's seed that ``ResumableSampler`` sends along.
-        check_files: Look for an image's end mark before it is decoded: OpenCV fills
-            what a truncated JPEG lacks with grey and says nothing.
+        check_files: Look for an image's end mark before it is first decoded (in each
+            loader process): OpenCV fills what a truncated JPEG lacks with grey and says
+            nothing.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class SeededDataset:
         self.dataset = dataset
         self.seed = seed
         self.check_files = check_files
+        self._checked: set[int] = set()
 
     def __getattr__(self, name: str) -> Any:
         # pickle asks an empty instance for special methods: don't recurse
@@ -80,8 +82,9 @@ class SeededDataset:
         draw = getattr(index, "draw", index)
         with own_randomness(int(seed), _STREAM, int(draw)):
             try:
-                if self.check_files:
+                if self.check_files and index not in self._checked:
                     check_image_file(self._image_path(index))
+                    self._checked.add(int(index))
                 return self.dataset[int(index)]
             except UserError as error:
                 raise SampleError(error.what, error.fix) from error
