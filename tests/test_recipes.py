@@ -9,6 +9,7 @@ from mmengine.registry import PARAM_SCHEDULERS
 
 from pld_mmdet.experiments.rows import Experiment, recorded_seconds
 from pld_mmdet.recipes import (
+    cifar,
     cosine,
     drops,
     from_each,
@@ -181,3 +182,7 @@ def test_a_table_of_rows():
     made = table("mine", row("a", "A", "b=1"), metric="nll", data="make")
     assert made["rows"] == [dict(name="a", title="A", options=["b=1"])]
     assert (made["name"], made["metric"], made["data"]) == ("mine", "nll", "make")
+
+
+def test_where_cifar_lies():
+    assert "/cifar-100-binary.tar.gz | tar xz -C data" in cifar(100)

@@ -10,6 +10,7 @@ from pld_mmdet.recipes.detection import (
     from_config,
     learning,
     packing,
+    quick_streets,
     short_sides,
     strong_view,
     swapped,
@@ -124,3 +125,15 @@ def test_shots():
     made, commands = few_shot.extended("a/b", "s.json")
     assert made == "work_dirs/a/b/all_classes.pth"
     assert commands.endswith(f"extend work_dirs/a/b/last.pth {made} --classes s.json")
+
+
+def test_a_quick_look_has_a_folder_of_its_own():
+    root = "data/foggy_streets_quick"
+    alone = quick_streets(48)
+    assert alone["data_args"] == f"--train 48 --val 16 --test 16 --root {root}"
+    assert "seed_data_args" not in alone
+    made = quick_streets(96, others=2, per_seed=True, cfg_options=["a=1"])
+    assert made["data_args"][1:] == [f"--root {root}"] * 2
+    assert made["seed_data_args"] == f"--root {root}"
+    assert made["data_root"] == ("data/foggy_streets/", f"{root}/")
+    assert made["cfg_options"] == ["a=1"]

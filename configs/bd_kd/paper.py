@@ -2,13 +2,10 @@
 # were not found: this is the recipe that distillation papers share on CIFAR-100 (SGD,
 # 240 epochs, rate 0.05 divided by 10 at 150, 180 and 210, batches of 64).
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, optimizer
+from pld_mmdet.recipes import cifar, loader, optimizer
 
 data_root = "data/cifar-100-binary"
-how_to_get = dict(
-    data="mkdir -p data && curl -L "
-    "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz | tar xz -C data"
-)
+how_to_get = dict(data=cifar(100))
 network = dict(
     type="pld_mmdet.CIFARResNet",
     num_classes=100,

@@ -3,13 +3,10 @@
 # come with weights (`load_from`, entries `teachers.0.*` ...).
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged
+from pld_mmdet.recipes import cifar, cosine, loader, optimizer, stage, staged
 
 data_root = "data/cifar-100-binary"
-how_to_get = dict(
-    data="mkdir -p data && curl -L "
-    "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz | tar xz -C data"
-)
+how_to_get = dict(data=cifar(100))
 mean, std = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 
 

@@ -4,13 +4,10 @@
 # sources, and load their weights with `load_from`.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import cosine, from_each, loader, optimizer, stage, staged
+from pld_mmdet.recipes import cifar, cosine, from_each, loader, optimizer, stage, staged
 
 data_root = "data/cifar-10-batches-bin"
-how_to_get = dict(
-    data="mkdir -p data && curl -L "
-    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz | tar xz -C data"
-)
+how_to_get = dict(data=cifar(10))
 network = dict(
     type="pld_mmdet.CIFARResNet", widths=(16, 32, 64), stem=16, pre_activation=False
 )

@@ -3,13 +3,10 @@
 # whole set in batches of 128, which is DeepCore's, the framework that it extends.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loader, optimizer, stage, staged
+from pld_mmdet.recipes import cifar, loader, optimizer, stage, staged
 
 data_root = "data/cifar-100-binary"
-how_to_get = dict(
-    data="mkdir -p data && curl -L "
-    "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz | tar xz -C data"
-)
+how_to_get = dict(data=cifar(100))
 network = dict(
     type="pld_mmdet.CIFARResNet",
     num_classes=100,

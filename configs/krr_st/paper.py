@@ -2,13 +2,12 @@
 # numbers are those of the authors' code (db-Lee/selfsup_dd, 4beb4b1; rate 1e-4 from its
 # README).
 _base_ = ["../_base_/toy_runtime.py"]
-from pld_mmdet.recipes import cosine, loader, stage, staged, warm_up
+from pld_mmdet.recipes import cifar, cosine, loader, stage, staged, warm_up
 
 data_root = "data/cifar-100-binary"
 target_checkpoint = "data/teachers/barlow_twins_resnet18_cifar100.pth"
 how_to_get = dict(
-    data="mkdir -p data && curl -L "
-    "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz | tar xz -C data",
+    data=cifar(100),
     teacher="A ResNet-18 for 32 x 32 pixels, trained with Barlow Twins on CIFAR-100 "
     f"without labels, as an mmengine checkpoint of the target in {target_checkpoint}.",
 )

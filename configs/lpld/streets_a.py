@@ -5,6 +5,7 @@
 #       --rows mean_teacher_frozen lpld_frozen --result docs/results/lpld_frozen.json
 _base_ = "./streets_clean.py"
 from pld_mmdet.recipes import row
+from pld_mmdet.recipes.detection import quick_streets
 
 _quick = ["train_cfg.max_iters=12", "train_cfg.val_interval=12"]
 
@@ -25,10 +26,7 @@ experiment = dict(
     _delete_=True,
     name="lpld_a",
     data="python tools/prepare.py foggy_streets",
-    quick=dict(
-        data_args="--train 48 --val 16 --test 16 --root data/foggy_streets_quick",
-        data_root=("data/foggy_streets/", "data/foggy_streets_quick/"),
-    ),
+    quick=quick_streets(48),
     reported="teacher of the last iteration",
     rows=[
         row(

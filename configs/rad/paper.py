@@ -3,13 +3,10 @@
 # length of a round were not found: these are ours.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged
+from pld_mmdet.recipes import cifar, cosine, loader, optimizer, stage, staged
 
 data_root = "data/cifar-10-batches-bin"
-how_to_get = dict(
-    data="mkdir -p data && curl -L "
-    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz | tar xz -C data"
-)
+how_to_get = dict(data=cifar(10))
 student = dict(
     type="pld_mmdet.CIFARResNet",
     num_classes=10,

@@ -4,13 +4,10 @@
 # training part; ours is the cross-validated one on the test part.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import iterations, loader, optimizer
+from pld_mmdet.recipes import cifar, iterations, loader, optimizer
 
 data_root = "data/cifar-10-batches-bin"
-how_to_get = dict(
-    data="mkdir -p data && curl -L "
-    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz | tar xz -C data"
-)
+how_to_get = dict(data=cifar(10))
 model = dict(
     type="pld_mmdet.RandomTeachers",
     student=dict(

@@ -3,13 +3,10 @@
 # network is a ResNet-50; here a ResNet-18, which their code offers too.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loaders, optimizer, stage, staged
+from pld_mmdet.recipes import cifar, loaders, optimizer, stage, staged
 
 data_root = "data/cifar-10-batches-bin"
-how_to_get = dict(
-    data="mkdir -p data && curl -L "
-    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz | tar xz -C data"
-)
+how_to_get = dict(data=cifar(10))
 model = dict(
     type="pld_mmdet.SelfDistillationChain",
     student=dict(type="pld_mmdet.CIFARResNet", num_classes=10, pre_activation=False),

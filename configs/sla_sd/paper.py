@@ -2,13 +2,10 @@
 # steps of 128 images, SGD 0.1 divided by 10 at 40000 and 60000.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import drops, iterations, loaders, optimizer
+from pld_mmdet.recipes import cifar, drops, iterations, loaders, optimizer
 
 data_root = "data/cifar-100-binary"
-how_to_get = dict(
-    data="mkdir -p data && curl -L "
-    "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz | tar xz -C data"
-)
+how_to_get = dict(data=cifar(100))
 model = dict(
     type="pld_mmdet.SLASD",
     network=dict(

@@ -5,6 +5,7 @@
 _base_ = "../_base_/toy_runtime.py"
 
 from pld_mmdet.recipes import (
+    cifar,
     cosine,
     from_each,
     loader,
@@ -15,10 +16,7 @@ from pld_mmdet.recipes import (
 )
 
 data_root = "data/cifar-10-batches-bin"
-how_to_get = dict(
-    data="mkdir -p data && curl -L "
-    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz | tar xz -C data"
-)
+how_to_get = dict(data=cifar(10))
 cifar = dict(
     type="pld_mmdet.CIFAR",
     data_root=data_root,

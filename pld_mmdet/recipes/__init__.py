@@ -302,6 +302,18 @@ def pixelwise(**more) -> dict:
     return row("pixelwise", title, baseline=baseline)
 
 
+def cifar(classes: int) -> str:
+    """The command that gets CIFAR-10 or CIFAR-100, for ``how_to_get``.
+
+    Args:
+        classes: 10 or 100.
+    """
+    return (
+        "mkdir -p data && curl -L https://www.cs.toronto.edu/~kriz/"
+        f"cifar-{classes}-binary.tar.gz | tar xz -C data"
+    )
+
+
 def crops(**which) -> dict:
     """Training crops of StreetCrops.
 

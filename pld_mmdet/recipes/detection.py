@@ -464,3 +464,22 @@ def polishing(hooks: list, keep: float, first_drop: int) -> list:
             student="polish_student",
         ),
     ]
+
+
+def quick_streets(
+    train: int, *, others: int = 0, per_seed: bool = False, **more
+) -> dict:
+    """How ``--quick`` tries an experiment on FoggyStreets: on a few scenes elsewhere.
+
+    Args:
+        train: Scenes to learn from.
+        others: Further commands of ``data``.
+        per_seed: There is a ``seed_data``.
+        more: Other entries.
+    """
+    root = "data/foggy_streets_quick"
+    scenes = f"--train {train} --val 16 --test 16 --root {root}"
+    made = dict(data_args=[scenes, *[f"--root {root}"] * others] if others else scenes)
+    if per_seed:
+        made["seed_data_args"] = f"--root {root}"
+    return dict(made, data_root=("data/foggy_streets/", f"{root}/"), **more)

@@ -2,6 +2,7 @@
 # estimate of the time left (two cores, one thread a job).
 _base_ = []
 from pld_mmdet.recipes import row
+from pld_mmdet.recipes.detection import quick_streets
 
 _clear = "configs/source/foggy_streets.py"
 _fog = "configs/source/foggy_streets_on_fog.py"
@@ -10,10 +11,7 @@ experiment = dict(
     name="foggy_streets",
     data="python tools/prepare.py foggy_streets",
     # `--quick` tries the chain; every path moves to the small data set.
-    quick=dict(
-        data_args="--train 48 --val 16 --test 16 --root data/foggy_streets_quick",
-        data_root=("data/foggy_streets/", "data/foggy_streets_quick/"),
-    ),
+    quick=quick_streets(48),
     reported="teacher of the last iteration",
     rows=[
         row(

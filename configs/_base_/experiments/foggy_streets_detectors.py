@@ -3,6 +3,7 @@
 #       --seeds 0 1 2 --result docs/results/foggy_streets_detectors.json
 _base_ = []
 from pld_mmdet.recipes import row
+from pld_mmdet.recipes.detection import quick_streets
 
 _images = "data/foggy_streets/leftImg8bit_foggy/train/**/*beta_0.02.png"
 _labels = "data/foggy_streets/annotations/val_foggy_beta_0.02.json"
@@ -38,10 +39,7 @@ def _rows(name, title, method, seconds):
 experiment = dict(
     name="foggy_streets_detectors",
     data="python tools/prepare.py foggy_streets",
-    quick=dict(
-        data_args="--train 48 --val 16 --test 16 --root data/foggy_streets_quick",
-        data_root=("data/foggy_streets/", "data/foggy_streets_quick/"),
-    ),
+    quick=quick_streets(48),
     reported="adapted.pth in the stock config",
     rows=[
         *_rows("", "Faster R-CNN", "lpld", 360),

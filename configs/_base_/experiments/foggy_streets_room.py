@@ -2,6 +2,7 @@
 # be beaten, and what beats them. Runs from configs/best/foggy_streets.py.
 _base_ = "../../mean_teacher/foggy_streets.py"
 from pld_mmdet.recipes import row
+from pld_mmdet.recipes.detection import quick_streets
 
 _clear = "configs/source/foggy_streets.py"
 _fog = "configs/source/foggy_streets_on_fog.py"
@@ -27,10 +28,7 @@ experiment = dict(
     _delete_=True,
     name="foggy_streets_room",
     data="python tools/prepare.py foggy_streets",
-    quick=dict(
-        data_args="--train 48 --val 16 --test 16 --root data/foggy_streets_quick",
-        data_root=("data/foggy_streets/", "data/foggy_streets_quick/"),
-    ),
+    quick=quick_streets(48),
     reported="teacher of the last iteration",
     rows=[
         row(

@@ -2,6 +2,7 @@
 # draws the shots. Rows at 1 and 5 shots: the frozen detector and the method.
 _base_ = []
 from pld_mmdet.recipes import row, table
+from pld_mmdet.recipes.detection import quick_streets
 
 _shots = "annotations/fewshot/streets_{k}shot_seed{seed}.json"
 _train = "train_dataloader.dataset.dataset.ann_file="
@@ -66,14 +67,7 @@ experiment = table(
         "python tools/make_fewshot.py streets --shots 1 3 5",
     ],
     seed_data="python tools/make_fewshot.py streets --shots 1 3 5 --seed {seed}",
-    quick=dict(
-        data_args=[
-            "--train 96 --val 16 --test 16 --root data/foggy_streets_quick",
-            "--root data/foggy_streets_quick",
-        ],
-        seed_data_args="--root data/foggy_streets_quick",
-        data_root=("data/foggy_streets/", "data/foggy_streets_quick/"),
-    ),
+    quick=quick_streets(96, others=1, per_seed=True),
     metric="coco/AP50_novel",
     columns={
         "novel": ("online", "coco/AP50_novel"),

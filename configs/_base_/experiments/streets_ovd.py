@@ -2,6 +2,7 @@
 # run's seed also draws the errors. Each row but the first two adds one part.
 _base_ = []
 from pld_mmdet.recipes import row, table
+from pld_mmdet.recipes.detection import quick_streets
 
 _file = "annotations/ov/train_candidates_seed{seed}.json"
 _options = [
@@ -47,14 +48,7 @@ experiment = table(
         "python tools/make_ov_coco.py streets",
     ],
     seed_data="python tools/make_ov_coco.py streets --seed {seed}",
-    quick=dict(
-        data_args=[
-            "--train 96 --val 16 --test 16 --root data/foggy_streets_quick",
-            "--root data/foggy_streets_quick",
-        ],
-        seed_data_args="--root data/foggy_streets_quick",
-        data_root=("data/foggy_streets/", "data/foggy_streets_quick/"),
-    ),
+    quick=quick_streets(96, others=1, per_seed=True),
     metric="coco/AP50_novel",
     columns={
         "novel": ("test", "coco/AP50_novel"),

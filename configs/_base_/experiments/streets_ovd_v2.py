@@ -3,6 +3,7 @@
 # seed also draws the errors. Runs from configs/marvel_ovd/streets_v2.py.
 _base_ = "../../marvel_ovd/streets.py"
 from pld_mmdet.recipes import row, table
+from pld_mmdet.recipes.detection import quick_streets
 
 _file = "train_dataloader.dataset.dataset.ann_file=annotations/ov/train_candidates"
 _options = ["val_dataloader=None", "val_cfg=None", "val_evaluator=None"]
@@ -61,14 +62,7 @@ experiment = table(
         "python tools/make_ov_coco.py streets",
     ],
     seed_data=_make + " --both",
-    quick=dict(
-        data_args=[
-            "--train 96 --val 16 --test 16 --root data/foggy_streets_quick",
-            "--root data/foggy_streets_quick",
-        ],
-        seed_data_args="--root data/foggy_streets_quick",
-        data_root=("data/foggy_streets/", "data/foggy_streets_quick/"),
-    ),
+    quick=quick_streets(96, others=1, per_seed=True),
     metric="coco/AP50_novel",
     columns={
         "novel": ("test", "coco/AP50_novel"),

@@ -3,6 +3,7 @@
 # of the student: from random weights, or 1200 of the burn-in and 270 of its own.
 _base_ = []
 from pld_mmdet.recipes import row, table
+from pld_mmdet.recipes.detection import quick_streets
 
 _options = ["train_cfg.val_begin=1000000"]  # the test of each row is evaluation enough
 _quick = ["train_cfg.max_iters=12"]
@@ -69,14 +70,7 @@ experiment = table(
         "python tools/prepare.py coco_semi --root data/foggy_streets "
         "--ann annotations/train.json --percents 5",
     ],
-    quick=dict(
-        data_args=[
-            "--train 160 --val 16 --test 16 --root data/foggy_streets_quick",
-            "--root data/foggy_streets_quick",
-        ],
-        data_root=("data/foggy_streets/", "data/foggy_streets_quick/"),
-        cfg_options=["expected_counts=None"],
-    ),
+    quick=quick_streets(160, others=1, cfg_options=["expected_counts=None"]),
     metric="coco/bbox_mAP",
     columns={
         "AP": ("test", "coco/bbox_mAP"),
