@@ -3,7 +3,16 @@
 # steps of 16 labelled crops and 48 others.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
-from pld_mmdet.recipes import from_each, loader, optimizer, row, stage, staged, table
+from pld_mmdet.recipes import (
+    from_each,
+    loader,
+    optimizer,
+    raw_pixels,
+    row,
+    stage,
+    staged,
+    table,
+)
 
 network = dict(type="pld_mmdet.SmallConvNet", in_channels=3, widths=(16, 32, 64))
 model = dict(
@@ -58,6 +67,7 @@ experiment = table(
     row("equal", "All sources alike (p = 0)", *drawn, "model.p=0"),
     row("nearest", "DistillNearest", *drawn, "model.p=1e9"),
     row("distill_weighted", "DistillWeighted, p = 12", *drawn),
+    raw_pixels(*drawn, of="64 labels"),
     metric="balanced_accuracy",
     data="python tools/prepare.py street_crops",
     columns={

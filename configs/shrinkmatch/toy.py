@@ -8,6 +8,7 @@ from pld_mmdet.recipes import (
     from_each,
     iterations,
     optimizer,
+    raw_pixels,
     row,
     table,
 )
@@ -50,6 +51,7 @@ experiment = table(
     row("fixmatch", "FixMatch, aligned soft labels", *drawn, "model.use=certain"),
     row("unweighted", "Shrinking without weights", *drawn, "model.use=unweighted"),
     row("shrinkmatch", "ShrinkMatch", *drawn),
+    raw_pixels(*drawn, of="64 labels"),
     metric="balanced_accuracy",
     data="python tools/prepare.py street_crops",
     columns={
