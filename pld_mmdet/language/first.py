@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from mmengine.dist import all_gather_object, is_main_process
+from mmengine.dist import all_gather_object
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -14,7 +14,7 @@ from pld_mmdet.engine.method import Method
 from pld_mmdet.engine.metrics import calibration_error
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.language.causal import IGNORE, next_token_loss, trimmed
-from pld_mmdet.language.kept_answers import KeptAnswers, fingerprint, write_answers
+from pld_mmdet.language.kept_answers import KeptAnswers, ask_once, numbers_of
 from pld_mmdet.language.networks import one_vocabulary
 from pld_mmdet.registry import MODELS
 
@@ -169,47 +169,28 @@ class FIRST(Method):
 
     def _ask(self, loader: DataLoader | None) -> None:
         """Keep the teacher's K probabilities of all training data, once."""
-        if self.answers is None or loader is None:
-            raise UserError(
-                "FIRST: stage answers has no file to write, or no data to read.",
-                "Set model.answers and the stage's work_dataloader.",
-            )
-        own = fingerprint(self.teacher)
-        if Path(self.answers).is_file():
-            kept = KeptAnswers(self.answers)
-            if kept.teacher != own or len(kept) != len(loader.dataset):
-                raise UserError(
-                    f"FIRST: {self.answers} has {len(kept)} answers of another teacher "
-                    f"or other data (here: {len(loader.dataset)} samples).",
-                    "Delete it, or name another file in model.answers.",
-                )
-            return
         self.train(False)
-        found = []
-        for batch in loader:
+
+        def ask(batch: dict) -> tuple[Tensor, Tensor, list[int]]:
             batch = self.data_preprocessor(batch, False)
             z, _, rows = self._answers(self.teacher, **batch)
             p, ids = wide(z).softmax(-1).topk(self.top_k)
-            counts = rows.bincount(minlength=len(batch["index"])).tolist()
-            parts = zip(p.cpu().split(counts), ids.cpu().split(counts), strict=True)
-            found += zip(batch["index"].tolist(), parts, strict=True)
-        everywhere = [one for part in all_gather_object(found) for one in part]
-        if is_main_process():
-            answers = ((number, *two) for number, two in everywhere)
-            write_answers(self.answers, answers, own)
+            samples = len(numbers_of("FIRST", batch))
+            return p.half(), ids, rows.bincount(minlength=samples).tolist()
 
-    def _target(self, index: Tensor | None, batch: dict) -> tuple[Tensor, Tensor]:
+        ask_once("FIRST", self.answers, self.teacher, loader, ask)
+
+    def _target(
+        self, index: Tensor | None, rows: int, batch: dict
+    ) -> tuple[Tensor, Tensor]:
         """The teacher's K probabilities and their ids [M, K], kept or asked now."""
         if self.answers is None:
             z, _, _ = self._answers(self.teacher, **batch)
             return wide(z).softmax(-1).topk(self.top_k)
-        if index is None:
-            raise UserError(
-                "FIRST: kept answers need to know which samples a batch has.",
-                "Use data with an `index` (ChatText: with_index=True).",
-            )
-        self.kept = KeptAnswers(self.answers) if self.kept is None else self.kept
-        p, ids = self.kept.of(index.tolist())
+        numbers = numbers_of("FIRST", {"index": index})
+        if self.kept is None:
+            self.kept = KeptAnswers(self.answers, self.teacher)
+        p, ids = self.kept.of(numbers, rows)
         return p.to(index.device), ids.to(index.device)
 
     def trusted(self, probabilities: Tensor, amount: float) -> Tensor:
@@ -232,10 +213,10 @@ class FIRST(Method):
                 "FIRST: nobody has chosen how far to trust the teacher.",
                 "Put a stage calibrate before stage student, or set model.amount.",
             )
-        with torch.no_grad():
-            p, ids = self._target(index, batch)
-            target = self.trusted(p, self.amount)
         z_s, _, _ = self._answers(self.student, **batch)
+        with torch.no_grad():
+            p, ids = self._target(index, len(z_s), batch)
+            target = self.trusted(p, self.amount)
         s = wide(z_s).softmax(-1).gather(-1, ids)
         sequences = len(batch["input_ids" if "input_ids" in batch else "inputs"])
         losses = {"loss_first": _top_k_kl(target, s).sum() / max(sequences, 1)}

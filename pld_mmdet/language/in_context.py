@@ -31,12 +31,15 @@ class RandomMaps(Dataset):
         size: Samples.
         short: Share of samples of which only the last 0 to 16 demonstrations are shown,
             so that a model that is trained on them also knows short prompts.
+        indexed: Samples carry their number, ``index``.
 
     Raises:
         UserError: Unknown part.
     """
 
-    def __init__(self, part: str, size: int, short: float = 0.0) -> None:
+    def __init__(
+        self, part: str, size: int, short: float = 0.0, indexed: bool = False
+    ) -> None:
         if part not in _PARTS:
             raise UserError(
                 f"RandomMaps has no part {part!r}.",
@@ -55,6 +58,7 @@ class RandomMaps(Dataset):
         shown = torch.where(cut, shown, 2 * SYMBOLS)
         place = torch.arange(2 * SYMBOLS)
         self.demo_mask = (place >= 2 * SYMBOLS - shown).long()
+        self.indexed = indexed
         self.metainfo: dict = {}
 
     def __len__(self) -> int:
@@ -62,13 +66,14 @@ class RandomMaps(Dataset):
 
     def __getitem__(self, index: int) -> dict:
         ids = self.input_ids[index]
-        return {
+        sample = {
             "demo_ids": self.demo_ids[index],
             "demo_mask": self.demo_mask[index],
             "input_ids": ids,
             "attention_mask": torch.ones_like(ids),
             "labels": torch.where(torch.arange(2) == 1, ids, IGNORE),
         }
+        return {**sample, "index": int(index)} if self.indexed else sample
 
 
 @DATASETS.register_module()
@@ -87,6 +92,7 @@ class TaskText(Dataset):
         demo_length: Most tokens of all of them; the first are left out (code: 1024 of
             the whole).
         length: Most tokens of query and answer; the query's beginning is cut.
+        indexed: Samples carry their number, ``index``.
 
     Raises:
         UserError: A line is no such object, or a task has a single line.
@@ -100,7 +106,9 @@ class TaskText(Dataset):
         shots: int = 16,
         demo_length: int = 768,
         length: int = 256,
+        indexed: bool = False,
     ) -> None:
+        self.indexed = indexed
         self.tokenizer, self.shots = build_tokenizer(tokenizer), shots
         self.demo_length, self.length = demo_length, length
         path = Path(data_root, ann_file)
@@ -146,13 +154,14 @@ class TaskText(Dataset):
         left, right = self.demo_length - len(shown), self.length - len(ids)
         fill = self.tokenizer.eos_token_id
         demos = torch.tensor(shown)
-        return {
+        sample = {
             "demo_ids": F.pad(demos, (left, 0), value=fill),
             "demo_mask": F.pad(torch.ones_like(demos), (left, 0)),
             "input_ids": F.pad(ids, (0, right), value=fill),
             "attention_mask": F.pad(torch.ones_like(ids), (0, right)),
             "labels": F.pad(labels, (0, right), value=IGNORE),
         }
+        return {**sample, "index": int(index)} if self.indexed else sample
 
 
 @DATASETS.register_module()
@@ -166,14 +175,21 @@ class PackedText(Dataset):
         tokenizer: Folder or hub name.
         data_root: Folder of ``ann_file``.
         length: Tokens of a row.
+        indexed: Samples carry their number, ``index``.
 
     Raises:
         UserError: A line without a text, or less text than one row.
     """
 
     def __init__(
-        self, ann_file: str, tokenizer: str, data_root: str = "", length: int = 1024
+        self,
+        ann_file: str,
+        tokenizer: str,
+        data_root: str = "",
+        length: int = 1024,
+        indexed: bool = False,
     ) -> None:
+        self.indexed = indexed
         words = build_tokenizer(tokenizer)
         ids: list[int] = []
         for line in TextLines(ann_file, data_root=data_root).lines:
@@ -193,4 +209,5 @@ class PackedText(Dataset):
         return len(self.input_ids)
 
     def __getitem__(self, index: int) -> dict:
-        return {"input_ids": self.input_ids[index]}
+        sample = {"input_ids": self.input_ids[index]}
+        return {**sample, "index": int(index)} if self.indexed else sample

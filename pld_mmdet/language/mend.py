@@ -1,14 +1,19 @@
 """MEND: demonstrations become a few vectors that a frozen language model reads."""
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
 from pld_mmdet.distill import divergences
+from pld_mmdet.distill._checks import wide
 from pld_mmdet.distill.losses import masked_mean
 from pld_mmdet.engine.method import Method
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.language.causal import IGNORE, next_token_loss
+from pld_mmdet.language.kept_answers import KeptAnswers, ask_once, numbers_of
 from pld_mmdet.language.networks import one_vocabulary
 from pld_mmdet.registry import MODELS
 
@@ -38,6 +43,14 @@ class MEND(Method):
     answer. Stage ``pretrain`` also takes plain text, ``input_ids`` and
     ``attention_mask`` alone: the first ``beta`` of a row is D, the rest x.
 
+    The LLM does not move and the data sets here show a query behind the same D each
+    time, so z_T can be kept: with ``answers`` the ``work_dataloader`` of a stage is all
+    its data in order, both with ``index``. Of each token of x the ``top_k`` largest
+    probabilities are kept, exactly; all other tokens count as one, with the rest of the
+    mass, so the divergence is a lower bound of the whole one and equal to it where
+    ``top_k`` is the vocabulary. Demonstrations that are drawn anew each time (a data
+    set of your own) have no answer to keep.
+
     Deviations from the released code (bigheiniu/MEND, 169e60d): it reads the LLM in 8
     bits, which is also what freezes it; here it is frozen in any precision. The code
     scores each candidate answer as a whole; ``predict`` gives the answers' tokens. The
@@ -50,11 +63,15 @@ class MEND(Method):
         vectors: l [100, code].
         beta: Share of a text that is D [.8, code].
         kl_weight: lambda [1, code; 0 leaves the CE].
+        answers: File of the LLM's kept answers by stage, ``dict(pretrain=FILE,
+            finetune=FILE)`` or one of them; one that is there is read, not written
+            anew [none: the LLM is asked at each step].
+        top_k: Tokens that are kept of each place [100 or the vocabulary].
         predict_on: What stands before the query: ``vectors`` (S_D), ``all`` (D itself),
             ``none``, or ``first_<n>``, the first n tokens of D.
 
     Raises:
-        UserError: Unknown words, or fewer than 1 vector.
+        UserError: Unknown words or stages, or fewer than 1 vector or token.
     """
 
     default_stage = "finetune"
@@ -66,17 +83,22 @@ class MEND(Method):
         vectors: int = 100,
         beta: float = 0.8,
         kl_weight: float = 1.0,
+        answers: dict[str, str] | None = None,
+        top_k: int = 100,
         predict_on: str = "vectors",
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         if not predict_on.removeprefix("first_").isdigit():
             one_of("MEND", predict_on=(predict_on, ("vectors", "all", "none")))
-        if vectors < 1 or not 0 < beta < 1:
+        if min(vectors, top_k) < 1 or not 0 < beta < 1:
             raise UserError(
-                f"MEND: vectors={vectors}, beta={beta} leave nothing to read.",
-                "Choose 1 vector or more, and beta between 0 and 1.",
+                f"MEND: vectors={vectors}, beta={beta}, top_k={top_k} leave nothing to "
+                "read.",
+                "Choose 1 vector and token or more, and beta between 0 and 1.",
             )
+        for stage in answers or {}:
+            one_of("MEND", answers=(stage, ("pretrain", "finetune")))
         self.llm, self.hypernet = MODELS.build(llm), MODELS.build(hypernet)
         one_vocabulary("MEND", llm=self.llm, hypernet=self.hypernet)
         wide, narrow = self.llm.width, self.hypernet.width
@@ -87,7 +109,8 @@ class MEND(Method):
         if wide != narrow:
             self.adapter = nn.Sequential(nn.Linear(narrow, wide), nn.Tanh())
         self.vectors, self.beta, self.kl_weight = vectors, beta, kl_weight
-        self.predict_on = predict_on
+        self.answers, self.top_k, self.predict_on = answers or {}, top_k, predict_on
+        self.kept: dict[str, KeptAnswers] = {}
         self.enter_stage(self.default_stage)
 
     def enter_stage(self, name: str) -> None:
@@ -96,6 +119,22 @@ class MEND(Method):
         self.llm.requires_grad_(name == "llm")
         self.zero_grad(set_to_none=True)
         self.train(self.training)
+
+    def start_stage(self, name: str, loader: DataLoader | None, folder: Path) -> None:
+        """The LLM answers before a stage whose answers are kept."""
+        if name not in self.answers:
+            return
+        self.train(False)
+        ask_once("MEND", self.answers[name], self.llm, loader, self._ask)
+
+    def _ask(self, batch: dict) -> tuple[Tensor, Tensor, list[int]]:
+        """The LLM's likeliest tokens at the places of x, and how many places a row."""
+        batch = self.data_preprocessor(batch, False)
+        batch = batch if "demo_ids" in batch else self._split(**batch)
+        before, mask, ids, own, _ = self._parts(**batch)
+        z = wide(self.after_text(before, mask, ids, own)[own.bool()])
+        found = z.softmax(-1).topk(min(self.top_k, z.shape[-1]))
+        return found.values, found.indices, own.sum(1).tolist()
 
     def train(self, mode: bool = True) -> "MEND":
         """The LLM stays in evaluation mode while it is frozen."""
@@ -144,11 +183,22 @@ class MEND(Method):
         losses = {"loss_ce": next_token_loss(z, targets)}
         return losses | ({"loss_kl": self.kl_weight * kl} if self.kl_weight else {})
 
-    def _both(self, kl: bool = True, **batch) -> tuple[Tensor, Tensor, Tensor]:
+    def _both(
+        self, kl: bool = True, index: Tensor | None = None, **batch
+    ) -> tuple[Tensor, Tensor, Tensor]:
         before, mask, ids, own, targets = self._parts(**batch)
         z_s = self.after_vectors(self.distil(before, mask), ids, own)
         apart = z_s.new_zeros(())
-        if kl:
+        stage = self.progress.stage
+        if kl and stage in self.answers:
+            if stage not in self.kept:
+                self.kept[stage] = KeptAnswers(self.answers[stage], self.llm)
+            told = z_s[own.bool()]
+            p, kept_ids = self.kept[stage].of(
+                numbers_of("MEND", {"index": index}), len(told)
+            )
+            apart = kept_kl(p.to(told.device), kept_ids.to(told.device), told)
+        elif kl:
             with torch.no_grad():
                 z_t = self.after_text(before, mask, ids, own)
             apart = divergences.kl(z_t, z_s, reduction="none")
@@ -156,7 +206,7 @@ class MEND(Method):
         return apart, z_s, targets
 
     def _split(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, **_
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, **others
     ) -> dict[str, Tensor]:
         """A text's first floor(beta T) tokens as demonstrations, the rest as query."""
         place = int(self.beta * input_ids.shape[1] + 1e-9)
@@ -171,6 +221,7 @@ class MEND(Method):
             "demo_mask": own[:, :place],
             "input_ids": input_ids[:, place:],
             "attention_mask": own[:, place:],
+            **{k: others[k] for k in ("index",) if k in others},
         }
 
     @staticmethod
@@ -211,3 +262,26 @@ class MEND(Method):
         counted = targets != IGNORE
         z = self.outputs(**batch)
         return [{"logits": z[counted], "targets": targets[counted]}]
+
+
+def kept_kl(probabilities: Tensor, ids: Tensor, logits: Tensor) -> Tensor:
+    """KL(teacher || student) where K tokens are told apart and all others are one.
+
+    Args:
+        probabilities: [M, K], the teacher's largest.
+        ids: [M, K], their tokens.
+        logits: [M, V], the student's.
+
+    Returns:
+        A scalar, the mean over rows; 0 with a gradient path where there is none. At
+        most the divergence over all V tokens, and equal to it for K = V.
+    """
+    tiny = torch.finfo(torch.float32).tiny
+    t, z = wide(probabilities), wide(logits)
+    s = z.gather(-1, ids)
+    if ids.shape[-1] < z.shape[-1]:
+        t = torch.cat([t, 1 - t.sum(-1, keepdim=True)], -1)
+        others = z.scatter(-1, ids, float("-inf")).logsumexp(-1, keepdim=True)
+        s = torch.cat([s, others], -1)
+    apart = divergences.kl(t.clamp(min=tiny).log(), s, reduction="none")
+    return masked_mean(apart, torch.ones_like(apart))

@@ -9,9 +9,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from pld_mmdet.distill.divergences import kl
-from pld_mmdet.distill.memory import SampleBank
-from pld_mmdet.errors import one_of
-from pld_mmdet.language.stages import StagedEncoders, copy_body
+from pld_mmdet.errors import UserError, one_of
+from pld_mmdet.language.stages import StagedEncoders, bank_for, copy_body
 from pld_mmdet.registry import MODELS
 
 
@@ -38,7 +37,8 @@ class P4PLM(StagedEncoders):
         masked: Config of A, of the student's shape, with a head for masked words.
         samples: (unlabelled texts, classes), for B's logits in memory [none: B answers
             at each step, with the same numbers].
-        answers: File that keeps them too: read where it is there, else written [none].
+        answers: File that keeps them too, exactly: read where it is there and B is the
+            same, else written [none].
         soft: KL on the logits [True]; False: cross-entropy with B's class (ablation).
         begin: Where C begins: ``init`` [the paper], or ``a`` (control).
         mlm_weight: Weight of masked words in ``distill``; above 0 its input is masked
@@ -48,7 +48,7 @@ class P4PLM(StagedEncoders):
         predict_on: ``student`` (C, then D) or ``labeller`` (B).
 
     Raises:
-        UserError: Unknown words.
+        UserError: Unknown words, or ``answers`` without ``samples``.
     """
 
     _ddp_params_and_buffers_to_ignore = ("bank.rows",)  # rows stay on the CPU
@@ -83,7 +83,7 @@ class P4PLM(StagedEncoders):
         self.labeller = MODELS.build(student)
         copy_body(self.student, self.masked)
         self.labeller.load_state_dict(self.student.state_dict())
-        self.bank = None if samples is None else SampleBank(*samples)
+        self.bank = bank_for("P4PLM", samples, answers)
         self.soft, self.begin, self.mlm_weight = soft, begin, mlm_weight
         self.answers, self.predict_on = answers, predict_on
         if mlm_weight:  # the same body, another head
@@ -106,7 +106,13 @@ class P4PLM(StagedEncoders):
         """B begins as A; B's answers are written down before C begins."""
         if name == "label" and self.bank is not None:
             self.keep_answers(self.labeller, loader, self.bank, self.answers)
-        elif name != "distill" or self.begin == "a":
+            return
+        if name == "distill" and self.bank is not None and not self.bank.rows.any():
+            raise UserError(
+                "P4PLM: stage distill begins, and B has answered nothing.",
+                "Put a stage label before it, or set model.samples=None.",
+            )
+        if name != "distill" or self.begin == "a":
             super().start_stage(name, loader, folder)
 
     def loss_mlm(

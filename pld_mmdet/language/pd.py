@@ -8,9 +8,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from pld_mmdet.distill.losses import soft_cross_entropy
-from pld_mmdet.distill.memory import SampleBank
 from pld_mmdet.errors import UserError, one_of
-from pld_mmdet.language.stages import StagedEncoders, same_vocabulary
+from pld_mmdet.language.stages import StagedEncoders, bank_for, same_vocabulary
 from pld_mmdet.registry import MODELS
 
 #: Layers and hidden sizes of the 24 published students.
@@ -44,15 +43,17 @@ class PD(StagedEncoders):
         samples: (texts of D_T, classes): the teacher answers once, when ``distill``
             begins, and its logits are kept; the stage's ``work_dataloader`` holds D_T
             in order [none: it answers at each step, with the same numbers].
-        answers: File that keeps these logits for other students of the same teacher:
-            read where it is there, else written [only the checkpoint holds them].
+        answers: File that keeps these logits, exactly, for other students of the same
+            teacher: read where it is there, else written [only the checkpoint holds
+            them].
         soft: Distil on probabilities; False: on the teacher's classes.
         mask_id: Id of the mask token.
         first_word: Ids below it are special: never masked.
         predict_on: ``student``, or ``teacher`` to measure it.
 
     Raises:
-        UserError: Unknown words, or vocabularies that differ.
+        UserError: Unknown words, vocabularies that differ, or ``answers`` without
+            ``samples``.
     """
 
     _ddp_params_and_buffers_to_ignore = ("bank.rows",)  # rows stay on the CPU
@@ -91,7 +92,7 @@ class PD(StagedEncoders):
         if teacher_lm is not None:
             self.teacher_lm = MODELS.build(teacher_lm)
         same_vocabulary(self.student, self.teacher)
-        self.bank = None if samples is None else SampleBank(*samples)
+        self.bank = bank_for("PD", samples, answers)
         self.answers, self.soft, self.predict_on = answers, soft, predict_on
         self.register_buffer("reached", torch.tensor(-1))
 

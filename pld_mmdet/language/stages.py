@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import is_main_process
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -15,7 +15,7 @@ from pld_mmdet.engine.method import Method
 from pld_mmdet.errors import UserError
 from pld_mmdet.language.causal import next_token_loss
 from pld_mmdet.language.grammar import mask_words
-from pld_mmdet.language.kept import load_answers, save_answers
+from pld_mmdet.language.kept_answers import is_kept, load_answers, save_answers
 
 
 class StagedEncoders(Method):
@@ -132,9 +132,7 @@ class StagedEncoders(Method):
         Raises:
             UserError: No data, data without ``index``, or a file that does not fit.
         """
-        there = [path is not None and Path(path).is_file()]
-        broadcast_object_list(there)  # all processes answer, or none
-        if there[0]:
+        if is_kept(path):
             bank.rows.copy_(load_answers(path, bank.rows.shape, network))
             return
         self.train(False)
@@ -181,6 +179,27 @@ class StagedEncoders(Method):
     ) -> Tensor:
         """Logits [B, K] of the network that ``predict_on`` names."""
         return getattr(self, self.predict_on)(input_ids, attention_mask)
+
+
+def bank_for(
+    who: str, samples: tuple[int, int] | None, answers: str | None
+) -> SampleBank | None:
+    """Memory for a teacher's logits, or none.
+
+    Args:
+        who: Name of the method, for messages.
+        samples: (texts, classes) [none: no memory].
+        answers: File that keeps them too.
+
+    Raises:
+        UserError: A file without ``samples`` would never be written.
+    """
+    if samples is None and answers is not None:
+        raise UserError(
+            f"{who}: answers={answers!r} would keep nothing, because samples is None.",
+            "Set model.samples to (texts of the work_dataloader, classes).",
+        )
+    return None if samples is None else SampleBank(*samples)
 
 
 def same_vocabulary(*networks: nn.Module) -> None:

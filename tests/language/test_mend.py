@@ -13,8 +13,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 from pld_mmdet.errors import UserError
 from pld_mmdet.language.in_context import PackedText, RandomMaps, TaskText
-from pld_mmdet.language.mend import MEND
-from tests.toy_run import enter, toy_config, train
+from pld_mmdet.language.kept_answers import KeptAnswers
+from pld_mmdet.language.mend import MEND, kept_kl
+from tests.toy_run import ROOT, assert_resume_is_exact, enter, toy_config, train
 
 
 def gpt2(width=8):
@@ -205,3 +206,114 @@ def test_paper_config_trains_from_folders_and_jsonl(tmp_path):
         TaskText(f"{tmp_path}/bad.jsonl", f"{tmp_path}/words")
     with pytest.raises(UserError, match="fewer than one row of 100"):
         PackedText(f"{tmp_path}/texts.jsonl", f"{tmp_path}/words", length=100)
+
+
+P = torch.tensor([[0.5, 0.3, 0.15, 0.05]])
+Z = torch.tensor([[0.4, 0.2, 0.3, 0.1]]).log() + 2  # logits, not log-probabilities
+IDS = torch.tensor([[1, 0, 3, 2]])
+
+
+def test_what_is_not_kept_counts_as_one_token():
+    """By hand: .5 ln 2.5 + .3 ln .75 + .2 ln .5; all four tokens: .343072."""
+    assert kept_kl(P[:, :2], IDS[:, :2], Z).item() == pytest.approx(0.233211, abs=1e-6)
+    assert kept_kl(P, IDS, Z).item() == pytest.approx(0.343072, abs=1e-6)
+    z = Z.clone().requires_grad_()
+    kept_kl(torch.tensor([[1.0]]), IDS[:, :1], z).backward()  # no mass is left
+    torch.testing.assert_close(z.grad[0], torch.tensor([0.4, -0.8, 0.3, 0.1]))
+    none = torch.zeros(0, 4, requires_grad=True)
+    loss = kept_kl(P[:0], IDS[:0], none)
+    loss.backward()
+    assert loss.item() == 0
+    assert none.grad.shape == (0, 4)
+
+
+class Loader(list):
+    """Batches in order, of three samples in all."""
+
+    dataset = range(3)
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_kept_answers_are_those_of_each_step(tmp_path, stage):
+    path = tmp_path / "kept/answers.safetensors"
+    torch.manual_seed(2)
+    ids, demos = torch.randint(12, (3, 5)), torch.randint(12, (3, 6))
+    real = torch.tensor([[1] * 5, [1, 1, 1, 0, 0], [1, 1, 1, 1, 0]])
+    if stage == "pretrain":
+        demos, real = None, torch.ones(3, 5).long()
+
+    def batch(*rows):
+        rows = torch.tensor(rows)
+        found = dict(input_ids=ids[rows], attention_mask=real[rows], index=rows)
+        if demos is None:
+            return found
+        return dict(found, demo_ids=demos[rows], labels=ids[rows])
+
+    def built(**options):
+        torch.manual_seed(0)
+        net = MEND(gpt2(), gpt2(), vectors=3, **options).eval()
+        enter(net, stage)
+        return net
+
+    keeps = dict(answers={stage: str(path)})
+    with pytest.raises(UserError, match="no file to write, or no data"):
+        built(**keeps).start_stage(stage, None, None)
+    loader = Loader([batch(0, 1), batch(2)])
+    model, asked = built(**keeps), built()
+    model.start_stage("llm", None, None)
+    assert not path.exists()
+    model.start_stage(stage, loader, None)
+    kept = model.loss(**batch(2, 0))["loss_kl"]
+    now = asked.loss(**batch(2, 0))["loss_kl"]
+    torch.testing.assert_close(kept, now, atol=1e-6, rtol=1e-5)
+    assert now > 0.01
+    assert not torch.equal(now, asked.loss(**batch(0, 1))["loss_kl"])
+    made = path.stat()
+    built(**keeps).start_stage(stage, loader, None)  # the same LLM: nothing to do
+    assert path.stat().st_ino == made.st_ino
+    few = built(answers={stage: f"{path}.few"}, top_k=4)
+    few.start_stage(stage, loader, None)
+    assert 0 < few.loss(**batch(2, 0))["loss_kl"] < now
+    with pytest.raises(UserError, match="which samples a batch has"):
+        model.loss(**{**batch(0), "index": None})
+    with pytest.raises(UserError, match="of other data"):
+        model.loss(**{**batch(0, 1), "index": torch.tensor([0, 3])})
+    loader.dataset = range(4)
+    with pytest.raises(UserError, match="of 3 samples; the data have 4"):
+        built(**keeps).start_stage(stage, loader, None)
+    other = built(**keeps)
+    other.llm.model.transformer.wte.weight.data[11, 7] += 1
+    with pytest.raises(UserError, match="of another teacher"):
+        other.start_stage(stage, loader, None)
+    with pytest.raises(UserError, match="of another teacher"):
+        other.loss(**batch(0))
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="checksum differs"):
+        built(**keeps).loss(**batch(0))
+    with pytest.raises(UserError, match="answers='llm' is not known"):
+        built(answers=dict(llm="x"))
+
+
+def test_a_killed_run_reads_what_was_kept(tmp_path):
+    """Resumed before and inside the stage whose answers lie there already."""
+    path = tmp_path / "answers.safetensors"
+    data = "dict(type='pld_mmdet.RandomMaps', part='train', size=64, indexed=True)"
+    config = tmp_path / "kept.py"
+    config.write_text(
+        f"_base_ = {str(ROOT / 'configs/mend/toy.py')!r}\n"
+        "from pld_mmdet.recipes import loader, stage, staged\n"
+        f"data = {data}\n"
+        f"model = dict(answers=dict(finetune={str(path)!r}))\n"
+        "train_dataloader = dict(dataset=dict(indexed=True))\n"
+        "train_cfg = dict(_delete_=True, **staged(stage('llm', 1), "
+        "stage('finetune', 2, work=loader(data, 32))))\n"
+        "walk = ['train_dataloader.dataset.size=64', 'val_dataloader.dataset.size=8',"
+        " 'test_dataloader.dataset.size=8']\n"
+    )
+    for at in (1, 2):
+        made = path.stat().st_ino if at == 2 else None
+        assert_resume_is_exact(str(config), tmp_path / str(at), at)
+        assert made in (None, path.stat().st_ino)
+    assert len(KeptAnswers(path)) == 64

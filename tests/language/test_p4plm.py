@@ -16,7 +16,7 @@ from tests.language.tiny import (
     shortened,
     with_gradient,
 )
-from tests.toy_run import enter, toy_config, train
+from tests.toy_run import assert_resume_is_exact, enter, toy_config, train
 
 SMALL = dict(layers=2, width=4)
 BATCH = dict(**GENERAL, index=torch.tensor([2, 0, 1]))
@@ -69,6 +69,9 @@ def test_c_begins_with_the_first_weights_and_so_does_a():
     net.start_stage("labeller", None, None)
     assert same(state(net.masked.body), state(net.labeller.body))
     enter(net, "distill")
+    with pytest.raises(UserError, match="B has answered nothing"):
+        net.start_stage("distill", None, None)
+    net.bank.rows.add_(1)
     net.start_stage("distill", None, None)
     assert same(first, state(net.student))
     control = model(begin="a")
@@ -76,6 +79,7 @@ def test_c_begins_with_the_first_weights_and_so_does_a():
         for p in control.masked.parameters():
             p.add_(0.1)
     enter(control, "distill")
+    control.bank.rows.add_(1)
     control.start_stage("distill", None, None)
     assert same(state(control.masked.body), state(control.student.body))
 
@@ -153,6 +157,8 @@ def test_each_stage_trains_one_network(stage, learner):
 
 
 def test_wrong_arguments_say_what_to_do():
+    with pytest.raises(UserError, match="would keep nothing, because samples is None"):
+        P4PLM(encoder(**SMALL), encoder("MaskedLM", **SMALL), answers="x")
     with pytest.raises(UserError, match="begin='b' is not known"):
         model(begin="b")
     net = model()
@@ -183,3 +189,47 @@ def test_paper_config_trains_from_a_folder_and_a_jsonl_file(tmp_path):
     assert net.progress.stage == "finetune"
     files = [s.dataloader.dataset.ann_file for s in cfg.train_cfg.stages]
     assert files == [f"{name}.jsonl" for name in ("unlabelled", "train") * 2]
+
+
+def test_kept_answers_are_read_and_checked(tmp_path):
+    path = tmp_path / "made/answers.safetensors"
+
+    def labelled(**options):
+        net = model(answers=str(path), **options)
+        with torch.no_grad():
+            net.labeller.model.classifier.bias.add_(torch.tensor([0.5, -1.0, 2.0]))
+        enter(net, "label")
+        return net
+
+    first = labelled()
+    first.start_stage("label", [BATCH], None)
+    second = labelled()
+    second.start_stage("label", None, None)  # no text is read
+    assert torch.equal(second.bank.rows, first.bank.rows)
+    wanted = first.labeller(**GENERAL)[1].detach()
+    assert torch.equal(second.bank.rows[0], wanted)  # exact
+    other = labelled()
+    with torch.no_grad():
+        other.labeller.model.classifier.weight[2, 3] += 1
+    with pytest.raises(UserError, match="the answers of another teacher"):
+        other.start_stage("label", None, None)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="are damaged"):
+        labelled().start_stage("label", None, None)
+
+
+def test_a_killed_run_reads_what_was_kept(tmp_path):
+    path = tmp_path / "answers.safetensors"
+    made = []
+    asked = P4PLM.keep_answers
+    options = f"model.answers={path}", "model.samples=(64,8)"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            P4PLM,
+            "keep_answers",
+            lambda *a: made.append(asked(*a)) or made.append(path.stat().st_ino),
+        )
+        assert_resume_is_exact("configs/p4plm/toy.py", tmp_path, 2, *options)
+    assert made[1::2] == [path.stat().st_ino] * 2  # asked, then read
