@@ -99,14 +99,14 @@ def _charts(outcome: Outcome) -> list[Markup]:
     return charts
 
 
-def _classes(outcome: Outcome) -> list[tuple[str, float, float, bool]]:
+def _classes(outcome: Outcome) -> list[tuple[str, str, str, str]]:
     """Name, boxes an image in the first and the last window, whether it is silent."""
     windows, names = outcome.guard.get("windows"), outcome.guard.get("classes")
     if not windows:
         return []
     silent = set(windows[-1]["silent"])
     return [
-        (name, first, last, name in silent)
+        (name, f"{first:.3g}", f"{last:.3g}", "silent" if name in silent else "")
         for name, first, last in zip(
             names, windows[0]["classes"], windows[-1]["classes"], strict=True
         )
