@@ -77,5 +77,5 @@ experiment = table(
         "AP50": ("test", "coco/bbox_mAP_50"),
         "AP75": ("test", "coco/bbox_mAP_75"),
     },
-    reported="teacher (supervised rows: of the network)",
+    reported="teacher (supervised rows: average of the network)",
 )
