@@ -23,6 +23,7 @@ MORE = {
     "deformable_detr/deformable-detr_r50_16xb2-50e_coco": "",
     "dino/dino-4scale_r50_8xb2-12e_coco": "",
     "retinanet/retinanet_r18_fpn_1x_coco": "",
+    "sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco": "has 80 outputs for 80 classes",
 }
 FAMILIES = {
     "detr/detr_r18_8xb2-500e_coco": "",
@@ -33,6 +34,8 @@ FAMILIES = {
     "point_rend/point-rend_r50-caffe_fpn_ms-1x_coco": "lpld",
     "grid_rcnn/grid-rcnn_r50_fpn_gn-head_1x_coco": "places its boxes otherwise",
     "htc/htc_r50_fpn_1x_coco": "lpld",
+    "rtmdet/rtmdet_tiny_8xb32-300e_coco": "",
+    "yolof/yolof_r50-c5_8xb8-1x_coco": "",
 } | (MORE if os.environ.get("PLD_STOCK") == "all" else {})
 
 
