@@ -154,12 +154,18 @@ class Entry:
     def strongest_rival(self, root: Path = ROOT) -> str:
         """Of the named rival and all trivial ones, the row that leaves least gain.
 
-        The empty string stands for none: the baseline is the strongest simple row.
+        The empty string stands for none: the baseline is the strongest simple row,
+        and no rival that is named leaves less gain.
         """
         names = [name for name in (self.rival, *self.trivial(root)) if name]
         gains = {name: self.gain(root, over=name) for name in names}
         known = {name: found[0] for name, found in gains.items() if found is not None}
-        return min(known, key=known.__getitem__) if known else ""
+        least = min(known, key=known.__getitem__, default="")
+        # a trivial row that is easier to beat than the baseline is no strongest row
+        own = self.gain(root)
+        if own and least and least != self.rival and known[least] > own[0]:
+            return ""
+        return least
 
     def works(self, root: Path = ROOT) -> bool:
         """Whether the record is evidence for the method.

@@ -101,6 +101,7 @@ def test_the_strongest_of_all_rivals_is_the_second_gain(tmp_path):
     assert named.strongest_rival(tmp_path) == "raw"
     with_trivial(tmp_path, [0.2, 0.2, 0.2])
     assert named.strongest_rival(tmp_path) == "plain"
+    assert MINE.strongest_rival(tmp_path) == ""  # the baseline leaves less gain
     record(tmp_path, [0.5, 0.6, 0.7], [0.6, 0.7, 0.9])
     assert MINE.strongest_rival(tmp_path) == ""
 
