@@ -199,6 +199,18 @@ def test_alignment_by_hand():
     assert fresh[0].tolist() == pytest.approx([1 / 3] * 3)
 
 
+def test_alignment_remembers_batches_not_images():
+    """A queue of two keeps the means of the last two batches, of whatever size."""
+    model = build(3, queue=2)
+    batches = [torch.rand(n, 3).softmax(1) for n in (4, 2, 3)]
+    for q in batches:
+        found = model.aligned(q)
+    means = torch.stack([q.mean(0) for q in batches[1:]])
+    assert torch.allclose(model.means.read(), means, atol=1e-6)
+    expected = batches[2] / means.mean(0)
+    assert torch.allclose(found, expected / expected.sum(1, keepdim=True), atol=1e-6)
+
+
 def test_the_ratio_lives_on_or_starts_anew():
     model = build(ratio_keep=0.75)
     shares = [model._ratio(torch.tensor(s)).item() for s in (0.4, 0.8, 0.0)]
