@@ -21,7 +21,7 @@ from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 from pld_mmdet.weak_supervision.cifar_views import CIFARViews
 from pld_mmdet.weak_supervision.clustering import LongTailDigits, cluster_scores
-from pld_mmdet.weak_supervision.sp2ot import SP2OT, sigmoid_ramp
+from pld_mmdet.weak_supervision.sp2ot import SP2OT, CosineHead, sigmoid_ramp
 from tests.weak_supervision.helpers import small_run, step
 
 P = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.55, 0.45], [0.2, 0.8]])
@@ -168,6 +168,49 @@ class TestModel:
         assert losses["loss_ot"].item() == pytest.approx(expected.item(), rel=1e-4)
         assert losses["mass"].item() == pytest.approx(0.106064, abs=1e-4)
         assert not losses["mass"].requires_grad
+
+    def test_a_cosine_by_hand(self):
+        """(3, 4) against (0, 2) and (-1, 0): .8 and -.6, five times."""
+        head = CosineHead(2, 2, scale=5.0)
+        head.prototypes.data.copy_(torch.tensor([[0.0, 2.0], [-1.0, 0.0]]))
+        found = head(torch.tensor([[3.0, 4.0]]))[0]
+        assert found.tolist() == pytest.approx([4, -3], abs=1e-6)
+        assert head(torch.zeros(0, 2)).shape == (0, 2)
+
+    def test_what_is_solved_and_what_becomes_of_it(self, monkeypatch):
+        """A solver that gives 1/4, 2/4, 3/4 and all of the mass, call by call.
+
+        Half-way rho is .357854; image i has the similarity (i + 1) / 10 to i + 1.
+        """
+        calls = []
+
+        def solve(cost, similarity, rho, lam, potentials, **_):
+            calls.append((cost, similarity, rho, lam, potentials.clone()))
+            plan = torch.full_like(cost, len(calls) / 4 / cost.numel())
+            return plan, torch.full_like(potentials, len(calls))
+
+        name = "pld_mmdet.weak_supervision.sp2ot.semantic_partial_ot"
+        monkeypatch.setattr(name, solve)
+        model, number = tiny(lambda0=8.0, bank=4), torch.arange(12)
+        model.neighbours.copy_(torch.stack([(number + 1) % 12, (number + 2) % 12], 1))
+        model.similarity.copy_(torch.stack([(number + 1) / 10, (number + 1) / 20], 1))
+        model.progress.step = 5
+        first, second = batch(0), batch(6)
+        banked = model.head(first["view2"])[2:]
+        assert model.loss(**first)["mass"].item() == pytest.approx(3 / 8)
+        assert model.loss(**second)["mass"].item() == pytest.approx(7 / 8)
+        for call in calls:
+            assert call[2:4] == pytest.approx((0.357854, 8 * 0.642146), abs=1e-5)
+        starts = [call[4].unique().tolist() for call in calls]
+        assert starts == [[0.0], [0.0], [1.0], [2.0]]
+        similar = calls[2][1]  # of images 2 to 5 in the bank and 6 to 11
+        assert similar.shape == (10, 10)
+        assert similar[0, 1].item() == pytest.approx(0.3)
+        assert similar[0, 2].item() == pytest.approx(0.15)
+        assert similar[1, 0].item() == similar[0, 0].item() == 0
+        logits = torch.cat([banked, model.head(second["view1"])])
+        cost = -logits.double().log_softmax(1)
+        assert torch.allclose(calls[2][0], cost, atol=1e-5)
 
     def test_the_curriculum_follows_the_run(self):
         """t / T = 5 / 10: 0.357854; at the end all mass."""
