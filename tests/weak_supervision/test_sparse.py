@@ -160,12 +160,13 @@ def test_the_critics_places_are_each_images_own():
 
 
 def test_prototypes_are_constants():
-    """q of both is about (.5, .5), which is c_0; c_1 is 0."""
-    z = torch.tensor([[0.1, 0.0], [0.0, 0.1]], requires_grad=True)
+    """c_0 is the mean of both q, and moves with neither; c_1 is 0."""
+    z = torch.tensor([[0.2, 0.0], [0.05, 0.1]], requires_grad=True)
     prototype_loss(z, torch.tensor([0, 0])).backward()
     own = z.detach().clone().requires_grad_()
     q = (own / 0.1).softmax(1)
-    distances = torch.stack([(q - 0.5).square().sum(1), q.square().sum(1)], 1)
+    mean = torch.tensor([0.629169, 0.370831])  # of 1 / (1 + e^-2), 1 / (1 + e^.5)
+    distances = torch.stack([(q - mean).square().sum(1), q.square().sum(1)], 1)
     F.cross_entropy(-distances, torch.tensor([0, 0])).backward()
     assert torch.allclose(z.grad, own.grad, atol=1e-6)
 
