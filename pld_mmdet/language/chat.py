@@ -58,7 +58,7 @@ class ChatText(Dataset):
         with_index: A sample also has its ``index``, for answers that are kept.
 
     Raises:
-        UserError: A line is no conversation.
+        UserError: A line is no conversation, or its answer is empty.
     """
 
     def __init__(
@@ -85,6 +85,9 @@ class ChatText(Dataset):
         turn = [{"role": str, "content": str}]
         for where, found in read_records(path, "conversation", example):
             wrong = misfit(found, {"messages": turn})
+            told = [] if wrong else found["messages"]
+            if not wrong and not (told and told[-1]["content"].strip()):
+                wrong = "its last message, the answer, is empty"
             if wrong:
                 raise UserError(f"{where} is no conversation ({wrong}).", example)
             self.conversations.append(found["messages"])

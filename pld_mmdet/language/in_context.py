@@ -95,7 +95,8 @@ class TaskText(Dataset):
         indexed: Samples carry their number, ``index``.
 
     Raises:
-        UserError: A line is no such object, or a task has a single line.
+        UserError: A line is no such object or has an empty text, or a task has a single
+            line.
     """
 
     def __init__(
@@ -117,6 +118,8 @@ class TaskText(Dataset):
         keys = ("task", "input", "output")
         for where, found in read_records(path, "example", example):
             wrong = misfit(found, dict.fromkeys(keys, str))
+            blank = [] if wrong else [key for key in keys if not found[key].strip()]
+            wrong = f"its {blank[0]} is empty" if blank else wrong
             if wrong:
                 raise UserError(f"{where} is no example ({wrong}).", example)
             task, *texts = (found[key] for key in keys)

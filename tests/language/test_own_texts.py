@@ -5,6 +5,7 @@ import json
 import pytest
 
 from pld_mmdet.errors import UserError
+from pld_mmdet.language.chat import ChatText
 from pld_mmdet.language.in_context import TaskText
 from pld_mmdet.language.lines import TextLines
 from pld_mmdet.language.sentences import PairText
@@ -27,7 +28,8 @@ class Words:
 
 @pytest.fixture(autouse=True)
 def words(monkeypatch):
-    for place in ("text.load_tokenizer", "in_context.build_tokenizer"):
+    readers = "text.load_tokenizer", "chat.load_tokenizer", "in_context.build_tokenizer"
+    for place in readers:
         monkeypatch.setattr(f"pld_mmdet.language.{place}", lambda name: Words())
 
 
@@ -65,6 +67,14 @@ def encoded(path):
     return EncodedText(path, "words")
 
 
+def tasks(path):
+    return TaskText(path, "words")
+
+
+def chat(path):
+    return ChatText(path, "words")
+
+
 def pair(path):
     return PairText(ann_file=path, tokenizer="words")
 
@@ -94,6 +104,15 @@ def pair(path):
         (encoded, "x.tsv", "words\na", "Line 2 .*no 'text'"),
         (pair, "x.jsonl", '{"text": "a"}', "Line 1 .*no 'pair'"),
         (pair, "x.tsv", "text\tpair\na\tb\na\t ", "Line 3 .*its pair is empty"),
+        (tasks, "x.tsv", "task\tinput\toutput\nt\ta\t ", "Line 2 .*output is empty"),
+        (tasks, "x.tsv", "task\tinput\toutput\nt\t \tb", "Line 2 .*input is empty"),
+        (chat, "x.jsonl", '{"messages": []}', "Line 1 .*the answer, is empty"),
+        (
+            chat,
+            "x.jsonl",
+            '{"messages": [{"role": "user", "content": " "}]}',
+            "Line 1 .*the answer, is empty",
+        ),
         (TextLines, "x.tsv", "text\n ", "Line 2 .*its text is empty"),
         (TextLines, "x.jsonl", '{"text": ["a"]}', r"Line 1 .*text is \['a'\]"),
         (TextLines, "x.jsonl", "[1]", r"Line 1 .*\[1\]"),
