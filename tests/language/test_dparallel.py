@@ -132,6 +132,8 @@ def test_calls_follow_the_threshold():
     assert torch.equal(one, every)  # this network does not look at the ids
     assert (one[0, 1:] == z[1:, :4].argmax(-1)).all()
     assert (one[1, :3] == 0).all()
+    sure = Rows([[1000.0, 0.0]] * 8)  # entropy 0, which is the threshold
+    assert decode(sure, ids, prompts, 1, 3, 0.0)[1].tolist() == [3, 2]
     nothing, calls = decode(network, ids, torch.tensor([8, 8]), 4, 3, 0.5)
     assert calls.tolist() == [0, 0]
     assert torch.equal(nothing, ids)
@@ -149,7 +151,11 @@ def test_answers_are_written_once_and_learnt():
         model.loss(**batch)
     with pytest.raises(UserError, match="no prompts to answer"):
         model.start_stage("distill", None, None)
+    modes = []
+    model.network.register_forward_hook(lambda net, *_: modes.append(net.training))
+    model.train()
     model.start_stage("distill", [batch], None)
+    assert modes == [False, False]  # one token a call, however certain two are
     assert model.answers[[0, 2]].tolist() == [[0, 0, 1, 0]] * 2  # never the mask
     assert model.answers[1].tolist() == [-1] * 4
     torch.manual_seed(1)

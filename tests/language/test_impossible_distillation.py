@@ -118,6 +118,27 @@ def test_of_equivalent_sources_the_pair_least_entailed_back_stays():
     assert PairFilter().bootstrap([], alike({}), Counter()) == []
 
 
+def test_of_equivalent_targets_too_and_by_what_is_likeliest():
+    a, b, c, d = "one two three.", "four five six.", "seven eight nine.", "ten one six."
+    # two sources that share nothing, one target: backwards .9 and .8
+    scores = {(a, c): 0.9, (c, a): 0.9, (b, c): 0.9, (c, b): 0.8}
+    pairs = PairFilter().bootstrap([a, b, c], alike(scores), Counter())
+    assert [(p.source, p.target) for p in pairs] == [(b, c)]
+    # .6 joins two sources (the arg max), though it is below .75
+    scores = {(a, c): 0.9, (c, a): 0.8, (b, d): 0.9, (d, b): 0.9, (a, b): 0.6}
+    pairs = PairFilter().bootstrap([a, b, c, d], alike(scores), Counter())
+    assert [(p.source, p.target) for p in pairs] == [(a, c)]
+    del scores[a, b]
+    assert len(PairFilter().bootstrap([a, b, c, d], alike(scores), Counter())) == 2
+
+
+def test_an_overlap_of_three_quarters_is_allowed():
+    source, target = "a b c d.", "a c d e."
+    both = alike({(source, target): 0.9, (target, source): 0.9})
+    assert PairFilter().accepts(source, target, both)
+    assert not PairFilter(rouge=0.74).accepts(source, target, both)
+
+
 def test_a_later_stage_keeps_the_least_overlap():
     source, texts = "a b c d e.", ["a b c f g.", "a h i j k.", "x y z v w."]
     scores = {(source, t): 0.9 for t in texts[:2]} | {(t, source): 0.9 for t in texts}
@@ -283,6 +304,100 @@ def test_stages_write_pairs_that_pass_and_say_when_there_are_none(tmp_path):
     model.progress.stage = "lm"
     model.loss(text=texts)["loss_lm"].backward()
     assert all(p.grad is not None for p in model.lm.parameters())
+
+
+@pytest.fixture
+def model(tmp_path):
+    torch.manual_seed(0)
+    cfg = toy_config("configs/impossible_distillation/toy.py", tmp_path)
+    made = MODELS.build(cfg.model).eval()
+    made.filters = PairFilter()
+    return made
+
+
+def test_contexts_are_what_stands_before_each_full_sentence(model):
+    told = ["One two. Three four.", "Five six", "Seven.", "Eight? Nine ten. No"]
+    asked = []
+    model._continued = lambda *given: asked.append(given) or told
+    model.contexts = dict(count=2, new_tokens=7)
+    found = model._contexts(dict(text=["p", ""], index=torch.tensor([4, 5])))
+    assert asked == [(["p", ""], 2, dict(new_tokens=7), (7, 4, 0))]
+    assert [(f["context"], f["sentence"]) for f in found] == [
+        ("p", "One two."),
+        ("p One two.", "Three four."),
+        ("", "Seven."),
+        ("", "Eight?"),
+        ("Eight?", "Nine ten."),
+    ]
+
+
+def test_first_sentences_are_paired_with_seeds_of_their_own(model):
+    rows = [dict(context="x", sentence="S."), dict(context="y", sentence="T.")]
+    seeds, seen = [], []
+
+    def continued(prompts, count, how, seed):
+        seeds.append((prompts, seed))
+        return ["One two. Three four."] * (count - 1) + ["no end"]
+
+    def write(source, context, how, seed, count):
+        seeds.append((source, context, seed))
+        return ["One two."] * count
+
+    model._continued, model.write = continued, write
+    model._filtered = lambda row, own, source, counts: seen.append((own, source)) or []
+    model.bootstrap = model.refine = dict(count=3)
+    model._bootstrapped(rows, (0, 1), Counter(), batch=0)  # one row at a time
+    assert seeds == [(["x"], (0, 1, 0)), (["y"], (0, 1, 1))]
+    assert seen == [(["One two."] * 2, None)] * 2
+    del seeds[:], seen[:]
+    model._refined(rows, (2, 1), Counter(), batch=0)
+    assert seeds == [(["S."], ["x"], (2, 1, 0)), (["T."], ["y"], (2, 1, 1))]
+    assert seen == [(["One two."] * 3, "S."), (["One two."] * 3, "T.")]
+
+
+def test_only_stage_0_asks_the_language_model(model, tmp_path):
+    (tmp_path / "contexts.jsonl").write_text(
+        "\n".join(json.dumps(dict(context="x", sentence=s)) for s in ("a.", "b."))
+    )
+    asked = []
+    model._bootstrapped = lambda rows, *_: asked.append(("lm", len(rows))) or [pair]
+    model._refined = lambda rows, *_: asked.append(("student", len(rows))) or [pair]
+    pair = Pair("a.", "b.", (0, 1))
+    for number in (0, 1, 2):
+        (tmp_path / f"0{number}").mkdir()
+        model.start_stage(f"student_{number}", [1], tmp_path / f"0{number}")
+    assert asked == [("lm", 2), ("student", 2), ("student", 2)]
+    for stage, learns in (("lm", True), ("student_1", False)):
+        model.enter_stage(stage)
+        assert all(p.requires_grad == learns for p in model.lm.parameters())
+        assert all(p.requires_grad != learns for p in model.student.parameters())
+
+
+def test_the_critics_probability_and_its_likeliest_class(model):
+    model.critic, model.entailment = (
+        lambda *_: torch.tensor([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]]),
+        1,
+    )
+    found = model._entails(["a", "b"], ["c", "d"])
+    torch.testing.assert_close(found, torch.tensor([[0.5, 1.0], [0.3, 0.0]]))
+
+
+def test_targets_are_learnt_up_to_their_padding_and_sampled_by_batch(model):
+    model.enter_stage("student_0")
+    texts = WorldDocuments("val", 6, synonyms=2).texts
+    short = [" ".join(text.split()[:3]) for text in texts[3:]]
+    both = dict(source=texts[:2], target=[texts[2], short[0]])
+    found = model.loss_student(**both)["loss_student"]
+    total, count = 0.0, 0
+    for one in zip(*both.values(), strict=True):
+        length = len(model.student_words.encode(one[1], add_special_tokens=False)) + 1
+        alone = model.loss_student(source=[one[0]], target=[one[1]])["loss_student"]
+        total, count = total + length * alone, count + length
+    torch.testing.assert_close(found, total / count, atol=1e-4, rtol=1e-4)
+    seeds = []
+    model.write = lambda text, context, how, seed: seeds.append(seed) or text
+    model.predict(text=texts, index=torch.arange(6) + 3)
+    assert seeds == [(9, 3)]
 
 
 def test_pairs_are_lines_of_text(tmp_path):
