@@ -107,6 +107,9 @@ class DisBack(DMD2):
         self._taught |= all(torch.equal(ours[k], v) for k, v in teacher.items())
         if self.critic_from == "teacher":
             self.critic.network.load_state_dict(teacher)
+        elif self.path:  # also where `degrade` goes on behind the last snapshot
+            last = self.path[-1].network.state_dict()
+            self.critic.network.load_state_dict(last)
 
     def targets(self) -> list[nn.Module]:
         """Most degraded first, the teacher last."""

@@ -145,6 +145,14 @@ def test_a_path_of_the_teacher_alone_is_plain_score_distillation():
     assert torch.equal(flat(plain.critic.network), flat(ours.critic.network))
 
 
+def test_the_critic_begins_as_the_last_snapshot():
+    model = build()
+    run(model, "degrade", 5, optimizers(model))  # two steps behind it
+    assert not torch.equal(flat(model.critic.network), flat(model.path[-1]))
+    model.start_stage("distill", None, None)
+    assert torch.equal(flat(model.critic.network), flat(model.path[-1]))
+
+
 def test_a_critic_from_the_teacher():
     model = build(critic_from="teacher")
     run(model, "degrade", 3, optimizers(model))
@@ -160,6 +168,7 @@ def test_a_run_goes_on_at_the_boundary_and_without_a_teacher_does_not():
     again.load_state_dict(copy.deepcopy(model.state_dict()))
     run(again, "distill", 1, optimizers(again))
     lost = build()
+    lost.real.network.load_state_dict(lost.generator.state_dict())
     with torch.no_grad():
         lost.generator.last.bias += 1
     with pytest.raises(UserError, match="no teacher"):
@@ -169,5 +178,9 @@ def test_a_run_goes_on_at_the_boundary_and_without_a_teacher_does_not():
 def test_bad_settings_get_a_sentence():
     with pytest.raises(UserError, match="no ascending list"):
         build(snapshots=(3, 1))
-    with pytest.raises(UserError, match="needs a head"):
-        build(gan_weight=0.1)
+    for wrong in ((3, 3), (0, 2)):
+        with pytest.raises(UserError, match="no ascending list"):
+            build(snapshots=wrong)
+    for given in ({}, dict(head=dict(type="pld_mmdet.MLPHead", sizes=(16,)))):
+        with pytest.raises(UserError, match="needs a head"):
+            build(gan_weight=0.1, **given)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -178,6 +179,86 @@ def test_the_reward_reaches_the_student_alone(reward):
     for frozen in (model.expert, model.proxy, model.teacher, model.target):
         assert all(p.grad is None for p in frozen.parameters())
     assert all(p.requires_grad for p in model.proxy.parameters())
+
+
+def test_the_goal_is_the_averages_answer_at_the_level_before():
+    model, data, seen = build(w=(5.0, 15.0), huber=0.0), batch(300), []
+    with torch.no_grad():
+        model.target.network.last.bias += 0.3
+    stepped = torch.randn(300, 2)
+    model.guided_step = lambda *given: seen.append(given) or stepped
+    losses, latents = model.student_losses(**data)
+    (_, level, before, w, targets) = seen[0]
+    assert torch.equal(targets, data["targets"])
+    assert 5 <= w.min() < 6 < 14 < w.max() <= 15
+    with torch.no_grad():
+        wanted = model.f(model.target, stepped, before, (targets, w))
+        others = [
+            model.f(model.student, stepped, before, (targets, w)),
+            model.f(model.target, stepped, level, (targets, w)),
+        ]
+    torch.testing.assert_close(latents[:, 1], wanted)
+    assert all((wanted - other).abs().max() > 1e-2 for other in others)
+    squared = (latents[:, 0] - latents[:, 1]).square().mean()
+    torch.testing.assert_close(losses["loss_lcd"].detach(), squared)
+
+
+def test_the_future_teacher_learns_without_some_conditions():
+    seen = []
+    for drop in (0.0, 0.3, 1.0):
+        model, data = build(drop=drop), batch(900)
+
+        def matching(network, x, t, noise, targets, own=data["targets"]):
+            seen.append((targets == 3).float().mean().item())
+            assert ((targets == 3) | (targets == own)).all()
+            return x.sum()
+
+        model.process.matching_loss = matching
+        model.loss_teacher(**data)
+    assert seen == [0, pytest.approx(0.3, abs=0.06), 1]
+
+
+def test_pixels_are_clamped_before_the_expert_sees_them():
+    model, seen = build(), []
+    model.space = SimpleNamespace(network=SimpleNamespace(decode=lambda z: 2 * z - 1))
+    model.expert.forward = lambda images, targets: seen.append(images) or images
+    model.judged(torch.tensor([[-1.0, 0.25, 0.75, 3.0]]), torch.tensor([0]))
+    assert seen[0].tolist() == [[0, 0, 0.5, 1]]
+
+
+def test_both_sides_of_the_pairs_are_scaled():
+    model = build(reward="latent", logit_scale=5.0)
+    latents, targets = torch.randn(6, 3, 2), batch()["targets"]
+    with torch.no_grad():
+        expert, proxy = (
+            torch.stack([judge(z, targets) for z in latents.unbind(1)], 1)
+            for judge in (model.expert, model.proxy)
+        )
+    found = model.proxy_losses(latents, targets)["loss_proxy"].item()
+    assert found == pytest.approx(pair_kl(5 * expert, 5 * proxy).item(), rel=1e-5)
+
+
+def test_two_calls_with_new_noise_between_them():
+    model, targets = build(w=(0.0, 3.0)), batch()["targets"]
+    assert model.sample_w == 1.5
+    first, second = torch.randn(6, 2), torch.randn(6, 2)
+    draws = iter([first, second])
+    with torch.no_grad():
+        for p in model.student.parameters():  # guidance begins without effect
+            p.add_(0.2 * torch.randn_like(p))
+        found = model._sample(lambda: next(draws), targets)
+        given = (targets, torch.full((6,), 1.5))
+        z = model.f(model.student, first, torch.full((6,), 999.0), given)
+        t = torch.full((6,), 499.0)
+        z = model.process.add_noise(z, t / 999, second)
+        torch.testing.assert_close(found, model.f(model.student, z, t, given))
+    asked = []
+    model.process.sample = lambda network, *_: asked.append(network)
+    model.predict_on = "teacher"
+    model._sample(lambda: first, targets)
+    model.progress.reset("teacher")
+    model._sample(lambda: first, targets)
+    assert asked == [model.teacher, model.student]
 
 
 def test_a_constant_proxy_moves_nothing():

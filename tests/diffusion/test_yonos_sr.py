@@ -76,8 +76,9 @@ def test_the_pyramid():
     assert shrunk(x[:0], 4).shape == (0, 3, 2, 2)
     with pytest.raises(UserError, match="8 x 8 can't be shrunk 3 times"):
         shrunk(x, 3)
-    with pytest.raises(UserError, match="scale=3"):
-        build(scale=3)
+    for scale in (3, 0):
+        with pytest.raises(UserError, match=f"scale={scale}"):
+            build(scale=scale)
 
 
 def test_teacher_and_student_see_one_noise_and_two_conditions():
@@ -95,6 +96,17 @@ def test_teacher_and_student_see_one_noise_and_two_conditions():
     assert torch.equal(t, also)
     torch.testing.assert_close(easy, 2 * enlarged(shrunk(x, 2), 2) - 1)
     torch.testing.assert_close(hard, 2 * enlarged(shrunk(x, 4), 4) - 1)
+
+
+def test_the_teacher_learns_the_easier_scale_from_the_truth():
+    model, x, factors = build(scale=8), images(size=16), []
+    plain = model.condition
+    model.condition = lambda x, factor: factors.append(factor) or plain(x, factor)
+    model.clean = lambda network, z, t, low: torch.zeros_like(z)
+    loss = model.loss_teacher(x)["loss_teacher"]
+    assert loss.item() == pytest.approx((2 * x - 1).square().mean().item(), rel=1e-5)
+    model.loss_distill(x)
+    assert factors == [4, 4, 8]
 
 
 def test_the_loss_by_hand():
@@ -151,6 +163,43 @@ def test_one_step_calls_the_network_once_at_the_last_time():
     other = enlarged(shrunk(images(), 4), 4)
     same = model.predict(other, torch.arange(4))[0]["samples"]
     torch.testing.assert_close(answer["samples"], same)
+
+
+def test_who_answers_at_which_scale_in_how_many_steps():
+    model, x, asked, factors = build(steps=3), images(), [], []
+    plain = model.condition
+    model.condition = lambda x, factor: factors.append(factor) or plain(x, factor)
+    model.process.sample = lambda network, noise, steps, low: (
+        asked.append((network, steps)) or 5 * noise
+    )
+    for stage, word in (
+        ("distill", "student"),
+        ("distill", "teacher"),
+        ("teacher", "student"),
+    ):
+        model.progress.reset(stage)
+        model.predict_on = word
+        samples = model.predict(x, torch.arange(4))[0]["samples"]
+        assert samples.min() == 0  # pixels
+        assert samples.max() == 1
+    assert factors == [4, 2, 2]
+    assert asked == [(model.student, 3), (model.teacher, 3), (model.student, 3)]
+
+
+def test_the_variance_of_two_gradients_is_half_their_squared_distance():
+    model, batches, gradients = build(), [images(), images() ** 2], []
+    torch.manual_seed(4)
+    for x in batches:
+        z, t = 2 * x - 1, torch.full((4,), 0.7)
+        noised = model.process.add_noise(z, t, torch.randn_like(z))
+        guess = model.clean(model.student, noised, t, model.condition(x, 4))
+        loss = (guess - z).square().mean()
+        found = torch.autograd.grad(loss, list(model.student.parameters()))
+        gradients.append(torch.cat([g.flatten() for g in found]))
+    wanted = (gradients[0] - gradients[1]).square().sum().item() / 2
+    torch.manual_seed(4)
+    found = gradient_variance(model, batches, 0.7, "truth")
+    assert found == pytest.approx(wanted, rel=1e-4)
 
 
 def test_the_decoders_stage_leaves_the_network_alone():
