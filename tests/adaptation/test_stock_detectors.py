@@ -36,6 +36,7 @@ FAMILIES = {
     "htc/htc_r50_fpn_1x_coco": "lpld",
     "rtmdet/rtmdet_tiny_8xb32-300e_coco": "",
     "yolof/yolof_r50-c5_8xb8-1x_coco": "",
+    "reppoints/reppoints-moment_r50_fpn_1x_coco": "",
 } | (MORE if os.environ.get("PLD_STOCK") == "all" else {})
 
 
