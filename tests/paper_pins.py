@@ -58,6 +58,8 @@ def lookup(cfg: Config, key: str) -> object:
         elif parts[place - 1] == "optimizer":
             arguments = inspect.signature(getattr(torch.optim, value["type"]))
             value = arguments.parameters[part].default
+        elif part == "begin" and "param_scheduler" in parts:
+            return 0  # mmengine's default
         else:
             return None
     return value
@@ -66,7 +68,10 @@ def lookup(cfg: Config, key: str) -> object:
 def plain(value: object) -> object:
     """Lists for tuples, dicts for config dicts: what a literal can be compared to."""
     if isinstance(value, dict | ConfigDict):
-        return {name: plain(one) for name, one in value.items()}
+        said = {name: plain(one) for name, one in value.items()}
+        return {
+            n: one for n, one in said.items() if (n, one) != ("begin", 0)
+        }  # default
     if isinstance(value, list | tuple):
         return [plain(one) for one in value]
     return value
