@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from mmengine.registry import DefaultScope
 from mmengine.runner import runner
 
 from pld_mmdet.engine.configs import unformatted
@@ -55,6 +56,15 @@ def quick_starts():
     with pytest.MonkeyPatch.context() as patch, unformatted():
         patch.setattr(runner, "collect_env", functools.cache(runner.collect_env))
         yield
+
+
+@pytest.fixture(autouse=True)
+def scope_of_its_own():
+    """A run that a test makes sets mmengine's default scope; the next test has none."""
+    before = dict(DefaultScope._instance_dict)
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)
 
 
 @pytest.fixture(scope="module", autouse=True)
