@@ -22,9 +22,10 @@ def pair() -> Pair:
 
     def mathematics() -> Tensor:
         view = weak(x, 2)
-        z = twin.student(view + 0.15 * torch.randn_like(view))
-        rows = F.cross_entropy(z, y, reduction="none")
-        return rows[:16].mean() + (weight * rows)[16:].mean()
+        view = view + 0.15 * torch.randn_like(view)
+        known = F.cross_entropy(twin.student(view[:16]), y[:16])
+        rows = F.cross_entropy(twin.student(view[16:]), y[16:], reduction="none")
+        return known + (weight[16:] * rows).mean()
 
     sides = ours(model, batch), plain(twin, mathematics)
     return Pair("WAD", "16 + 16 images of 32 x 32", model, twin, *sides)
