@@ -162,6 +162,56 @@ def test_labels_are_mixed_and_not_asked_of_mixed_images(monkeypatch):
     assert found == pytest.approx(total.item(), rel=1e-6)
 
 
+def two_classes(*logits):
+    return torch.tensor(logits).float().view(1, 2, 1, 1).expand(-1, -1, 1, 2)
+
+
+PAIR = dict(
+    inputs=torch.zeros(3, 3, 1, 2),
+    targets=torch.ones(3, 1, 2).long(),
+    labelled=torch.tensor([True, False, False]),
+)
+
+
+def test_each_teacher_is_taught_by_the_other_by_hand(monkeypatch):
+    """Wide says 0 by (2, 0), deep says 1 by (0, 1): ln(1 + e^2), ln(1 + e)."""
+    method = mgd("teachers", cross=1.5)
+    answers(monkeypatch, method, *(two_classes(*z) for z in ((0.0, 0), (2, 0), (0, 1))))
+    method.progress.step, method.progress.steps = 4, 10
+    found = method.loss(**PAIR)
+    assert found["loss_wide_taught"].item() == pytest.approx(0.6 * 2.126928, abs=1e-5)
+    assert found["loss_deep_taught"].item() == pytest.approx(0.6 * 1.313262, abs=1e-5)
+    assert found["loss_wide"].item() == pytest.approx(2.126928, abs=1e-5)
+    assert found["loss_deep"].item() == pytest.approx(0.313262, abs=1e-5)
+    assert found["agreement"] == 0
+
+
+def test_both_teachers_label_the_labelled_images_by_hand(monkeypatch):
+    """The student's (3, 0) against wide's 0 and deep's 1: .048587 + 3.048587."""
+    method = mgd()
+    answers(monkeypatch, method, *(two_classes(*z) for z in ((3.0, 0), (2, 0), (0, 1))))
+    found = method.loss(**PAIR)
+    assert found["loss_known"].item() == pytest.approx(3.097174, abs=1e-5)
+    assert found["loss_pixel"].item() == pytest.approx(3.097174, abs=1e-5)
+    assert found["loss_ce"].item() == pytest.approx(3.048587, abs=1e-5)
+
+
+def test_regions_are_means_of_their_pixels(monkeypatch):
+    """A region of (1, 0) and (1, 2) beside (1, 0): its cosine is .7071, not .4472."""
+    method = mgd(grid=2)
+    ours = torch.tensor([[[1.0, 1, 1, 1], [1, 1, 1, 1]], [[0, 2, 0, 0], [0, 0, 0, 0]]])
+    flat = torch.tensor([[[1.0] * 4] * 2, [[0.0] * 4] * 2])
+    features = {method.student: ours, method.wide: flat}
+
+    def answer(self, net, images, size):
+        z = torch.zeros(len(images), 4, *size, requires_grad=True)
+        return z, features[net].expand(len(images), -1, -1, -1)
+
+    monkeypatch.setattr(MGD, "_answer", answer)
+    found = method.loss(**batch())["loss_region"].item()
+    assert found == pytest.approx(100 * 6 * (1 - 0.5**0.5) ** 2 / 16, abs=1e-4)
+
+
 def test_equal_networks_have_no_image_and_no_region_term():
     method = mgd()
     method.deep = copy.deepcopy(method.student)
