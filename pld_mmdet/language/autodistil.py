@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from pld_mmdet.distill.relations import relation_kl, relation_mse, relation_scores
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.language.elastic import Size, parameters, sub_sizes
+from pld_mmdet.language.networks import one_vocabulary
 from pld_mmdet.language.stages import StagedEncoders
 from pld_mmdet.registry import MODELS
 
@@ -82,6 +83,7 @@ class AutoDistil(StagedEncoders):
         )
         self.student = MODELS.build(student)
         self.teacher = MODELS.build(teacher)
+        one_vocabulary("AutoDistil", student=self.student, teacher=self.teacher)
         self.heads = self.teacher.model.config.num_attention_heads
         shape = len(self.student.words.weight), len(self.student.places.weight)
         self.sizes = sorted(sub_sizes(**space), key=lambda s: parameters(s, self.heads))

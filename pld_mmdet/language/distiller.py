@@ -13,7 +13,8 @@ from pld_mmdet.engine.optional import require
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.language.matching import last_layers, layer_map
 from pld_mmdet.language.mutual_information import MutualInformation, mi_alpha
-from pld_mmdet.language.stages import StagedEncoders, same_vocabulary
+from pld_mmdet.language.networks import one_vocabulary
+from pld_mmdet.language.stages import StagedEncoders
 from pld_mmdet.registry import MODELS
 
 __all__ = ["Distiller", "flow", "mi_alpha"]
@@ -97,7 +98,7 @@ class Distiller(StagedEncoders):
         if pretrained is not None:
             self.pretrained = MODELS.build(pretrained)
         self.finetuned = MODELS.build(finetuned)
-        same_vocabulary(self.student, self.finetuned)
+        one_vocabulary("Distiller", student=self.student, teacher=self.finetuned)
         self.hard_weight, self.pred, self.pred_weight = hard_weight, pred, pred_weight
         self.inter, self.inter_weight = inter, inter_weight
         layers = self.student.layers, self.finetuned.layers

@@ -127,6 +127,11 @@ class ElasticEncoder(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
 
+    @property
+    def vocabulary(self) -> int:
+        """Words V."""
+        return self.words.num_embeddings
+
     def become(self, size: Size) -> None:
         """Answer as the sub-network of this size.
 

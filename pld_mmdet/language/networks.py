@@ -357,6 +357,11 @@ class EncoderTransformer(nn.Module):
         )
 
     @property
+    def vocabulary(self) -> int:
+        """Tokens V."""
+        return self.model.config.vocab_size
+
+    @property
     def body(self) -> nn.Module:
         """The network without its head."""
         return self.model.base_model

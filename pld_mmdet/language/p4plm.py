@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from pld_mmdet.distill.divergences import kl
 from pld_mmdet.errors import UserError, one_of
+from pld_mmdet.language.networks import one_vocabulary
 from pld_mmdet.language.stages import StagedEncoders, bank_for, copy_body
 from pld_mmdet.registry import MODELS
 
@@ -81,6 +82,7 @@ class P4PLM(StagedEncoders):
         self.student = MODELS.build(student)
         self.masked = MODELS.build(masked)
         self.labeller = MODELS.build(student)
+        one_vocabulary("P4PLM", student=self.student, masked=self.masked)
         copy_body(self.student, self.masked)
         self.labeller.load_state_dict(self.student.state_dict())
         self.bank = bank_for("P4PLM", samples, answers)

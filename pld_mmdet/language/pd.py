@@ -9,7 +9,8 @@ from torch.utils.data import DataLoader
 
 from pld_mmdet.distill.losses import soft_cross_entropy
 from pld_mmdet.errors import UserError, one_of
-from pld_mmdet.language.stages import StagedEncoders, bank_for, same_vocabulary
+from pld_mmdet.language.networks import one_vocabulary
+from pld_mmdet.language.stages import StagedEncoders, bank_for
 from pld_mmdet.registry import MODELS
 
 #: Layers and hidden sizes of the 24 published students.
@@ -91,7 +92,7 @@ class PD(StagedEncoders):
         self.teacher = MODELS.build(teacher)
         if teacher_lm is not None:
             self.teacher_lm = MODELS.build(teacher_lm)
-        same_vocabulary(self.student, self.teacher)
+        one_vocabulary("PD", student=self.student, teacher=self.teacher)
         self.bank = bank_for("PD", samples, answers)
         self.answers, self.soft, self.predict_on = answers, soft, predict_on
         self.register_buffer("reached", torch.tensor(-1))

@@ -202,20 +202,6 @@ def bank_for(
     return None if samples is None else SampleBank(*samples)
 
 
-def same_vocabulary(*networks: nn.Module) -> None:
-    """The networks read the same ids.
-
-    Raises:
-        UserError: Their vocabularies differ in size.
-    """
-    sizes = [network.model.config.vocab_size for network in networks]
-    if len(set(sizes)) > 1:
-        raise UserError(
-            f"The encoders have vocabularies of {sizes} words.",
-            "Give teacher and student the same tokenizer and vocab_size.",
-        )
-
-
 def copy_body(source: nn.Module, target: nn.Module) -> None:
     """Give a network another one's weights, all but its head.
 

@@ -260,6 +260,8 @@ def test_wrong_arguments_say_what_to_do():
         model(most_parameters=10)
     with pytest.raises(UserError, match=r"heads=3.* does not fit into"):
         model(space={**SPACE, "heads": (3,)})
+    with pytest.raises(UserError, match="vocabularies differ: student 31, teacher 30"):
+        AutoDistil(encoder("MaskedLM"), dict(ELASTIC, vocab_size=31), space=SPACE)
     with pytest.raises(UserError, match="relation='cos' is not known"):
         model(relation="cos")
     net = model()
