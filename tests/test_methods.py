@@ -37,6 +37,7 @@ ROOMS = (
     "report",
     "benchmark",
     "adaptation",
+    "recipes",
 )
 
 by_stem = pytest.mark.parametrize("entry", WALKED, ids=lambda entry: entry.stem)

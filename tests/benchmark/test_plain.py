@@ -53,7 +53,7 @@ def test_both_sides_take_the_same_steps(name):
         if key in pair.kept_apart:
             continue
         way, other = ours[key] - start, plain[key] - start
-        bound = 2e-3 * way.norm() + 2e-7 * (start.norm() + 1)
+        bound = 2e-3 * way.norm() + 1e-6 * (start.norm() + 1)  # and rounding
         assert (way - other).norm() <= bound, key
         moved += float(way.norm() > 1e-5 * (start.norm() + 1e-3))
     learning = sum(p.requires_grad for p in pair.model.parameters())

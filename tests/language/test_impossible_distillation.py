@@ -417,6 +417,7 @@ def test_pairs_are_lines_of_text(tmp_path):
 
 
 def test_paper_config_trains_from_folders_and_jsonl(tmp_path):
+    torch.manual_seed(0)
     words = {"<pad>": 0, "</s>": 1, "<unk>": 2, ".": 3, "news": 4, "a": 5, "b": 6}
     tokenizer = Tokenizer(WordLevel(words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = Whitespace()
