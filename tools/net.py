@@ -6,6 +6,8 @@ Examples:
     python tools/net.py --compare before.txt       # after it: exit 1 names what differs
     python tools/net.py --compare before.txt --only lpld ps_kd
     python tools/net.py --out before.txt --root ../old_checkout
+    python tools/net.py --configs --root ../old_checkout --out before.txt
+    python tools/net.py --configs --compare before.txt   # no run: what configs say
 
 A line is a method's short config (`walk`, at least five iterations where its stages
 allow it, seed 0), a detector through a detection method on eight drawn images, or
@@ -31,6 +33,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import _net_configs as configs
 import _net_detection as detection
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -278,11 +281,48 @@ def differences(before: dict, after: dict) -> tuple[list[str], list[str]]:
     return found, told
 
 
+def compare_configs(args: argparse.Namespace, root: Path) -> int:
+    """Resolve every published config, print, write, compare; nothing is run."""
+    paths = [
+        path
+        for path in configs.published(root)
+        if not args.only or path.split("/")[1] in args.only
+    ]
+    found = {path: configs.resolve(root, path) for path in paths}
+    bad = [path for path in paths if "failed" in found[path]]
+    for path in bad:
+        print(f"{path}: {found[path]['failed']}")
+    if args.compare:
+        before = json.loads(args.compare.read_text())
+        gone = [] if args.only else [path for path in before if path not in found]
+        bad = [*bad, *gone]
+        for path in paths:
+            if path not in before:
+                print(f"{path}: not in the file that is compared with")
+                continue
+            unequal, told = configs.differences(before[path], found[path])
+            for text in [*unequal[:SHOWN], *told[:SHOWN]]:
+                print(f"{path}: {text}")
+            bad += [path] if unequal and path not in bad else []
+    return finish(args, found, bad)
+
+
+def finish(args: argparse.Namespace, found: dict, bad: list[str]) -> int:
+    """Write what was found, and say in the last line whether all is well."""
+    if args.out:
+        args.out.write_text(json.dumps(found, indent=1) + "\n")
+    word = "DIFFERENT" if args.compare else "FAILED"
+    print(f"{word}: {' '.join(bad)}" if bad else f"{len(found)} lines, all well")
+    return 1 if bad else 0
+
+
 def main(args: argparse.Namespace) -> int:
     """Run, print, write, compare."""
     root = args.root.resolve()
     sys.path.insert(0, str(root))
     os.chdir(root)
+    if args.configs:
+        return compare_configs(args, root)
     known = lines(root)
     wrong = sorted({*args.only} - {*known})
     if wrong:
@@ -306,11 +346,7 @@ def main(args: argparse.Namespace) -> int:
             bad += [name] if unequal else []
         elif "failed" in found[name]:
             bad.append(name)
-    if args.out:
-        args.out.write_text(json.dumps(found, indent=1) + "\n")
-    word = "DIFFERENT" if args.compare else "FAILED"
-    print(f"{word}: {' '.join(bad)}" if bad else f"{len(found)} lines, all well")
-    return 1 if bad else 0
+    return finish(args, found, bad)
 
 
 def parse_args() -> argparse.Namespace:
@@ -322,6 +358,7 @@ def parse_args() -> argparse.Namespace:
     add("--out", type=Path, metavar="FILE", help="write what was found")
     add("--compare", type=Path, metavar="FILE", help="an earlier --out")
     add("--only", nargs="+", default=[], metavar="LINE", help="some lines [all]")
+    add("--configs", action="store_true", help="configs; --only takes their folders")
     add("--root", type=Path, default=ROOT, help="checkout that is run [this one]")
     arguments = parser.parse_args()
     for name in ("out", "compare"):

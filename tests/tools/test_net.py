@@ -79,3 +79,66 @@ def test_compares_with_a_file_and_refuses_unknown_lines(
     code, said = run("--only", "no_such_line")
     assert code == 2
     assert "fix:" in said
+
+
+def test_values_keep_their_type_and_place(net):
+    tree = dict(b=[1, dict(c=2.0)], a=((), "x"), empty={}, none=None)
+    assert net.configs.leaves(tree) == {
+        "b[0]": "1",
+        "b[1].c": "2.0",
+        "a(0)": "()",
+        "a(1)": "'x'",
+        "empty": "{}",
+        "none": "None",
+    }
+
+
+def test_a_name_of_a_config_itself_is_told_and_what_a_run_reads_is_a_difference(net):
+    leaves = net.configs.leaves
+    before = leaves(dict(model=dict(sizes=(3, 4), tau=1), helper=[5], kept=6))
+    after = leaves(dict(model=dict(sizes=[3, 4]), kept=7))
+    found, told = net.configs.differences(before, after)
+    assert found == [
+        "model.sizes(0) was 3, is None",
+        "model.sizes(1) was 4, is None",
+        "model.tau was 1, is None",
+        "model.sizes[0] was None, is 3",
+        "model.sizes[1] was None, is 4",
+    ]
+    assert told == ["the name helper", "the name kept"]
+    assert net.configs.differences(before, before) == ([], [])
+    assert net.configs.differences(before, dict(failed="KeyError: x")) == (
+        ["KeyError: x"],
+        [],
+    )
+
+
+def test_configs_of_two_checkouts_are_compared(net, tmp_path, monkeypatch, capsys):
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["net.py", "--configs", *map(str, words)])
+        return net.main(net.parse_args()), capsys.readouterr().out
+
+    monkeypatch.chdir(tmp_path)  # and back
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for root, rate in (("old", 2), ("same", 2), ("new", 3)):
+        for path, text in (
+            ("_base_/rate.py", f"half = {rate}\n"),
+            ("m/toy.py", "_base_ = '../_base_/rate.py'\nmodel = dict(a=_base_.half)\n"),
+            ("n/toy.py", "model = dict(a=1)\n"),
+        ):
+            file = tmp_path / root / "configs" / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+    kept = tmp_path / "old.json"
+    assert run("--root", tmp_path / "old", "--out", kept) == (0, "2 lines, all well\n")
+    assert run("--root", tmp_path / "same", "--compare", kept)[0] == 0
+    code, said = run("--root", tmp_path / "new", "--compare", kept)
+    assert code == 1
+    assert "configs/m/toy.py: model.a was 2, is 3\n" in said
+    assert said.endswith("DIFFERENT: configs/m/toy.py\n")
+    new = ("--root", tmp_path / "new", "--only", "n", "--compare", kept)
+    assert run(*new) == (0, "1 lines, all well\n")
+    (tmp_path / "same/configs/n/toy.py").write_text("model = dict(")
+    code, said = run("--root", tmp_path / "same", "--compare", kept)
+    assert code == 1
+    assert "configs/n/toy.py: SyntaxError" in said
