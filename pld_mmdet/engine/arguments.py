@@ -3,7 +3,6 @@
 import ast
 import contextlib
 import inspect
-import re
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from mmengine.registry import Registry
 from torch import nn
 from torch.utils.data import DataLoader
 
+from pld_mmdet.engine.reads import check_keys, keys_read, module, spoken_of
 from pld_mmdet.errors import UserError
 
 
@@ -43,6 +43,7 @@ class Place:
 
 _RUN, _STEP = ("runner", "dataloader"), ("runner", "dataloader", "evaluator")
 _METRIC, ANY = Place("METRICS", parts=True), Place()
+_EVALUATOR = Place("EVALUATOR", kind="Evaluator")  # of several metrics
 _HOOK = Place("HOOKS", read=("priority",), parts=True)
 # Keys that mean the same wherever they stand.
 KEYS = {
@@ -66,6 +67,7 @@ KEYS = {
     ),
     "init_cfg": Place("WEIGHT_INITIALIZERS", read=("override", "name")),
     "override": Place("WEIGHT_INITIALIZERS", read=("override", "name")),
+    "metrics": _METRIC,
     "norm_cfg": Place(read=("requires_grad",)),
     "vis_backends": Place("VISBACKENDS", given=("save_dir",)),
 }
@@ -103,6 +105,15 @@ _NESTED += ("OPTIMIZERS", "METRICS", "HOOKS", "FUNCTIONS", "LOOPS", "EVALUATOR")
 _SIDE = ("pld_mmdet.", "mmdet.models.backbones.", "mmdet.models.necks.")
 _SIDE += ("mmdet.models.dense_heads.", "mmdet.models.roi_heads.")
 _EVERYWHERE = ("type", "_scope_", "_delete_")
+# Dicts that a class is handed whole, with keys that stock configs carry for nobody.
+WHOLE = {
+    "train_cfg": ("debug", "mask_size", "pos_weight"),
+    "test_cfg": (),
+    "semi_train_cfg": (),
+    "semi_test_cfg": (),
+    "filter_cfg": ("filter_empty_gt", "min_size", "bbox_min_size"),
+}
+_META = ("classes", "palette")  # names in metainfo that others ask for
 _LOADER = ("num_batch_per_epoch", "disable_subprocess_warning")
 
 
@@ -168,9 +179,11 @@ def _check(
         return
     scope = node.get("_scope_", scope)
     place = place or ANY
+    if place is _METRIC and "metrics" in node:
+        place = _EVALUATOR
     parts = (place.parts and "type" not in node) or "constructor" in node
     parts = parts and "optimizer" not in node
-    kind = node.get("type", place.kind)
+    kind, owner = node.get("type", place.kind), None
     if key.endswith("dataloader"):
         _compare(node, where, DataLoader, Place(read=_LOADER))
     elif where == "train_cfg" and "type" not in node:
@@ -189,7 +202,72 @@ def _check(
         inner = inner or (place if parts else KEYS.get(name))
         if name in FOREIGN and str(kind).endswith(FOREIGN[name]):
             continue
-        _check(value, f"{where}.{name}", inner, scope, name, above)
+        below = f"{where}.{name}"
+        if name in WHOLE and owner is not None:
+            free = (*_EVERYWHERE, *WHOLE[name])
+            built = () if name == "filter_cfg" else _built(node, scope)
+            check_keys(value, below, (owner, *above[:-1]), built, free)
+        elif name == "paramwise_cfg" and value is not None:
+            _check_paramwise(value, below, node, scope)
+        elif name == "metainfo" and isinstance(value, dict):
+            _check_metainfo(value, below)
+        _check(value, below, inner, scope, name, above)
+
+
+def _built(node: object, scope: str | None) -> tuple[object, ...]:
+    """Classes that a dict and all below it name."""
+    found = []
+    if isinstance(node, dict):
+        scope = node.get("_scope_", scope)
+        kind = node.get("type")
+        found = [] if kind is None else [find(kind, scope, ANY)]
+        node = node.values()
+    for value in node if not isinstance(node, str) else ():
+        if isinstance(value, dict | list | tuple):
+            found += _built(value, scope)
+    return tuple(dict.fromkeys(one for one in found if one is not None))
+
+
+def _check_paramwise(value: dict, where: str, wrapper: dict, scope: str | None) -> None:
+    """Compare options by parameter with what the constructor reads.
+
+    Raises:
+        UserError: Nothing reads a key, or an optimizer takes no such option.
+    """
+    place = Place("OPTIM_WRAPPER_CONSTRUCTORS")
+    stock = find("DefaultOptimWrapperConstructor", None, place)
+    named = wrapper.get("constructor")
+    owner = find(named, scope, place) if named else stock
+    if owner is None:
+        return
+    own = owner if "custom_keys" in keys_read(owner) else stock
+    check_keys(value, where, (own, owner), free=_EVERYWHERE)
+    kind = (wrapper.get("optimizer") or {}).get("type")
+    taken = kind and signature(find(kind, scope, KEYS["optimizer"]))
+    known = ("lr_mult", "decay_mult", *(taken.names if taken else ()))
+    for name, options in (value.get("custom_keys") or {}).items():
+        for key in options if taken and taken.complete else ():
+            if key not in known:
+                near = get_close_matches(str(key), known, n=1, cutoff=0.5)
+                fix = f"Did you mean {near[0]}?" if near else "Use lr_mult, decay_mult."
+                raise UserError(
+                    f"{where}.custom_keys.{name}.{key}: nothing reads {key!r}.", fix
+                )
+
+
+def _check_metainfo(value: dict, where: str) -> None:
+    """Refuse what looks like ``classes``: a data set would go on with its own.
+
+    Raises:
+        UserError: With the right name.
+    """
+    for key in value:
+        near = get_close_matches(str(key).lower(), _META, n=1, cutoff=0.8)
+        if near and key not in _META:
+            raise UserError(
+                f"{where}.{key}: nothing reads this name.",
+                f"Did you mean {where}.{near[0]}?",
+            )
 
 
 def _refuse_type(kind: str, where: str, scope: str | None, place: Place) -> None:
@@ -240,7 +318,7 @@ def _compare(
     taken = signature(owner)
     name = getattr(owner, "__name__", str(owner))
     for key in node if taken.complete else ():
-        if key in (*_EVERYWHERE, *place.read, *taken.names) or _spoken_of(key, above):
+        if key in (*_EVERYWHERE, *place.read, *taken.names) or spoken_of(key, above):
             continue
         near = get_close_matches(str(key), taken.names, n=1, cutoff=0.5)
         free = [one for one in taken.names if one not in node]
@@ -248,35 +326,15 @@ def _compare(
         if near:
             fix = f"Did you mean {where}.{near[0]}?"
         raise UserError(f"{where}.{key}: {name} takes no argument {key!r}.", fix)
-    if not place.registry and not _module(owner).startswith(_SIDE):
+    if not place.registry and not module(owner).startswith(_SIDE):
         return  # a layer: how it is built does not stand in the class above
     missing = taken.required - node.keys() - {*place.given}
-    missing = sorted(one for one in missing if not _spoken_of(one, above))
+    missing = sorted(one for one in missing if not spoken_of(one, above))
     if missing:
         raise UserError(
             f"{where}: {name} needs {' and '.join(missing)}, which is not given.",
             f"Add {', '.join(f'{where}.{one}=...' for one in missing)}.",
         )
-
-
-def _spoken_of(name: object, above: tuple[object, ...]) -> bool:
-    """Whether a name stands in the source of one of these classes or their bases."""
-    return any(re.search(rf"\b{re.escape(str(name))}\b", _source(one)) for one in above)
-
-
-@cache
-def _source(owner: object) -> str:
-    bases = owner.__mro__ if inspect.isclass(owner) else ()
-    modules = {_module(base) for base in bases} - {"builtins", nn.Module.__module__}
-    texts = []
-    for name in modules:
-        with contextlib.suppress(OSError, TypeError, KeyError):
-            texts.append(inspect.getsource(sys.modules[name]))
-    return "\n".join(texts)
-
-
-def _module(owner: object) -> str:
-    return getattr(owner, "__module__", None) or ""
 
 
 def find(kind: object, scope: str | None, place: Place) -> object | None:
@@ -303,13 +361,15 @@ def _find(kind: str, scope: str | None, name: str) -> object | None:
         import_module(f"{scope}.registry")
     registry = root._search_child(scope) if scope else None
     try:
-        return (root if registry is None else registry).get(kind)
+        found = (root if registry is None else registry).get(kind)
     except ImportError:  # a library that is missing is said when it is built
         return _anything
     except Exception:  # mmengine's for a name that it does not know
-        package = kind.rpartition(".")[0].partition(".")[0]
-        known = not package or package in sys.modules or find_spec(package)
-        return None if known else _anything
+        found = None
+    package = kind.rpartition(".")[0].partition(".")[0]
+    if found is not None or not package or package in sys.modules:
+        return found
+    return None if find_spec(package) else _anything
 
 
 def _anything(**rest) -> None:
@@ -366,11 +426,21 @@ def _of(function: object) -> tuple[Signature, tuple[int, set] | None]:
     ]
     rest = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
     found = Signature(
-        tuple(p.name for p in by_name),
+        (*(p.name for p in by_name), *_old_names(function)),
         frozenset(p.name for p in by_name if p.default is p.empty),
         rest is None,
     )
     return found, (_handed_on(function, rest) if rest is not None else None)
+
+
+def _old_names(function: object) -> list[str]:
+    """Names that mmengine's ``deprecated_api_warning`` around a function translates."""
+    names = []
+    for cell in getattr(function, "__closure__", None) or ():
+        with contextlib.suppress(ValueError):  # an empty cell
+            if isinstance(cell.cell_contents, dict):
+                names += [name for name in cell.cell_contents if isinstance(name, str)]
+    return names
 
 
 def _handed_on(function: object, rest: str) -> tuple[int, set] | None:

@@ -6,7 +6,7 @@ import inspect
 import math
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 from fnmatch import fnmatch
 from pathlib import Path
@@ -29,6 +29,15 @@ _TOP = {
     *("randomness", "activation_checkpointing", "efficient_conv_bn_eval", "compile"),
     *("custom_imports", "auto_scale_lr", "how_to_get", "expected_counts"),
 } - {"self", "cfg"}
+# What the Runner reads of dicts without a type.
+_PLAIN = {
+    "env_cfg": ("cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit"),
+    "auto_scale_lr": ("enable", "base_batch_size"),
+    "randomness": ("seed", "deterministic", "diff_rank_seed"),
+}
+_SWITCHES = ("fine_tune", "find_unused_parameters")
+_DEFAULT_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler")
+_DEFAULT_HOOKS += ("checkpoint", "visualization", "progress")
 COUNTS = (  # arguments of models that count things of which there must be one
     *("num_classes", "num_samples", "samples", "num_clusters", "num_topics", "classes"),
     *("ipc", "epochs", "rounds", "batch", "batch_size", "inner_steps", "pairs", "weak"),
@@ -195,8 +204,8 @@ def _accepted(cfg: Config, node, done: list[str]) -> tuple[list[str], bool]:
         names = inspect.signature(DataLoader.__init__).parameters
         return [*present, *names, "indices"], True
     kind = node.get("type")
-    if kind is None and done[-1] in ("randomness", "env_cfg", "auto_scale_lr"):
-        return [*present, "seed", "deterministic", "diff_rank_seed", "enable"], False
+    if kind is None and done[-1] in _PLAIN:
+        return [*present, *_PLAIN[done[-1]]], True
     owner = None if kind is None else find(kind, cfg.get("default_scope"), ANY)
     if owner is None:
         return present, False
@@ -204,6 +213,60 @@ def _accepted(cfg: Config, node, done: list[str]) -> tuple[list[str], bool]:
     # the last three are read by whoever builds it
     others = ("priority", "_scope_", "_delete_")
     return list(dict.fromkeys([*present, *taken.names, *others])), taken.complete
+
+
+def check_names(cfg: Config) -> None:
+    """Refuse names that are nearly those that the Runner reads at the top of a config.
+
+    Another name is a variable of the config's own, and so is one like it whose value is
+    used below another name.
+
+    Raises:
+        UserError: With the right name.
+    """
+    content = cfg.to_dict()
+    for name, value in content.items():
+        near = _misspelt(name, _TOP)
+        own = near and name.startswith(("_", f"{near}_"))
+        own = own or (near in _SWITCHES and not isinstance(value, bool))
+        if near and not own and not _used(value, content, name):
+            raise UserError(
+                f"{name}: nothing reads this name at the top of a config.",
+                f"Did you mean {near}? (A variable of your own begins with _.)",
+            )
+    for place, known in (("default_hooks", _DEFAULT_HOOKS), *_PLAIN.items()):
+        for name in content.get(place) or ():
+            near = _misspelt(name, known)
+            if near or (name not in known and place in _PLAIN):
+                fix = f"It reads: {', '.join(known)}."
+                raise UserError(
+                    f"{place}.{name}: nothing reads this name.",
+                    f"Did you mean {place}.{near}?" if near else fix,
+                )
+
+
+def _misspelt(name: str, known: Collection[str]) -> str | None:
+    """The known name that this one nearly is; None also for a known one."""
+    if name in known:
+        return None
+    near = get_close_matches(name, known, n=1, cutoff=0.86)
+    near += [one for one in known if sorted(one) == sorted(name)]
+    return near[0] if near else None
+
+
+def _used(value: object, content: dict, name: str) -> bool:
+    """Whether a value (more than a number) stands below another name too."""
+
+    def found(node: object) -> bool:
+        inner = node.values() if isinstance(node, dict) else node
+        return node == value or (
+            isinstance(node, dict | list | tuple) and any(map(found, inner))
+        )
+
+    others = [part for other, part in content.items() if other != name]
+    return (
+        isinstance(value, dict | list | tuple | str) and bool(value) and found(others)
+    )
 
 
 def check_numbers(cfg: Config) -> None:

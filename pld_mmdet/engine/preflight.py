@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pld_mmdet.engine.arguments import check_arguments
 from pld_mmdet.engine.checkpoint import local_file
-from pld_mmdet.engine.configs import check_numbers
+from pld_mmdet.engine.configs import check_names, check_numbers
 from pld_mmdet.engine.optim.precision import check_amp
 from pld_mmdet.engine.provenance import data_sets, initial_checkpoints
 from pld_mmdet.errors import UserError
@@ -36,6 +36,7 @@ def check_config(cfg, stages: tuple[str, ...] = ("train", "val")) -> None:
         UserError: Says all that is missing in one line, and the commands in another;
             or names an argument that nothing takes.
     """
+    check_names(cfg)
     check_numbers(cfg)
     check_arguments(cfg, _not_built(stages))
     if "train" in stages:

@@ -4,6 +4,7 @@ import os
 import pickle
 import re
 import time
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 
@@ -27,9 +28,15 @@ from pld_mmdet.engine.checkpoint import (
 )
 from pld_mmdet.engine.hooks.missed_evaluation import MissedEvaluationHook
 from pld_mmdet.engine.models import unwrapped
+from pld_mmdet.engine.optim.groups import check_custom_keys
 from pld_mmdet.engine.processes import start_cpu_group
 from pld_mmdet.engine.steps import accumulation
-from pld_mmdet.engine.weights import compare_classes, report_mismatch, require_finite
+from pld_mmdet.engine.weights import (
+    compare_classes,
+    initial_weights,
+    report_mismatch,
+    require_finite,
+)
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import RUNNERS
 
@@ -117,13 +124,23 @@ class SafeRunner(Runner):
             raise
 
     def _init_model_weights(self) -> None:
+        # what is loaded afterwards in whole replaces it
+        kept = self._load_from is None or self.cfg.get("fine_tune", False)
+        watched = initial_weights(unwrapped(self.model)) if kept else nullcontext()
         try:
-            super()._init_model_weights()
+            with watched:
+                super()._init_model_weights()
         except pickle.UnpicklingError as error:
             raise refusal("A checkpoint of init_cfg in the model", error) from error
         if self._load_from is None:  # else nothing of it may be left
             weights = dict(unwrapped(self.model).named_parameters())
             require_finite(weights, "The model's own beginning (init_cfg)")
+
+    def build_optim_wrapper(self, optim_wrapper):
+        """Build as mmengine does; keys that match no parameter are said or refused."""
+        if isinstance(optim_wrapper, dict):
+            check_custom_keys(unwrapped(self.model), optim_wrapper, self.logger)
+        return super().build_optim_wrapper(optim_wrapper)
 
     def load_or_resume(self) -> None:
         """Load or resume as mmengine does; finds the newest whole checkpoint itself."""

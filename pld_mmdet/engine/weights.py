@@ -1,10 +1,13 @@
 """Weights into a model: what fits, what does not, in one sentence."""
 
+import contextlib
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
-from torch import nn
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import Tensor, nn
 
 from pld_mmdet.errors import UserError
 
@@ -131,6 +134,71 @@ def report_mismatch(
             "fine_tune=True in the config.",
         )
     return f"{source}: {mismatch}"
+
+
+@contextlib.contextmanager
+def initial_weights(model: nn.Module) -> Iterator[None]:
+    """Watch over ``init_weights``: what it reads has to be in the model afterwards.
+
+    mmengine and the backbones only warn of names that do not fit. Looked for are the
+    numbers, because a backbone may rename or reshape what it reads.
+
+    Args:
+        model: Whose ``init_weights`` runs meanwhile.
+
+    Raises:
+        UserError: A checkpoint of which not one tensor is in the model (tensors of one
+            value, as biases of zero, tell nothing), or that a backbone could not load.
+    """
+    read: dict[str, list[Tensor]] = {}
+    stock = vars(CheckpointLoader)["load_checkpoint"]
+
+    def remember(filename: str, *args, **kwargs) -> dict:
+        content = stock.__get__(None, CheckpointLoader)(filename, *args, **kwargs)
+        read[str(filename)] = [t for t in _tensors(content) if _tells(t)]
+        return content
+
+    CheckpointLoader.load_checkpoint = remember
+    try:
+        yield
+    except RuntimeError as error:  # torch's, where a backbone loads by itself
+        if not read or "state_dict" not in str(error):
+            raise
+        raise _unfit([*read][-1], model, _short(str(error).splitlines()[-1])) from error
+    finally:
+        CheckpointLoader.load_checkpoint = stock
+    held: dict[torch.Size, list[Tensor]] = {}
+    for tensor in (*model.parameters(), *model.buffers()) if read else ():
+        held.setdefault(tensor.shape, []).append(tensor.detach())
+    for filename, tensors in read.items():
+        if tensors and not any(
+            torch.equal(one, tensor.to(one))
+            for tensor in tensors
+            for one in held.get(tensor.shape, ())
+        ):
+            reason = f"none of its {len(tensors)} tensors is in the model"
+            raise _unfit(filename, model, reason)
+
+
+def _unfit(filename: str, model: nn.Module, reason: str) -> UserError:
+    return UserError(
+        f"{filename}, which init_cfg names, does not fit {type(model).__name__}: "
+        f"{reason}.",
+        "Name weights of this network (with `prefix` where they are a part of a larger "
+        "one), or leave init_cfg out.",
+    )
+
+
+def _tensors(content: object) -> Iterator[Tensor]:
+    if isinstance(content, Tensor):
+        yield content
+    elif isinstance(content, dict):
+        for value in content.values():
+            yield from _tensors(value)
+
+
+def _tells(tensor: Tensor) -> bool:
+    return tensor.numel() > 1 and bool((tensor != tensor.flatten()[0]).any())
 
 
 def require_finite(

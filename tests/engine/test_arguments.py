@@ -132,6 +132,8 @@ RUN = dict(
             dataset=dict(
                 type="CocoDataset",
                 ann_file="a.json",
+                filter_cfg=dict(filter_empty_gt=True),
+                metainfo=dict(classes=("car",)),
                 pipeline=[
                     dict(type="LoadImageFromFile", backend_args=None),
                     dict(type="Resize", scale=(9, 7)),
@@ -142,7 +144,9 @@ RUN = dict(
     optim_wrapper=dict(
         type="OptimWrapper",
         optimizer=dict(type="SGD", lr=0.1),
-        paramwise_cfg=dict(norm_decay_mult=0.0),
+        paramwise_cfg=dict(
+            norm_decay_mult=0.0, custom_keys=dict(backbone=dict(lr_mult=0.1))
+        ),
     ),
     param_scheduler=[dict(type="LinearLR", start_factor=0.1, by_epoch=False, end=9)],
     train_cfg=dict(by_epoch=False, max_iters=3),
@@ -154,6 +158,7 @@ RUN = dict(
         param_scheduler=dict(type="ParamSchedulerHook"),
     ),
     visualizer=dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend")]),
+    randomness=dict(seed=3),
     helper=dict(type="CocoDataset", no_such_argument=1),  # a variable of the config
 )
 WRONG = {
@@ -161,6 +166,10 @@ WRONG = {
     "train_dataloader.sampler.shufle": "DefaultSampler.*sampler.shuffle",
     "train_dataloader.collate_fn.pad": "pseudo_collate takes no argument",
     "train_dataloader.dataset.tmes": "RepeatDataset",
+    "train_dataloader.dataset.dataset.filter_cfg.filter_empty": "dataset.*_empty_gt",
+    "train_dataloader.dataset.dataset.metainfo.CLASSES": "metainfo.classes",
+    "optim_wrapper.paramwise_cfg.norm_decay": "Constructor.*cfg.norm_decay_mult",
+    "optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mul": "mean lr_mult",
     "train_dataloader.dataset.dataset.anno_file": "CocoDataset.*dataset.ann_file",
     "train_dataloader.dataset.dataset.pipeline.1.scales": "Resize.*pipeline.1.scale",
     "optim_wrapper.accumulativ_counts": "OptimWrapper",
@@ -211,6 +220,66 @@ def test_parts_of_detectors_and_parts_by_name():
     check_arguments(Config(dict(optim_wrapper=parts)))
     parts["critic"]["optimizer"]["rl"] = 1
     refused(Config(dict(optim_wrapper=parts)), "optim_wrapper.critic.optimizer.rl: SGD")
+
+
+READ = {
+    "test_cfg.rcnn.score_th": "Did you mean model.test_cfg.rcnn.score_thr?",
+    "test_cfg.rcnn.max_per_imgs": "Did you mean model.test_cfg.rcnn.max_per_img?",
+    "test_cfg.score_thr": "Did you mean model.test_cfg.rcnn.score_thr?",
+    "test_cfg.rpn.nms_per": "Did you mean model.test_cfg.rpn.nms_pre?",
+    "test_cfg.rcn": "Did you mean model.test_cfg.rcnn?",
+    "test_cfg.rpn.zzz": "Leave it out.",
+    "train_cfg.rpn.allowed_boarder": "Did you mean model.train_cfg.rpn.allowed_border?",
+    "train_cfg.rpn_propsal": "Did you mean model.train_cfg.rpn_proposal?",
+    "train_cfg.rpn_proposal.min_box_size": "model.train_cfg.rpn_proposal.min_bbox_size",
+}
+
+
+@pytest.mark.parametrize("place", READ)
+def test_what_a_detector_does_not_read_of_its_settings(place):
+    import_mmdet()
+    cfg = Config(dict(default_scope="mmdet", model=tiny_faster_rcnn()))
+    check_arguments(cfg)
+    cfg.merge_from_dict({f"model.{place}": 3})
+    refused(cfg, f"model.{place}: FasterRCNN reads no", READ[place])
+
+
+class Reading(nn.Module):
+    """Of another project: it may hand its settings to anybody."""
+
+    def __init__(self, test_cfg, heads=()):
+        super().__init__()
+        self.thr = test_cfg.get("score_thr", 0.1)
+        self.more = "nms_pre" in test_cfg and test_cfg["top_k"].small
+
+
+def test_settings_of_a_foreign_class_are_refused_where_they_look_misspelt():
+    for name in ("score_thr", "nms_pre", "top_k", "whatever"):
+        model = dict(type=Reading, test_cfg={name: 3})
+        check_arguments(Config(dict(model=model)))
+    name = "nms_" + "prae"  # this file would be read as naming it
+    refused(
+        Config(dict(model=dict(type=Reading, test_cfg=[{name: 3}]))),
+        f"model.test_cfg.0.{name}: Reading reads no {name!r} there.",
+        "Did you mean model.test_cfg.0.nms_pre?",
+    )
+
+
+def test_old_names_that_mmengine_translates_are_taken():
+    import_mmdet()
+    model = tiny_faster_rcnn()
+    model.backbone.dcn = dict(type="DCNv2", deformable_groups=1)
+    check_arguments(Config(dict(default_scope="mmdet", model=model)))
+
+
+def test_an_evaluator_of_several_metrics():
+    import_mmdet()
+    metrics = [dict(type="CocoMetric", ann_file="a.json")]
+    both = dict(type="MultiDatasetsEvaluator", metrics=metrics, dataset_prefixes=["a"])
+    cfg = Config(dict(default_scope="mmdet", val_evaluator=both))
+    check_arguments(cfg)
+    cfg.val_evaluator.metrics[0].ann_fil = "b.json"
+    refused(cfg, "val_evaluator.metrics.0.ann_fil: CocoMetric takes no argument")
 
 
 def test_a_built_object_and_a_class_are_taken_as_they_are():

@@ -10,6 +10,8 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
+from mmengine.model import BaseModule
+from mmengine.runner.checkpoint import CheckpointLoader
 from safetensors.torch import save_file
 
 from pld_mmdet.engine import checkpoint as module
@@ -21,7 +23,7 @@ from pld_mmdet.engine.checkpoint import (
     save_atomic,
     to_plain,
 )
-from pld_mmdet.engine.weights import report_mismatch, require_finite
+from pld_mmdet.engine.weights import initial_weights, report_mismatch, require_finite
 from pld_mmdet.errors import UserError
 
 
@@ -69,8 +71,6 @@ def test_raw_pickle_is_refused(tmp_path):
 
 
 def test_library_loaders_cannot_fall_back(tmp_path, monkeypatch):
-    from mmengine.runner.checkpoint import CheckpointLoader
-
     monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0")
     refuse_unsafe_pickles()
     sign, path = tmp_path / "executed", tmp_path / "evil.pth"
@@ -81,8 +81,6 @@ def test_library_loaders_cannot_fall_back(tmp_path, monkeypatch):
 
 
 def test_init_cfg_reads_archives_with_their_checksums(tmp_path, monkeypatch):
-    from mmengine.model import BaseModule
-
     monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0")
     refuse_unsafe_pickles()
     path = tmp_path / "w.pth"
@@ -106,6 +104,55 @@ def test_init_cfg_reads_archives_with_their_checksums(tmp_path, monkeypatch):
     path.unlink()
     with pytest.raises(UserError, match="does not exist"):
         Network().init_weights()
+
+
+class Reads(BaseModule):
+    """A part that reads weights, in mmengine's way or in one of its own."""
+
+    def __init__(self, path, own: bool, **more):
+        super().__init__(dict(type="Pretrained", checkpoint=str(path), **more))
+        self.own = own
+        self.first = torch.nn.Linear(3, 2)
+        self.norm = torch.nn.BatchNorm1d(2)
+
+    def init_weights(self):
+        if not self.own:
+            super().init_weights()
+            return
+        state = CheckpointLoader.load_checkpoint(self.init_cfg["checkpoint"])
+        renamed = {name.replace("old.", ""): value for name, value in state.items()}
+        self.load_state_dict(renamed, strict=False)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_initial_weights_of_another_network_are_refused(tmp_path, own):
+    prefix = "old." if own else ""
+    right = torch.nn.Linear(3, 2).state_dict()
+    other = {"layer.weight": right["weight"]}
+    still = {"norm.weight": torch.ones(2), "norm.running_mean": torch.zeros(2)}
+    path = tmp_path / "w.pth"
+
+    def begin(state):
+        torch.save(state, path)
+        network = torch.nn.Sequential(Reads(path, own))
+        with initial_weights(network):
+            network[0].init_weights()
+        return network[0].first
+
+    part = {f"{prefix}first.weight": right["weight"].double(), **other}
+    assert torch.equal(begin(part).weight, right["weight"])
+    begin(still)  # tells nothing
+    for wrong in (other, other | still):
+        with pytest.raises(UserError) as caught:
+            begin(wrong)
+        assert f"{path}, which init_cfg names, does not fit Seq" in caught.value.what
+        assert "none of its 1 tensors is in the model" in caught.value.what
+    if own:
+        with pytest.raises(
+            UserError, match=r"first.weight: file \[9\], model \[2, 3\]"
+        ):
+            begin({"first.weight": torch.arange(9.0)})
+    assert vars(CheckpointLoader)["load_checkpoint"].__class__ is classmethod
 
 
 def test_addresses_and_names_are_files_of_the_cache(tmp_path, monkeypatch):

@@ -3,7 +3,12 @@
 import pytest
 from mmengine.config import Config
 
-from pld_mmdet.engine.configs import check_numbers, check_option, read_config
+from pld_mmdet.engine.configs import (
+    check_names,
+    check_numbers,
+    check_option,
+    read_config,
+)
 from pld_mmdet.engine.stack import import_mmdet
 from pld_mmdet.errors import UserError
 from tests.engine.toy import write_config
@@ -127,3 +132,53 @@ def test_a_method_argument_that_counts_nothing_is_refused(place, value):
 
 def test_mmdets_weight_of_minus_one_means_all_alike():
     check_numbers(Config({"model": {"train_cfg": {"rpn": {"pos_weight": -1}}}}))
+
+
+TOP = {
+    "model": {"type": "A"},
+    "optim_wrapper": {"type": "OptimWrapper"},
+    "env_cfg": {"cudnn_benchmark": False},
+    "default_hooks": {"logger": {"type": "LoggerHook"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        ("optim_wraper", {"optimizer": {"lr": 1}}, "Did you mean optim_wrapper?"),
+        ("trian_cfg", {"max_iters": 7}, "Did you mean train_cfg?"),
+        ("modle", {"tau": 3}, "Did you mean model?"),
+        ("load_form", "a.pth", "Did you mean load_from?"),
+        ("finetune", True, "Did you mean fine_tune?"),
+        ("custom_hook", [{"type": "A"}], "Did you mean custom_hooks?"),
+        ("env_cfg.cudnn_benchmrk", True, "Did you mean env_cfg.cudnn_benchmark?"),
+        ("env_cfg.threads", 3, "It reads: cudnn_benchmark, mp_cfg"),
+        ("auto_scale_lr.enabled", True, "Did you mean auto_scale_lr.enable?"),
+        ("randomness.sede", 3, "Did you mean randomness.seed?"),
+        ("default_hooks.loger", {"type": "A"}, "Did you mean default_hooks.logger?"),
+    ],
+)
+def test_a_name_that_is_nearly_one_that_is_read_is_refused(place, value, said):
+    cfg = Config(TOP)
+    check_names(cfg)
+    cfg.merge_from_dict({place: value})
+    with pytest.raises(UserError) as caught:
+        check_names(cfg)
+    assert caught.value.what.startswith(f"{place}: nothing reads this name")
+    assert caught.value.fix.startswith(said)
+
+
+def test_variables_of_a_configs_own_are_left_alone():
+    mine = dict(
+        _model=3,  # by its name
+        finetune={"lr": 1},  # no value that fine_tune takes
+        val_evaluator_abs={"type": "A"},
+        models=["a", "b"],  # used below
+        lr_config=dict(step=3),  # like nothing
+    )
+    cfg = Config(TOP | mine | dict(custom_hooks=[dict(names=["a", "b"])]))
+    cfg.default_hooks.my_own = dict(type="A")
+    check_names(cfg)
+    cfg.custom_hooks[0].names = ["a"]
+    with pytest.raises(UserError, match="models: nothing reads"):
+        check_names(cfg)

@@ -1,11 +1,14 @@
 """Merged groups: few of them, the same steps."""
 
+import logging
+
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
-import pld_mmdet  # noqa: F401  registers the constructor
+from pld_mmdet.engine.optim.groups import check_custom_keys
+from pld_mmdet.errors import UserError
 
 PARAMWISE = dict(
     norm_decay_mult=0.0, bias_lr_mult=2.0, custom_keys={"3": dict(lr_mult=0.1)}
@@ -63,3 +66,39 @@ def test_groups_that_differ_stay_apart():
 def test_without_options_there_is_one_group():
     _, groups = trained({}, constructor="pld_mmdet.MergedGroups")
     assert len(groups) == 1
+
+
+class Named(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(2))
+        self.backbone = nn.ModuleDict({"layer1": nn.Linear(2, 3)})
+        self.rpn_head = nn.Linear(3, 2)
+
+
+def custom(*names):
+    return dict(paramwise_cfg=dict(custom_keys={n: dict(lr_mult=2) for n in names}))
+
+
+def test_custom_keys_that_match_no_parameter(caplog):
+    model, logger = Named(), logging.getLogger("keys")
+    good = custom("backbone", "backbone.layer1", ".scale", "rpn_head.weight", "weig")
+    check_custom_keys(model, good, logger)
+    check_custom_keys(model, {}, logger)
+    assert not caplog.records
+    for key, near in (
+        ("backbon", None),  # part of a name
+        ("bacbone", "backbone"),
+        ("backbone.layer2", "backbone.layer1"),
+        ("rpn_haed", "rpn_head"),
+    ):
+        wrappers = custom(key), {"critic": custom(key)}
+        for wrapper in wrappers if near else ():
+            with pytest.raises(UserError, match=f"custom_keys.{key}: no par") as caught:
+                check_custom_keys(model, wrapper, logger)
+            assert caught.value.fix == f"Did you mean {near}?"
+        if not near:
+            check_custom_keys(model, custom(key), logger)
+    assert not caplog.records
+    check_custom_keys(model, custom("absolute_pos_embed"), logger)
+    assert "absolute_pos_embed changes nothing: no parameter" in caplog.text

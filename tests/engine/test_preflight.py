@@ -57,6 +57,13 @@ def test_all_there(tmp_path):
     assert (tmp_path / "work").is_dir()
 
 
+def test_a_misspelt_name_is_refused_before_anything_is_built(tmp_path):
+    make_data(tmp_path / "data")
+    said = problem(config(tmp_path, optim_wraper={"optimizer": {"lr": 3}}))
+    assert said.what.startswith("optim_wraper: nothing reads this name")
+    assert "Did you mean optim_wrapper?" in said.fix
+
+
 def test_data_and_checkpoint_missing_are_two_lines(tmp_path):
     error = problem(config(tmp_path, load_from=str(tmp_path / "a.pth")))
     assert error.what.count(str(tmp_path / "data")) == 1  # not once per loader

@@ -147,6 +147,20 @@ def test_a_record_names_the_files_of_init_cfg(trained, tmp_path):
     }
 
 
+def test_nothing_that_fits_is_refused(trained, tmp_path):
+    other = tmp_path / "other.pth"
+    torch.save({"state_dict": {"elsewhere.weight": torch.arange(6.0)}}, other)
+    config = [trained / "toy.py", "--work-dir", tmp_path / "w", "--cfg-options"]
+    init = ["model.init_cfg.type=Pretrained", f"model.init_cfg.checkpoint={other}"]
+    lines = refused(tmp_path, *config, *init)
+    assert f"{other}, which init_cfg names, does not fit ToyModel" in lines[0]
+    # the key alone is new, and nothing else would say that it is none
+    key = "optim_wrapper.paramwise_cfg.custom_keys.nett.lr_mult=0.1"
+    lines = refused(tmp_path, *config, key)
+    assert "custom_keys.nett: no parameter of ToyModel" in lines[0]
+    assert "Did you mean net?" in lines[1]
+
+
 def test_hostile_checkpoints_do_nothing(trained, tmp_path):
     sign = tmp_path / "executed"
     evil = spoil(trained, tmp_path / "evil.pth", extra=Payload(sign))
