@@ -7,7 +7,8 @@ _base_ = [
     "../_base_/datasets/streets_seg.py",
     "../_base_/models/segmentor_small.py",
 ]
-from pld_mmdet.recipes import iterations, optimizer, pixelwise, poly, row, table
+from pld_mmdet.recipes import iterations, optimizer, poly, row
+from pld_mmdet.recipes.segmentation import few_scenes, maps_table, pixelwise
 
 model = dict(type="pld_mmdet.AGMM", segmentor=_base_.segmentor)
 points = dict(type="pld_mmdet.KeepPoints", num_classes=7, count=1)
@@ -23,7 +24,7 @@ train_cfg = iterations(200)
 optim_wrapper = optimizer("AdamW", 5e-3, weight_decay=0.01)
 param_scheduler = [poly(0.9, end=200)]
 _no_mixture = ["model.gmm=0", "model.compact=0", "model.separate=0"]
-experiment = table(
+experiment = maps_table(
     "agmm",
     row("points", "Cross-entropy on the points", "model.negative=0", *_no_mixture),
     row("negative", "... and absent classes (L_cls)", *_no_mixture),
@@ -37,28 +38,13 @@ experiment = table(
         *_no_mixture,
     ),
     pixelwise(thin=points),
-    metric="mIoU",
-    columns={
-        "mIoU": ("test", "mIoU"),
-        "sky": ("test", "IoU/sky"),
-        "vehicle": ("test", "IoU/vehicle"),
-        "object": ("test", "IoU/object"),
-    },
-    data=_base_.how_to_get["data"],
-    data_seconds=60,
+    classes=("sky", "vehicle", "object"),
     reported="the network of the last iteration",
 )
-# For a quick look: two iterations on a tree of a few scenes, which `walk_data` makes.
-walk_data = (
-    "python tools/prepare.py foggy_streets --root data/street_maps_walk --size 128x64 "
-    "--train 12 --val 2 --test 2"
-)
-_walk_root = "data/street_maps_walk/"
 walk = [
     "train_cfg.max_iters=2",
     "train_cfg.val_interval=2",
     "train_dataloader.batch_size=2",
-    f"train_dataloader.dataset.dataset.data_root={_walk_root}",
-    f"val_dataloader.dataset.data_root={_walk_root}",
-    f"test_dataloader.dataset.data_root={_walk_root}",
+    *few_scenes("train_dataloader.dataset.dataset"),
+    *few_scenes(),
 ]

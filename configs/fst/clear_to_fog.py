@@ -8,7 +8,8 @@ _base_ = [
     "../_base_/datasets/streets_seg_fog.py",
     "../_base_/models/segmentor_small.py",
 ]
-from pld_mmdet.recipes import cosine, optimizer, row, stage, staged, table
+from pld_mmdet.recipes import cosine, lengths, optimizer, row, stage, staged
+from pld_mmdet.recipes.segmentation import few_scenes, maps_table
 
 model = dict(
     type="pld_mmdet.FST",
@@ -41,7 +42,7 @@ def _row(name, title, depth, mu, seconds):
     return row(
         name,
         title,
-        "train_cfg.stages.0.max_iters=0",
+        *lengths(0),
         f"model.depth={depth}",
         f"model.mu={mu}",
         config="configs/fst/clear_to_fog.py",
@@ -51,7 +52,7 @@ def _row(name, title, depth, mu, seconds):
     )
 
 
-experiment = table(
+experiment = maps_table(
     "fst_clear_to_fog",
     row(
         "start",
@@ -61,23 +62,12 @@ experiment = table(
     _row("self_training", "Self-training, decay 0.99", 0, 0.99, 20),
     _row("fst", "FST-D, K = 3", 3, 0.99, 70),
     _row("fast_teacher", "Self-training, decay 0.99^4", 0, 0.99**4, 20),
-    metric="mIoU",
     columns=dict(student=("test", "mIoU"), teacher=("teacher", "mIoU")),
-    data=_base_.how_to_get["data"],
-    data_seconds=60,
     reported="last iteration, in fog",
 )
-# For a quick look: three iterations on a tree of a few scenes, which `walk_data` makes.
-walk_data = (
-    "python tools/prepare.py foggy_streets --root data/street_maps_walk --size 128x64 "
-    "--train 12 --val 2 --test 2"
-)
-_walk_root = "data/street_maps_walk/"
+_sets = "train_dataloader.dataset.dataset.datasets"
 walk = [
-    "train_cfg.stages.0.max_iters=1",
-    "train_cfg.stages.1.max_iters=2",
-    f"train_dataloader.dataset.dataset.datasets.0.data_root={_walk_root}",
-    f"train_dataloader.dataset.dataset.datasets.1.data_root={_walk_root}",
-    f"val_dataloader.dataset.data_root={_walk_root}",
-    f"test_dataloader.dataset.data_root={_walk_root}",
+    *lengths(1, 2),
+    *few_scenes(f"{_sets}.0", f"{_sets}.1"),
+    *few_scenes(),
 ]

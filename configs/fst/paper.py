@@ -66,20 +66,15 @@ train_dataloader = loader(
     seeded=True,
     workers=4,
 )
-val_dataloader = test_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    collate_fn=_base_.collate,
-    dataset=dict(
+_small = dict(type="Resize", scale=(1024, 512))
+val_dataloader = test_dataloader = loader(
+    dict(
         **_base_.test_dataset,
-        pipeline=[
-            _base_.load,
-            dict(type="Resize", scale=(1024, 512)),
-            _base_.label,
-            _base_.pack,
-        ],
+        pipeline=[_base_.load, _small, _base_.label, _base_.pack],
     ),
+    1,
+    workers=4,
+    persistent=False,
 )
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=40000, val_interval=4000)
 optim_wrapper = optimizer(

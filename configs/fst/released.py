@@ -3,7 +3,8 @@
 # streets, 100 iterations on the labelled clear scenes, 200 on both at a constant rate.
 # The rest is weak_start.py, whose virtual steps leave no trace.
 _base_ = ["./weak_start.py"]
-from pld_mmdet.recipes import pixelwise, stage
+from pld_mmdet.recipes import stage
+from pld_mmdet.recipes.segmentation import pixelwise
 
 model = dict(restore_optimizer=False, restore_buffers=False)
 labelled_first = dict(_base_.labelled_first, max_iters=100)

@@ -7,7 +7,8 @@ _base_ = [
     "../_base_/datasets/streets_seg_semi.py",
     "../_base_/models/segmentor_small.py",
 ]
-from pld_mmdet.recipes import optimizer, poly, row, stage, staged, table
+from pld_mmdet.recipes import lengths, optimizer, poly, row, stage, staged
+from pld_mmdet.recipes.segmentation import few_scenes, maps_table
 
 model = dict(
     type="pld_mmdet.FST",
@@ -33,7 +34,7 @@ param_scheduler = [poly(0.9)]
 model_wrapper_cfg = dict(type="VirtualStepDDP")
 # The rows share the labelled stage of each seed: `start` is it, the others go on.
 _shared = ["train_cfg.stages.0.max_iters=0"]
-experiment = table(
+experiment = maps_table(
     "fst",
     row("supervised", "Labelled scenes only", *_shared, init="start"),
     row(
@@ -42,24 +43,13 @@ experiment = table(
     row("fst", "FST-D, K = 3", *_shared, init="start"),
     row("fst_w", "FST-W, N = 3", *_shared, config="configs/fst/width.py", init="start"),
     row("start", "Where all start: 150 iterations on labelled scenes"),
-    metric="mIoU",
-    data=_base_.how_to_get["data"],
-    data_seconds=60,
     reported="teacher of the last iteration (labelled only: student)",
 )
-# For a quick look: three iterations on a tree of a few scenes, which `walk_data` makes.
-walk_data = (
-    "python tools/prepare.py foggy_streets --root data/street_maps_walk --size 128x64 "
-    "--train 12 --val 2 --test 2"
-)
-_walk_root = "data/street_maps_walk/"
+_sets = "train_dataloader.dataset.dataset.datasets"
 walk = [
-    "train_cfg.stages.0.max_iters=1",
-    "train_cfg.stages.1.max_iters=2",
-    f"train_dataloader.dataset.dataset.datasets.0.data_root={_walk_root}",
-    f"train_dataloader.dataset.dataset.datasets.1.data_root={_walk_root}",
-    "train_dataloader.dataset.dataset.datasets.0.indices=[0,6]",
-    "train_dataloader.dataset.dataset.datasets.1.indices=[1,2,3,4]",
-    f"val_dataloader.dataset.data_root={_walk_root}",
-    f"test_dataloader.dataset.data_root={_walk_root}",
+    *lengths(1, 2),
+    *few_scenes(f"{_sets}.0", f"{_sets}.1"),
+    f"{_sets}.0.indices=[0,6]",
+    f"{_sets}.1.indices=[1,2,3,4]",
+    *few_scenes(),
 ]

@@ -10,6 +10,7 @@ _base_ = [
     "../_base_/models/deeplabv2_r101.py",
 ]
 from pld_mmdet.recipes import cosine, from_each, loader, optimizer, stage, staged
+from pld_mmdet.recipes.segmentation import everywhere
 
 # torchvision's ResNet-101, whose stem is one 7 x 7 convolution
 _network = dict(
@@ -47,13 +48,6 @@ _resize = dict(type="Resize", scale=(1536, 768))
 # of whole images: 1024 x 2048, GTA5's 1052 x 1914
 _crop = dict(type="pld_mmdet.RandomSizedCrop", heights=(341, 1000), size=(512, 1024))
 _flip = dict(type="RandomFlip", prob=0.5)
-_loader = dict(
-    batch_size=6,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
-    collate_fn=_base_.collate,
-)
 train_dataloader = loader(
     dict(
         type="ConcatDataset",
@@ -78,48 +72,40 @@ train_dataloader = loader(
     seeded=True,
     workers=4,
 )
-work_dataloader = dict(
-    batch_size=2,
-    num_workers=4,
-    sampler=dict(
-        type="pld_mmdet.ResumableSampler", shuffle=True, infinite=False, everywhere=True
-    ),
-    collate_fn=_base_.collate,
-    dataset=dict(**_base_.cityscapes, pipeline=[_base_.load, _resize, _base_.pack]),
+work_dataloader = loader(
+    dict(**_base_.cityscapes, pipeline=[_base_.load, _resize, _base_.pack]),
+    2,
+    sampler=everywhere(shuffle=True),
+    workers=4,
+    persistent=False,
 )
-round_dataloader = dict(
-    **_loader,
-    dataset=dict(
-        type="pld_mmdet.SeededDataset",
-        dataset=dict(
-            **_base_.cityscapes,
-            pipeline=[
-                _base_.load,
-                # made at 768 x 1536
-                dict(type="pld_mmdet.LoadPseudoLabels", folder="{folder}", resize=True),
-                dict(
-                    type="pld_mmdet.PasteHardClasses",
-                    folder="{folder}",
-                    load=[_base_.load],
-                    hard=14,
-                    one_donor=True,
-                ),
-                _flip,
-                _crop,
-                dict(type="pld_mmdet.PackViews", blur=(3, 41)),
-            ],
-        ),
+_pseudo = dict(type="pld_mmdet.LoadPseudoLabels", folder="{folder}", resize=True)
+_paste = dict(type="pld_mmdet.PasteHardClasses", folder="{folder}", load=[_base_.load])
+round_dataloader = loader(
+    dict(
+        **_base_.cityscapes,
+        pipeline=[
+            _base_.load,
+            _pseudo,  # made at 768 x 1536
+            dict(_paste, hard=14, one_donor=True),
+            _flip,
+            _crop,
+            dict(type="pld_mmdet.PackViews", blur=(3, 41)),
+        ],
     ),
+    6,
+    train=True,
+    seeded=True,
+    workers=4,
 )
-val_dataloader = test_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    collate_fn=_base_.collate,
-    dataset=dict(
+val_dataloader = test_dataloader = loader(
+    dict(
         **_base_.test_dataset,
         pipeline=[_base_.load, _resize, _base_.label, _base_.pack],
     ),
+    1,
+    workers=4,
+    persistent=False,
 )
 _heads = dict(decode_head=dict(lr_mult=10.0))
 

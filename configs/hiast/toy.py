@@ -7,7 +7,8 @@ _base_ = [
     "../_base_/datasets/streets_seg_fog.py",
     "../_base_/models/segmentor_small.py",
 ]
-from pld_mmdet.recipes import cosine, optimizer, pixelwise, row, stage, staged, table
+from pld_mmdet.recipes import cosine, optimizer, row, stage, staged
+from pld_mmdet.recipes.segmentation import few_scenes, maps_table, pixelwise
 
 model = dict(
     type="pld_mmdet.HIAST",
@@ -42,43 +43,24 @@ train_cfg = staged(warm_up, *rounds)
 find_unused_parameters = True
 # The rows share one warm-up of each seed: `source` is it, the others start from it.
 _shared = ["train_cfg.stages.0.max_iters=0"]
-experiment = table(
+experiment = maps_table(
     "hiast",
     row("source", "Source only", trivial=True),
     row("constant", "Self-training, constant threshold 0.9", *_shared, init="source"),
     row("hiast", "HIAST", *_shared, init="source"),
     row("ias", "IAS only (adaptive thresholds)", *_shared, init="source"),
     pixelwise(),
-    metric="mIoU",
-    columns={
-        "mIoU": ("test", "mIoU"),
-        "human": ("test", "IoU/human"),
-        "object": ("test", "IoU/object"),
-        "vehicle": ("test", "IoU/vehicle"),
-    },
-    data=_base_.how_to_get["data"],
-    data_seconds=60,
+    classes=("human", "object", "vehicle"),
     reported="student of the last iteration, in fog",
 )
-# For a quick look: one iteration a stage on a tree of a few scenes, which `walk_data`
-# makes.
-walk_data = (
-    "python tools/prepare.py foggy_streets --root data/street_maps_walk --size 128x64 "
-    "--train 12 --val 2 --test 2"
-)
-_walk_root = "data/street_maps_walk/"
 walk = [
     "train_cfg.stages.0.max_iters=1",
-    f"train_dataloader.dataset.dataset.data_root={_walk_root}",
-    f"val_dataloader.dataset.data_root={_walk_root}",
-    f"test_dataloader.dataset.data_root={_walk_root}",
-    *(
-        f"train_cfg.stages.{number}.{option}"
-        for number in (1, 2)
-        for option in (
-            "max_iters=1",
-            f"dataloader.dataset.dataset.data_root={_walk_root}",
-            f"work_dataloader.dataset.data_root={_walk_root}",
-        )
-    ),
+    *few_scenes("train_dataloader.dataset.dataset"),
+    *few_scenes(),
 ]
+for _stage in ("train_cfg.stages.1", "train_cfg.stages.2"):
+    walk += [
+        f"{_stage}.max_iters=1",
+        *few_scenes(f"{_stage}.dataloader.dataset.dataset"),
+        *few_scenes(f"{_stage}.work_dataloader.dataset"),
+    ]

@@ -7,18 +7,19 @@
 # builds on (?).
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/voc_seg.py"]
 from pld_mmdet.recipes import loader, optimizer, poly, stage, staged
+from pld_mmdet.recipes.segmentation import encoder_decoder
 
 sync_bn = "torch"
 _norm = dict(type="BN", requires_grad=True)
-segmentor = dict(
-    type="mmseg.EncoderDecoder",
-    data_preprocessor=dict(
-        type="SegDataPreProcessor",
-        mean=[104.00698793, 116.66876762, 122.67891434],  # BGR, as loaded
-        std=[1.0, 1.0, 1.0],
-        bgr_to_rgb=False,
-    ),
-    backbone=dict(
+_head = dict(
+    dropout_ratio=0.01,
+    num_classes=21,
+    norm_cfg=_norm,
+    align_corners=True,
+    loss_decode=dict(type="CrossEntropyLoss"),
+)
+segmentor = encoder_decoder(
+    dict(
         type="ResNetV1c",
         depth=18,
         strides=(1, 2, 1, 1),
@@ -27,17 +28,18 @@ segmentor = dict(
         norm_cfg=_norm,
         init_cfg=dict(type="Pretrained", checkpoint="open-mmlab://resnet18_v1c"),
     ),
-    decode_head=dict(
+    dict(
         type="ASPPHead",
         in_channels=512,
         in_index=3,
         channels=128,
         dilations=(1, 12, 24, 36),
-        dropout_ratio=0.01,
-        num_classes=21,
-        norm_cfg=_norm,
-        align_corners=True,
-        loss_decode=dict(type="CrossEntropyLoss"),
+        **_head,
+    ),
+    dict(  # BGR, as loaded
+        mean=[104.00698793, 116.66876762, 122.67891434],
+        std=[1.0, 1.0, 1.0],
+        bgr_to_rgb=False,
     ),
     auxiliary_head=dict(
         type="FCNHead",
@@ -46,13 +48,8 @@ segmentor = dict(
         channels=64,
         num_convs=1,
         concat_input=False,
-        dropout_ratio=0.01,
-        num_classes=21,
-        norm_cfg=_norm,
-        align_corners=True,
-        loss_decode=dict(type="CrossEntropyLoss"),
+        **_head,
     ),
-    test_cfg=dict(mode="whole"),
 )
 model = dict(
     type="pld_mmdet.LAD",

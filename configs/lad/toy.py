@@ -8,7 +8,8 @@ _base_ = [
     "../_base_/datasets/streets_seg.py",
     "../_base_/models/segmentor_small.py",
 ]
-from pld_mmdet.recipes import optimizer, pixelwise, poly, row, stage, staged, table
+from pld_mmdet.recipes import lengths, optimizer, poly, row, stage, staged
+from pld_mmdet.recipes.segmentation import few_scenes, maps_table, pixelwise
 
 model = dict(
     type="pld_mmdet.LAD",
@@ -34,38 +35,29 @@ optim_wrapper = optimizer("AdamW", 5e-3, weight_decay=0.01)
 param_scheduler = [poly(0.9)]
 # Under several processes: teacher and student learn in turn.
 find_unused_parameters = True
-
-
-def _lengths(*iterations):
-    return [f"train_cfg.stages.{n}.max_iters={i}" for n, i in enumerate(iterations)]
-
-
 _both = dict(evaluate=dict(test=None, teacher="configs/lad/teacher.py"))
 # Row `ce` makes the teacher of row `released` too: base 200, teacher 800, student 0.
-experiment = table(
+experiment = maps_table(
     "lad",
-    row("ce", "Cross-entropy (and LAD's teacher)", *_lengths(200, 800, 0), **_both),
-    row("ce_long", "Cross-entropy, twice as long", *_lengths(400, 0, 0)),
+    row("ce", "Cross-entropy (and LAD's teacher)", *lengths(200, 800, 0), **_both),
+    row("ce_long", "Cross-entropy, twice as long", *lengths(400, 0, 0)),
     row(
         "plain",
         "CWD from a plain teacher of the same size",
         "model.assisted=False",
-        *_lengths(0, 200, 200),
+        *lengths(0, 200, 200),
         evaluate=dict(test=None, teacher="configs/lad/plain_teacher.py"),
     ),
     row("lad", "LAD, new student", **_both),
     row(
         "released",
         "LAD after 200 iterations of cross-entropy",
-        *_lengths(0, 0, 200),
+        *lengths(0, 0, 200),
         init="ce",
         **_both,
     ),
     pixelwise(),
-    metric="mIoU",
     columns={"student": ("test", "mIoU"), "teacher": ("teacher", "mIoU")},
-    data=_base_.how_to_get["data"],
-    data_seconds=60,
     reported="student of the last iteration; the teacher reads the true labels",
     # python tools/reproduce.py configs/lad/toy.py --gate --seeds 10 11
     gates=[
@@ -80,18 +72,10 @@ experiment = table(
         )
     ],
 )
-# For a quick look: an iteration a stage on a tree of a few scenes, which `walk_data`
-# makes.
-walk_data = (
-    "python tools/prepare.py foggy_streets --root data/street_maps_walk --size 128x64 "
-    "--train 12 --val 2 --test 2"
-)
-_walk_root = "data/street_maps_walk/"
 walk = [
-    *_lengths(1, 1, 1),
+    *lengths(1, 1, 1),
     "train_dataloader.batch_size=2",
     "train_dataloader.dataset.dataset.indices=[0,1,2,3]",
-    f"train_dataloader.dataset.dataset.data_root={_walk_root}",
-    f"val_dataloader.dataset.data_root={_walk_root}",
-    f"test_dataloader.dataset.data_root={_walk_root}",
+    *few_scenes("train_dataloader.dataset.dataset"),
+    *few_scenes(),
 ]

@@ -9,7 +9,8 @@ _base_ = [
     "../_base_/datasets/streets_seg_semi.py",
     "../_base_/models/segmentor_small.py",
 ]
-from pld_mmdet.recipes import optimizer, pixelwise, poly, row, stage, staged, table
+from pld_mmdet.recipes import lengths, optimizer, poly, row, stage, staged
+from pld_mmdet.recipes.segmentation import few_scenes, maps_table, pixelwise
 
 
 def _network(base, depth, width):
@@ -49,7 +50,7 @@ find_unused_parameters = True
 # The rows share the teachers of each seed, which row `teachers` makes.
 _taught = dict(init="teachers")
 _ready = "train_cfg.stages.0.max_iters=0"
-experiment = table(
+experiment = maps_table(
     "mgd",
     row("supervised", "Student, 16 labelled scenes"),
     row("self_training", "Student, CutMix self-training without teachers"),
@@ -70,14 +71,11 @@ experiment = table(
         evaluate=dict(wide="configs/mgd/wide.py", deep="configs/mgd/deep.py"),
     ),
     pixelwise(train="train_dataloader.dataset.dataset.datasets.0"),
-    metric="mIoU",
     columns={
         "student": ("test", "mIoU"),
         "wide": ("wide", "mIoU"),
         "deep": ("deep", "mIoU"),
     },
-    data=_base_.how_to_get["data"],
-    data_seconds=60,
     # python tools/reproduce.py configs/mgd/toy.py --gate --seeds 10 11
     gates=[
         dict(
@@ -92,28 +90,13 @@ experiment = table(
         for name in ("wide", "deep")
     ],
 )
-# For a quick look: an iteration a stage on a tree of a few scenes, which `walk_data`
-# makes.
-walk_data = (
-    "python tools/prepare.py foggy_streets --root data/street_maps_walk --size 128x64 "
-    "--train 12 --val 2 --test 2"
-)
-_walk_root = "data/street_maps_walk/"
 walk = [
-    "train_cfg.stages.0.max_iters=1",
-    "train_cfg.stages.1.max_iters=1",
+    *lengths(1, 1),
     "train_dataloader.batch_size=3",
     "train_dataloader.sampler.batch_size=3",
-    *(
-        f"{loader}.dataset.dataset.datasets.{option}"
-        for loader in ("train_dataloader", "train_cfg.stages.0.dataloader")
-        for option in (
-            f"0.data_root={_walk_root}",
-            f"1.data_root={_walk_root}",
-            "0.indices=[0,6]",
-            "1.indices=[1,2,3,4]",
-        )
-    ),
-    f"val_dataloader.dataset.data_root={_walk_root}",
-    f"test_dataloader.dataset.data_root={_walk_root}",
 ]
+for _loader in ("train_dataloader", "train_cfg.stages.0.dataloader"):
+    _sets = f"{_loader}.dataset.dataset.datasets"
+    walk += few_scenes(f"{_sets}.0", f"{_sets}.1")
+    walk += [f"{_sets}.0.indices=[0,6]", f"{_sets}.1.indices=[1,2,3,4]"]
+walk += few_scenes()

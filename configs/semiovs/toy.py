@@ -9,15 +9,12 @@ _base_ = [
     "../_base_/datasets/streets_seg_semi.py",
     "../_base_/models/segmentor_small.py",
 ]
-from pld_mmdet.recipes import (
-    loader,
-    optimizer,
+from pld_mmdet.recipes import loader, optimizer, poly, row, stage, staged
+from pld_mmdet.recipes.segmentation import (
+    everywhere,
+    few_scenes,
+    maps_table,
     pixelwise,
-    poly,
-    row,
-    stage,
-    staged,
-    table,
 )
 
 model = dict(
@@ -57,18 +54,13 @@ train_dataloader = dict(
 work_dataloader = loader(
     dict(fog, pipeline=[_base_.load, _base_.label, _base_.pack]),
     16,
-    sampler=dict(
-        type="pld_mmdet.ResumableSampler",
-        shuffle=False,
-        infinite=False,
-        everywhere=True,
-    ),
+    sampler=everywhere(shuffle=False),
 )
 stages = [stage("semi", 160, work=work_dataloader)]
 train_cfg = staged(*stages)
 optim_wrapper = optimizer("AdamW", 5e-3, weight_decay=0.01)
 param_scheduler = [poly(0.9)]
-experiment = table(
+experiment = maps_table(
     "semiovs",
     row("unimatch", "UniMatch, clear scenes"),
     row(
@@ -79,31 +71,17 @@ experiment = table(
     row("self_labelled", "UniMatch, foreign scenes as unlabelled ones"),
     row("semiovs", "SemiOVS, maps of an oracle"),
     pixelwise(train="train_dataloader.dataset.dataset.datasets.0"),
-    metric="mIoU",
-    columns={
-        "mIoU": ("test", "mIoU"),
-        "nature": ("test", "IoU/nature"),
-        "vehicle": ("test", "IoU/vehicle"),
-    },
-    data=_base_.how_to_get["data"],
-    data_seconds=60,
+    classes=("nature", "vehicle"),
     reported="the network of the last iteration, on clear scenes",
 )
-# For a quick look: two iterations on a tree of a few scenes, which `walk_data` makes.
-walk_data = (
-    "python tools/prepare.py foggy_streets --root data/street_maps_walk --size 128x64 "
-    "--train 12 --val 2 --test 2"
-)
-_walk_root = "data/street_maps_walk/"
 _sets = "train_dataloader.dataset.dataset.datasets"
 walk = [
     "train_cfg.stages.0.max_iters=2",
-    f"train_cfg.stages.0.work_dataloader.dataset.data_root={_walk_root}",
+    *few_scenes("train_cfg.stages.0.work_dataloader.dataset"),
     "train_dataloader.batch_size=4",
     "train_dataloader.sampler.batch_size=4",
-    *(f"{_sets}.{number}.data_root={_walk_root}" for number in range(3)),
+    *few_scenes(*(f"{_sets}.{number}" for number in range(3))),
     f"{_sets}.0.indices=[0,6]",
     f"{_sets}.1.indices=[1,2,3,4]",
-    f"val_dataloader.dataset.data_root={_walk_root}",
-    f"test_dataloader.dataset.data_root={_walk_root}",
+    *few_scenes(),
 ]

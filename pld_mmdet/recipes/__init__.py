@@ -28,6 +28,7 @@ def loader(
     workers: int = 0,
     epochs: bool = False,
     sampler: dict | None = None,
+    persistent: bool = True,
 ) -> dict:
     """A data loader of a method outside detection: dicts of stacked tensors.
 
@@ -39,6 +40,7 @@ def loader(
         workers: Loading processes.
         epochs: The training loop counts epochs, so a pass ends [it counts iterations].
         sampler: Config of another sampler, in the place of ``train`` and ``epochs``.
+        persistent: The processes live on when a pass is over.
 
     Returns:
         A loader's config.
@@ -57,7 +59,7 @@ def loader(
         collate_fn=dict(type="default_collate"),
         dataset=dataset,
     )
-    if workers:
+    if workers and persistent:
         made["persistent_workers"] = True
     return made
 
@@ -246,6 +248,29 @@ def staged(*stages: dict, **more) -> dict:
     return dict(type="pld_mmdet.StagedLoop", stages=list(stages), **more)
 
 
+def lengths(*iterations: int | None) -> list[str]:
+    """Options: how long the stages are.
+
+    Args:
+        iterations: Of the first, the second, ...; None leaves a stage as it is.
+    """
+    return [
+        f"train_cfg.stages.{place}.max_iters={count}"
+        for place, count in enumerate(iterations)
+        if count is not None
+    ]
+
+
+def in_parts(option: str, *parts: str) -> list[str]:
+    """The same option of several loaders.
+
+    Args:
+        option: ``KEY=VALUE`` of a loader, such as ``dataset.size=4``.
+        parts: Names of the loaders' parts [val, test].
+    """
+    return [f"{part}_dataloader.{option}" for part in parts or ("val", "test")]
+
+
 def table(
     name: str,
     *rows: dict,
@@ -289,17 +314,6 @@ def raw_pixels(*options: str, of: str = "", **more) -> dict:
     title = f"Raw pixels{' of ' * bool(of)}{of}, logistic regression"
     baseline = dict(type="raw_input", c=0.1, **more)
     return row("raw_pixels", title, *options, baseline=baseline)
-
-
-def pixelwise(**more) -> dict:
-    """The trivial row of segmentation: a pixel's colour and place, no network.
-
-    Args:
-        more: Arguments of the baseline: where the labelled scenes stand.
-    """
-    baseline = dict(type="pixelwise", **more)
-    title = "Colour and place of a pixel, logistic regression"
-    return row("pixelwise", title, baseline=baseline)
 
 
 def cifar(classes: int) -> str:

@@ -6,7 +6,6 @@ how_to_get = dict(
     "(mmsegmentation: tools/dataset_converters/cityscapes.py; "
     "DAFormer: tools/convert_datasets/gta.py)"
 )
-collate = dict(type="default_collate")
 load = dict(type="LoadImageFromFile")
 label = dict(type="mmseg.LoadAnnotations")
 pack = dict(type="pld_mmdet.PackMaps")

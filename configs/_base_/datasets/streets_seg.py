@@ -2,13 +2,10 @@
 # Label maps come from the instanceIds PNGs, by the seven categories of Cityscapes: at
 # this size, riders and motorcycles are a few pixels.
 _base_ = []
-from pld_mmdet.recipes import loader
+from pld_mmdet.recipes import loaders, segmentation
 
 data_root = "data/street_maps/"
-how_to_get = dict(
-    data="python tools/prepare.py foggy_streets --root data/street_maps --size 128x64 "
-    "--train 320 --val 80 --test 160"
-)
+how_to_get = dict(data=segmentation.STREET_MAPS)
 categories = dict(
     flat=["road", "sidewalk"],
     construction=["building"],
@@ -34,38 +31,24 @@ streets = dict(
     seg_map_suffix="_gtFine_instanceIds.png",
     metainfo=dict(classes=classes),
 )
-clear_scenes = dict(
-    train=dict(img_path="leftImg8bit/train", seg_map_path="gtFine/train"),
-    val=dict(img_path="leftImg8bit/val", seg_map_path="gtFine/val"),
-    test=dict(img_path="leftImg8bit/test", seg_map_path="gtFine/test"),
-)
-train_dataloader = loader(
-    dict(
-        **streets,
-        data_prefix=clear_scenes["train"],
-        pipeline=[load, label, *weak, pack],
-    ),
+clear_scenes = {
+    part: dict(img_path=f"leftImg8bit/{part}", seg_map_path=f"gtFine/{part}")
+    for part in ("train", "val", "test")
+}
+scored = dict(pipeline=[load, label, pack], test_mode=True)
+train_dataloader, val_dataloader, test_dataloader = loaders(
+    streets,
     8,
-    train=True,
+    train=dict(data_prefix=clear_scenes["train"], pipeline=[load, label, *weak, pack]),
+    val=dict(data_prefix=clear_scenes["val"], **scored),
+    test=dict(data_prefix=clear_scenes["test"], **scored),
+    eval_batch=16,
     seeded=True,
-)
-val_dataloader = loader(
-    dict(
-        **streets,
-        data_prefix=clear_scenes["val"],
-        pipeline=[load, label, pack],
-        test_mode=True,
-    ),
-    16,
-)
-test_dataloader = loader(
-    dict(
-        **streets,
-        data_prefix=clear_scenes["test"],
-        pipeline=[load, label, pack],
-        test_mode=True,
-    ),
-    16,
 )
 val_evaluator = test_evaluator = dict(type="pld_mmdet.MeanIoU")
 val_cfg = test_cfg = dict()
+# The walk of the tests: a tree of a few scenes. A toy adds `few_scenes` to its `walk`.
+walk_data = (
+    "python tools/prepare.py foggy_streets --root data/street_maps_walk --size 128x64 "
+    "--train 12 --val 2 --test 2"
+)

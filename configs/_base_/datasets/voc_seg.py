@@ -1,11 +1,13 @@
 # Pascal VOC 2012 as segmentation papers use it: 10582 training images (VOC and the
 # Semantic Boundaries Dataset), 1449 of val, 21 classes, whole images at test time.
+_base_ = []
+from pld_mmdet.recipes import loader
+
 how_to_get = dict(
     data="put VOC 2012 into data/VOCdevkit/VOC2012 and the label maps of SBD beside "
     "VOC's as SegmentationClassAug (mmsegmentation: "
     "tools/dataset_converters/voc_aug.py)"
 )
-collate = dict(type="default_collate")
 load = dict(type="LoadImageFromFile")
 label = dict(type="mmseg.LoadAnnotations")
 pack = dict(type="pld_mmdet.PackMaps")
@@ -31,12 +33,8 @@ cut = [
     dict(type="RandomFlip", prob=0.5),
     dict(type="Pad", size=(321, 321), pad_val=dict(img=0, seg=255)),
 ]
-val_dataloader = test_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    collate_fn=collate,
-    dataset=dict(**test_dataset, pipeline=[load, label, pack]),
+val_dataloader = test_dataloader = loader(
+    dict(**test_dataset, pipeline=[load, label, pack]), 1, workers=4, persistent=False
 )
 val_evaluator = test_evaluator = dict(type="pld_mmdet.MeanIoU")
 val_cfg = test_cfg = dict()

@@ -1,14 +1,10 @@
 # DeepLabV3+ on ResNet-101 of stride 8 for VOC's 21 classes, mmsegmentation's own head
 # (its 3 x 3 convolutions are separable; those of AGMM and UniMatch are not).
-segmentor = dict(
-    type="mmseg.EncoderDecoder",
-    data_preprocessor=dict(
-        type="SegDataPreProcessor",
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-    ),
-    backbone=dict(
+_base_ = []
+from pld_mmdet.recipes.segmentation import encoder_decoder
+
+segmentor = encoder_decoder(
+    dict(
         type="ResNet",
         depth=101,
         strides=(1, 2, 1, 1),
@@ -17,7 +13,7 @@ segmentor = dict(
         norm_cfg=dict(type="BN", requires_grad=True),
         init_cfg=dict(type="Pretrained", checkpoint="torchvision://resnet101"),
     ),
-    decode_head=dict(
+    dict(
         type="DepthwiseSeparableASPPHead",
         in_channels=2048,
         in_index=3,
@@ -31,5 +27,4 @@ segmentor = dict(
         align_corners=True,
         loss_decode=dict(type="CrossEntropyLoss"),
     ),
-    test_cfg=dict(mode="whole"),
 )

@@ -1,14 +1,10 @@
 # ResNet-18 without its last stage, 12 base channels; one convolution over its three
 # maps, at a quarter of the image's size: 0.2 M parameters.
-segmentor = dict(
-    type="mmseg.EncoderDecoder",
-    data_preprocessor=dict(
-        type="SegDataPreProcessor",
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-    ),
-    backbone=dict(
+_base_ = []
+from pld_mmdet.recipes.segmentation import encoder_decoder
+
+segmentor = encoder_decoder(
+    dict(
         type="ResNetV1c",
         depth=18,
         num_stages=3,
@@ -19,7 +15,7 @@ segmentor = dict(
         stem_channels=12,
         norm_cfg=dict(type="BN"),
     ),
-    decode_head=dict(
+    dict(
         type="FCNHead",
         in_channels=[12, 24, 48],
         in_index=[0, 1, 2],
@@ -33,5 +29,4 @@ segmentor = dict(
         align_corners=False,
         loss_decode=dict(type="CrossEntropyLoss"),
     ),
-    test_cfg=dict(mode="whole"),
 )
