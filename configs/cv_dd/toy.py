@@ -3,17 +3,21 @@
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
 from pld_mmdet.recipes import (
-    ACCURACIES,
     cosine,
-    crop_network,
-    crops,
+    lengths,
     loader,
+    on_test,
     optimizer,
-    raw_pixels,
     row,
     stage,
     staged,
-    table,
+)
+from pld_mmdet.recipes.crops import (
+    crop_network,
+    crops,
+    crops_table,
+    few_pixels,
+    tiny_crops,
 )
 
 model = dict(
@@ -52,15 +56,17 @@ optim_wrapper = optimizer("AdamW", 1e-2, weight_decay=0.01)
 param_scheduler = cosine()
 find_unused_parameters = True  # on several processes: one part learns at a time
 
-given = ["fine_tune=True", "train_cfg.stages.0.max_iters=0"]
+given = ["fine_tune=True", *lengths(0)]
 alone = "model.priors=[900.0,0.0,0.0]"  # e^-90 for the others
+equal = "model.priors=[50.0,50.0,50.0]"
 own = dict(test=[])  # tested with the row's options too: they are the model's
-experiment = table(
+made = dict(init="networks", evaluate=own)
+experiment = crops_table(
     "cv_dd",
     row(
         "networks",
         "The three networks",
-        *(f"train_cfg.stages.{i}.max_iters=0" for i in (1, 2)),
+        *lengths(None, 0, 0),
         "model.predict_on=teacher",
         "model.epochs=1",
         evaluate=own,
@@ -72,46 +78,29 @@ experiment = table(
         alone,
         "model.committee=1",
         "model.members=best",
-        init="networks",
-        evaluate=own,
+        **made,
     ),
-    row(
-        "equal",
-        "Committee, equal votes",
-        *given,
-        "model.priors=[50.0,50.0,50.0]",
-        init="networks",
-        evaluate=own,
-    ),
+    row("equal", "Committee, equal votes", *given, equal, **made),
     row(
         "running",
         "CV-DD, labels by running statistics",
         *given,
         "model.statistics=running",
-        init="networks",
-        evaluate=own,
+        **made,
     ),
-    row("cv_dd", "CV-DD", *given, init="networks", evaluate=own),
-    raw_pixels(
-        "train_dataloader.dataset.labelled=48",
-        "train_dataloader.dataset.balanced=True",
-        "train_dataloader.dataset.label_seed={seed}",
-        of="6 images a class",
-    ),
+    row("cv_dd", "CV-DD", *given, **made),
+    few_pixels(6),
     metric="balanced_accuracy",
-    data="python tools/prepare.py street_crops",
-    columns=ACCURACIES,
+    columns=on_test("accuracy", "class-balanced"),
 )
-tiny = "data/tiny_crops"
 walk = [
-    *(f"train_cfg.stages.{i}.max_iters=1" for i in (0, 1, 2)),
+    *lengths(1, 1, 1),
     "model.ipc=1",
     "model.epochs=2",
     "model.batch=4",
     "train_dataloader.batch_size=4",
     "train_dataloader.dataset.labelled=16",
-    *(f"{part}_dataloader.dataset.data_root={tiny}" for part in ("val", "test")),
-    f"train_dataloader.dataset.data_root={tiny}",
-    f"train_cfg.stages.1.dataloader.dataset.data_root={tiny}",
-    *(f"train_cfg.stages.{i}.work_dataloader.dataset.data_root={tiny}" for i in (1, 2)),
+    *tiny_crops(),
+    *tiny_crops("train_dataloader.dataset", "train_cfg.stages.1.dataloader.dataset"),
+    *tiny_crops(*(f"train_cfg.stages.{i}.work_dataloader.dataset" for i in (1, 2))),
 ]

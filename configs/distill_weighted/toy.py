@@ -5,14 +5,16 @@ _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
 from pld_mmdet.recipes import (
     from_each,
+    lengths,
     loader,
+    on_test,
     optimizer,
     raw_pixels,
     row,
     stage,
     staged,
-    table,
 )
+from pld_mmdet.recipes.crops import crops, crops_table, tiny_crops
 
 network = dict(type="pld_mmdet.SmallConvNet", in_channels=3, widths=(16, 32, 64))
 model = dict(
@@ -27,13 +29,7 @@ model = dict(
     ],
     view="weak",
 )
-crops = dict(
-    type="pld_mmdet.StreetCrops",
-    part="train",
-    data_root="data/street_crops",
-    balanced=True,
-)
-known, others = dict(crops, labelled=64), dict(crops, labelled=-64)
+known, others = (crops(balanced=True, labelled=count) for count in (64, -64))
 train_dataloader = dict(
     batch_size=64,
     sampler=from_each(64, 1, 3, _delete_=True),
@@ -55,31 +51,20 @@ places = [
     "train_cfg.stages.1.work_dataloader.dataset",
 ]
 drawn = [f"{place}.label_seed={{seed}}" for place in places]
-experiment = table(
+experiment = crops_table(
     "distill_weighted",
-    row(
-        "plain",
-        "Cross-entropy on 64 labels",
-        *drawn,
-        "model.lam=1",
-        "train_cfg.stages.0.max_iters=1",
-    ),
+    row("plain", "Cross-entropy on 64 labels", *drawn, "model.lam=1", *lengths(1)),
     row("equal", "All sources alike (p = 0)", *drawn, "model.p=0"),
     row("nearest", "DistillNearest", *drawn, "model.p=1e9"),
     row("distill_weighted", "DistillWeighted, p = 12", *drawn),
     raw_pixels(*drawn, of="64 labels"),
     metric="balanced_accuracy",
-    data="python tools/prepare.py street_crops",
-    columns={
-        "class-balanced": ("test", "balanced_accuracy"),
-        "accuracy": ("test", "accuracy"),
-    },
+    columns=on_test("class-balanced", "accuracy"),
 )
-walk = [f"train_cfg.stages.{i}.max_iters=1" for i in (0, 1)]
+walk = lengths(1, 1)
 walk += ["model.p=0"]  # untrained sources may all be unlike
 walk += ["train_dataloader.batch_size=8", "train_dataloader.sampler.batch_size=8"]
-walk += [f"{place}.data_root=data/tiny_crops" for place in places]
+walk += tiny_crops(*places)
 walk += [f"{place}.balanced=False" for place in places]
 walk += [f"{places[i]}.labelled={n}" for i, n in enumerate((24, -24, -24, 24))]
-walk += ["val_dataloader.dataset.data_root=data/tiny_crops"]
-walk += ["test_dataloader.dataset.data_root=data/tiny_crops"]
+walk += tiny_crops()

@@ -3,16 +3,16 @@
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
 from pld_mmdet.recipes import (
-    crop_network,
-    crops,
+    lengths,
     loader,
+    on_test,
     optimizer,
     raw_pixels,
     row,
     stage,
     staged,
-    table,
 )
+from pld_mmdet.recipes.crops import crop_network, crops, crops_table, tiny_crops
 
 model = dict(
     type="pld_mmdet.FerKD",
@@ -33,10 +33,10 @@ drawn = [
     "train_dataloader.dataset.label_seed={seed}",
     "train_cfg.stages.1.work_dataloader.dataset.label_seed={seed}",
 ]
-student = [*drawn, "train_cfg.stages.0.max_iters=0"]
+student = [*drawn, *lengths(0)]
 hard = [*student, "model.low=0.0", "model.middle=1.0"]
-made = [*drawn, "train_cfg.stages.1.max_iters=0", "model.predict_on=teacher"]
-experiment = table(
+made = [*drawn, *lengths(None, 0), "model.predict_on=teacher"]
+experiment = crops_table(
     "ferkd",
     # every region but the surest is hard: the smoothed ground truth
     row("plain", "Hard labels", *hard, init="teacher"),
@@ -44,22 +44,16 @@ experiment = table(
     row("ferkd", "FerKD", *student, init="teacher"),
     row("teacher", "The teacher itself", *made, trivial=True),
     raw_pixels(*drawn),
-    data="python tools/prepare.py street_crops",
-    columns={
-        "accuracy": ("test", "accuracy"),
-        "class-balanced": ("test", "balanced_accuracy"),
-        "ECE": ("test", "ece"),
-    },
+    columns=on_test("accuracy", "class-balanced", "ECE"),
 )
-tiny = "data/tiny_crops"
 walk = [
-    *(f"train_cfg.stages.{i}.max_iters=1" for i in (0, 1)),
-    *(f"{part}_dataloader.dataset.data_root={tiny}" for part in ("val", "test")),
-    f"train_dataloader.dataset.data_root={tiny}",
+    *lengths(1, 1),
+    *tiny_crops(),
+    *tiny_crops("train_dataloader.dataset"),
     "train_dataloader.dataset.labelled=16",
     "train_dataloader.batch_size=4",
-    f"train_cfg.stages.0.dataloader.dataset.data_root={tiny}",
+    *tiny_crops("train_cfg.stages.0.dataloader.dataset"),
     "train_cfg.stages.0.dataloader.dataset.labelled=16",
-    f"train_cfg.stages.1.work_dataloader.dataset.data_root={tiny}",
+    *tiny_crops("train_cfg.stages.1.work_dataloader.dataset"),
     "train_cfg.stages.1.work_dataloader.dataset.labelled=16",
 ]

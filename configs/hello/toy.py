@@ -3,17 +3,21 @@
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
 from pld_mmdet.recipes import (
-    ACCURACIES,
     cosine,
-    crop_network,
-    crops,
+    lengths,
     loader,
+    on_test,
     optimizer,
-    raw_pixels,
     row,
     stage,
     staged,
-    table,
+)
+from pld_mmdet.recipes.crops import (
+    crop_network,
+    crops,
+    crops_table,
+    few_pixels,
+    tiny_crops,
 )
 
 model = dict(
@@ -53,57 +57,38 @@ val_evaluator = test_evaluator = [
     dict(type="pld_mmdet.StoredNumbers"),
 ]
 
-given = [f"train_cfg.stages.{i}.max_iters=0" for i in (0, 1)]
-made = [*given, *(f"train_cfg.stages.{i}.max_iters=0" for i in (2, 3))]
+given = lengths(0, 0, 0, 0)
 own = dict(test=[])  # tested with the row's options too: they are the model's
-experiment = table(
+made = dict(init="generator", evaluate=own)
+experiment = crops_table(
     "hello",
     row(
         "generator",
         "The label generator itself",
-        "train_cfg.stages.4.max_iters=0",
+        *lengths(None, None, None, None, 0),
         "model.predict_on=projector",
         evaluate=own,
     ),
-    row(
-        "plain",
-        "Hard labels",
-        *made,
-        "model.labels=hard",
-        init="generator",
-        evaluate=own,
-    ),
+    row("plain", "Hard labels", *given, "model.labels=hard", **made),
     row(
         "stored",
         "One stored soft label an image",
-        *made,
+        *given,
         "model.labels=stored",
-        init="generator",
-        evaluate=own,
+        **made,
     ),
-    row("hello", "HeLlO", *made, init="generator", evaluate=own),
-    raw_pixels(
-        "train_dataloader.dataset.labelled=48",
-        "train_dataloader.dataset.balanced=True",
-        "train_dataloader.dataset.label_seed={seed}",
-        of="6 images a class",
-        evaluator=dict(type="pld_mmdet.ClassificationMetric"),
-    ),
-    data="python tools/prepare.py street_crops",
-    columns=ACCURACIES,
+    row("hello", "HeLlO", *given, **made),
+    few_pixels(6, evaluator=dict(type="pld_mmdet.ClassificationMetric")),
+    columns=on_test("accuracy", "class-balanced"),
 )
-tiny = "data/tiny_crops"
 walk = [
-    *(f"train_cfg.stages.{i}.max_iters=1" for i in range(5)),
+    *lengths(1, 1, 1, 1, 1),
     "model.ipc=1",
     "train_dataloader.batch_size=4",
-    *(f"{part}_dataloader.dataset.data_root={tiny}" for part in ("val", "test")),
-    f"train_dataloader.dataset.data_root={tiny}",
-    *(f"train_cfg.stages.{i}.dataloader.dataset.data_root={tiny}" for i in (0, 3)),
+    *tiny_crops(),
+    *tiny_crops("train_dataloader.dataset"),
+    *tiny_crops(*(f"train_cfg.stages.{i}.dataloader.dataset" for i in (0, 3))),
     "train_cfg.stages.0.dataloader.batch_size=4",
-    *(
-        f"train_cfg.stages.{i}.work_dataloader.dataset.{key}"
-        for i in (2, 3, 4)
-        for key in (f"data_root={tiny}", "labelled=100")
-    ),
 ]
+for _place in (f"train_cfg.stages.{i}.work_dataloader.dataset" for i in (2, 3, 4)):
+    walk += [*tiny_crops(_place), f"{_place}.labelled=100"]

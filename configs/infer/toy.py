@@ -4,16 +4,21 @@
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
 from pld_mmdet.recipes import (
-    ACCURACIES,
-    crop_network,
-    crops,
+    cosine,
+    lengths,
     loader,
+    on_test,
     optimizer,
-    raw_pixels,
     row,
     stage,
     staged,
-    table,
+)
+from pld_mmdet.recipes.crops import (
+    crop_network,
+    crops,
+    crops_table,
+    few_pixels,
+    tiny_crops,
 )
 
 model = dict(
@@ -30,33 +35,26 @@ compensating = 15 * 40
 one = loader(crops(labelled=8), 1, train=True)  # not looked at
 real = loader(crops(), 500)
 stored = dict(type="pld_mmdet.DistilledPairs", file="{folder}/distilled")
-cosine = dict(type="CosineAnnealingLR", by_epoch=False)
-adam = optimizer("AdamW", 1e-2, weight_decay=0.01)
+images = optimizer("Adam", 0.25, betas=(0.5, 0.9))
 train_cfg = staged(
     stage("teacher", 400),
-    stage(
-        "distill",
-        compensating,
-        data=one,
-        work=real,
-        optim=optimizer("Adam", 0.25, betas=(0.5, 0.9)),
-    ),
+    stage("distill", compensating, data=one, work=real, optim=images),
     stage("student", 400, data=loader(stored, 32, train=True), work=real),
 )
-optim_wrapper = adam
-param_scheduler = cosine
+optim_wrapper = optimizer("AdamW", 1e-2, weight_decay=0.01)
+param_scheduler = cosine()
 find_unused_parameters = True  # on several processes: one part learns at a time
 
-given = ["fine_tune=True", "train_cfg.stages.0.max_iters=0"]
-undistilled = ["train_cfg.stages.1.max_iters=0", "model.synthesis=none"]
+given = ["fine_tune=True", *lengths(0)]
+undistilled = [*lengths(None, 0), "model.synthesis=none"]
 own = dict(test=[])  # tested with the row's options too: they are the model's
-experiment = table(
+made = dict(init="networks", evaluate=own)
+experiment = crops_table(
     "infer",
     row(
         "networks",
         "The three networks, of all labels",
-        "train_cfg.stages.1.max_iters=0",
-        "train_cfg.stages.2.max_iters=0",
+        *lengths(None, 0, 0),
         "model.predict_on=teacher",
         *undistilled,
         evaluate=own,
@@ -67,44 +65,27 @@ experiment = table(
         *given,
         *undistilled,
         "model.labels=hard",
-        init="networks",
-        evaluate=own,
+        **made,
     ),
-    row(
-        "real",
-        "7 real images a class, soft labels",
-        *given,
-        *undistilled,
-        init="networks",
-        evaluate=own,
-    ),
+    row("real", "7 real images a class, soft labels", *given, *undistilled, **made),
     row(
         "each",
         "7 images optimised one by one (SRe2L), soft labels",
         *given,
-        "train_cfg.stages.1.max_iters=280",
+        *lengths(None, 280),
         "model.synthesis=each",
-        init="networks",
-        evaluate=own,
+        **made,
     ),
-    row("infer", "INFER", *given, init="networks", evaluate=own),
-    raw_pixels(
-        "train_dataloader.dataset.labelled=56",
-        "train_dataloader.dataset.balanced=True",
-        "train_dataloader.dataset.label_seed={seed}",
-        of="7 images a class",
-    ),
-    data="python tools/prepare.py street_crops",
-    columns=ACCURACIES,
+    row("infer", "INFER", *given, **made),
+    few_pixels(7),
+    columns=on_test("accuracy", "class-balanced"),
 )
-tiny = "data/tiny_crops"
 walk = [
-    *(f"train_cfg.stages.{i}.max_iters=1" for i in (0, 2)),
-    "train_cfg.stages.1.max_iters=2",
+    *lengths(1, None, 1),
+    *lengths(None, 2),
     "model.ipc=2",
     "train_dataloader.batch_size=4",
-    *(f"{part}_dataloader.dataset.data_root={tiny}" for part in ("val", "test")),
-    f"train_dataloader.dataset.data_root={tiny}",
-    f"train_cfg.stages.1.dataloader.dataset.data_root={tiny}",
-    *(f"train_cfg.stages.{i}.work_dataloader.dataset.data_root={tiny}" for i in (1, 2)),
+    *tiny_crops(),
+    *tiny_crops("train_dataloader.dataset", "train_cfg.stages.1.dataloader.dataset"),
+    *tiny_crops(*(f"train_cfg.stages.{i}.work_dataloader.dataset" for i in (1, 2))),
 ]

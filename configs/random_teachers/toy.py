@@ -2,7 +2,8 @@
 # for 200 steps, without labels. A linear probe, cross-validated on 600 test crops.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
-from pld_mmdet.recipes import iterations, optimizer, row, table
+from pld_mmdet.recipes import in_parts, iterations, optimizer, row
+from pld_mmdet.recipes.crops import crops_table, tiny_crops
 
 model = dict(
     type="pld_mmdet.RandomTeachers",
@@ -19,7 +20,7 @@ optim_wrapper = optimizer("Adam", 1e-3)
 val_dataloader = test_dataloader = dict(dataset=dict(labelled=600))
 val_evaluator = test_evaluator = dict(_delete_=True, type="pld_mmdet.LinearProbeMetric")
 
-experiment = table(
+experiment = crops_table(
     "random_teachers",
     row(
         "teacher",
@@ -31,13 +32,11 @@ experiment = table(
     row("random_teachers", "Student at the teacher (a = 1e-10)"),
     row("half", "Student half way (a = 0.5)", "model.alpha=0.5"),
     row("raw_pixels", "Raw pixels", baseline="raw_features"),
-    data="python tools/prepare.py street_crops",
     columns={"probe": ("test", "accuracy")},
     reported="encoder of the last iteration, linear probe",
 )
-tiny = "data/tiny_crops"
 walk = ["train_cfg.max_iters=2", "train_dataloader.batch_size=8"]
-walk += [f"{p}_dataloader.dataset.data_root={tiny}" for p in ("train", "val", "test")]
-walk += [f"{p}_dataloader.dataset.labelled=12" for p in ("val", "test")]
-walk += [f"{p}_dataloader.dataset.classes=[person,car]" for p in ("val", "test")]
+walk += [*tiny_crops("train_dataloader.dataset"), *tiny_crops()]
+walk += in_parts("dataset.labelled=12")
+walk += in_parts("dataset.classes=[person,car]")
 walk += ["val_evaluator.folds=2", "test_evaluator.folds=2"]

@@ -2,16 +2,8 @@
 # 300 steps of 16 labelled crops; the others see 48 more in two views.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
-from pld_mmdet.recipes import (
-    crop_network,
-    crops,
-    from_each,
-    iterations,
-    optimizer,
-    raw_pixels,
-    row,
-    table,
-)
+from pld_mmdet.recipes import from_each, iterations, on_test, optimizer, raw_pixels, row
+from pld_mmdet.recipes.crops import crop_network, crops, crops_table, tiny_crops
 
 model = dict(
     type="pld_mmdet.ShrinkMatch",
@@ -25,27 +17,19 @@ train_dataloader = dict(
     dataset=dict(
         _delete_=True,
         type="pld_mmdet.LabelledAndNot",
-        datasets=[
-            crops(balanced=True, labelled=64),
-            crops(balanced=True, labelled=-64),
-        ],
+        datasets=[crops(balanced=True, labelled=count) for count in (64, -64)],
     ),
 )
 train_cfg = iterations(300)
 optim_wrapper = optimizer("AdamW", 3e-3, weight_decay=0.05)
+_ema = dict(type="pld_mmdet.TeacherEMAHook")
 custom_hooks = [
     *_base_.custom_hooks,
-    dict(
-        type="pld_mmdet.TeacherEMAHook",
-        keep=0.98,
-        moment="before",
-        buffers="copy",
-        warm_up=0,
-    ),
+    dict(_ema, keep=0.98, moment="before", buffers="copy", warm_up=0),
 ]
 
 drawn = [f"train_dataloader.dataset.datasets.{i}.label_seed={{seed}}" for i in (0, 1)]
-experiment = table(
+experiment = crops_table(
     "shrinkmatch",
     row("plain", "Cross-entropy on 64 labels", *drawn, "model.use=nothing"),
     row("fixmatch", "FixMatch, aligned soft labels", *drawn, "model.use=certain"),
@@ -53,12 +37,7 @@ experiment = table(
     row("shrinkmatch", "ShrinkMatch", *drawn),
     raw_pixels(*drawn, of="64 labels"),
     metric="balanced_accuracy",
-    data="python tools/prepare.py street_crops",
-    columns={
-        "class-balanced": ("test", "balanced_accuracy"),
-        "accuracy": ("test", "accuracy"),
-        "ECE": ("test", "ece"),
-    },
+    columns=on_test("class-balanced", "accuracy", "ECE"),
     reported="EMA of the last iteration",
 )
 walk = ["train_cfg.max_iters=2", "train_dataloader.batch_size=8"]
@@ -66,7 +45,5 @@ walk += ["train_dataloader.sampler.batch_size=8"]
 for i, count in enumerate((16, -16)):
     place = f"train_dataloader.dataset.datasets.{i}"
     walk += [f"{place}.labelled={count}", f"{place}.balanced=False"]
-    walk += [f"{place}.data_root=data/tiny_crops"]
-walk += [
-    f"{part}_dataloader.dataset.data_root=data/tiny_crops" for part in ("val", "test")
-]
+    walk += tiny_crops(place)
+walk += tiny_crops()

@@ -2,15 +2,8 @@
 # step and takes 400 steps: 32 of four turns, or 128 as they are.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
-from pld_mmdet.recipes import (
-    cosine,
-    crop_network,
-    iterations,
-    optimizer,
-    raw_pixels,
-    row,
-    table,
-)
+from pld_mmdet.recipes import cosine, iterations, on_test, optimizer, raw_pixels, row
+from pld_mmdet.recipes.crops import crop_network, crops_table, tiny_crops
 
 network = crop_network(16, 32, 64)
 model = dict(type="pld_mmdet.SLASD", network=network, num_classes=8)
@@ -20,7 +13,7 @@ optim_wrapper = optimizer("AdamW", 6e-3, weight_decay=0.05)
 param_scheduler = cosine(T_max=400)
 
 drawn = "train_dataloader.dataset.label_seed={seed}"
-experiment = table(
+experiment = crops_table(
     "sla_sd",
     row("plain", "Cross-entropy only", drawn),
     row("augmented", "Quarter turns as augmentation", drawn, "model.labels=same"),
@@ -31,20 +24,14 @@ experiment = table(
         evaluate=dict(aggregated="configs/sla_sd/aggregated.py", test=None),
     ),
     raw_pixels(drawn),
-    data="python tools/prepare.py street_crops",
-    columns={
-        "accuracy": ("test", "accuracy"),
-        "class-balanced": ("test", "balanced_accuracy"),
-        "ECE": ("test", "ece"),
-        "all four turns": ("aggregated", "accuracy"),
-    },
+    columns=on_test("accuracy", "class-balanced", "ECE")
+    | {"all four turns": ("aggregated", "accuracy")},
     reported="network of the last iteration",
 )
 walk = [
     "train_cfg.max_iters=2",
     "train_dataloader.batch_size=8",
     "train_dataloader.dataset.labelled=16",
-    "train_dataloader.dataset.data_root=data/tiny_crops",
-    "val_dataloader.dataset.data_root=data/tiny_crops",
-    "test_dataloader.dataset.data_root=data/tiny_crops",
+    *tiny_crops("train_dataloader.dataset"),
+    *tiny_crops(),
 ]

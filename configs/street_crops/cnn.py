@@ -2,11 +2,10 @@
 # say that raw pixels are weak here, the CNN is strong, and fog costs it much:
 #   python tools/reproduce.py configs/street_crops/cnn.py --gate --seeds 0 1 2
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
-from pld_mmdet.recipes import cosine, optimizer, row, table, warm_up
+from pld_mmdet.recipes import cosine, on_test, optimizer, raw_pixels, row, warm_up
+from pld_mmdet.recipes.crops import crop_network, crops_table
 
-network = dict(
-    type="pld_mmdet.SmallConvNet", in_channels=3, widths=(32, 64, 128), num_classes=8
-)
+network = crop_network(32, 64, 128)
 model = dict(
     type="pld_mmdet.Classifier", network=network, view="jittered", label_smoothing=0.1
 )
@@ -16,16 +15,10 @@ optim_wrapper = optimizer("AdamW", 6e-3, weight_decay=0.05)
 param_scheduler = [warm_up(0.1, 200), cosine(begin=200, end=1000)]
 drawn = ["train_dataloader.dataset.label_seed={seed}"]
 tests = dict(fog="configs/street_crops/fog.py", test=None)
-experiment = table(
+experiment = crops_table(
     "street_crops",
     row("cnn", "CNN, 400 labels", *drawn, evaluate=tests),
-    row(
-        "raw_pixels",
-        "Raw pixels, logistic regression",
-        *drawn,
-        baseline=dict(type="raw_input", c=0.1),
-        evaluate=tests,
-    ),
+    raw_pixels(*drawn) | dict(evaluate=tests),
     row(
         "random",
         "Random weights, logistic regression",
@@ -33,12 +26,7 @@ experiment = table(
         baseline=dict(type="random_weights", network="network"),
         evaluate=tests,
     ),
-    data="python tools/prepare.py street_crops",
-    columns={
-        "accuracy": ("test", "accuracy"),
-        "class-balanced": ("test", "balanced_accuracy"),
-        "in fog": ("fog", "accuracy"),
-    },
+    columns=on_test("accuracy", "class-balanced") | {"in fog": ("fog", "accuracy")},
     reported="network of the last iteration",
     gates=[
         dict(

@@ -3,7 +3,18 @@
 # student takes 3 x 50 steps of 32 labelled and 32 other crops.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
-from pld_mmdet.recipes import from_each, loader, optimizer, row, staged, table
+from pld_mmdet.recipes import (
+    from_each,
+    lengths,
+    loader,
+    on_test,
+    optimizer,
+    raw_pixels,
+    row,
+    stage,
+    staged,
+)
+from pld_mmdet.recipes.crops import crops_table, tiny_crops
 
 targets = [0, 2, 3, 7]  # person, car, truck, bicycle
 crops = dict(
@@ -35,12 +46,9 @@ graded = loader(
     64,
     sampler=from_each(64, 1, 1),
 )
-rounds = [
-    dict(name=f"round_{r}", max_iters=50, dataloader=graded, work_dataloader=everything)
-    for r in (1, 2, 3)
-]
+rounds = [stage(f"round_{r}", 50, data=graded, work=everything) for r in (1, 2, 3)]
 train_dataloader = dict(_delete_=True, **loader(mixed, 64, train=True))
-train_cfg = staged(dict(name="teacher", max_iters=150), *rounds)
+train_cfg = staged(stage("teacher", 150), *rounds)
 optim_wrapper = optimizer("Adam", 1e-3)
 find_unused_parameters = True  # one part learns at a time
 known = dict(_delete_=True, type="pld_mmdet.Mismatched", classes=targets)
@@ -49,72 +57,41 @@ test_dataloader = dict(dataset=dict(known, dataset=dict(crops, part="test")))
 
 places = ["train_dataloader.dataset"]
 for i in (1, 2, 3):
-    stage = f"train_cfg.stages.{i}"
-    places += [
-        f"{stage}.work_dataloader.dataset",
-        f"{stage}.dataloader.dataset.dataset",
-    ]
+    of = f"train_cfg.stages.{i}"
+    places += [f"{of}.work_dataloader.dataset", f"{of}.dataloader.dataset.dataset"]
 drawn = [f"{place}.seed={{seed}}" for place in places]
-student = [*drawn, "train_cfg.stages.0.max_iters=0"]
-experiment = table(
+student = [*drawn, *lengths(0)]
+taught = dict(init="teacher")
+unweighted, flat = "model.use=unweighted", "model.use=flat"
+experiment = crops_table(
     "wad",
-    row(
-        "plain",
-        "Cross-entropy on 32 labels",
-        *student,
-        "model.use=nothing",
-        init="teacher",
-    ),
-    row(
-        "unweighted",
-        "Teacher's labels, weight 1",
-        *student,
-        "model.use=unweighted",
-        init="teacher",
-    ),
-    row(
-        "flat",
-        "Teacher's labels, the mean weight",
-        *student,
-        "model.use=flat",
-        init="teacher",
-    ),
-    row("wad", "WAD", *student, init="teacher"),
+    row("plain", "Cross-entropy on 32 labels", *student, "model.use=nothing", **taught),
+    row("unweighted", "Teacher's labels, weight 1", *student, unweighted, **taught),
+    row("flat", "Teacher's labels, the mean weight", *student, flat, **taught),
+    row("wad", "WAD", *student, **taught),
     row(
         "teacher",
         "The teacher, nearest labelled image",
         *drawn,
-        "train_cfg.stages.1.max_iters=1",  # saves the features
-        *(f"train_cfg.stages.{i}.max_iters=0" for i in (2, 3)),
+        *lengths(None, 1, 0, 0),  # the one step saves the features
         "model.use=nothing",
         "model.predict_on=teacher",
         trivial=True,
     ),
-    row(
-        "raw_pixels",
-        "Raw pixels, logistic regression on 32 labels",
-        *drawn,
-        baseline=dict(type="raw_input", c=0.1),
-    ),
+    raw_pixels(*drawn, on="32 labels"),
     metric="balanced_accuracy",
-    data="python tools/prepare.py street_crops",
-    columns={
-        "class-balanced": ("test", "balanced_accuracy"),
-        "accuracy": ("test", "accuracy"),
-        "ECE": ("test", "ece"),
-    },
+    columns=on_test("class-balanced", "accuracy", "ECE"),
     reported="student of the last round",
 )
-tiny = "data/tiny_crops"
-walk = [f"train_cfg.stages.{i}.max_iters={n}" for i, n in enumerate((1, 1, 1, 0))]
+walk = lengths(1, 1, 1, 0)
 walk += ["model.num_samples=32", "train_dataloader.batch_size=8"]
 for place in places:
-    walk += [f"{place}.dataset.data_root={tiny}", f"{place}.labelled=2"]
+    walk += [*tiny_crops(f"{place}.dataset"), f"{place}.labelled=2"]
     walk += [f"{place}.pool=14", f"{place}.classes=[0,2]"]
 for i in (1, 2, 3):
     loop = f"train_cfg.stages.{i}.dataloader"
     walk += [f"{loop}.batch_size=8", f"{loop}.sampler.batch_size=8"]
 for part in ("val", "test"):
-    walk += [f"{part}_dataloader.dataset.dataset.data_root={tiny}"]
+    walk += tiny_crops(f"{part}_dataloader.dataset.dataset")
     walk += [f"{part}_dataloader.dataset.classes=[0,2]"]
 walk += ["model.num_classes=2", "model.student.num_classes=2"]

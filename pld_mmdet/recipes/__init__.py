@@ -303,17 +303,35 @@ def row(name: str, title: str, *options: str, **more) -> dict:
     return dict(name=name, title=title, options=list(options), **more)
 
 
-def raw_pixels(*options: str, of: str = "", **more) -> dict:
+def raw_pixels(
+    *options: str, of: str = "", on: str = "", c: float | None = 0.1, **more
+) -> dict:
     """The trivial row of an image classifier: pixels and a logistic regression.
 
     Args:
         options: As in :func:`row`; with them it sees the labels that the others see.
         of: What it sees, for the title.
+        on: What it learns from, for the title.
+        c: The inverse of its penalty [the baseline's own].
         more: Further entries of the baseline.
     """
     title = f"Raw pixels{' of ' * bool(of)}{of}, logistic regression"
-    baseline = dict(type="raw_input", c=0.1, **more)
-    return row("raw_pixels", title, *options, baseline=baseline)
+    baseline = dict(type="raw_input", **more)
+    if c is not None:
+        baseline["c"] = c
+    return row(
+        "raw_pixels", title + f" on {on}" * bool(on), *options, baseline=baseline
+    )
+
+
+def on_test(*titles: str) -> dict[str, tuple[str, str]]:
+    """Columns of a classifier's table, in this order.
+
+    Args:
+        titles: ``accuracy``, ``class-balanced``, ``ECE``, ``100 x NLL``.
+    """
+    metrics = {"class-balanced": "balanced_accuracy", "ECE": "ece", "100 x NLL": "nll"}
+    return {title: ("test", metrics.get(title, title)) for title in titles}
 
 
 def cifar(classes: int) -> str:
@@ -326,31 +344,3 @@ def cifar(classes: int) -> str:
         "mkdir -p data && curl -L https://www.cs.toronto.edu/~kriz/"
         f"cifar-{classes}-binary.tar.gz | tar xz -C data"
     )
-
-
-def crops(**which) -> dict:
-    """Training crops of StreetCrops.
-
-    Args:
-        which: How many are labelled, from which draw, in which fog.
-    """
-    place = dict(part="train", data_root="data/street_crops")
-    return dict(type="pld_mmdet.StreetCrops", **place, **which)
-
-
-def crop_network(*widths: int) -> dict:
-    """A convolutional network for StreetCrops' eight classes.
-
-    Args:
-        widths: Channels of its layers.
-    """
-    return dict(
-        type="pld_mmdet.SmallConvNet", in_channels=3, widths=widths, num_classes=8
-    )
-
-
-# Columns of a classifier's table
-ACCURACIES = {
-    "accuracy": ("test", "accuracy"),
-    "class-balanced": ("test", "balanced_accuracy"),
-}
