@@ -17,12 +17,21 @@ from pld_mmdet.recipes import (
     loader,
     loaders,
     optimizer,
+    parts,
     poly,
-    row,
     stage,
     staged,
-    table,
     warm_up,
+)
+from pld_mmdet.recipes.crops import crops_table, few_pixels, tiny_crops
+from pld_mmdet.recipes.segmentation import encoder_decoder, few_scenes, maps_table
+from pld_mmdet.recipes.tables import (
+    in_parts,
+    lengths,
+    on_test,
+    raw_pixels,
+    row,
+    table,
 )
 
 
@@ -39,6 +48,9 @@ def test_a_training_loader_is_shuffled_resumed_and_seeded():
     passes = loader(dict(type="D"), 7, train=True, epochs=True)
     assert passes["sampler"]["infinite"] is False
     assert "persistent_workers" not in passes  # torch refuses it without workers
+    short = loader(dict(type="D"), 7, workers=2, persistent=False)
+    assert short["num_workers"] == 2
+    assert "persistent_workers" not in short
 
 
 def test_parts_share_what_they_have_in_common():
@@ -79,7 +91,7 @@ def test_the_digits_of_a_base_are_what_the_function_makes():
 @pytest.fixture
 def toy(tmp_path):
     text = (
-        "from pld_mmdet.recipes import row\n"
+        "from pld_mmdet.recipes.tables import row\n"
         "experiment = dict(name='mine', rows=[row('plain', 'P'), "
         "row('whole', 'W', 'a=3', init='plain')])\n"
     )
@@ -186,3 +198,62 @@ def test_a_table_of_rows():
 
 def test_where_cifar_lies():
     assert "/cifar-100-binary.tar.gz | tar xz -C data" in cifar(100)
+
+
+def test_an_optimizer_for_each_part():
+    made = parts(a=dict(optimizer=dict(type="Adam", lr=0.5)))
+    assert made["type"] == "pld_mmdet.FiniteOptimWrapper"
+    assert made["constructor"] == "pld_mmdet.PartsOptimConstructor"
+    assert made["a"] == dict(optimizer=dict(type="Adam", lr=0.5))
+
+
+def test_options_of_stages_and_loaders():
+    assert lengths(7, None, 0) == [
+        "train_cfg.stages.0.max_iters=7",
+        "train_cfg.stages.2.max_iters=0",
+    ]
+    assert lengths() == []
+    assert in_parts("batch_size=3") == [
+        "val_dataloader.batch_size=3",
+        "test_dataloader.batch_size=3",
+    ]
+    assert in_parts("a=1", "train") == ["train_dataloader.a=1"]
+    assert few_scenes("p") == ["p.data_root=data/street_maps_walk/"]
+    assert few_scenes()[1] == "test_dataloader.dataset.data_root=data/street_maps_walk/"
+    assert tiny_crops("p", "q")[1] == "q.data_root=data/tiny_crops"
+    assert tiny_crops()[0] == "val_dataloader.dataset.data_root=data/tiny_crops"
+
+
+def test_trivial_rows_and_columns():
+    plain = raw_pixels("a=1", of="clean digits")
+    assert plain["title"] == "Raw pixels of clean digits, logistic regression"
+    assert plain["baseline"] == dict(type="raw_input", c=0.1)
+    few = raw_pixels(on="9 labels", c=None, train="t")
+    assert few["title"] == "Raw pixels, logistic regression on 9 labels"
+    assert few["baseline"] == dict(type="raw_input", train="t")
+    distilled = few_pixels(5)
+    assert distilled["options"][0] == "train_dataloader.dataset.labelled=40"
+    assert distilled["title"].startswith("Raw pixels of 5 images a class")
+    assert list(on_test("ECE", "accuracy").items()) == [
+        ("ECE", ("test", "ece")),
+        ("accuracy", ("test", "accuracy")),
+    ]
+
+
+def test_tables_of_streets():
+    made = maps_table("mine", row("a", "A"), classes=("sky",))
+    assert made["columns"] == {"mIoU": ("test", "mIoU"), "sky": ("test", "IoU/sky")}
+    assert made["metric"] == "mIoU"
+    assert "columns" not in maps_table("mine")
+    assert crops_table("mine", metric="m")["data"].endswith("street_crops")
+
+
+def test_a_segmentor_is_put_together():
+    made = encoder_decoder(dict(type="B"), dict(type="H"), auxiliary_head=dict(a=2))
+    assert made["data_preprocessor"]["bgr_to_rgb"] is True
+    assert (made["backbone"]["type"], made["decode_head"]["type"]) == ("B", "H")
+    assert made["auxiliary_head"] == dict(a=2)
+    other = encoder_decoder({}, {}, dict(mean=[3.0], std=[5.0]))
+    assert other["data_preprocessor"] == dict(
+        type="SegDataPreProcessor", mean=[3.0], std=[5.0]
+    )

@@ -112,7 +112,7 @@ optim_wrapper = optimizer("Adam", 3e-3)
 
 TOY = """# {title} on scikit-learn's digits.
 _base_ = "./plain.py"
-from pld_mmdet.recipes import row, table
+from pld_mmdet.recipes.tables import row, table
 
 model = dict(
     _delete_=True,

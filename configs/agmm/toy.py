@@ -7,8 +7,9 @@ _base_ = [
     "../_base_/datasets/streets_seg.py",
     "../_base_/models/segmentor_small.py",
 ]
-from pld_mmdet.recipes import iterations, optimizer, poly, row
+from pld_mmdet.recipes import iterations, optimizer, poly
 from pld_mmdet.recipes.segmentation import few_scenes, maps_table, pixelwise
+from pld_mmdet.recipes.tables import row
 
 model = dict(type="pld_mmdet.AGMM", segmentor=_base_.segmentor)
 points = dict(type="pld_mmdet.KeepPoints", num_classes=7, count=1)

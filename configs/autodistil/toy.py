@@ -2,7 +2,8 @@
 # relations together on unlabelled documents; one under a cap is chosen on others and
 # fine-tuned on 24 labels. Teacher and shared weights are made once a seed.
 _base_ = "../_base_/models/topic_teacher.py"
-from pld_mmdet.recipes import loader, row, stage, staged, table
+from pld_mmdet.recipes import loader, stage, staged
+from pld_mmdet.recipes.tables import row, table
 
 held_out = dict(
     type="pld_mmdet.TopicGrammar", topics=8, senses=64, synonyms=4, words=16, focus=0.1

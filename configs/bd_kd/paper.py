@@ -21,22 +21,16 @@ model = dict(
     tau=1.0,
     alpha=1.0,
 )
-collate = dict(type="default_collate")
+images = dict(type="pld_mmdet.CIFAR", data_root=data_root)
 train_dataloader = loader(
-    dict(type="pld_mmdet.CIFAR", data_root=data_root, part="train", augment=True),
+    dict(images, part="train", augment=True),
     64,
     train=True,
     seeded=True,
     workers=4,
     epochs=True,
 )
-test_dataloader = dict(
-    batch_size=256,
-    num_workers=2,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    collate_fn=collate,
-    dataset=dict(type="pld_mmdet.CIFAR", data_root=data_root, part="test"),
-)
+test_dataloader = loader(dict(images, part="test"), 256, workers=2, persistent=False)
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=240)

@@ -2,7 +2,7 @@
 # from 20 labels a class. What its rows share stands in plain.py.
 _base_ = "./plain.py"
 
-from pld_mmdet.recipes import raw_pixels, row, table
+from pld_mmdet.recipes.tables import on_test, raw_pixels, row, table
 
 model = dict(
     _delete_=True,
@@ -25,10 +25,6 @@ experiment = table(
     row("bd_kd", "BD-KD"),
     row("no_balance", "BD-KD without balancing (nu = 1)", "model.nu=1.0"),
     raw_pixels(),
-    columns={
-        "accuracy": ("test", "accuracy"),
-        "ECE": ("test", "ece"),
-        "100 x NLL": ("test", "nll"),
-    },
+    columns=on_test("accuracy", "ECE", "100 x NLL"),
     reported="student",
 )

@@ -2,7 +2,8 @@
 # which the first row trains; its rows of numbers are DDIM steps.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/gaussian_ring.py"]
 
-from pld_mmdet.recipes import cosine, optimizer, row, stage, staged, table
+from pld_mmdet.recipes import cosine, optimizer, stage, staged
+from pld_mmdet.recipes.tables import row, table
 
 model = dict(
     type="pld_mmdet.BOOT",

@@ -1,7 +1,7 @@
 # CoTTA on CIFAR-10-C, severity 5: WideResNet-28-10, batches of 200, 32 views, Adam
 # 1e-3. 750 batches: 15 corruptions of 10000 images, no reset between them.
 _base_ = ["../_base_/toy_runtime.py"]
-from pld_mmdet.recipes import optimizer
+from pld_mmdet.recipes import loader, optimizer
 
 how_to_get = dict(
     data="download zenodo.org/records/2535967 and unpack it as data/CIFAR-10-C",
@@ -40,20 +40,9 @@ dataset = dict(
     corruptions=corruptions,
     severity=5,
 )
-train_dataloader = dict(
-    batch_size=200,
-    num_workers=2,
-    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=False, infinite=True),
-    collate_fn=dict(type="default_collate"),
-    dataset=dataset,
-)
-test_dataloader = dict(
-    batch_size=200,
-    num_workers=2,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    collate_fn=dict(type="default_collate"),
-    dataset=dataset,
-)
+test_dataloader = loader(dataset, 200, workers=2, persistent=False)
+stream = dict(type="pld_mmdet.ResumableSampler", shuffle=False, infinite=True)
+train_dataloader = dict(test_dataloader, sampler=stream)
 test_evaluator = dict(type="pld_mmdet.StreamMetric")
 test_cfg = dict()
 train_cfg = dict(type="pld_mmdet.OnlineLoop", evaluator=test_evaluator)

@@ -3,7 +3,7 @@
 # mirror images, which are no digits, and p_th 0.72, the code's value for CIFAR-100: on
 # the val stream it parts what views help (noise, dropout) from what they do not.
 _base_ = ["./tent.py"]
-from pld_mmdet.recipes import raw_pixels, row, table
+from pld_mmdet.recipes.tables import raw_pixels, row, table
 
 model = dict(
     _delete_=True,
@@ -15,44 +15,23 @@ model = dict(
     views=8,
     augment=dict(flip=0.0),
 )
+online = dict(init="source", online="test", evaluate={})
 experiment = table(
     "cotta",
     row("source", "Source network"),
-    row("tent", "TENT, lr 1e-3", init="source", online="test", evaluate={}),
-    row("cotta", "CoTTA", init="source", online="test", evaluate={}),
-    row(
-        "bn_adapt",
-        "BN statistics of the batch",
-        init="source",
-        online="test",
-        evaluate={},
-    ),
-    row("tent_high", "TENT, lr 1e-2", init="source", online="test", evaluate={}),
+    row("tent", "TENT, lr 1e-3", **online),
+    row("cotta", "CoTTA", **online),
+    row("bn_adapt", "BN statistics of the batch", **online),
+    row("tent_high", "TENT, lr 1e-2", **online),
     row(
         "no_learning",
         "CoTTA at rate 0: nothing learns",
         "optim_wrapper.optimizer.lr=0",
-        init="source",
-        online="test",
-        evaluate={},
+        **online,
         trivial=True,
     ),
-    row(
-        "no_views",
-        "CoTTA without views",
-        "model.views=0",
-        init="source",
-        online="test",
-        evaluate={},
-    ),
-    row(
-        "no_restore",
-        "CoTTA without restore",
-        "model.p=0",
-        init="source",
-        online="test",
-        evaluate={},
-    ),
+    row("no_views", "CoTTA without views", "model.views=0", **online),
+    row("no_restore", "CoTTA without restore", "model.p=0", **online),
     raw_pixels(
         "train_dataloader.dataset.dataset.pad=0",
         of="clean digits",

@@ -1,7 +1,8 @@
 # CycleAlign on endings in three tones: a GPT-2 learns all tones alike, then three
 # rounds make it polite. How examples help the ranker is built in.
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, loaders, optimizer, row, stage, staged, table
+from pld_mmdet.recipes import loader, loaders, optimizer, stage, staged
+from pld_mmdet.recipes.tables import row, table
 
 train = dict(type="pld_mmdet.Endings", part="train", size=300)
 train_dataloader, val_dataloader, test_dataloader = loaders(

@@ -48,7 +48,6 @@ model = dict(
 folder = dict(
     type="pld_mmdet.ClassFolder", data_root=data_root + "train", size=378, share=0.01
 )
-collate = dict(type="default_collate")
 train_dataloader = loader(
     dict(
         type="pld_mmdet.LabelledAndNot",
@@ -59,12 +58,11 @@ train_dataloader = loader(
     seeded=True,
     workers=16,
 )
-test_dataloader = dict(
-    batch_size=256,
-    num_workers=8,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    collate_fn=collate,
-    dataset=dict(type="pld_mmdet.ClassFolder", data_root=data_root + "val", size=378),
+test_dataloader = loader(
+    dict(type="pld_mmdet.ClassFolder", data_root=data_root + "val", size=378),
+    256,
+    workers=8,
+    persistent=False,
 )
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()

@@ -2,7 +2,8 @@
 # takes most 3s for 8s and most 7s for 1s. It is a logistic regression and stands for a
 # vision-language model. What its rows share stands in plain.py.
 _base_ = "./plain.py"
-from pld_mmdet.recipes import from_each, row, table
+from pld_mmdet.recipes import from_each
+from pld_mmdet.recipes.tables import on_test, row, table
 
 model = dict(
     _delete_=True,
@@ -23,8 +24,7 @@ train_dataloader = dict(
         _delete_=True,
         type="pld_mmdet.LabelledAndNot",
         datasets=[
-            dict(type="pld_mmdet.Digits", part="train", labelled=3),
-            dict(type="pld_mmdet.Digits", part="train", labelled=-3),
+            dict(type="pld_mmdet.Digits", part="train", labelled=n) for n in (3, -3)
         ],
     ),
 )
@@ -35,12 +35,10 @@ experiment = table(
     row(
         "dho",
         "DHO",
-        evaluate=dict(
-            teacher="configs/dho/teacher.py",
-            kd_head="configs/dho/kd_head.py",
-            searched="configs/dho/searched.py",
-            test=None,
-        ),
+        evaluate={
+            **{n: f"configs/dho/{n}.py" for n in ("teacher", "kd_head", "searched")},
+            "test": None,
+        },
     ),
     row(
         "teacher",
@@ -48,9 +46,8 @@ experiment = table(
         config="configs/dho/teacher.py",
         baseline="untrained",
     ),
-    columns={
-        "accuracy": ("test", "accuracy"),
-        "ECE": ("test", "ece"),
+    columns=on_test("accuracy", "ECE")
+    | {
         "searched mix": ("searched", "accuracy"),
         "kd head": ("kd_head", "accuracy"),
         "teacher": ("teacher", "accuracy"),

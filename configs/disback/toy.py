@@ -3,7 +3,8 @@
 # of it.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/gaussian_ring.py"]
 
-from pld_mmdet.recipes import optimizer, row, stage, staged, table
+from pld_mmdet.recipes import optimizer, stage, staged
+from pld_mmdet.recipes.tables import row, table
 
 degrade, distill = 160, 800
 model = dict(

@@ -3,18 +3,9 @@
 # steps of 16 labelled crops and 48 others.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
-from pld_mmdet.recipes import (
-    from_each,
-    lengths,
-    loader,
-    on_test,
-    optimizer,
-    raw_pixels,
-    row,
-    stage,
-    staged,
-)
+from pld_mmdet.recipes import from_each, loader, optimizer, stage, staged
 from pld_mmdet.recipes.crops import crops, crops_table, tiny_crops
+from pld_mmdet.recipes.tables import lengths, on_test, raw_pixels, row
 
 network = dict(type="pld_mmdet.SmallConvNet", in_channels=3, widths=(16, 32, 64))
 model = dict(

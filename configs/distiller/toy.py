@@ -1,7 +1,8 @@
 # Distiller on topic documents: BERT 2 x 64, fine-tuned on 24 labels -> 1 x 32, which
 # sees 600 documents of the task. One teacher a seed: the rows begin from its run.
 _base_ = "../_base_/models/topic_teacher.py"
-from pld_mmdet.recipes import row, stage, staged, table
+from pld_mmdet.recipes import stage, staged
+from pld_mmdet.recipes.tables import row, table
 
 model = dict(
     type="pld_mmdet.Distiller",

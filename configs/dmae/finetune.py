@@ -1,7 +1,8 @@
 # DMAE as in toy.py, then fine-tuned on 100 labels, ten of each digit: what such a
 # student is for. Tested on the 360 test images.
 _base_ = ["./toy.py"]
-from pld_mmdet.recipes import loader, row, stage, table
+from pld_mmdet.recipes import loader, stage
+from pld_mmdet.recipes.tables import lengths, row, table
 
 few_labels = loader(
     dict(type="pld_mmdet.Digits", part="train", labelled=10), 20, train=True
@@ -18,7 +19,7 @@ def _plain(name, title, epochs, seconds):
     return row(
         name,
         title,
-        f"train_cfg.stages.0.max_iters={epochs * _base_.epoch}",
+        *lengths(epochs * _base_.epoch),
         config="configs/dmae/finetune_plain.py",
         seconds=seconds,
     )

@@ -3,7 +3,8 @@
 # student and at half its rate. Tested by a linear probe in five folds over all 1797
 # images: 360 alone leave a standard error of two points.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/digits.py"]
-from pld_mmdet.recipes import cosine, optimizer, row, stage, staged, table, warm_up
+from pld_mmdet.recipes import cosine, optimizer, stage, staged, warm_up
+from pld_mmdet.recipes.tables import lengths, row, table
 
 train_dataloader = dict(batch_size=32)
 epoch = 34  # 1077 images in batches of 32
@@ -43,18 +44,10 @@ experiment = table(
     row("plain", "MAE student"),
     row("long", "MAE student, three times as long"),
     row("dmae", "DMAE"),
-    row(
-        "dmae_long",
-        "DMAE, three times as long",
-        f"train_cfg.stages.1.max_iters={60 * epoch}",
-    ),
+    row("dmae_long", "DMAE, three times as long", *lengths(None, 60 * epoch)),
     row("raw_pixels", "Raw pixels", baseline="raw_features"),
     row("random", "Student with random weights", baseline="untrained"),
     reported="student, linear probe in five folds over 1797 images",
     columns={"test": ("test", "accuracy")},
 )
-walk = [
-    "train_cfg.stages.0.max_iters=0",
-    "train_cfg.stages.1.max_iters=2",
-    "train_dataloader.batch_size=8",
-]
+walk = [*lengths(0, 2), "train_dataloader.batch_size=8"]

@@ -1,7 +1,8 @@
 # DMD2 on a ring of eight Gaussians (generated). The teacher is trained too short on
 # purpose: only then is there something that the GAN's real data can add.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/gaussian_ring.py"]
-from pld_mmdet.recipes import cosine, optimizer, row, stage, staged, table
+from pld_mmdet.recipes import cosine, optimizer, stage, staged
+from pld_mmdet.recipes.tables import row, table
 
 teacher_iters, distill_iters = 300, 1500
 

@@ -1,7 +1,8 @@
 # dParallel on words that may be spelled from any letter on: a BERT of 2 x 64 learns to
 # fill masks, answers 1024 prompts one letter a call, and learns from these answers.
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, loaders, optimizer, row, stage, staged, table
+from pld_mmdet.recipes import loader, loaders, optimizer, stage, staged
+from pld_mmdet.recipes.tables import row, table
 
 train = dict(type="pld_mmdet.RotatedWords", part="train", size=1024)
 train_dataloader, val_dataloader, test_dataloader = loaders(

@@ -3,7 +3,8 @@
 # The teacher's length is no part of the comparison. With 600 steps of masked words it
 # was worse than the student alone (41 % on val, seed 10), with 3000 better (92 %).
 _base_ = "plain.py"
-from pld_mmdet.recipes import poly, row, stage, staged, table
+from pld_mmdet.recipes import poly, stage, staged
+from pld_mmdet.recipes.tables import row, table
 
 body = dict(
     model_type="bert",

@@ -17,21 +17,13 @@ model = dict(
     lambda0=1.0,
     h="variance",
 )
-collate = dict(type="default_collate")
+images = dict(type="pld_mmdet.CIFARViews", data_root=root, mean=mean, std=std)
 train_dataloader = loader(
     dict(
         type="pld_mmdet.Federation",
         dataset=dict(
             type="pld_mmdet.SeededDataset",
-            dataset=dict(
-                type="pld_mmdet.CIFARViews",
-                data_root=root,
-                part="train",
-                pad=4,
-                strong=dict(),
-                mean=mean,
-                std=std,
-            ),
+            dataset=dict(images, part="train", pad=4, strong=dict()),
         ),
         num_clients=100,
         alpha=0.1,
@@ -41,19 +33,8 @@ train_dataloader = loader(
     20,
     train=True,
 )
-test_dataloader = dict(
-    batch_size=500,
-    num_workers=2,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    collate_fn=collate,
-    dataset=dict(
-        type="pld_mmdet.CIFARViews",
-        data_root=root,
-        part="test",
-        augment=False,
-        mean=mean,
-        std=std,
-    ),
+test_dataloader = loader(
+    dict(images, part="test", augment=False), 500, workers=2, persistent=False
 )
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()

@@ -1,7 +1,8 @@
 # FedLabel on digits: ten clients, Dirichlet 0.2, 6 % labels (65 in all), five clients a
 # round, 80 rounds of which 30 learn from labels only. The experiment as first planned.
 _base_ = ["../_base_/toy_runtime.py"]
-from pld_mmdet.recipes import loader, optimizer, row, table
+from pld_mmdet.recipes import loader, optimizer
+from pld_mmdet.recipes.tables import row, table
 
 model = dict(
     type="pld_mmdet.FedLabel",
@@ -12,7 +13,6 @@ model = dict(
     experts="both",
     warm_rounds=30,
 )
-collate = dict(type="default_collate")
 train_dataloader = loader(
     dict(
         type="pld_mmdet.Federation",

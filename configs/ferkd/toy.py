@@ -2,17 +2,9 @@
 # images with 16 stored regions each, 150 steps of 32 images, 4 regions each.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
-from pld_mmdet.recipes import (
-    lengths,
-    loader,
-    on_test,
-    optimizer,
-    raw_pixels,
-    row,
-    stage,
-    staged,
-)
+from pld_mmdet.recipes import loader, optimizer, stage, staged
 from pld_mmdet.recipes.crops import crop_network, crops, crops_table, tiny_crops
+from pld_mmdet.recipes.tables import lengths, on_test, raw_pixels, row
 
 model = dict(
     type="pld_mmdet.FerKD",

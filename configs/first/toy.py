@@ -1,7 +1,8 @@
 # FIRST on digits as answers of one token: an over-confident teacher (250 labels, a
 # quarter wrong), its confidence mended on val, a small student on 1077 images.
 _base_ = "plain.py"
-from pld_mmdet.recipes import loader, optimizer, row, stage, staged, table
+from pld_mmdet.recipes import loader, optimizer, stage, staged
+from pld_mmdet.recipes.tables import lengths, on_test, row, table
 
 model = dict(
     _delete_=True,
@@ -30,17 +31,12 @@ experiment = table(
         "teacher",
         "The teacher itself",
         wrong,
-        "train_cfg.stages.2.max_iters=1",
+        *lengths(None, None, 1),
         evaluate=dict(test=["model.predict_on=teacher"]),
     ),
-    columns={
-        "accuracy": ("test", "accuracy"),
-        "ECE": ("test", "ece"),
-        "100 x NLL": ("test", "nll"),
-    },
+    columns=on_test("accuracy", "ECE", "100 x NLL"),
 )
 walk = [
-    "train_cfg.stages.0.max_iters=1",
-    "train_cfg.stages.2.max_iters=2",
+    *lengths(1, None, 2),
     "train_cfg.stages.2.dataloader.batch_size=8",
 ]

@@ -8,7 +8,8 @@ _base_ = [
     "../_base_/models/digits_mae.py",
 ]
 
-from pld_mmdet.recipes import row, stage, staged, table
+from pld_mmdet.recipes import stage, staged
+from pld_mmdet.recipes.tables import lengths, raw_pixels, row, table
 
 model = dict(
     type="pld_mmdet.G2SD",
@@ -35,23 +36,24 @@ train_cfg = staged(
 default_hooks = dict(checkpoint=dict(interval=500))
 
 # Rows of a student start from the teachers of the row `teacher`, of the same seed.
-student, finetuned = "configs/g2sd/student.py", "model.predict_on=finetuned"
+student, taught = "configs/g2sd/student.py", dict(init="teacher")
+alone = dict(config=student, evaluate=dict(test=["model.predict_on=finetuned"]))
 mae, tuned = "train_cfg.stages.0.name=mae", "train_cfg.stages.2.name=finetune"
 experiment = table(
     "g2sd",
-    row("plain", "MAE student, fine-tuned", mae, tuned, config=student),
+    row("plain", "MAE student, fine-tuned", mae, tuned, **alone),
     row(
         "long",
         "MAE student, three times as long, fine-tuned",
         mae,
         tuned,
-        "train_cfg.stages.0.max_iters=900",
-        config=student,
+        *lengths(900),
+        **alone,
     ),
-    row("generic", "Generic stage, fine-tuned", tuned, config=student),
-    row("g2sd", "G2SD (generic and specific)", config=student),
+    row("generic", "Generic stage, fine-tuned", tuned, **alone, **taught),
+    row("g2sd", "G2SD (generic and specific)", config=student, **taught),
     row("teacher", "The teacher, fine-tuned", config="configs/g2sd/teacher.py"),
-    row("raw_pixels", "Raw pixels, logistic regression on 100 labels"),
+    raw_pixels(on="100 labels", c=None, train="train_cfg.stages.4.dataloader.dataset"),
     columns={"accuracy": ("test", "accuracy")},
     reported="both heads of the student, fine-tuned on 100 labels",
     gates=[
@@ -65,11 +67,4 @@ experiment = table(
         )
     ],
 )
-for made in experiment["rows"][2:4]:
-    made["init"] = "teacher"
-for made in experiment["rows"][:3]:
-    made["evaluate"] = dict(test=[finetuned])
-experiment["rows"][5]["baseline"] = dict(
-    type="raw_input", train="train_cfg.stages.4.dataloader.dataset"
-)
-walk = [f"train_cfg.stages.{i}.max_iters={n}" for i, n in enumerate((0, 0, 1, 0, 1))]
+walk = lengths(0, 0, 1, 0, 1)

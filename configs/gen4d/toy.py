@@ -3,7 +3,8 @@
 # frame. The scene's number is the run's seed.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loader, optimizer, row, stage, staged, table
+from pld_mmdet.recipes import loader, optimizer, stage, staged
+from pld_mmdet.recipes.tables import row, table
 
 scene = dict(type="pld_mmdet.MovingObject", part="train")
 model = dict(

@@ -2,16 +2,7 @@
 # are checkpoints of one training on the clear ones; six images a class.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
-from pld_mmdet.recipes import (
-    cosine,
-    lengths,
-    loader,
-    on_test,
-    optimizer,
-    row,
-    stage,
-    staged,
-)
+from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged
 from pld_mmdet.recipes.crops import (
     crop_network,
     crops,
@@ -19,6 +10,7 @@ from pld_mmdet.recipes.crops import (
     few_pixels,
     tiny_crops,
 )
+from pld_mmdet.recipes.tables import lengths, on_test, row
 
 model = dict(
     type="pld_mmdet.HeLlO",

@@ -7,8 +7,9 @@ _base_ = [
     "../_base_/datasets/streets_seg_fog.py",
     "../_base_/models/segmentor_small.py",
 ]
-from pld_mmdet.recipes import cosine, optimizer, row, stage, staged
+from pld_mmdet.recipes import cosine, optimizer, stage, staged
 from pld_mmdet.recipes.segmentation import few_scenes, maps_table, pixelwise
+from pld_mmdet.recipes.tables import row
 
 model = dict(
     type="pld_mmdet.HIAST",

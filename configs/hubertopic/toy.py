@@ -1,7 +1,8 @@
 # HuBERTopic on synthetic speech: 12 units, 4 topics, 320 utterances of 1.2 s at 4 kHz.
 # 24 clusters of MFCC frames, 4 topics by LDA, then a probe of the frozen encoder.
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, optimizer, poly, row, stage, staged, table
+from pld_mmdet.recipes import loader, optimizer, poly, stage, staged
+from pld_mmdet.recipes.tables import row, table
 
 collate = dict(type="default_collate")
 train_dataloader = loader(

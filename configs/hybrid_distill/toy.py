@@ -7,7 +7,8 @@ _base_ = [
     "../_base_/models/digits_mae.py",
 ]
 
-from pld_mmdet.recipes import row, stage, staged, table
+from pld_mmdet.recipes import stage, staged
+from pld_mmdet.recipes.tables import lengths, raw_pixels, row, table
 
 shape = dict(_base_.vit, dim=48, depth=4)
 model = dict(
@@ -38,35 +39,24 @@ test_evaluator = [
 ]
 val_evaluator = test_evaluator
 
-student = "configs/hybrid_distill/student.py"
-read = dict(type="raw_input", train="train_cfg.stages.4.dataloader.dataset")
+student = dict(config="configs/hybrid_distill/student.py")
+taught = dict(**student, init="teachers")
 experiment = table(
     "hybrid_distill",
-    row(
-        "features",
-        "Features of T_c alone",
-        "model.beta=0.0",
-        config=student,
-        init="teachers",
-    ),
-    row(
-        "relations",
-        "Relations of T_m alone",
-        "model.alpha=0.0",
-        config=student,
-        init="teachers",
-    ),
-    row("hybrid_distill", "Hybrid Distill", config=student, init="teachers"),
-    row("scratch", "No pre-training", "train_cfg.stages.0.max_iters=0", config=student),
+    row("features", "Features of T_c alone", "model.beta=0.0", **taught),
+    row("relations", "Relations of T_m alone", "model.alpha=0.0", **taught),
+    row("hybrid_distill", "Hybrid Distill", **taught),
+    row("scratch", "No pre-training", *lengths(0), **student),
     row(
         "teachers",
         "T_m itself, fine-tuned",
         config="configs/hybrid_distill/teachers.py",
     ),
-    row(
-        "raw_pixels",
-        "Raw pixels, logistic regression on 100 labels",
-        baseline=dict(read, evaluator=dict(type="pld_mmdet.ClassificationMetric")),
+    raw_pixels(
+        on="100 labels",
+        c=None,
+        train="train_cfg.stages.4.dataloader.dataset",
+        evaluator=dict(type="pld_mmdet.ClassificationMetric"),
     ),
     columns={
         "accuracy": ("test", "accuracy"),
@@ -75,4 +65,4 @@ experiment = table(
     },
     reported="student, fine-tuned on 100 labels; NMI and distance of its last block",
 )
-walk = [f"train_cfg.stages.{i}.max_iters={n}" for i, n in enumerate((0, 0, 1, 0, 1))]
+walk = lengths(0, 0, 1, 0, 1)

@@ -2,7 +2,8 @@
 # of 400 labels, two rounds of self-imitation.
 _base_ = "../_base_/toy_runtime.py"
 from pld_mmdet.language.world import words_of
-from pld_mmdet.recipes import loader, loaders, optimizer, row, stage, staged, table
+from pld_mmdet.recipes import loader, loaders, optimizer, stage, staged
+from pld_mmdet.recipes.tables import row, table
 
 world = dict(synonyms=2, kinds=4)
 prompts = dict(type="pld_mmdet.WorldPrompts", **world)

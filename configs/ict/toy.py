@@ -2,7 +2,8 @@
 # large a part of these 2400 steps as in the paper's 400 000.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/gaussian_ring.py"]
 
-from pld_mmdet.recipes import iterations, optimizer, row, table
+from pld_mmdet.recipes import iterations, optimizer
+from pld_mmdet.recipes.tables import row, table
 
 model = dict(
     type="pld_mmdet.ICT",

@@ -1,7 +1,8 @@
 # Impossible Distillation in a world of facts: a GPT-2 that often, not always, says a
 # report again in other words; an oracle in place of the NLI model; a T5 as student.
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, loaders, optimizer, row, stage, staged, table
+from pld_mmdet.recipes import loader, loaders, optimizer, stage, staged
+from pld_mmdet.recipes.tables import row, table
 
 world = dict(synonyms=2)
 reports = dict(type="pld_mmdet.WorldDocuments", **world)

@@ -3,7 +3,8 @@
 # classification view is the image itself, so that the plain row can learn its noise.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loader, optimizer, row, stage, table
+from pld_mmdet.recipes import loader, optimizer, stage
+from pld_mmdet.recipes.tables import lengths, raw_pixels, row, table
 
 
 def bags(part, **more):
@@ -59,15 +60,12 @@ experiment = table(
     row("max_pooling", "Max pooling", "train_dataloader.dataset.seed={seed}"),
     row("no_contrast", "INS without contrast", *staged, "model.weight=0.0"),
     row("ins", "INS", *staged),
-    row(
-        "raw_pixels",
-        "Raw pixels, logistic regression on bags' labels",
+    raw_pixels(
         *seeds,
-        baseline=dict(
-            type="raw_input",
-            target="bag_label",
-            evaluator=dict(type="pld_mmdet.AUCMetric"),
-        ),
+        on="bags' labels",
+        c=None,
+        target="bag_label",
+        evaluator=dict(type="pld_mmdet.AUCMetric"),
     ),
     metric="auc",
     percent=False,
@@ -87,4 +85,4 @@ experiment = table(
         )
     ],
 )
-walk = [f"train_cfg.stages.{i}.max_iters={n}" for i, n in enumerate((1, 0, 1, 0))]
+walk = lengths(1, 0, 1, 0)

@@ -2,7 +2,8 @@
 # student of a tenth of them. Every student takes 500 steps.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/digits.py"]
 
-from pld_mmdet.recipes import loader, optimizer, row, stage, staged, table
+from pld_mmdet.recipes import loader, optimizer, stage, staged
+from pld_mmdet.recipes.tables import lengths, on_test, raw_pixels, row, table
 
 network = dict(type="pld_mmdet.SmallConvNet", widths=(16, 32))
 model = dict(
@@ -28,7 +29,7 @@ drawn = [
     "train_dataloader.dataset.dataset.noise_seed={seed}",
     "train_cfg.stages.0.dataloader.dataset.noise_seed={seed}",
 ]
-alone = [*drawn, "model.alpha=0.0", "train_cfg.stages.0.max_iters=1"]
+alone = [*drawn, "model.alpha=0.0", *lengths(1)]
 experiment = table(
     "kd_prune",
     row("plain", "Cross-entropy on a tenth", *alone),
@@ -45,18 +46,7 @@ experiment = table(
         *drawn,
         "train_dataloader.dataset.share=1.0",
     ),
-    row(
-        "raw_pixels",
-        "Raw pixels, logistic regression",
-        *drawn,
-        baseline=dict(type="raw_input", c=0.1),
-    ),
-    columns={
-        "accuracy": ("test", "accuracy"),
-        "ECE": ("test", "ece"),
-        "teacher": ("teacher", "accuracy"),
-    },
+    raw_pixels(*drawn),
+    columns=on_test("accuracy", "ECE") | {"teacher": ("teacher", "accuracy")},
 )
-walk = [f"train_cfg.stages.{i}.max_iters=1" for i in (0, 1)] + [
-    "train_dataloader.batch_size=8"
-]
+walk = [*lengths(1, 1), "train_dataloader.batch_size=8"]

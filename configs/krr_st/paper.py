@@ -2,7 +2,16 @@
 # numbers are those of the authors' code (db-Lee/selfsup_dd, 4beb4b1; rate 1e-4 from its
 # README).
 _base_ = ["../_base_/toy_runtime.py"]
-from pld_mmdet.recipes import cifar, cosine, loader, stage, staged, warm_up
+from pld_mmdet.recipes import (
+    cifar,
+    cosine,
+    loader,
+    optimizer,
+    parts,
+    stage,
+    staged,
+    warm_up,
+)
 
 data_root = "data/cifar-100-binary"
 target_checkpoint = "data/teachers/barlow_twins_resnet18_cifar100.pth"
@@ -37,49 +46,26 @@ model = dict(
     batch_size=256,
     num_classes=100,
 )
-train_dataloader = loader(
-    dict(
-        type="pld_mmdet.CIFAR", data_root=data_root, part="train", augment=augment_real
-    ),
-    1024,
-    train=True,
-    seeded=True,
-    workers=4,
-)
-real_images = dict(
-    train_dataloader,
-    persistent_workers=False,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(type="pld_mmdet.CIFAR", data_root=data_root, part="train"),
-)
-labelled = dict(
-    train_dataloader,
-    batch_size=256,
-    dataset=dict(
-        type="pld_mmdet.SeededDataset",
-        dataset=dict(
-            type="pld_mmdet.CIFAR", data_root=data_root, part="train", augment=True
-        ),
-    ),
-)
-test_dataloader = dict(
-    batch_size=256,
-    num_workers=2,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    collate_fn=dict(type="default_collate"),
-    dataset=dict(type="pld_mmdet.CIFAR", data_root=data_root, part="test"),
+real = dict(type="pld_mmdet.CIFAR", data_root=data_root, part="train")
+drawn = dict(train=True, seeded=True, workers=4)
+train_dataloader = loader(dict(real, augment=augment_real), 1024, **drawn)
+real_images = dict(loader(real, 1024, workers=4), persistent_workers=False)
+labelled = loader(dict(real, augment=True), 256, **drawn)
+test_dataloader = loader(
+    dict(type="pld_mmdet.CIFAR", data_root=data_root, part="test"),
+    256,
+    workers=2,
+    persistent=False,
 )
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
 
-finite = dict(type="pld_mmdet.FiniteOptimWrapper")
+pool = [f"pool.{number}" for number in range(pool_size)]
 inner = dict(optimizer=dict(type="SGD", lr=0.1, momentum=0.9, weight_decay=1e-3))
 constant = [dict(type="ConstantLR", factor=1.0, by_epoch=False)]
-optim_wrapper = dict(
-    finite,
-    constructor="pld_mmdet.PartsOptimConstructor",
+optim_wrapper = parts(
     synthetic=dict(optimizer=dict(type="AdamW", lr=1e-4, weight_decay=0.0)),
-    **{f"pool.{number}": inner for number in range(pool_size)},
+    **dict.fromkeys(pool, inner),
 )
 train_cfg = staged(
     stage(
@@ -88,31 +74,23 @@ train_cfg = staged(
         work=real_images,
         schedule=dict(
             synthetic=[warm_up(1.0, outer_steps, end_factor=1e-3)],
-            **{f"pool.{number}": constant for number in range(pool_size)},
+            **dict.fromkeys(pool, constant),
         ),
     ),
     stage(
         "pretrain",
         4000,  # 1000 epochs of four batches
-        optim=dict(
-            finite, optimizer=dict(type="SGD", lr=0.1, momentum=0.9, weight_decay=1e-3)
-        ),
+        optim=optimizer("SGD", 0.1, momentum=0.9, weight_decay=1e-3),
     ),
     # The paper fine-tunes on other data sets: put yours here.
     stage(
         "finetune",
         10000,
         data=labelled,
-        optim=dict(
-            finite, optimizer=dict(type="SGD", lr=0.01, momentum=0.9, weight_decay=5e-4)
-        ),
+        optim=optimizer("SGD", 0.01, momentum=0.9, weight_decay=5e-4),
         schedule=[cosine()],
     ),
 )
-custom_hooks = [
-    dict(type="pld_mmdet.IterationSeedHook"),
-    dict(type="pld_mmdet.RunRecordHook"),
-    dict(type="pld_mmdet.ExportDistilledHook"),
-]
+custom_hooks = [*_base_.custom_hooks, dict(type="pld_mmdet.ExportDistilledHook")]
 default_hooks = dict(checkpoint=dict(interval=4000))
 model_wrapper_cfg = dict(type="PartsParallel")

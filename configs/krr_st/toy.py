@@ -3,7 +3,8 @@
 # each of eight draws of these labels, the same in all runs, and the mean is the score:
 # one draw moves it by points.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/digits.py"]
-from pld_mmdet.recipes import cosine, loader, row, stage, staged, table, warm_up
+from pld_mmdet.recipes import cosine, loader, optimizer, parts, stage, staged, warm_up
+from pld_mmdet.recipes.tables import lengths, raw_pixels, row, table
 
 pool_size = 3
 labelled = 2
@@ -28,8 +29,8 @@ model = dict(
 
 train_dataloader = dict(batch_size=128)
 real_images = loader(dict(type="pld_mmdet.Digits", part="train"), 256)
-finite = dict(type="pld_mmdet.FiniteOptimWrapper")
-optim_wrapper = dict(finite, optimizer=dict(type="Adam", lr=1e-3))
+optim_wrapper = optimizer("Adam", 1e-3)
+pool = [f"pool.{number}" for number in range(pool_size)]
 inner = dict(optimizer=dict(type="SGD", lr=0.1, momentum=0.9, weight_decay=1e-3))
 distill_iters = 400
 
@@ -38,17 +39,14 @@ distill = stage(
     "distill",
     distill_iters,
     work=real_images,
-    optim=dict(
-        finite,
-        constructor="pld_mmdet.PartsOptimConstructor",
+    optim=parts(
         synthetic=dict(optimizer=dict(type="AdamW", lr=1e-2)),
-        **{f"pool.{number}": inner for number in range(pool_size)},
+        **dict.fromkeys(pool, inner),
     ),
     schedule=dict(
         synthetic=[warm_up(1.0, distill_iters, end_factor=1e-3)],
         **{
-            f"pool.{number}": [dict(type="ConstantLR", factor=1.0, by_epoch=False)]
-            for number in range(pool_size)
+            part: [dict(type="ConstantLR", factor=1.0, by_epoch=False)] for part in pool
         },
     ),
 )
@@ -56,9 +54,7 @@ pretrain = stage(
     "pretrain",
     200,
     work=real_images,
-    optim=dict(
-        finite, optimizer=dict(type="SGD", lr=0.1, momentum=0.9, weight_decay=1e-3)
-    ),
+    optim=optimizer("SGD", 0.1, momentum=0.9, weight_decay=1e-3),
 )
 finetune = stage(
     "finetune",
@@ -73,17 +69,11 @@ finetune = stage(
         subsets * labelled * 10,  # all of them
         train=True,
     ),
-    optim=dict(
-        finite, optimizer=dict(type="SGD", lr=0.01, momentum=0.9, weight_decay=5e-4)
-    ),
+    optim=optimizer("SGD", 0.01, momentum=0.9, weight_decay=5e-4),
     schedule=[cosine()],
 )
 train_cfg = staged(target, distill, pretrain, finetune)
-custom_hooks = [
-    dict(type="pld_mmdet.IterationSeedHook"),
-    dict(type="pld_mmdet.RunRecordHook"),
-    dict(type="pld_mmdet.ExportDistilledHook"),
-]
+custom_hooks = [*_base_.custom_hooks, dict(type="pld_mmdet.ExportDistilledHook")]
 default_hooks = dict(checkpoint=dict(interval=500))
 model_wrapper_cfg = dict(type="PartsParallel")
 
@@ -92,19 +82,12 @@ experiment = table(
     row("plain", "No pre-training"),
     row("random_pairs", "Pre-trained on 50 random real images and their targets"),
     row("krr_st", "KRR-ST, 50 pairs"),
-    row(
-        "raw_pixels",
-        "Raw pixels, logistic regression",
-        baseline=dict(type="raw_input", train="train_cfg.stages.3.dataloader.dataset"),
-    ),
+    raw_pixels(c=None, train="train_cfg.stages.3.dataloader.dataset"),
     reported="fine-tuned student, 2 labels a class, mean of 8 draws of them",
     columns={"test": ("test", "accuracy")},
 )
 walk = [
-    "train_cfg.stages.0.max_iters=0",
-    "train_cfg.stages.1.max_iters=2",
-    "train_cfg.stages.2.max_iters=1",
-    "train_cfg.stages.3.max_iters=1",
+    *lengths(0, 2, 1, 1),
     "train_dataloader.batch_size=8",
     "model.inner_steps=2",
 ]

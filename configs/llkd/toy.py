@@ -1,7 +1,8 @@
 # LLKD on digits: a teacher of 40 labels, a small student, 1037 images without a label;
 # every row is read at equal numbers of visits.
 _base_ = "plain.py"
-from pld_mmdet.recipes import loader, optimizer, row, stage, staged, table
+from pld_mmdet.recipes import loader, optimizer, stage, staged
+from pld_mmdet.recipes.tables import row, table
 
 model = dict(
     _delete_=True,

@@ -1,7 +1,8 @@
 # LLP-BP on digits, is it 5 or more: 33 random bags of 32 train images, two rounds with
 # (lambda_s, lambda_b) = (1, 0.1), not tuned here. Each seed has its bags.
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, optimizer, row, stage, staged, table
+from pld_mmdet.recipes import loader, optimizer, stage, staged
+from pld_mmdet.recipes.tables import lengths, row, table
 
 
 def digits(part):
@@ -62,5 +63,5 @@ experiment = table(
     reported="instance head of the last iteration",
     columns={"AUC": ("test", "auc")},
 )
-walk = ["train_cfg.stages.0.max_iters=1", "train_cfg.stages.1.max_iters=1"]
+walk = lengths(1, 1)
 del digits, loader, optimizer, row

@@ -4,8 +4,8 @@
 #   python tools/reproduce.py configs/lpld/streets_a.py --seeds 0 1 2 3 4 \
 #       --rows mean_teacher_frozen lpld_frozen --result docs/results/lpld_frozen.json
 _base_ = "./streets_clean.py"
-from pld_mmdet.recipes import row
 from pld_mmdet.recipes.detection import quick_streets
+from pld_mmdet.recipes.tables import row
 
 _quick = ["train_cfg.max_iters=12", "train_cfg.val_interval=12"]
 

@@ -4,7 +4,8 @@
 # tokens to the last call.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import iterations, loaders, optimizer, row, table
+from pld_mmdet.recipes import iterations, loaders, optimizer
+from pld_mmdet.recipes.tables import row, table
 
 model = dict(
     type="pld_mmdet.LSD",

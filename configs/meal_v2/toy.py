@@ -3,7 +3,8 @@
 # 300 + 400 steps.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/digits.py"]
 
-from pld_mmdet.recipes import loader, optimizer, row, stage, staged, table
+from pld_mmdet.recipes import loader, optimizer, stage, staged
+from pld_mmdet.recipes.tables import lengths, raw_pixels, row, table
 
 few = loader(dict(type="pld_mmdet.Digits", part="train", labelled=15), 64, train=True)
 whole = loader(dict(type="pld_mmdet.Digits", part="train"), 64, train=True)
@@ -36,11 +37,7 @@ experiment = table(
     row("one_teacher", "One teacher a batch", no_judge, "model.combine=one"),
     row("no_judge", "MEAL V2 without discriminator", no_judge),
     row("meal_v2", "MEAL V2"),
-    row(
-        "raw_pixels",
-        "Raw pixels, logistic regression on 150 labels",
-        baseline=dict(type="raw_input", train="train_cfg.stages.1.dataloader.dataset"),
-    ),
+    raw_pixels(on="150 labels", c=None, train="train_cfg.stages.1.dataloader.dataset"),
     columns={"accuracy": ("test", "accuracy"), "ECE": ("test", "ece")},
 )
-walk = [f"train_cfg.stages.{i}.max_iters=1" for i in (0, 1, 2)]
+walk = lengths(1, 1, 1)

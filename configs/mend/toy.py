@@ -1,7 +1,8 @@
 # MEND on random maps of 8 symbols: a GPT-2 that learns a map from its context reads 4
 # vectors in place of 16 demonstrations.
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, loaders, optimizer, row, stage, staged, table
+from pld_mmdet.recipes import loader, loaders, optimizer, stage, staged
+from pld_mmdet.recipes.tables import row, table
 
 maps = dict(type="pld_mmdet.RandomMaps")
 train_dataloader, val_dataloader, test_dataloader = loaders(

@@ -9,8 +9,9 @@ _base_ = [
     "../_base_/datasets/streets_seg_semi.py",
     "../_base_/models/segmentor_small.py",
 ]
-from pld_mmdet.recipes import lengths, optimizer, poly, row, stage, staged
+from pld_mmdet.recipes import optimizer, poly, stage, staged
 from pld_mmdet.recipes.segmentation import few_scenes, maps_table, pixelwise
+from pld_mmdet.recipes.tables import lengths, row
 
 
 def _network(base, depth, width):

@@ -1,7 +1,8 @@
 # P4PLM on topic documents: one shape (BERT 2 x 64) for A, B, C and D; 4000 documents
 # without labels, 24 with. A and B are made once a seed: the rows begin from their run.
 _base_ = "../_base_/models/topic_teacher.py"
-from pld_mmdet.recipes import loader, row, stage, staged, table
+from pld_mmdet.recipes import loader, stage, staged
+from pld_mmdet.recipes.tables import row, table
 
 unlabelled = dict(
     type="pld_mmdet.TopicGrammar", topics=8, senses=64, synonyms=4, words=16, focus=0.1

@@ -2,7 +2,8 @@
 # (D_T); the student has filled in masked words of 4000 others (D_LM). 24 labels (D_L).
 # One teacher a seed: the rows begin from its run.
 _base_ = "../_base_/models/topic_teacher.py"
-from pld_mmdet.recipes import row, stage, staged, table
+from pld_mmdet.recipes import stage, staged
+from pld_mmdet.recipes.tables import row, table
 
 model = dict(
     type="pld_mmdet.PD",

@@ -1,7 +1,7 @@
 # PS-KD on scikit-learn's digits with 20 % wrong labels. What its rows share stands in
 # plain.py; which labels are wrong follows the seed, in every row alike.
 _base_ = "./plain.py"
-from pld_mmdet.recipes import raw_pixels, row, table
+from pld_mmdet.recipes.tables import on_test, raw_pixels, row, table
 
 model = dict(
     _delete_=True,
@@ -19,11 +19,7 @@ experiment = table(
     row("label_smoothing", "Label smoothing", *wrong_labels),
     row("ps_kd", "PS-KD", *wrong_labels),
     raw_pixels(*wrong_labels),
-    columns={
-        "accuracy": ("test", "accuracy"),
-        "ECE": ("test", "ece"),
-        "100 x NLL": ("test", "nll"),
-    },
+    columns=on_test("accuracy", "ECE", "100 x NLL"),
     reported="network",
 )
 # Two epochs of two iterations, so that the past self is used.

@@ -39,13 +39,11 @@ test_dataloader = loader(
 )
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
-later = dict(max_iters=20000, dataloader=bought, work_dataloader=loader(pool, 500))
+later = dict(data=bought, work=loader(pool, 500))
 train_cfg = staged(
     stage("teacher", 20000),
     stage("round_1", 20000),
-    dict(name="round_2", **later),
-    dict(name="round_3", **later),
-    dict(name="round_4", **later),
+    *(stage(f"round_{r}", 20000, **later) for r in (2, 3, 4)),
 )
 optim_wrapper = optimizer("Adam", 1e-3)
 param_scheduler = cosine(T_max=20000)

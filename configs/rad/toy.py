@@ -2,7 +2,8 @@
 # most 3s for 8s and most 7s for 1s. Every row takes 4 x 300 steps.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/digits.py"]
 
-from pld_mmdet.recipes import loader, optimizer, row, stage, staged, table
+from pld_mmdet.recipes import loader, optimizer, stage, staged
+from pld_mmdet.recipes.tables import lengths, raw_pixels, row, table
 
 known = dict(type="pld_mmdet.Digits", part="train", labelled=2)
 pool = dict(type="pld_mmdet.Digits", part="train", labelled=-2)
@@ -22,13 +23,8 @@ bought = loader(
     train=True,
 )
 everything = loader(pool, 500)
-later = dict(max_iters=300, dataloader=bought, work_dataloader=everything)
-train_cfg = staged(
-    stage("round_1", 300),
-    dict(name="round_2", **later),
-    dict(name="round_3", **later),
-    dict(name="round_4", **later),
-)
+later = [stage(f"round_{r}", 300, data=bought, work=everything) for r in (2, 3, 4)]
+train_cfg = staged(stage("round_1", 300), *later)
 optim_wrapper = optimizer("Adam", 3e-3)
 
 drawn = "model.seed={seed}"
@@ -38,13 +34,8 @@ experiment = table(
     row("margin", "The smallest margins", drawn, "model.select=margin"),
     row("rad", "RAD", drawn),
     row("one_wrong", "RAD, c = 1", drawn, "model.budget=1"),
-    row(
-        "raw_pixels",
-        "Raw pixels of 80 true labels, logistic regression",
-        "train_dataloader.dataset.labelled=8",
-        baseline=dict(type="raw_input", c=0.1),
-    ),
+    raw_pixels("train_dataloader.dataset.labelled=8", of="80 true labels"),
     columns={"accuracy": ("test", "accuracy"), "ECE": ("test", "ece")},
     reported="student of the last round",
 )
-walk = [f"train_cfg.stages.{i}.max_iters=1" for i in range(4)]
+walk = lengths(1, 1, 1, 1)

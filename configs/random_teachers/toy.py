@@ -2,8 +2,9 @@
 # for 200 steps, without labels. A linear probe, cross-validated on 600 test crops.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
-from pld_mmdet.recipes import in_parts, iterations, optimizer, row
+from pld_mmdet.recipes import iterations, optimizer
 from pld_mmdet.recipes.crops import crops_table, tiny_crops
+from pld_mmdet.recipes.tables import in_parts, row
 
 model = dict(
     type="pld_mmdet.RandomTeachers",

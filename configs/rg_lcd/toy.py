@@ -3,7 +3,8 @@
 # it can be over-optimised, and the true reward tells. One teacher a seed.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/gaussian_ring.py"]
 
-from pld_mmdet.recipes import optimizer, row, stage, staged, table
+from pld_mmdet.recipes import optimizer, stage, staged
+from pld_mmdet.recipes.tables import row, table
 
 ring = dict(radius=1.2, std=0.25, labels=True)
 model = dict(

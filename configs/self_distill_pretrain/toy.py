@@ -8,7 +8,8 @@ _base_ = [
     "../_base_/models/digits_mae.py",
 ]
 
-from pld_mmdet.recipes import cosine, loader, row, stage, staged, table
+from pld_mmdet.recipes import cosine, loader, stage, staged
+from pld_mmdet.recipes.tables import lengths, raw_pixels, row, table
 
 target = dict(
     type="pld_mmdet.Digits", part="train", classes=[5, 6, 7, 8, 9], labelled=30
@@ -49,7 +50,7 @@ experiment = table(
     row(
         "short",
         "Further pre-training, a quarter as long",
-        f"train_cfg.stages.0.max_iters={longer // 4}",
+        *lengths(longer // 4),
         config=onward,
         init="direct",
     ),
@@ -62,12 +63,8 @@ experiment = table(
     row(
         "direct", "Fine-tuned at once", config="configs/self_distill_pretrain/direct.py"
     ),
-    row(
-        "raw_pixels",
-        "Raw pixels, logistic regression on 50 labels",
-        baseline=dict(type="raw_input", train="train_cfg.stages.4.dataloader.dataset"),
-    ),
+    raw_pixels(on="50 labels", c=None, train="train_cfg.stages.4.dataloader.dataset"),
     columns={"accuracy": ("test", "accuracy")},
     reported="mean over encoders fine-tuned on four draws of 50 labels",
 )
-walk = [f"train_cfg.stages.{i}.max_iters={n}" for i, n in enumerate((0, 0, 1, 0, 1))]
+walk = lengths(0, 0, 1, 0, 1)

@@ -2,7 +2,8 @@
 # is a step of self-distillation in closed form.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/digits.py"]
 
-from pld_mmdet.recipes import iterations, optimizer, row, table
+from pld_mmdet.recipes import iterations, optimizer
+from pld_mmdet.recipes.tables import raw_pixels, row, table
 
 known = dict(type="pld_mmdet.Digits", part="train", labelled=30, noise=0.3)
 model = dict(
@@ -38,12 +39,7 @@ experiment = table(
         "model.alpha=0.0",
     ),
     row("self_distillation_theory", "Self-distillation, alpha 0.1", *wrong),
-    row(
-        "raw_pixels",
-        "Raw pixels, logistic regression",
-        wrong[1],
-        baseline=dict(type="raw_input", c=0.1),
-    ),
+    raw_pixels(wrong[1]),
     columns={"accuracy": ("test", "accuracy")},
     reported="kernel ridge of the last step",
 )

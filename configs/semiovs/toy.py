@@ -9,13 +9,14 @@ _base_ = [
     "../_base_/datasets/streets_seg_semi.py",
     "../_base_/models/segmentor_small.py",
 ]
-from pld_mmdet.recipes import loader, optimizer, poly, row, stage, staged
+from pld_mmdet.recipes import loader, optimizer, poly, stage, staged
 from pld_mmdet.recipes.segmentation import (
     everywhere,
     few_scenes,
     maps_table,
     pixelwise,
 )
+from pld_mmdet.recipes.tables import row
 
 model = dict(
     type="pld_mmdet.SemiOVS",

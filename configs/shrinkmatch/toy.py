@@ -2,8 +2,9 @@
 # 300 steps of 16 labelled crops; the others see 48 more in two views.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
-from pld_mmdet.recipes import from_each, iterations, on_test, optimizer, raw_pixels, row
+from pld_mmdet.recipes import from_each, iterations, optimizer
 from pld_mmdet.recipes.crops import crop_network, crops, crops_table, tiny_crops
+from pld_mmdet.recipes.tables import on_test, raw_pixels, row
 
 model = dict(
     type="pld_mmdet.ShrinkMatch",

@@ -3,7 +3,8 @@
 # was not pretrained takes as many steps on the labels as both stages together.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/digits.py"]
 
-from pld_mmdet.recipes import loader, optimizer, row, stage, staged, table
+from pld_mmdet.recipes import loader, optimizer, stage, staged
+from pld_mmdet.recipes.tables import lengths, raw_pixels, row, table
 
 few = dict(type="pld_mmdet.Digits", part="train", labelled=3)
 rest = dict(type="pld_mmdet.Digits", part="train", labelled=-3)
@@ -28,38 +29,26 @@ train_cfg = staged(
 optim_wrapper = optimizer("Adam", 3e-3)
 find_unused_parameters = True  # on several processes: one part learns at a time
 
-stages = "train_cfg.stages"
-alone = [f"{stages}.0.max_iters=0", f"{stages}.1.max_iters=0"]
+teacher = [*lengths(None, None, 0), "model.predict_on=teacher"]
 experiment = table(
     "simclrv2",
     row("plain", "Small net, 30 labels"),
     row(
         "no_pretraining",
         "Large net on 30 labels, distilled",
-        f"{stages}.0.max_iters=0",
-        f"{stages}.1.max_iters=550",
-        f"{stages}.1.optim_wrapper.optimizer.lr=3e-3",
+        *lengths(0, 550),
+        "train_cfg.stages.1.optim_wrapper.optimizer.lr=3e-3",
     ),
-    row(
-        "teacher",
-        "Large net, pretrained and tuned (the teacher)",
-        f"{stages}.2.max_iters=0",
-        "model.predict_on=teacher",
-    ),
+    row("teacher", "Large net, pretrained and tuned (the teacher)", *teacher),
     row(
         "layer_0",
         "... tuned from the encoder's features",
-        f"{stages}.2.max_iters=0",
-        "model.predict_on=teacher",
+        *teacher,
         "model.from_layer=0",
     ),
-    row("simclrv2", "SimCLRv2", *alone, init="teacher"),
-    row(
-        "raw_pixels",
-        "Raw pixels, logistic regression on 30 labels",
-        baseline=dict(type="raw_input", train=f"{stages}.1.dataloader.dataset"),
-    ),
+    row("simclrv2", "SimCLRv2", *lengths(0, 0), init="teacher"),
+    raw_pixels(on="30 labels", c=None, train="train_cfg.stages.1.dataloader.dataset"),
     columns={"accuracy": ("test", "accuracy"), "ECE": ("test", "ece")},
     reported="network of the last iteration",
 )
-walk = [f"{stages}.{i}.max_iters=1" for i in (0, 1, 2)]
+walk = lengths(1, 1, 1)

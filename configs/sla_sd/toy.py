@@ -2,8 +2,9 @@
 # step and takes 400 steps: 32 of four turns, or 128 as they are.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
-from pld_mmdet.recipes import cosine, iterations, on_test, optimizer, raw_pixels, row
+from pld_mmdet.recipes import cosine, iterations, optimizer
 from pld_mmdet.recipes.crops import crop_network, crops_table, tiny_crops
+from pld_mmdet.recipes.tables import on_test, raw_pixels, row
 
 network = crop_network(16, 32, 64)
 model = dict(type="pld_mmdet.SLASD", network=network, num_classes=8)

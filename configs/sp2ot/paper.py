@@ -30,7 +30,6 @@ model = dict(
     bank=9 * batch_size,
     prefill=True,
 )
-collate = dict(type="default_collate")
 dataset = dict(
     type="pld_mmdet.CIFARViews",
     data_root="data/cifar-100-binary",
@@ -45,13 +44,7 @@ dataset = dict(
 )
 train_dataloader = loader(dataset, batch_size, train=True, seeded=True, workers=8)
 still = dict(dataset, augment=False)
-test_dataloader = dict(
-    batch_size=batch_size,
-    num_workers=8,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    collate_fn=collate,
-    dataset=still,
-)
+test_dataloader = loader(still, batch_size, workers=8, persistent=False)
 test_evaluator = dict(type="pld_mmdet.ClusterMetric")
 test_cfg = dict()
 

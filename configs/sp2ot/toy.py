@@ -1,7 +1,8 @@
 # SP2OT on long-tailed digits: train and val part without labels, class sizes 130 to 13,
 # frozen features = standardised pixels, a cosine head learns. 60 epochs of 532 images.
 _base_ = ["../_base_/toy_runtime.py"]
-from pld_mmdet.recipes import loader, optimizer, row, stage, staged, table
+from pld_mmdet.recipes import loader, optimizer, stage, staged
+from pld_mmdet.recipes.tables import row, table
 
 num_samples = 532
 max_iters = 125
@@ -15,7 +16,6 @@ model = dict(
     rounds=10,
     max_iterations=200,
 )
-collate = dict(type="default_collate")
 dataset = dict(type="pld_mmdet.LongTailDigits", imbalance=10.0, noise=0.2)
 still = dict(type="pld_mmdet.LongTailDigits", imbalance=10.0, noise=0.0)
 train_dataloader = loader(dataset, 256, train=True)

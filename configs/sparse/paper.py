@@ -6,7 +6,7 @@
 #   python tools/train.py configs/sparse/paper.py
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import from_each, iterations, loader
+from pld_mmdet.recipes import from_each, iterations, loader, parts
 
 root, classes = "data/medmnist/bloodmnist", 8
 how_to_get = dict(
@@ -59,14 +59,6 @@ test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
 train_cfg = iterations(50000)
 adam = dict(optimizer=dict(type="AdamW", lr=2e-4, betas=(0.5, 0.999)))
-slack = dict(
-    optimizer=dict(type="AdamW", lr=2e-4, betas=(0.5, 0.999), weight_decay=1e-4)
-)
-optim_wrapper = dict(
-    constructor="pld_mmdet.PartsOptimConstructor",
-    type="pld_mmdet.FiniteOptimWrapper",
-    generator=adam,
-    discriminator=adam,
-    classifier=slack,
-)
+slack = dict(optimizer=dict(adam["optimizer"], weight_decay=1e-4))
+optim_wrapper = parts(generator=adam, discriminator=adam, classifier=slack)
 model_wrapper_cfg = dict(type="PartsParallel")

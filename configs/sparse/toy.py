@@ -2,7 +2,8 @@
 # a critic and a classifier of a few thousand weights; every row takes 300 steps.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/digits.py"]
 
-from pld_mmdet.recipes import from_each, iterations, row, table
+from pld_mmdet.recipes import from_each, iterations, parts
+from pld_mmdet.recipes.tables import raw_pixels, row, table
 
 shape = dict(num_classes=10, in_channels=1)
 model = dict(
@@ -28,13 +29,7 @@ train_dataloader = dict(
 )
 train_cfg = iterations(300)
 adam = dict(optimizer=dict(type="AdamW", lr=2e-3, betas=(0.5, 0.999)))
-optim_wrapper = dict(
-    constructor="pld_mmdet.PartsOptimConstructor",
-    type="pld_mmdet.FiniteOptimWrapper",
-    generator=adam,
-    discriminator=adam,
-    classifier=adam,
-)
+optim_wrapper = parts(generator=adam, discriminator=adam, classifier=adam)
 model_wrapper_cfg = dict(type="PartsParallel")
 
 both = dict(test=None, ensemble=["model.predict_on=ensemble"])
@@ -43,11 +38,7 @@ experiment = table(
     row("labels", "C on 50 labels, with mixup", "model.use=labels"),
     row("votes", "D and C vote, no translator", "model.use=votes", evaluate=both),
     row("sparse", "SPARSE", evaluate=both),
-    row(
-        "raw_pixels",
-        "Raw pixels, logistic regression on 50 labels",
-        baseline=dict(type="raw_input"),
-    ),
+    raw_pixels(on="50 labels", c=None),
     columns={"C": ("test", "accuracy"), "D and C": ("ensemble", "accuracy")},
     reported="classifier of the last iteration, and its mean with the critic's classes",
 )

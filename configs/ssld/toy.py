@@ -3,7 +3,8 @@
 # steps, the last 100 of them SSLD's second stage.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/digits.py"]
 
-from pld_mmdet.recipes import loader, optimizer, row, stage, staged, table
+from pld_mmdet.recipes import loader, optimizer, stage, staged
+from pld_mmdet.recipes.tables import lengths, raw_pixels, row, table
 
 few = dict(type="pld_mmdet.Digits", part="train", labelled=15)
 whole = dict(type="pld_mmdet.Digits", part="train")
@@ -22,7 +23,7 @@ train_cfg = staged(
 optim_wrapper = optimizer("Adam", 3e-3)
 find_unused_parameters = True  # on several processes: one part learns at a time
 
-one_stage = ["train_cfg.stages.1.max_iters=600", "train_cfg.stages.2.max_iters=0"]
+one_stage = lengths(None, 600, 0)
 same_images = "train_cfg.stages.1.dataloader.dataset.labelled=15"
 experiment = table(
     "ssld",
@@ -32,7 +33,7 @@ experiment = table(
         *one_stage,
         same_images,
         "train_cfg.stages.1.name=student",
-        "train_cfg.stages.0.max_iters=1",
+        *lengths(1),
     ),
     row(
         "soft_ce",
@@ -42,11 +43,7 @@ experiment = table(
     ),
     row("same_images", "Symmetric KL, the same 150", *one_stage, same_images),
     row("ssld", "SSLD"),
-    row(
-        "raw_pixels",
-        "Raw pixels, logistic regression on 150 labels",
-        baseline=dict(type="raw_input", train="train_cfg.stages.2.dataloader.dataset"),
-    ),
+    raw_pixels(on="150 labels", c=None, train="train_cfg.stages.2.dataloader.dataset"),
     columns={"accuracy": ("test", "accuracy"), "ECE": ("test", "ece")},
 )
-walk = [f"train_cfg.stages.{i}.max_iters=1" for i in (0, 1, 2)]
+walk = lengths(1, 1, 1)

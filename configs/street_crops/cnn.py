@@ -2,8 +2,9 @@
 # say that raw pixels are weak here, the CNN is strong, and fog costs it much:
 #   python tools/reproduce.py configs/street_crops/cnn.py --gate --seeds 0 1 2
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
-from pld_mmdet.recipes import cosine, on_test, optimizer, raw_pixels, row, warm_up
+from pld_mmdet.recipes import cosine, optimizer, warm_up
 from pld_mmdet.recipes.crops import crop_network, crops_table
+from pld_mmdet.recipes.tables import on_test, raw_pixels, row
 
 network = crop_network(32, 64, 128)
 model = dict(

@@ -1,6 +1,6 @@
 # TAID on a synthetic language: GPT-2 of 16 channels learns from the source itself.
 _base_ = "plain.py"
-from pld_mmdet.recipes import row, table
+from pld_mmdet.recipes.tables import row, table
 
 model = dict(
     type="pld_mmdet.TAID",

@@ -1,7 +1,8 @@
 # Trans-Encoder on sentences of concepts with synonyms: both networks begin with word
 # vectors of a corpus; two cycles over 2000 pairs without labels.
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, loaders, optimizer, row, stage, staged, table
+from pld_mmdet.recipes import loader, loaders, optimizer, stage, staged
+from pld_mmdet.recipes.tables import row, table
 
 pairs = dict(type="pld_mmdet.ConceptPairs", part="train", size=2000)
 both_orders = loader(dict(**pairs, both_orders=True), 32, train=True)

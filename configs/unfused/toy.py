@@ -2,7 +2,8 @@
 # bins. Every row fine-tunes for 150 steps of all 48.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loader, optimizer, row, staged, table
+from pld_mmdet.recipes import loader, optimizer, staged
+from pld_mmdet.recipes.tables import row, table
 
 
 def chirps(part, size):

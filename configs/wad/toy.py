@@ -3,18 +3,9 @@
 # student takes 3 x 50 steps of 32 labelled and 32 other crops.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/street_crops.py"]
 
-from pld_mmdet.recipes import (
-    from_each,
-    lengths,
-    loader,
-    on_test,
-    optimizer,
-    raw_pixels,
-    row,
-    stage,
-    staged,
-)
+from pld_mmdet.recipes import from_each, loader, optimizer, stage, staged
 from pld_mmdet.recipes.crops import crops_table, tiny_crops
+from pld_mmdet.recipes.tables import lengths, on_test, raw_pixels, row
 
 targets = [0, 2, 3, 7]  # person, car, truck, bicycle
 crops = dict(

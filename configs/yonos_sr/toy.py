@@ -2,7 +2,8 @@
 # start from one x2 model; the decoders are trained on one distilled x4 model.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import cosine, loaders, optimizer, row, stage, staged, table
+from pld_mmdet.recipes import cosine, loaders, optimizer, stage, staged
+from pld_mmdet.recipes.tables import row, table
 
 net = dict(type="pld_mmdet.ConvDenoiser", channels=6, out_channels=3)
 model = dict(

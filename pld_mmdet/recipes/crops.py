@@ -1,6 +1,6 @@
 """What configs on StreetCrops write again and again, as functions of plain data."""
 
-from pld_mmdet.recipes import raw_pixels, table
+from pld_mmdet.recipes.tables import raw_pixels, table
 
 
 def crops(**which) -> dict:
@@ -25,7 +25,7 @@ def crop_network(*widths: int) -> dict:
 
 
 def crops_table(name: str, *rows: dict, **more) -> dict:
-    """An experiment on StreetCrops; as :func:`pld_mmdet.recipes.table`."""
+    """An experiment on StreetCrops; as :func:`pld_mmdet.recipes.tables.table`."""
     return table(name, *rows, data="python tools/prepare.py street_crops", **more)
 
 

@@ -1,6 +1,6 @@
 """What configs of segmentation write again and again, as functions of plain data."""
 
-from pld_mmdet.recipes import row, table
+from pld_mmdet.recipes.tables import row, table
 
 STREET_MAPS = (
     "python tools/prepare.py foggy_streets --root data/street_maps --size 128x64 "
@@ -68,7 +68,7 @@ def maps_table(name: str, *rows: dict, classes: tuple[str, ...] = (), **more) ->
     """An experiment on the label maps of FoggyStreets.
 
     Args:
-        name: As in :func:`pld_mmdet.recipes.table`.
+        name: As in :func:`pld_mmdet.recipes.tables.table`.
         rows: Likewise.
         classes: Whose IoU stands beside the mean's [the mean alone].
         more: Other entries of an experiment.

@@ -2,7 +2,6 @@
 _base_ = []
 from pld_mmdet.recipes import loader
 
-collate = dict(type="default_collate")
 train_dataloader = loader(dict(type="pld_mmdet.Digits", part="train"), 64, train=True)
 val_dataloader = loader(dict(type="pld_mmdet.Digits", part="val"), 360)
 test_dataloader = loader(dict(type="pld_mmdet.Digits", part="test"), 360)

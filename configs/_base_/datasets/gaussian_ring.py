@@ -2,7 +2,6 @@
 _base_ = []
 from pld_mmdet.recipes import loader
 
-collate = dict(type="default_collate")
 train_dataloader = loader(
     dict(type="pld_mmdet.GaussianRing", part="train", size=16384), 512, train=True
 )

@@ -3,7 +3,6 @@
 _base_ = []
 from pld_mmdet.recipes import loader
 
-collate = dict(type="default_collate")
 train_dataloader = loader(
     dict(type="pld_mmdet.MarkovText", part="train", size=2048), 32, train=True
 )

@@ -4,7 +4,6 @@ _base_ = []
 from pld_mmdet.recipes import loader
 
 how_to_get = dict(data="python tools/prepare.py street_crops")
-collate = dict(type="default_collate")
 train_dataloader = loader(
     dict(type="pld_mmdet.StreetCrops", part="train", data_root="data/street_crops"),
     64,

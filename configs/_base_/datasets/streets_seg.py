@@ -16,7 +16,6 @@ categories = dict(
     vehicle=["car", "truck", "bus", "train", "motorcycle", "bicycle"],
 )
 classes = ("flat", "construction", "object", "nature", "sky", "human", "vehicle")
-collate = dict(type="default_collate")
 load = dict(type="LoadImageFromFile")
 label = dict(type="pld_mmdet.LoadInstanceIds", classes=classes, groups=categories)
 pack = dict(type="pld_mmdet.PackMaps")

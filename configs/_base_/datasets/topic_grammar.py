@@ -3,7 +3,6 @@
 _base_ = []
 from pld_mmdet.recipes import loader
 
-collate = dict(type="default_collate")
 general_dataloader = loader(
     dict(type="pld_mmdet.TopicGrammar", part="general", size=4000), 16, train=True
 )

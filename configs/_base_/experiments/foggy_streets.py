@@ -1,8 +1,8 @@
 # What `tools/reproduce.py` runs, row by row. `seconds` is only there for the first
 # estimate of the time left (two cores, one thread a job).
 _base_ = []
-from pld_mmdet.recipes import row
 from pld_mmdet.recipes.detection import quick_streets
+from pld_mmdet.recipes.tables import row
 
 _clear = "configs/source/foggy_streets.py"
 _fog = "configs/source/foggy_streets_on_fog.py"

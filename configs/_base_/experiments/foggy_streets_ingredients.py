@@ -2,7 +2,7 @@
 # and the free looks first, then each ingredient alone on the long recipe, all together,
 # and each left out. Runs from configs/best/ingredients.py.
 _base_ = "../../best/long.py"
-from pld_mmdet.recipes import row
+from pld_mmdet.recipes.tables import row
 
 _val = dict(val="configs/best/on_val.py")
 _quick = [

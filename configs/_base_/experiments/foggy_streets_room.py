@@ -1,8 +1,8 @@
 # The room between Mean Teacher and the oracle on FoggyStreets: the recipes that are to
 # be beaten, and what beats them. Runs from configs/best/foggy_streets.py.
 _base_ = "../../mean_teacher/foggy_streets.py"
-from pld_mmdet.recipes import row
 from pld_mmdet.recipes.detection import quick_streets
+from pld_mmdet.recipes.tables import row
 
 _clear = "configs/source/foggy_streets.py"
 _fog = "configs/source/foggy_streets_on_fog.py"

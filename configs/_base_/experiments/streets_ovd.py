@@ -1,8 +1,8 @@
 # Open-vocabulary detection with *simulated* CLIP errors; see docs/marvel_ovd.md. The
 # run's seed also draws the errors. Each row but the first two adds one part.
 _base_ = []
-from pld_mmdet.recipes import row, table
 from pld_mmdet.recipes.detection import quick_streets
+from pld_mmdet.recipes.tables import row, table
 
 _file = "annotations/ov/train_candidates_seed{seed}.json"
 _options = [

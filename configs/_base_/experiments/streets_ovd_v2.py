@@ -2,8 +2,8 @@
 # candidates), and random ones beside them as the control; docs/lab/marvel_ovd.md. The
 # seed also draws the errors. Runs from configs/marvel_ovd/streets_v2.py.
 _base_ = "../../marvel_ovd/streets.py"
-from pld_mmdet.recipes import row, table
 from pld_mmdet.recipes.detection import quick_streets
+from pld_mmdet.recipes.tables import row, table
 
 _file = "train_dataloader.dataset.dataset.ann_file=annotations/ov/train_candidates"
 _options = ["val_dataloader=None", "val_cfg=None", "val_evaluator=None"]

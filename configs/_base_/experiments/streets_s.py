@@ -1,7 +1,7 @@
 # Few labels, design S (docs/lab/soft_teacher.md and dual_polish.md): 160 labelled and
 # 3,040 unlabelled images, the fold is the seed. Runs from soft_teacher/streets_s.py.
 _base_ = "../../soft_teacher/streets_5pct.py"
-from pld_mmdet.recipes import row, table
+from pld_mmdet.recipes.tables import row, table
 
 _large = "data/foggy_streets_3200"
 _tiny = "data/foggy_streets_quick"

@@ -1,7 +1,7 @@
 # Learning on a stream of 2,000 images, ten shots of sparse scenes (docs/lab/ps_ttl.md).
 # The seed also draws the shots. Runs from configs/ps_ttl/streets_stream_10shot.py.
 _base_ = "../../ps_ttl/streets_3shot.py"
-from pld_mmdet.recipes import table
+from pld_mmdet.recipes.tables import table
 
 _root = "data/foggy_streets_stream"
 _shots = "annotations/fewshot/streets_10shot_seed{seed}.json"
