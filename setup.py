@@ -74,6 +74,7 @@ EXTRAS = {
     "dev": [
         "pytest>=9.2",  # the tests
         "pytest-xdist>=3.8",  # tests on all cores
+        "pytest-timeout>=2.4",  # a test that hangs fails by its name
         "safetensors>=0.8",  # the other checkpoint format, read by the safe loader
         "hypothesis>=6.170",  # properties of losses and selections
         "ruff>=0.17",  # lint and format in one tool

@@ -2,10 +2,12 @@
 
 import functools
 import gc
+import multiprocessing
 import os
 import shutil
 from pathlib import Path
 
+import cv2
 import pytest
 from mmengine.registry import DefaultScope
 from mmengine.runner import runner
@@ -14,6 +16,7 @@ from pld_mmdet.engine.configs import unformatted
 from tests.engine.processes import prepare
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a missing folder is not looked for on the net
+cv2.setNumThreads(1)  # tests fork, and a pool's threads do not go with them
 WALK = "tests/test_methods.py"  # over all methods; what a method trains is shared
 
 
@@ -65,6 +68,16 @@ def scope_of_its_own():
     yield
     DefaultScope._instance_dict.clear()
     DefaultScope._instance_dict.update(before)
+
+
+@pytest.fixture(autouse=True)
+def leaves_no_process():
+    """What a failed test started ends with it; the end of all would wait for it."""
+    before = multiprocessing.active_children()
+    yield
+    for child in multiprocessing.active_children():
+        if child not in before and not child.daemon:
+            child.kill()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,5 +1,6 @@
 """Real processes that run a tool, forked so that libraries are imported only once."""
 
+import faulthandler
 import multiprocessing
 import os
 import runpy
@@ -18,6 +19,7 @@ import pld_mmdet.engine.hooks  # noqa: F401  (imported before the fork)
 from pld_mmdet.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
+LIMIT = 150.0  # seconds of a process; a test has 240 (pyproject.toml)
 
 
 def free_port() -> int:
@@ -37,6 +39,7 @@ def forked(function: Callable[[], None], folder: Path = Path("/")) -> int:
     """Run a function in a process of its own; its exit code, 2 for a ``UserError``."""
 
     def child() -> None:
+        faulthandler.dump_traceback_later(0.9 * LIMIT, file=2)
         fresh_start()
         os.chdir(folder)
         try:
@@ -49,7 +52,8 @@ def forked(function: Callable[[], None], folder: Path = Path("/")) -> int:
 
     process = multiprocessing.get_context("fork").Process(target=child)
     process.start()
-    process.join(timeout=300)
+    process.join(timeout=LIMIT)
+    assert process.exitcode is not None, f"still at it after {LIMIT:g} s"
     return process.exitcode
 
 
@@ -61,6 +65,7 @@ def _child(
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)
+    faulthandler.dump_traceback_later(0.9 * LIMIT, file=file)
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -110,7 +115,7 @@ class Tool:
 
     def finish(self, code: int = 0) -> str:
         """Wait for the end, check the exit code, return the output."""
-        self.process.join(timeout=300)
+        self.process.join(timeout=LIMIT)
         output = self.log.read_text()
         assert self.process.exitcode == code, output
         return output

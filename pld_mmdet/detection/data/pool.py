@@ -97,11 +97,12 @@ def _without_cv2_threads() -> Iterator[None]:
     """End OpenCV's thread pool before processes are forked, and restore it after.
 
     A fork copies the pool's locks but not its threads: the first call that touches the
-    pool in a worker would wait for ever. One thread each is right anyway, because the
-    processes share the cores already.
+    pool in a worker would wait for ever. One ends the threads; zero does without them
+    and lets them live. One thread each is right anyway, because the processes share the
+    cores already.
     """
     threads = cv2.getNumThreads()
-    cv2.setNumThreads(0)
+    cv2.setNumThreads(1)
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 
@@ -383,14 +384,17 @@ def test_prepare_generates_and_converts_each_fog(tmp_path, capsys):
 
 
 def _blurred(value: int) -> float:
+    cv2.setNumThreads(1)  # as the workers that draw do
     return float(cv2.GaussianBlur(np.full((64, 64), value, np.uint8), (0, 0), 3).mean())
 
 
+@pytest.mark.timeout(30)
 def test_workers_start_after_opencv_ran_with_threads():
     """A forked worker that inherits OpenCV's pool without its threads hangs."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(4)
     cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (0, 0), 5)
+    time.sleep(0.5)  # its threads fall asleep; those awake would not be waited for
     try:
         assert run_jobs(_blurred, [1, 2, 3, 4], 2, "blur") == [1.0, 2.0, 3.0, 4.0]
         assert cv2.getNumThreads() == 4

@@ -70,6 +70,19 @@ def wait_for_frames(root: Path, number: int) -> None:
         time.sleep(0.01)
 
 
+def wait_for_end(process: int) -> int:
+    """Wait for a child; its exit code, or minus the signal that ended it."""
+    deadline = time.monotonic() + 60
+    try:
+        while (ended := os.waitpid(process, os.WNOHANG))[0] == 0:
+            assert time.monotonic() < deadline, "it does not end"
+            time.sleep(0.01)
+    except AssertionError:
+        os.killpg(process, signal.SIGKILL)
+        raise
+    return os.waitstatus_to_exitcode(ended[1])
+
+
 def wait_for_group(group: int) -> None:
     """Wait until no process of a group is left."""
     deadline = time.monotonic() + 60
@@ -87,7 +100,7 @@ def test_a_killed_generation_goes_on(tmp_path):
     process = start(root, 600, tmp_path / "log")
     wait_for_frames(root, 6)
     os.kill(process, signal.SIGKILL)
-    os.waitpid(process, 0)
+    assert wait_for_end(process) == -signal.SIGKILL
     # Its workers notice and end by themselves.
     wait_for_group(process)
     pictures = list(root.rglob("*.png"))
@@ -123,8 +136,7 @@ def test_ctrl_c_ends_at_once_and_says_how_to_go_on(tmp_path):
     process = start(root, 3000, log)
     wait_for_frames(root, 3)
     os.killpg(process, signal.SIGINT)
-    _, status = os.waitpid(process, 0)
-    assert os.waitstatus_to_exitcode(status) == 130
+    assert wait_for_end(process) == 130
     wait_for_group(process)
     assert "goes on from here" in log.read_text()
     assert "Traceback" not in log.read_text()
