@@ -37,8 +37,7 @@ fi
 parallel=()
 if python -c 'import xdist' 2>/dev/null; then
   workers=$(pld_cores)
-  # A process that ended in a test that hangs (pyproject.toml) is replaced once.
-  parallel=(-n "$((workers < 4 ? workers : 4))" --max-worker-restart 1)
+  parallel=(-n "$((workers < 4 ? workers : 4))")
 fi
 code=0
 python -m pytest ${parallel[@]+"${parallel[@]}"} "$@" || code=$?

@@ -1,6 +1,5 @@
 """Real processes that run a tool, forked so that libraries are imported only once."""
 
-import faulthandler
 import multiprocessing
 import os
 import runpy
@@ -39,7 +38,6 @@ def forked(function: Callable[[], None], folder: Path = Path("/")) -> int:
     """Run a function in a process of its own; its exit code, 2 for a ``UserError``."""
 
     def child() -> None:
-        faulthandler.dump_traceback_later(0.9 * LIMIT, file=2)
         fresh_start()
         os.chdir(folder)
         try:
@@ -65,7 +63,6 @@ def _child(
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    faulthandler.dump_traceback_later(0.9 * LIMIT, file=file)
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,5 +1,6 @@
 """Many small jobs on all cores, with progress and time left."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -62,6 +63,7 @@ def run_jobs(
                 advance()
             return results
         chunk = max(1, min(16, len(jobs) // (workers * 4)))
+        others = set(multiprocessing.active_children())
         executor = ProcessPoolExecutor(
             workers, initializer=_start_worker, initargs=(os.getpid(),)
         )
@@ -74,6 +76,12 @@ def run_jobs(
                 f"{title}: a worker process was killed (memory is the usual cause).",
                 "Call the same command again with --workers 1; finished work is kept.",
             ) from error
+        except BaseException:
+            # Nobody waits for what they are at, which may be long. A file that one was
+            # writing is no file yet.
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.kill()
+            raise
         finally:
             executor.shutdown(cancel_futures=True)
     return results
