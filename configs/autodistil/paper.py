@@ -3,7 +3,8 @@
 # the best sub-network on MNLI (finetune_glue.py). 16 GPUs:
 # bash tools/dist_train.sh configs/autodistil/paper.py 16
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, optimizer, poly, stage, staged
+from pld_mmdet.recipes import loader, poly, stage, staged
+from pld_mmdet.recipes.language import MNLI, adamw, masked
 
 bert = "data/bert-base-uncased"
 encoded = dict(type="pld_mmdet.EncodedText", tokenizer=bert, max_length=128)
@@ -14,9 +15,7 @@ general = loader(
     workers=4,
 )
 held_out = dict(**encoded, data_root="data/wiki_book", ann_file="held_out.jsonl")
-mnli = dict(
-    **encoded, data_root="data/mnli", classes=("entailment", "neutral", "contradiction")
-)
+mnli = dict(**encoded, data_root="data/mnli", classes=MNLI)
 train_dataloader = loader(
     dict(**mnli, ann_file="train.jsonl"), 2, train=True, workers=4
 )
@@ -28,7 +27,7 @@ val_cfg = test_cfg = dict()
 
 model = dict(
     type="pld_mmdet.AutoDistil",
-    teacher=dict(type="pld_mmdet.EncoderTransformer", task="MaskedLM", pretrained=bert),
+    teacher=masked(pretrained=bert),
     student=dict(type="pld_mmdet.ElasticEncoder", num_classes=3),
     space=dict(
         layers=(9, 10, 11, 12),
@@ -43,16 +42,7 @@ model = dict(
 
 
 def adam(rate, decay=0.01):
-    return optimizer(
-        "AdamW",
-        rate,
-        betas=(0.9, 0.999),
-        eps=1e-8,
-        weight_decay=decay,
-        half=True,
-        clip=1.0,
-        spare_norms=True,
-    )
+    return adamw(rate, decay, eps=1e-8, half=True, clip=1.0, spare_norms=True)
 
 
 # the code's warm-up of 6 % is for RoBERTa; BERT has none

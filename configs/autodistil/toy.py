@@ -3,11 +3,9 @@
 # fine-tuned on 24 labels. Teacher and shared weights are made once a seed.
 _base_ = "../_base_/models/topic_teacher.py"
 from pld_mmdet.recipes import loader, stage, staged
-from pld_mmdet.recipes.tables import row, table
+from pld_mmdet.recipes.tables import in_parts, lengths, row, table
 
-held_out = dict(
-    type="pld_mmdet.TopicGrammar", topics=8, senses=64, synonyms=4, words=16, focus=0.1
-) | dict(part="general", size=200)
+held_out = dict(_base_.documents, part="general", size=200)
 model = dict(
     type="pld_mmdet.AutoDistil",
     teacher={{_base_.pretrained}},
@@ -35,24 +33,17 @@ train_cfg = staged(
 )
 
 smallest = "model.only=(1, 2, 32, 1.0)"
-given = ("train_cfg.stages.0.max_iters=0", "train_cfg.stages.1.max_iters=0")
+given = ["model.pick=random", *lengths(0, 0)]
 experiment = table(
     "autodistil",
     row("smallest", "Smallest sub-network, trained alone", smallest),
-    row(
-        "random",
-        "Random sub-network under the cap",
-        "model.pick=random",
-        *given,
-        init="autodistil",
-    ),
+    row("random", "Random sub-network under the cap", *given, init="autodistil"),
     row("autodistil", "AutoDistil, searched sub-network"),
     row("bag_of_words", "Bag of words, logistic regression", baseline="bag_of_words"),
     reported="chosen sub-network of the last iteration",
 )
 walk = [
-    *[f"train_cfg.stages.{i}.max_iters=1" for i in (0, 1, 3)],
+    *lengths(1, 1, None, 1),
     "train_cfg.stages.2.work_dataloader.dataset.size=16",
-    "val_dataloader.dataset.size=10",
-    "test_dataloader.dataset.size=10",
+    *in_parts("dataset.size=10"),
 ]

@@ -3,7 +3,8 @@
 # a local chat model ranks, and a service is a class of your own.
 # 7 GPUs: bash tools/dist_train.sh configs/cyclealign/paper.py 7
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, optimizer, stage, staged
+from pld_mmdet.recipes import loader, stage, staged
+from pld_mmdet.recipes.language import adamw, causal
 
 alpaca, chat = "data/alpaca-7b", "data/llama-3.1-8b-instruct"
 prompts = dict(
@@ -21,12 +22,10 @@ val_evaluator = test_evaluator = dict(type="pld_mmdet.TokenMeanMetric")
 val_cfg = test_cfg = dict()
 model = dict(
     type="pld_mmdet.CycleAlign",
-    network=dict(type="pld_mmdet.CausalTransformer", pretrained=alpaca),
+    network=causal(alpaca),
     ranker=dict(
         type="pld_mmdet.LabelRanker",
-        network=dict(
-            type="pld_mmdet.CausalTransformer", pretrained=chat, dtype="bfloat16"
-        ),
+        network=causal(chat, dtype="bfloat16"),
         tokenizer=chat,
         writer=alpaca,
         prompt=384,
@@ -44,9 +43,7 @@ model = dict(
 train_cfg = staged(
     *[stage(f"round_{i}", 2 * 10000 // 14, work=loader(train, 4)) for i in (1, 2, 3)]
 )
-optim_wrapper = optimizer(
-    "AdamW", 5e-6, betas=(0.9, 0.999), weight_decay=0.01, half="bfloat16"
-)
+optim_wrapper = adamw(5e-6, half="bfloat16")
 param_scheduler = []
 find_unused_parameters = True
 how_to_get = dict(

@@ -2,7 +2,8 @@
 # a6a48f7, experiments/distillation.sh and the parser's defaults), on 4 GPUs:
 # bash tools/dist_train.sh configs/distiller/paper.py 4
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, optimizer, poly, stage, staged
+from pld_mmdet.recipes import loader, stage, staged
+from pld_mmdet.recipes.language import MNLI, adamw, classifier, rise_and_fall
 
 bert = "data/bert-base-uncased-mnli"
 mnli = dict(
@@ -10,7 +11,7 @@ mnli = dict(
     data_root="data/mnli",
     tokenizer=bert,
     max_length=128,
-    classes=("entailment", "neutral", "contradiction"),
+    classes=MNLI,
 )
 train_dataloader = loader(
     dict(**mnli, ann_file="train.jsonl"), 16, train=True, workers=4
@@ -21,13 +22,10 @@ val_dataloader = test_dataloader = loader(
 val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 val_cfg = test_cfg = dict()
 
-classifier = dict(
-    type="pld_mmdet.EncoderTransformer", task="SequenceClassification", num_classes=3
-)
 model = dict(
     type="pld_mmdet.Distiller",
-    finetuned=dict(classifier, pretrained=bert),
-    student=dict(classifier, pretrained="data/tinybert-general-4l-312d"),
+    finetuned=classifier(3, pretrained=bert),
+    student=classifier(3, pretrained="data/tinybert-general-4l-312d"),
     hard_weight=0.0,
     pred="mse",
     inter="mi",
@@ -38,20 +36,8 @@ model = dict(
 )
 steps = 122720  # 20 passes over 392 702 pairs, 64 a step
 train_cfg = staged(stage("distill", steps))
-optim_wrapper = optimizer(
-    "AdamW",
-    5e-5,
-    betas=(0.9, 0.999),
-    eps=1e-8,
-    weight_decay=0.1,
-    half=True,
-    spare_norms=True,
-)
-warm_up = steps // 10
-param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-4, by_epoch=False, end=warm_up),
-    poly(1.0, begin=warm_up),
-]
+optim_wrapper = adamw(5e-5, 0.1, eps=1e-8, half=True, spare_norms=True)
+param_scheduler = rise_and_fall(steps // 10)
 find_unused_parameters = True
 how_to_get = dict(
     data="write GLUE's MNLI as data/mnli/{train,dev_matched}.jsonl (text, pair, label "

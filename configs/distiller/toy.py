@@ -2,7 +2,7 @@
 # sees 600 documents of the task. One teacher a seed: the rows begin from its run.
 _base_ = "../_base_/models/topic_teacher.py"
 from pld_mmdet.recipes import stage, staged
-from pld_mmdet.recipes.tables import row, table
+from pld_mmdet.recipes.tables import in_parts, lengths, row, table
 
 model = dict(
     type="pld_mmdet.Distiller",
@@ -16,7 +16,10 @@ train_cfg = staged(
     stage("distill", 300, data={{_base_.transfer}}, schedule={{_base_.falling}}),
 )
 
-given = ("train_cfg.stages.0.max_iters=0", "train_cfg.stages.1.max_iters=0")
+given = lengths(0, 0)
+taught = dict(init="teacher")
+unit = ["model.unit=True", "model.inter_weight=0.1"]
+mse = ["model.inter=mse", "fine_tune=True"]
 none = ("model.inter=None", "fine_tune=True")
 experiment = table(
     "distiller",
@@ -29,36 +32,18 @@ experiment = table(
         "train_cfg.stages.2.dataloader.dataset.part=task",
         "train_cfg.stages.2.dataloader.dataset.size=24",
         *given,
-        init="teacher",
+        **taught,
     ),
-    row("kd", "Logits only", *none, *given, init="teacher"),
-    row(
-        "kd_mse",
-        "Logits and states, MSE",
-        "model.inter=mse",
-        "fine_tune=True",
-        *given,
-        init="teacher",
-    ),
-    row("distiller", "Distiller, MI-alpha as released", *given, init="teacher"),
-    row(
-        "mi_unit",
-        "MI-alpha, unit critic, weight 0.1",
-        "model.unit=True",
-        "model.inter_weight=0.1",
-        *given,
-        init="teacher",
-    ),
+    row("kd", "Logits only", *none, *given, **taught),
+    row("kd_mse", "Logits and states, MSE", *mse, *given, **taught),
+    row("distiller", "Distiller, MI-alpha as released", *given, **taught),
+    row("mi_unit", "MI-alpha, unit critic, weight 0.1", *unit, *given, **taught),
     row(
         "teacher",
         "The teacher itself",
-        "train_cfg.stages.2.max_iters=1",
+        *lengths(None, None, 1),
         evaluate=dict(test=["model.predict_on=finetuned"]),
     ),
     row("bag_of_words", "Bag of words, logistic regression", baseline="bag_of_words"),
 )
-walk = [
-    *[f"train_cfg.stages.{i}.max_iters=1" for i in range(3)],
-    "val_dataloader.dataset.size=10",
-    "test_dataloader.dataset.size=10",
-]
+walk = [*lengths(1, 1, 1), *in_parts("dataset.size=10")]

@@ -2,7 +2,8 @@
 # beforehand; LLaDA is a Llama in which every token sees every other one.
 # 8 GPUs: bash tools/dist_train.sh configs/dparallel/paper.py 8
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, optimizer
+from pld_mmdet.recipes import loader
+from pld_mmdet.recipes.language import adamw
 
 llada = "data/llada-8b-instruct-llama"
 train_dataloader = loader(
@@ -37,15 +38,7 @@ model = dict(
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=6)
 log_processor = dict(by_epoch=True)
 default_hooks = dict(checkpoint=dict(by_epoch=True, interval=1))
-optim_wrapper = optimizer(
-    "AdamW",
-    2e-5,
-    betas=(0.9, 0.999),
-    weight_decay=0.01,
-    half="bfloat16",
-    clip=1.0,
-    accumulative_counts=8,
-)
+optim_wrapper = adamw(2e-5, half="bfloat16", clip=1.0, accumulative_counts=8)
 param_scheduler = []
 how_to_get = dict(
     data="write Zigeng/dParallel_LLaDA_Distill_Data as data/dparallel/train.jsonl (one "

@@ -2,9 +2,9 @@
 # fill masks, answers 1024 prompts one letter a call, and learns from these answers.
 _base_ = "../_base_/toy_runtime.py"
 from pld_mmdet.recipes import loader, loaders, optimizer, stage, staged
-from pld_mmdet.recipes.tables import row, table
+from pld_mmdet.recipes.language import bert, masked
+from pld_mmdet.recipes.tables import in_parts, lengths, row, table
 
-train = dict(type="pld_mmdet.RotatedWords", part="train", size=1024)
 train_dataloader, val_dataloader, test_dataloader = loaders(
     dict(type="pld_mmdet.RotatedWords"),
     64,
@@ -15,24 +15,14 @@ train_dataloader, val_dataloader, test_dataloader = loaders(
 val_evaluator = test_evaluator = dict(type="pld_mmdet.RotatedWordsMetric")
 val_cfg = test_cfg = dict()
 
+plain = dict(
+    hidden_dropout_prob=0.0,
+    attention_probs_dropout_prob=0.0,
+    initializer_range=0.125,  # with BERT's 0.02 places are not learnt in time
+)
 model = dict(
     type="pld_mmdet.DParallel",
-    network=dict(
-        type="pld_mmdet.EncoderTransformer",
-        task="MaskedLM",
-        config=dict(
-            model_type="bert",
-            vocab_size=33,
-            max_position_embeddings=16,
-            hidden_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            intermediate_size=128,
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-            initializer_range=0.125,  # with BERT's 0.02 places are not learnt in time
-        ),
-    ),
+    network=masked(config=bert(33, 16, 64, 2, 128, **plain)),
     mask_id=32,
     block=4,
     weight=2.0,
@@ -41,33 +31,28 @@ model = dict(
 )
 train_cfg = staged(
     stage("base", 1000, optim=optimizer("Adam", lr=2e-3)),
-    stage("distill", 200, work=loader(train, 256)),
+    stage("distill", 200, work=loader(train_dataloader["dataset"], 256)),
 )
 optim_wrapper = optimizer("Adam", lr=2e-4)
 
-distil = "train_cfg.stages.0.max_iters=0"
+distil = lengths(0)
 experiment = table(
     "dparallel",
-    row("base", "Base model", "train_cfg.stages.1.max_iters=0", trivial=True),
-    row("w0", "Consistency only, w = 0", distil, "model.weight=0", init="base"),
-    row("dparallel", "dParallel, w = 2", distil, init="base"),
+    row("base", "Base model", *lengths(None, 0), trivial=True),
+    row("w0", "Consistency only, w = 0", *distil, "model.weight=0", init="base"),
+    row("dparallel", "dParallel, w = 2", *distil, init="base"),
     metric="calls_0.5",
     percent=False,
     lower_is_better=True,
     columns={
-        "calls, 0.1": ("test", "calls_0.1"),
-        "valid, 0.1": ("test", "valid_0.1"),
-        "calls, 0.3": ("test", "calls_0.3"),
-        "valid, 0.3": ("test", "valid_0.3"),
-        "calls, 0.5": ("test", "calls_0.5"),
-        "valid, 0.5": ("test", "valid_0.5"),
+        f"{what}, {threshold}": ("test", f"{what}_{threshold}")
+        for threshold in (0.1, 0.3, 0.5)
+        for what in ("calls", "valid")
     },
     reported="network of the last iteration",
 )
 walk = [
-    "train_cfg.stages.0.max_iters=1",
-    "train_cfg.stages.1.max_iters=2",
+    *lengths(1, 2),
     "train_dataloader.batch_size=4",
-    "val_dataloader.dataset.size=4",
-    "test_dataloader.dataset.size=4",
+    *in_parts("dataset.size=4"),
 ]

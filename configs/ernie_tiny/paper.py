@@ -3,51 +3,31 @@
 # that of TinyBERT's task_distill.py: 5e-5 without a schedule for latent losses; 3e-5
 # with a tenth of warm-up, then a line to 0, for the last; no decay of biases and norms.
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import optimizer, poly, stage, staged, warm_up
+from pld_mmdet.recipes import loader, optimizer, stage, staged
+from pld_mmdet.recipes.language import MNLI, classifier, masked, rise_and_fall
 
 bert = "data/bert-base-uncased"
 corpus = dict(
     type="pld_mmdet.EncodedText", data_root="data/mnli", tokenizer=bert, max_length=128
 )
-loader = dict(
-    batch_size=32,
-    num_workers=4,
-    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
-    collate_fn=dict(type="default_collate"),
-)
-general = dict(
-    **loader, dataset=dict(corpus, data_root="data/wikipedia", ann_file="general.jsonl")
-)
-classes = ("entailment", "neutral", "contradiction")
-train_dataloader = dict(
-    **loader, dataset=dict(corpus, ann_file="train.jsonl", classes=classes)
-)
-val_dataloader = test_dataloader = dict(
-    batch_size=128,
-    num_workers=4,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    collate_fn=dict(type="default_collate"),
-    dataset=dict(corpus, ann_file="dev_matched.jsonl", classes=classes),
+four = dict(workers=4, persistent=False)
+wikipedia = dict(corpus, data_root="data/wikipedia", ann_file="general.jsonl")
+general = loader(wikipedia, 32, train=True, **four)
+task = dict(corpus, ann_file="train.jsonl", classes=MNLI)
+train_dataloader = loader(task, 32, train=True, **four)
+val_dataloader = test_dataloader = loader(
+    dict(task, ann_file="dev_matched.jsonl"), 128, **four
 )
 val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 val_cfg = test_cfg = dict()
 
 model = dict(
     type="pld_mmdet.ERNIETiny",
-    pretrained=dict(
-        type="pld_mmdet.EncoderTransformer", task="MaskedLM", pretrained=bert
-    ),
+    pretrained=masked(pretrained=bert),
     # BERT-base until the stage `teacher` has trained it on the task
-    finetuned=dict(
-        type="pld_mmdet.EncoderTransformer",
-        task="SequenceClassification",
-        num_classes=3,
-        pretrained=bert,
-    ),
-    student=dict(
-        type="pld_mmdet.EncoderTransformer",
-        task="SequenceClassification",
-        num_classes=3,
+    finetuned=classifier(3, pretrained=bert),
+    student=classifier(
+        3,
         config=dict(
             model_type="bert",
             vocab_size=30522,
@@ -74,7 +54,7 @@ def adam(rate):
 def linear(rate):
     return dict(
         optim_wrapper=adam(rate),
-        param_scheduler=[warm_up(1e-4, epochs3 // 10), poly(1.0, begin=epochs3 // 10)],
+        param_scheduler=rise_and_fall(epochs3 // 10),
     )
 
 

@@ -4,27 +4,15 @@
 # was worse than the student alone (41 % on val, seed 10), with 3000 better (92 %).
 _base_ = "plain.py"
 from pld_mmdet.recipes import poly, stage, staged
-from pld_mmdet.recipes.tables import row, table
+from pld_mmdet.recipes.language import bert, classifier, masked
+from pld_mmdet.recipes.tables import in_parts, lengths, row, table
 
-body = dict(
-    model_type="bert",
-    vocab_size=196,
-    max_position_embeddings=16,
-    hidden_size=64,
-    num_hidden_layers=4,
-    num_attention_heads=4,
-    intermediate_size=128,
-)
+body = bert(196, 16, 64, 4, 128)
 model = dict(
     _delete_=True,
     type="pld_mmdet.ERNIETiny",
-    pretrained=dict(type="pld_mmdet.EncoderTransformer", task="MaskedLM", config=body),
-    finetuned=dict(
-        type="pld_mmdet.EncoderTransformer",
-        task="SequenceClassification",
-        num_classes=6,
-        config=body,
-    ),
+    pretrained=masked(config=body),
+    finetuned=classifier(6, config=body),
     student={{_base_.student}},
 )
 general = {{_base_.general_dataloader}}
@@ -54,8 +42,4 @@ experiment = table(
         baseline="bag_of_words",
     ),
 )
-walk = [
-    *[f"train_cfg.stages.{i}.max_iters=1" for i in range(6)],
-    "val_dataloader.dataset.size=10",
-    "test_dataloader.dataset.size=10",
-]
+walk = [*lengths(1, 1, 1, 1, 1, 1), *in_parts("dataset.size=10")]

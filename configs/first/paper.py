@@ -2,7 +2,8 @@
 # temperature is chosen on val; its ways of dividing by the sum: `linear`, 1e-6.
 # 8 GPUs: bash tools/dist_train.sh configs/first/paper.py 8
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged
+from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged, warm_up
+from pld_mmdet.recipes.language import causal
 
 alpaca = dict(
     type="pld_mmdet.ChatText",
@@ -22,24 +23,15 @@ val_cfg = test_cfg = dict()
 
 model = dict(
     type="pld_mmdet.FIRST",
-    teacher=dict(
-        type="pld_mmdet.CausalTransformer",
-        pretrained="data/qwen1.5-7b-alpaca",
-        vocab_size=151936,
-        dtype="bfloat16",
-    ),
-    student=dict(
-        type="pld_mmdet.CausalTransformer",
-        pretrained="data/qwen1.5-1.8b",
-        vocab_size=151936,
-    ),
+    teacher=causal("data/qwen1.5-7b-alpaca", vocab_size=151936, dtype="bfloat16"),
+    student=causal("data/qwen1.5-1.8b", vocab_size=151936),
     top_k=5,
     answers="data/alpaca/answers.safetensors",
 )
 steps = 1218  # 3 passes over 52 002 conversations, 128 a step
 train_cfg = staged(
     stage("calibrate", 0, work=val_dataloader),
-    stage("answers", 0, work=loader(dict(**alpaca, ann_file="train.jsonl"), 8)),
+    stage("answers", 0, work=loader(train, 8)),
     stage("student", 2 * steps),
 )
 optim_wrapper = optimizer(
@@ -51,11 +43,7 @@ optim_wrapper = optimizer(
     half="bfloat16",
     accumulative_counts=2,
 )
-warm_up = 73  # 3 %
-param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-3, by_epoch=False, end=warm_up),
-    cosine(begin=warm_up),
-]
+param_scheduler = [warm_up(1e-3, 73), cosine(begin=73)]  # 3 %
 find_unused_parameters = True
 how_to_get = dict(
     data="write tatsu-lab/alpaca as data/alpaca/{train,val}.jsonl (one object with "

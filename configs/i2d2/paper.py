@@ -4,6 +4,7 @@
 # 8 GPUs: bash tools/dist_train.sh configs/i2d2/paper.py 8
 _base_ = "../_base_/toy_runtime.py"
 from pld_mmdet.recipes import loader, optimizer, stage, staged
+from pld_mmdet.recipes.language import adamw, causal, classifier
 
 gpt2, roberta = "data/gpt2-xl", "data/roberta-large-mnli"
 prompts = loader(
@@ -29,12 +30,8 @@ train_dataloader = loader(
 connectives = ("and", "or", "but", "because", "which", "that", "who", "while", "if")
 model = dict(
     type="pld_mmdet.I2D2",
-    generator=dict(type="pld_mmdet.CausalTransformer", pretrained=gpt2),
-    critic=dict(
-        type="pld_mmdet.EncoderTransformer",
-        task="SequenceClassification",
-        pretrained=roberta,
-    ),
+    generator=causal(gpt2),
+    critic=classifier(pretrained=roberta),
     words=gpt2,
     critic_words=roberta,
     threshold=0.5,
@@ -48,15 +45,13 @@ statements = loader(
     8,
     train=True,
 )
-turn = dict(max_iters=10000, work_dataloader=prompts, dataloader=statements)
+turn = dict(data=statements, work=prompts)
 train_cfg = staged(
     stage("critic", 2000, optim=optimizer("AdamW", lr=5e-6)),
-    dict(name="round_1", **turn),
-    dict(name="round_2", **turn),
+    stage("round_1", 10000, **turn),
+    stage("round_2", 10000, **turn),
 )
-optim_wrapper = optimizer(
-    "AdamW", 1e-5, betas=(0.9, 0.999), weight_decay=0.01, half="bfloat16"
-)
+optim_wrapper = adamw(1e-5, half="bfloat16")
 param_scheduler = []
 find_unused_parameters = True
 how_to_get = dict(

@@ -3,7 +3,8 @@
 _base_ = "../_base_/toy_runtime.py"
 from pld_mmdet.language.world import words_of
 from pld_mmdet.recipes import loader, loaders, optimizer, stage, staged
-from pld_mmdet.recipes.tables import row, table
+from pld_mmdet.recipes.language import bert, classifier, gpt2
+from pld_mmdet.recipes.tables import in_parts, lengths, row, table
 
 world = dict(synonyms=2, kinds=4)
 prompts = dict(type="pld_mmdet.WorldPrompts", **world)
@@ -20,23 +21,10 @@ train_dataloader = loader(dict(corpus, size=6000), 64, train=True)
 val_evaluator = test_evaluator = dict(type="pld_mmdet.StatementMetric", world=world)
 val_cfg = test_cfg = dict()
 
-sizes = dict(vocab_size=160, initializer_range=0.1)
 model = dict(
     type="pld_mmdet.I2D2",
-    generator=dict(
-        type="pld_mmdet.CausalTransformer",
-        config=dict(model_type="gpt2", n_positions=16, n_embd=64, n_layer=2, n_head=4)
-        | sizes
-        | dict(embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0),
-    ),
-    critic=dict(
-        type="pld_mmdet.EncoderTransformer",
-        task="SequenceClassification",
-        num_classes=2,
-        config=dict(model_type="bert", max_position_embeddings=16, hidden_size=32)
-        | sizes
-        | dict(num_hidden_layers=2, num_attention_heads=4, intermediate_size=64),
-    ),
+    generator=gpt2(160, 16, 64, initializer_range=0.1),
+    critic=classifier(2, config=bert(160, 16, 32, 2, 64, initializer_range=0.1)),
     words=dict(type="pld_mmdet.FactWorld", **world),
     threshold=0.7,
     forbidden=words_of("nx", **world),
@@ -55,20 +43,20 @@ statements = loader(
     train=True,
 )
 asked = loader(dict(prompts, part="train", size=60), 60)
-turn = dict(max_iters=60, work_dataloader=asked, dataloader=statements)
+turn = dict(data=statements, work=asked)
 train_cfg = staged(
     stage("corpus", 300),
     stage("critic", 250, data=labels),
-    dict(name="round_1", **turn),
-    dict(name="round_2", **turn),
+    stage("round_1", 60, **turn),
+    stage("round_2", 60, **turn),
 )
 optim_wrapper = optimizer("Adam", lr=1e-3)
 find_unused_parameters = True  # on several processes: one of the two learns
 
-lengths = "train_cfg.stages.{}.max_iters={}"
-given = [lengths.format(0, 0), lengths.format(1, 0)]
-still = [lengths.format(i, 0) for i in (2, 3)]
+taught, given = dict(init="raw"), lengths(0, 0)
+still = lengths(None, None, 0, 0)
 still += [f"train_cfg.stages.{i}.work_dataloader=None" for i in (2, 3)]
+judged = [*lengths(0, 1), *still]
 read = "model.predict_on="
 experiment = table(
     "i2d2",
@@ -76,25 +64,19 @@ experiment = table(
     row(
         "filtered",
         "Corpus only, critic",
-        lengths.format(0, 0),
-        lengths.format(1, 1),
-        *still,
-        init="raw",
+        *judged,
+        **taught,
         evaluate=dict(test=[read + "sample_critic"]),
     ),
     row(
         "constrained",
         "Corpus only, constraints and critic",
-        lengths.format(0, 0),
-        lengths.format(1, 1),
-        *still,
-        init="raw",
+        *judged,
+        **taught,
         evaluate=dict(test=[read + "constrained_critic"]),
     ),
-    row(
-        "no_critic", "Rounds without a critic", *given, "model.threshold=0", init="raw"
-    ),
-    row("i2d2", "I2D2, two rounds", *given, init="raw"),
+    row("no_critic", "Rounds without a critic", *given, "model.threshold=0", **taught),
+    row("i2d2", "I2D2, two rounds", *given, **taught),
     row(
         "labels",
         "True statements of the critic's labels, said again",
@@ -105,12 +87,10 @@ experiment = table(
     reported="generator of the last iteration, one sample a prompt",
 )
 walk = [
-    *[lengths.format(i, 1) for i in range(4)],
+    *lengths(1, 1, 1, 1),
     "model.threshold=0",
     "model.decoder.beam=2",
     "train_dataloader.dataset.size=64",
-    "train_cfg.stages.2.work_dataloader.dataset.size=3",
-    "train_cfg.stages.3.work_dataloader.dataset.size=3",
-    "val_dataloader.dataset.size=4",
-    "test_dataloader.dataset.size=4",
+    *[f"train_cfg.stages.{i}.work_dataloader.dataset.size=3" for i in (2, 3)],
+    *in_parts("dataset.size=4"),
 ]

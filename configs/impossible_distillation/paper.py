@@ -2,7 +2,8 @@
 # no training: its optimizer and lengths are not the authors').
 # 8 GPUs: bash tools/dist_train.sh configs/impossible_distillation/paper.py 8
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, optimizer, stage, staged
+from pld_mmdet.recipes import loader, stage, staged
+from pld_mmdet.recipes.language import adamw, causal, classifier
 
 prefixes = dict(
     type="pld_mmdet.TextLines", data_root="data/dimsum", ann_file="prefixes.jsonl"
@@ -10,15 +11,11 @@ prefixes = dict(
 train_dataloader = loader(prefixes, 1)
 model = dict(
     type="pld_mmdet.ImpossibleDistillation",
-    lm=dict(type="pld_mmdet.CausalTransformer", pretrained="data/gpt2-xl"),
+    lm=causal("data/gpt2-xl"),
     student=dict(type="pld_mmdet.Seq2SeqTransformer", pretrained="data/t5-v1_1-large"),
     critic=dict(
         type="pld_mmdet.EntailmentClassifier",
-        network=dict(
-            type="pld_mmdet.EncoderTransformer",
-            task="SequenceClassification",
-            pretrained="data/roberta-large-wanli",
-        ),
+        network=classifier(pretrained="data/roberta-large-wanli"),
         tokenizer="data/roberta-large-wanli",
         entailment=1,
     ),
@@ -38,15 +35,13 @@ pairs = loader(
     8,
     train=True,
 )
-student = dict(max_iters=20000, work_dataloader=train_dataloader, dataloader=pairs)
+student = dict(data=pairs, work=train_dataloader)
 train_cfg = staged(
     stage("context", 0, work=train_dataloader),
-    dict(name="student_0", **student),
-    dict(name="student_1", **student),
+    stage("student_0", 20000, **student),
+    stage("student_1", 20000, **student),
 )
-optim_wrapper = optimizer(
-    "AdamW", 1e-4, betas=(0.9, 0.999), weight_decay=0.01, half="bfloat16"
-)
+optim_wrapper = adamw(1e-4, half="bfloat16")
 param_scheduler = []
 find_unused_parameters = True
 how_to_get = dict(

@@ -2,7 +2,8 @@
 # report again in other words; an oracle in place of the NLI model; a T5 as student.
 _base_ = "../_base_/toy_runtime.py"
 from pld_mmdet.recipes import loader, loaders, optimizer, stage, staged
-from pld_mmdet.recipes.tables import row, table
+from pld_mmdet.recipes.language import gpt2
+from pld_mmdet.recipes.tables import in_parts, lengths, row, table
 
 world = dict(synonyms=2)
 reports = dict(type="pld_mmdet.WorldDocuments", **world)
@@ -20,12 +21,7 @@ words = dict(type="pld_mmdet.FactWorld", **world)
 vocabulary = 160  # 4, and 2 words of each of 78 senses
 model = dict(
     type="pld_mmdet.ImpossibleDistillation",
-    lm=dict(
-        type="pld_mmdet.CausalTransformer",
-        config=dict(model_type="gpt2", vocab_size=vocabulary, n_positions=40)
-        | dict(n_embd=64, n_layer=2, n_head=4, initializer_range=0.125)
-        | dict(embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0),
-    ),
+    lm=gpt2(vocabulary, 40, 64, initializer_range=0.125),
     student=dict(
         type="pld_mmdet.Seq2SeqTransformer",
         config=dict(model_type="t5", vocab_size=vocabulary, d_model=64, d_kv=16)
@@ -63,23 +59,22 @@ train_cfg = staged(
 optim_wrapper = optimizer("Adam", lr=3e-3)
 find_unused_parameters = True  # on several processes: one of the two learns
 
-at = "train_cfg.stages.{}.max_iters={}"
-given = at.format(0, 0)
-alone = (at.format(3, 0), "train_cfg.stages.3.work_dataloader=None")
-one = (given, at.format(2, 300), *alone)
+given = lengths(0)
+alone = [*lengths(None, None, None, 0), "train_cfg.stages.3.work_dataloader=None"]
+one = [*lengths(0, None, 300), *alone]
 experiment = table(
     "impossible_distillation",
     row(
         "copy",
         "Copying the input",
-        at.format(2, 1),
+        *lengths(None, None, 1),
         *alone,
         evaluate=dict(test=["model.predict_on=input"]),
         trivial=True,
     ),
     row("unfiltered", "All pairs", *one, "model.filters=None", init="copy"),
     row("stage_0", "Filtered pairs of the language model", *one, init="copy"),
-    row("impossible_distillation", "Then of the student", given, init="copy"),
+    row("impossible_distillation", "Then of the student", *given, init="copy"),
     metric="reworded",
     columns={
         "preserved": ("test", "preservation"),
@@ -88,12 +83,9 @@ experiment = table(
     },
 )
 walk = [
-    at.format(0, 1),
-    at.format(2, 1),
-    at.format(3, 1),
+    *lengths(1, None, 1, 1),
     "model.filters=None",
     "train_cfg.stages.1.work_dataloader.dataset.size=4",
     "train_dataloader.dataset.size=64",
-    "val_dataloader.dataset.size=4",
-    "test_dataloader.dataset.size=4",
+    *in_parts("dataset.size=4"),
 ]

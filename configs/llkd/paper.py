@@ -2,7 +2,8 @@
 # optimizer, length and prompt are ours.
 # 1 GPU: python tools/train.py configs/llkd/paper.py
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, optimizer, stage, staged
+from pld_mmdet.recipes import loader, stage, staged
+from pld_mmdet.recipes.language import adamw, causal, classifier
 
 roberta, llama = "data/roberta-base", "data/llama-2-7b"
 sentences = dict(
@@ -22,34 +23,19 @@ model = dict(
     type="pld_mmdet.LLKD",
     teacher=dict(
         type="pld_mmdet.LabelWordClassifier",
-        network=dict(
-            type="pld_mmdet.CausalTransformer", pretrained=llama, dtype="bfloat16"
-        ),
+        network=causal(llama, dtype="bfloat16"),
         tokenizer=llama,
         words=("Background", "Objective", "Methods", "Results", "Conclusions"),
         template="Sentence of an abstract: {text}\nIts part:",
         demonstrations="data/pubmed-rct-20k/demonstrations.txt",
     ),
-    student=dict(
-        type="pld_mmdet.EncoderTransformer",
-        task="SequenceClassification",
-        pretrained=roberta,
-        num_classes=5,
-    ),
+    student=classifier(5, pretrained=roberta),
     samples=180040,
     num_classes=5,
     keep=0.9,
 )
-train_cfg = staged(
-    stage(
-        "student",
-        16878,  # 3 passes
-        work=loader(unlabelled, 16),
-    )
-)
-optim_wrapper = optimizer(
-    "AdamW", 2e-5, betas=(0.9, 0.999), weight_decay=0.01, half="bfloat16"
-)
+train_cfg = staged(stage("student", 16878, work=loader(unlabelled, 16)))  # 3 passes
+optim_wrapper = adamw(2e-5, half="bfloat16")
 param_scheduler = []
 how_to_get = dict(
     data="write PubMed 20k RCT (Franck-Dernoncourt/pubmed-rct) as data/pubmed-rct-20k/"

@@ -2,7 +2,7 @@
 # every row is read at equal numbers of visits.
 _base_ = "plain.py"
 from pld_mmdet.recipes import loader, optimizer, stage, staged
-from pld_mmdet.recipes.tables import row, table
+from pld_mmdet.recipes.tables import lengths, row, table
 
 model = dict(
     _delete_=True,
@@ -15,29 +15,21 @@ model = dict(
     predict_on="budgets",
 )
 unlabelled = dict(type="pld_mmdet.Digits", part="train", labelled=-4)
+seen = loader(unlabelled, 64, train=True)
 train_cfg = staged(
     stage("teacher", 300, optim=optimizer("Adam", lr=2e-3)),
-    stage(
-        "student",
-        900,
-        data=loader(unlabelled, 64, train=True),
-        work=loader(unlabelled, 256),
-    ),
+    stage("student", 900, data=seen, work=loader(unlabelled, 256)),
     _delete_=True,
 )
 find_unused_parameters = True  # on several processes: one of the two learns
 
 val_evaluator = test_evaluator = dict(_delete_=True, type="pld_mmdet.TokenMeanMetric")
+alike = "model.weight=none"
+confident = ["model.rule=teacher", "model.confidence=0.9"]
 experiment = table(
     "llkd",
-    row("all", "All pseudo-labels", "model.rule=all", "model.weight=none"),
-    row(
-        "confident",
-        "Confidence >= 0.9",
-        "model.rule=teacher",
-        "model.confidence=0.9",
-        "model.weight=none",
-    ),
+    row("all", "All pseudo-labels", "model.rule=all", alike),
+    row("confident", "Confidence >= 0.9", *confident, alike),
     row("uncertain", "Uncertain only", "model.rule=student"),
     row("llkd", "LLKD"),
     metric="at_4000",
@@ -49,8 +41,4 @@ experiment = table(
     },
     reported="student after so many samples in a backward pass",
 )
-walk = [
-    "train_cfg.stages.0.max_iters=1",
-    "train_cfg.stages.1.max_iters=2",
-    "train_cfg.stages.1.dataloader.batch_size=8",
-]
+walk = [*lengths(1, 2), "train_cfg.stages.1.dataloader.batch_size=8"]

@@ -3,6 +3,7 @@
 # 1 GPU: python tools/train.py configs/mend/paper.py
 _base_ = "../_base_/toy_runtime.py"
 from pld_mmdet.recipes import loader, optimizer, stage, staged
+from pld_mmdet.recipes.language import causal
 
 small, large = "data/gpt2", "data/gpt2-large"
 tasks = dict(type="pld_mmdet.TaskText", data_root="data/metaicl", tokenizer=large)
@@ -22,8 +23,8 @@ texts = dict(
 )
 model = dict(
     type="pld_mmdet.MEND",
-    llm=dict(type="pld_mmdet.CausalTransformer", pretrained=large),
-    hypernet=dict(type="pld_mmdet.CausalTransformer", pretrained=small),
+    llm=causal(large),
+    hypernet=causal(small),
     vectors=100,
     beta=0.8,
     kl_weight=1.0,

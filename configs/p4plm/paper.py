@@ -3,7 +3,8 @@
 # do not fit into memory, and B does not change. 4 GPUs:
 # bash tools/dist_train.sh configs/p4plm/paper.py 4
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, optimizer, poly, staged, warm_up
+from pld_mmdet.recipes import loader, stage, staged
+from pld_mmdet.recipes.language import adamw, classifier, masked, rise_and_fall
 
 bert = "data/bert-base-3-layers"
 encoded = dict(
@@ -22,13 +23,8 @@ val_cfg = test_cfg = dict()
 
 model = dict(
     type="pld_mmdet.P4PLM",
-    student=dict(
-        type="pld_mmdet.EncoderTransformer",
-        task="SequenceClassification",
-        num_classes=311,
-        pretrained=bert,
-    ),
-    masked=dict(type="pld_mmdet.EncoderTransformer", task="MaskedLM", pretrained=bert),
+    student=classifier(311, pretrained=bert),
+    masked=masked(pretrained=bert),
     samples=None,
     soft=True,
     mask_id=103,
@@ -36,41 +32,22 @@ model = dict(
 )
 
 
-def adam(rate):
-    return optimizer(
-        "AdamW",
-        rate,
-        betas=(0.9, 0.999),
-        weight_decay=0.01,
-        half=True,
-        spare_norms=True,
-    )
-
-
-def falling(begin):
-    return poly(1.0, begin=begin)
-
-
-long = dict(
-    max_iters=3000000,
-    dataloader=unlabelled,
-    optim_wrapper=adam(5e-5),
-    param_scheduler=[warm_up(1e-4, 10000), falling(10000)],
-)
+fast = adamw(5e-5, half=True, spare_norms=True)
+optim_wrapper = adamw(1e-5, half=True, spare_norms=True)
+param_scheduler = [dict(type="ConstantLR", factor=1.0, by_epoch=False)]
+long = dict(steps=3000000, data=unlabelled, optim=fast, schedule=rise_and_fall(10000))
 short = dict(
-    max_iters=43750,  # 7 passes over 400 000 labels, 64 a step
-    dataloader=train_dataloader,
-    optim_wrapper=adam(1e-5),
-    param_scheduler=[dict(type="ConstantLR", factor=1.0, by_epoch=False)],
+    steps=43750,  # 7 passes over 400 000 labels, 64 a step
+    data=train_dataloader,
+    optim=optim_wrapper,
+    schedule=param_scheduler,
 )
 train_cfg = staged(
-    dict(name="mlm", **long),
-    dict(name="labeller", **short),
-    dict(name="distill", **long),
-    dict(name="finetune", **short),
+    stage("mlm", **long),
+    stage("labeller", **short),
+    stage("distill", **long),
+    stage("finetune", **short),
 )
-optim_wrapper = adam(1e-5)
-param_scheduler = short["param_scheduler"]
 find_unused_parameters = True
 how_to_get = dict(
     data="your own texts as data/texts/{unlabelled,train,val,test}.jsonl (text, and "

@@ -4,14 +4,14 @@
 # were not found.
 _base_ = "../_base_/toy_runtime.py"
 from pld_mmdet.language.pd import compact_bert
-from pld_mmdet.recipes import loader, optimizer, poly, staged
+from pld_mmdet.recipes import loader, stage, staged
+from pld_mmdet.recipes.language import MNLI, adamw, classifier, masked, rise_and_fall
 
 bert = "data/bert-large-uncased-mnli"
 encoded = dict(
     type="pld_mmdet.EncodedText", data_root="data/mnli", tokenizer=bert, max_length=128
 )
-classes = ("entailment", "neutral", "contradiction")
-labelled = dict(**encoded, classes=classes)
+labelled = dict(**encoded, classes=MNLI)
 transfer = dict(**encoded, ann_file="transfer.jsonl", indexed=True)
 train_dataloader = loader(
     dict(**labelled, ann_file="train.jsonl"), 32, train=True, workers=4
@@ -23,59 +23,38 @@ val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 val_cfg = test_cfg = dict()
 
 config = compact_bert(4, 512)
-classifier = dict(
-    type="pld_mmdet.EncoderTransformer", task="SequenceClassification", num_classes=3
-)
 number = 392702  # lines of transfer.jsonl: MNLI's pairs without their labels
 model = dict(
     type="pld_mmdet.PD",
-    student=dict(classifier, config=config),
-    student_lm=dict(
-        type="pld_mmdet.EncoderTransformer", task="MaskedLM", config=config
-    ),
-    teacher=dict(classifier, pretrained=bert),
+    student=classifier(3, config=config),
+    student_lm=masked(config=config),
+    teacher=classifier(3, pretrained=bert),
     samples=(number, 3),
     mask_id=103,
     first_word=999,
 )
 
 
-def stage(name, steps, warm_up, rate, data):
+def learning(steps, rate):
     return dict(
-        name=name,
-        max_iters=steps,
-        dataloader=data,
-        optim_wrapper=optimizer(
-            "AdamW",
-            rate,
-            betas=(0.9, 0.999),
-            eps=1e-6,
-            weight_decay=0.01,
-            clip=1.0,
-            spare_norms=True,
-        ),
-        param_scheduler=[
-            dict(type="LinearLR", start_factor=1e-4, by_epoch=False, end=warm_up),
-            poly(1.0, begin=warm_up),
-        ],
+        steps=steps,
+        optim=adamw(rate, eps=1e-6, clip=1.0, spare_norms=True),
+        schedule=rise_and_fall(steps // 10),
     )
 
 
 general = loader(dict(**encoded, ann_file="general.jsonl"), 32, train=True, workers=4)
 passes4 = 49088  # 4 passes over 392 702, 32 a step
+answered = loader(transfer, 32, train=True, workers=4)
 train_cfg = staged(
-    stage("mlm", 100000, 10000, 5e-5, general),
-    dict(
-        stage(
-            "distill",
-            passes4,
-            passes4 // 10,
-            1e-4,
-            loader(transfer, 32, train=True, workers=4),
-        ),
-        work_dataloader=loader(transfer, 128),
+    stage("mlm", data=general, **learning(100000, 5e-5)),
+    stage(
+        "distill",
+        data=answered,
+        work=loader(transfer, 128),
+        **learning(passes4, 1e-4),
     ),
-    stage("finetune", passes4, passes4 // 10, 1e-4, train_dataloader),
+    stage("finetune", data=train_dataloader, **learning(passes4, 1e-4)),
 )
 optim_wrapper = train_cfg["stages"][2]["optim_wrapper"]
 param_scheduler = train_cfg["stages"][2]["param_scheduler"]

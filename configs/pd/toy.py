@@ -3,7 +3,7 @@
 # One teacher a seed: the rows begin from its run.
 _base_ = "../_base_/models/topic_teacher.py"
 from pld_mmdet.recipes import stage, staged
-from pld_mmdet.recipes.tables import row, table
+from pld_mmdet.recipes.tables import in_parts, lengths, row, table
 
 model = dict(
     type="pld_mmdet.PD",
@@ -27,18 +27,14 @@ def only(*steps):
     return [f"train_cfg.stages.{i}.max_iters=0" for i in left_out]
 
 
+all_three = only("mlm", "distill", "finetune")
 experiment = table(
     "pd",
     row("basic", "Basic training", *only("finetune"), init="teacher"),
     row("d", "Distillation (D)", *only("distill"), init="teacher"),
     row("pf", "Pre-training, fine-tuning", *only("mlm", "finetune"), init="teacher"),
     row("pd", "Pre-trained distillation (PD)", *only("mlm", "distill"), init="teacher"),
-    row(
-        "pd_f",
-        "PD and fine-tuning (PD+F)",
-        *only("mlm", "distill", "finetune"),
-        init="teacher",
-    ),
+    row("pd_f", "PD and fine-tuning (PD+F)", *all_three, init="teacher"),
     row(
         "teacher",
         "The teacher itself",
@@ -47,8 +43,4 @@ experiment = table(
     ),
     row("bag_of_words", "Bag of words, logistic regression", baseline="bag_of_words"),
 )
-walk = [
-    *[f"train_cfg.stages.{i}.max_iters=1" for i in range(5)],
-    "val_dataloader.dataset.size=10",
-    "test_dataloader.dataset.size=10",
-]
+walk = [*lengths(1, 1, 1, 1, 1), *in_parts("dataset.size=10")]

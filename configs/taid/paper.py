@@ -1,15 +1,11 @@
 # TAID as published: Phi-3-mini -> TinyLlama on UltraChat 200k (authors' code, a062892).
 # 8 GPUs: bash tools/dist_train.sh configs/taid/paper.py 8
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import optimizer
+from pld_mmdet.recipes import loader
+from pld_mmdet.recipes.language import adamw, causal
 
 tokenizer = "data/phi-3-mini-4k-instruct"
 vocab_size = 32064  # Phi-3's; the student's 32000 embeddings grow to it
-batch = dict(
-    batch_size=8,  # x 8 GPUs
-    num_workers=4,
-    collate_fn=dict(type="default_collate"),
-)
 chat = dict(
     type="pld_mmdet.ChatText",
     data_root="data/ultrachat",
@@ -18,33 +14,24 @@ chat = dict(
     answer_length=512,
     too_long="drop",
 )
-train_dataloader = dict(
-    **batch,
-    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=False),
-    dataset=dict(**chat, ann_file="train_sft.jsonl"),
+four = dict(workers=4, persistent=False)
+train_dataloader = loader(
+    dict(**chat, ann_file="train_sft.jsonl"),
+    8,  # x 8 GPUs
+    train=True,
+    epochs=True,
+    **four,
 )
-val_dataloader = test_dataloader = dict(
-    **batch,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    # theirs: 2000 drawn at random
-    dataset=dict(**chat, ann_file="test_sft.jsonl", size=2000),
-)
+# theirs: 2000 drawn at random
+scored = dict(**chat, ann_file="test_sft.jsonl", size=2000)
+val_dataloader = test_dataloader = loader(scored, 8, **four)
 val_evaluator = test_evaluator = dict(type="pld_mmdet.TokenMeanMetric")
 val_cfg = test_cfg = dict()
 
 model = dict(
     type="pld_mmdet.TAID",
-    student=dict(
-        type="pld_mmdet.CausalTransformer",
-        pretrained="data/tinyllama-1.1b",
-        vocab_size=vocab_size,
-    ),
-    teacher=dict(
-        type="pld_mmdet.CausalTransformer",
-        pretrained="data/phi-3-mini-4k-instruct",
-        vocab_size=vocab_size,
-        dtype="bfloat16",
-    ),
+    student=causal("data/tinyllama-1.1b", vocab_size=vocab_size),
+    teacher=causal(tokenizer, vocab_size=vocab_size, dtype="bfloat16"),
     t0=0.4,  # 0.2 for the paper's two other pairs
     t1=1.0,
     alpha=5e-4,
@@ -56,11 +43,8 @@ default_hooks = dict(
     # the code keeps the epoch with the best ROUGE-L of generated answers; here: nll
     checkpoint=dict(by_epoch=True, interval=1, save_best="nll", rule="less")
 )
-optim_wrapper = optimizer(
-    "AdamW",
+optim_wrapper = adamw(
     1e-4,
-    betas=(0.9, 0.999),
-    weight_decay=0.01,
     half="bfloat16",
     clip=1.0,
     paramwise_cfg=dict(custom_keys=dict(norm=dict(decay_mult=0.0)), bias_decay_mult=0),

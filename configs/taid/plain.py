@@ -1,21 +1,10 @@
 # Next-token cross-entropy alone. The teacher judges, it does not teach.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/markov_text.py"]
 from pld_mmdet.recipes import cosine, optimizer
+from pld_mmdet.recipes.language import gpt2
 
-student = dict(
-    type="pld_mmdet.CausalTransformer",
-    config=dict(
-        model_type="gpt2",
-        vocab_size=32,
-        n_positions=64,
-        n_embd=16,  # too narrow for the source's 1024 contexts: a capacity gap
-        n_layer=1,
-        n_head=2,
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-    ),
-)
+# 16 channels are too narrow for the source's 1024 contexts: a capacity gap
+student = gpt2(32, 64, 16, layers=1, heads=2)
 model = dict(
     type="pld_mmdet.CausalLanguageModel",
     student=student,

@@ -1,6 +1,6 @@
 # TAID on a synthetic language: GPT-2 of 16 channels learns from the source itself.
 _base_ = "plain.py"
-from pld_mmdet.recipes.tables import row, table
+from pld_mmdet.recipes.tables import in_parts, row, table
 
 model = dict(
     type="pld_mmdet.TAID",
@@ -34,6 +34,5 @@ walk = [
     "train_cfg.max_iters=2",
     "train_dataloader.batch_size=4",
     "train_dataloader.dataset.size=16",
-    "val_dataloader.dataset.size=4",
-    "test_dataloader.dataset.size=4",
+    *in_parts("dataset.size=4"),
 ]

@@ -2,7 +2,8 @@
 # 368f722, train_self_distill.sh). `number` stands for the lines of pairs.jsonl: their
 # raw pairs without repetitions, whose number the authors do not state.
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, optimizer, poly, staged
+from pld_mmdet.recipes import loader, poly, stage, staged
+from pld_mmdet.recipes.language import adamw, rise_and_fall
 
 encoded = dict(
     type="pld_mmdet.PairText",
@@ -42,51 +43,29 @@ model = dict(
 
 
 def adam(rate):
-    return optimizer(
-        "AdamW",
-        rate,
-        betas=(0.9, 0.999),
-        eps=1e-8,
-        weight_decay=0.01,
-        half=True,
-        clip=1.0,
-        spare_norms=True,
-    )
-
-
-def falling(begin):
-    return poly(1.0, begin=begin)
+    return adamw(rate, eps=1e-8, half=True, clip=1.0, spare_norms=True)
 
 
 cross_steps = -(-2 * number // 32)  # one pass over both orders
 bi_steps = 10 * -(-number // 128)
-warm_up = -(-cross_steps // 10)
+optim_wrapper = adam(5e-5)
+param_scheduler = [poly(1.0, begin=0)]
 cross = dict(
-    max_iters=cross_steps,
-    dataloader=both_orders,
-    work_dataloader=every,
-    optim_wrapper=adam(2e-5),
-    param_scheduler=[
-        dict(type="LinearLR", start_factor=1e-4, by_epoch=False, end=warm_up),
-        falling(warm_up),
-    ],
+    steps=cross_steps,
+    data=both_orders,
+    optim=adam(2e-5),
+    schedule=rise_and_fall(-(-cross_steps // 10)),
 )
 bi = dict(
-    max_iters=bi_steps,
-    dataloader=train_dataloader,
-    work_dataloader=every,
-    optim_wrapper=adam(5e-5),
-    param_scheduler=[falling(0)],
+    steps=bi_steps, data=train_dataloader, optim=optim_wrapper, schedule=param_scheduler
 )
 train_cfg = staged(
     *[
-        dict(name=f"{kind}_{cycle}", **stage)
+        stage(f"{kind}_{cycle}", work=every, **one)
         for cycle in (1, 2, 3)
-        for kind, stage in (("cross", cross), ("bi", bi))
+        for kind, one in (("cross", cross), ("bi", bi))
     ]
 )
-optim_wrapper = adam(5e-5)
-param_scheduler = [falling(0)]
 find_unused_parameters = True
 how_to_get = dict(
     data="write all pairs of STS12-16, STS-B and SICK-R as data/sts/pairs.jsonl (text, "

@@ -2,7 +2,7 @@
 # vectors of a corpus; two cycles over 2000 pairs without labels.
 _base_ = "../_base_/toy_runtime.py"
 from pld_mmdet.recipes import loader, loaders, optimizer, stage, staged
-from pld_mmdet.recipes.tables import row, table
+from pld_mmdet.recipes.tables import in_parts, lengths, row, table
 
 pairs = dict(type="pld_mmdet.ConceptPairs", part="train", size=2000)
 both_orders = loader(dict(**pairs, both_orders=True), 32, train=True)
@@ -41,7 +41,7 @@ train_cfg = staged(
 optim_wrapper = optimizer("Adam", lr=2e-3)
 find_unused_parameters = True  # on several processes: one of the two learns
 
-alone = [f"train_cfg.stages.{i}.max_iters=0" for i in (0, 1, 2)]
+alone = lengths(0, 0, 0)
 experiment = table(
     "trans_encoder",
     row("start", "Bi-encoder of word vectors, untrained", baseline="untrained"),
@@ -57,8 +57,7 @@ experiment = table(
     reported="networks of the last iteration",
 )
 walk = [
-    *[f"train_cfg.stages.{i}.max_iters=1" for i in range(4)],
+    *lengths(1, 1, 1, 1),
     "model.min_std=0",
-    "val_dataloader.dataset.size=10",
-    "test_dataloader.dataset.size=10",
+    *in_parts("dataset.size=10"),
 ]

@@ -4,6 +4,7 @@
 # masked words, then the labels. Distiller, PD, P4PLM and AutoDistil share it.
 _base_ = "../toy_runtime.py"
 from pld_mmdet.recipes import loader, loaders, optimizer, poly, stage
+from pld_mmdet.recipes.language import bert, classifier, masked
 
 documents = dict(
     type="pld_mmdet.TopicGrammar", topics=8, senses=64, synonyms=4, words=16, focus=0.1
@@ -21,27 +22,14 @@ train_dataloader, val_dataloader, test_dataloader = loaders(
 val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 val_cfg = test_cfg = dict()
 
-bert = dict(
-    model_type="bert",
-    vocab_size=260,
-    max_position_embeddings=20,
-    hidden_size=64,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    intermediate_size=128,
+_plain = dict(
     hidden_dropout_prob=0.0,
     attention_probs_dropout_prob=0.0,
     initializer_range=0.1,  # BERT's 0.02 is for 768 channels
 )
-small = dict(bert, hidden_size=32, num_hidden_layers=1, intermediate_size=64)
-masked = dict(type="pld_mmdet.EncoderTransformer", task="MaskedLM")
-classifier = dict(
-    type="pld_mmdet.EncoderTransformer", task="SequenceClassification", num_classes=8
-)
-pretrained = dict(masked, config=bert)
-finetuned = dict(classifier, config=bert)
-student = dict(classifier, config=small)
-student_lm = dict(masked, config=small)
+large, small = bert(260, 20, 64, 2, 128, **_plain), bert(260, 20, 32, 1, 64, **_plain)
+pretrained, student_lm = masked(config=large), masked(config=small)
+finetuned, student = classifier(8, config=large), classifier(8, config=small)
 
 falling = poly(1.0)
 mlm = stage(
