@@ -282,10 +282,9 @@ class JobGraph:
         """Time left, by playing the rest of the schedule.
 
         A running job's own estimate is used where it gives one; other lengths are
-        scaled by how fast this machine did the finished jobs.
+        scaled by how fast this machine is.
         """
-        expected = sum(self.jobs[name].seconds for name in self.took)
-        scale = sum(self.took.values()) / expected if expected else 1.0
+        scale = self._pace()
         ends: dict[str, float] = dict.fromkeys(self.done, 0.0)
         lanes = [0.0] * self.workers
         for lane, (name, running) in enumerate(self.running.items()):
@@ -304,6 +303,22 @@ class JobGraph:
             ends[job.name] = lanes[lane] = start + job.seconds * scale
             rest.remove(job)
         return max(ends.values(), default=0.0)
+
+    def _pace(self) -> float:
+        """Seconds here over usual seconds, of finished jobs and those with an estimate.
+
+        Where there are runs, they alone count: data that is there already took no time,
+        which says nothing about the machine.
+        """
+        pairs = [(self.jobs[name], took) for name, took in self.took.items()]
+        for running in self.running.values():
+            left = running.progress().get("eta_seconds")
+            if left is not None:
+                pairs.append((running.job, time.monotonic() - running.began + left))
+        if any(job.work_dir for job in self.jobs.values()):
+            pairs = [(job, took) for job, took in pairs if job.work_dir]
+        expected = sum(job.seconds for job, _ in pairs)
+        return sum(took for _, took in pairs) / expected if expected else 1.0
 
 
 def _fill(argument: str) -> str:

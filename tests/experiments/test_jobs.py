@@ -295,6 +295,23 @@ def test_a_job_that_reports_nothing_goes_by_its_usual_length(tmp_path):
     assert parts == pytest.approx([0.25, 0.75, 0.8], abs=1e-3)
 
 
+def test_data_that_is_there_says_nothing_about_the_machine(tmp_path):
+    """They took 3 s of 90, so that hours of training were said to be minutes."""
+    jobs = [
+        Job("data", ("x",), seconds=90.0),
+        Job("a", ("x",), needs=("data",), seconds=40.0, work_dir=tmp_path),
+        Job("b", ("x",), needs=("data",), seconds=50.0, work_dir=tmp_path / "b"),
+    ]
+    graph = JobGraph(jobs, tmp_path, workers=1)
+    graph.done.add("data")
+    graph.took["data"] = 3.0
+    assert graph.seconds_left() == 90
+    graph.running["a"] = running(tmp_path, 20.0, work_dir=tmp_path)
+    state = dict(iter=1, max_iters=6, stage="train", loss=1.0, eta_seconds=100.0)
+    write_json(tmp_path / "progress.json", state)  # 120 s instead of 40
+    assert graph.seconds_left() == pytest.approx(100 + 3 * 50, abs=1)
+
+
 def test_time_left_of_an_overdue_job_is_not_a_second(tmp_path):
     graph = JobGraph([Job("a", ("x",), seconds=40.0)], tmp_path, workers=1)
     for began, left in ((10.0, 30.0), (36.0, 9.0), (400.0, 100.0)):
