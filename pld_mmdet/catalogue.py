@@ -7,11 +7,11 @@ the docs, a record in ``docs/results/``. ``tools/list_methods.py`` prints the ta
 """
 
 import csv
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from pld_mmdet.places import PACKAGE, home
+from pld_mmdet.reading import GAINS, read_json
 
 ROOT = home()
 
@@ -102,7 +102,7 @@ class Entry:
 
     def record(self, root: Path = ROOT) -> dict:
         """The recorded result."""
-        return json.loads((root / self.files["result"]).read_text(encoding="utf-8"))
+        return read_json(root / self.files["result"], GAINS, "record of a table")
 
     def gain(self, root: Path = ROOT, over: str = "") -> tuple[float, float] | None:
         """Mean and standard deviation over seeds of (method - another row).

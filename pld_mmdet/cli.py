@@ -67,7 +67,7 @@ class ToolParser(ArgumentParser):
         if action.nargs not in (PARSER, REMAINDER) and action.type in (None, Path):
             kind = "value" if action.type is None else "path"
             for text in arg_strings:
-                if not text.strip() or "\0" in text:
+                if _says_nothing(text):
                     raise ArgumentError(action, f"{text!r} is no {kind}")
         return super()._get_values(action, arg_strings)
 
@@ -85,6 +85,15 @@ class ToolParser(ArgumentParser):
         sys.exit(2)
 
 
+def _says_nothing(text: str) -> bool:
+    """Whether it is blank, or holds bytes that no path of a config can hold.
+
+    A name that is no UTF-8 arrives with surrogates, which no file is written with.
+    """
+    strange = any("\ud800" <= letter <= "\udfff" for letter in text)
+    return not text.strip() or "\0" in text or strange
+
+
 class Input(str):
     """A path that is read."""
 
@@ -95,7 +104,7 @@ class Output(str):
 
 def input_file(text: str) -> Input:
     """Type of an option that names a file to read, or its address."""
-    if not text.strip() or "\0" in text:
+    if _says_nothing(text):
         raise ArgumentTypeError(f"{text!r} is no file")
     if os.path.isdir(text):
         raise ArgumentTypeError(f"{text} is a folder, not a file")
@@ -107,14 +116,14 @@ def input_file(text: str) -> Input:
 
 def input_folder(text: str) -> Input:
     """Type of an option that names a folder (or a pattern) to read."""
-    if not text.strip() or "\0" in text:
+    if _says_nothing(text):
         raise ArgumentTypeError(f"{text!r} is no folder")
     return Input(text)
 
 
 def output_file(text: str) -> Output:
     """Type of an option that names a file to write."""
-    if not text.strip() or "\0" in text:
+    if _says_nothing(text):
         raise ArgumentTypeError(f"{text!r} is no file")
     if os.path.isdir(text):
         raise ArgumentTypeError(f"{text} is a folder, not a file")
@@ -124,7 +133,7 @@ def output_file(text: str) -> Output:
 
 def output_folder(text: str) -> Output:
     """Type of an option that names a folder to write into."""
-    if not text.strip() or "\0" in text:
+    if _says_nothing(text):
         raise ArgumentTypeError(f"{text!r} is no folder")
     _place_for(Path(text))
     return Output(text)

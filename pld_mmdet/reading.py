@@ -39,6 +39,13 @@ RESULT = {
 }
 
 
+# What gains are computed from, and a table that is compared with, added to or shown.
+_SEEDS = {"seeds": {"#": {"*": _NUMBER}}}
+_MEANS = _SEEDS | {"mean": {"*": _NUMBER}, "std": {"*": _NUMBER}}
+GAINS = {"metric": str, "seeds": [int]}
+RECORD = GAINS | {"name": str, "rows": [{"name": str, "evaluate": {"*": _MEANS}}]}
+GAINS["rows"] = [{"name": str, "evaluate": {"*": _SEEDS}}]
+
 _SCHEMA_WORDS = {
     dict: "an object",
     list: "a list",
@@ -106,6 +113,27 @@ def users_text(path: str | Path, what: str, fix: str) -> str:
         raise UserError(
             f"The {what} {path} cannot be read ({_reason(error)}).", fix
         ) from None
+
+
+def page_around(path: str | Path, begin: str, end: str) -> tuple[str, str]:
+    """What stands in a page up to one marker, and from another one, both included.
+
+    Args:
+        path: The page.
+        begin: First marker.
+        end: Second marker.
+
+    Raises:
+        UserError: The page cannot be read, or the markers are not there exactly once.
+    """
+    text = users_text(path, "page", "Name a page that holds the markers.")
+    before, _, rest = text.partition(begin)
+    if begin in rest or text.count(end) != 1 or end not in rest:
+        raise UserError(
+            f"{path} does not hold the pair {begin} ... {end} exactly once.",
+            "Put both lines where the table belongs, then run the same command again.",
+        )
+    return before + begin, end + rest.partition(end)[2]
 
 
 def read_json(path: str | Path, schema: object = None, what: str = "json file"):

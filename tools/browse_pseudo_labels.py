@@ -60,6 +60,7 @@ def main(args: argparse.Namespace) -> None:
     from mmengine.dataset import pseudo_collate
     from mmengine.registry import init_default_scope
 
+    from pld_mmdet.adaptation.folder import check_images, find_images
     from pld_mmdet.detection.data.files import write_png
     from pld_mmdet.engine.checkpoint import load_checkpoint_file
     from pld_mmdet.engine.stack import import_mmdet
@@ -69,6 +70,11 @@ def main(args: argparse.Namespace) -> None:
     from pld_mmdet.report.pictures import spaced
 
     cfg, out = load_config(args), Path(args.out)
+    root, files = find_images(args.images)
+    files = [files[index] for index in spaced(args.limit, len(files))]
+    images = check_images(root, files, max_broken=1.0)
+    if images.broken:
+        print(images.broken_sentence(), flush=True)
     import_mmdet()
     init_default_scope("mmdet")
     model = MODELS.build(cfg.model).eval()
@@ -80,10 +86,10 @@ def main(args: argparse.Namespace) -> None:
     checkpoint = load_checkpoint_file(args.checkpoint)
     state = checkpoint.get("state_dict", checkpoint)
     report_mismatch(model, state, args.checkpoint)
-    dataset = DATASETS.build(_dataset(cfg, args.images))
-    shown = spaced(args.limit, len(dataset))
-    loader = (pseudo_collate([dataset[index]]) for index in shown)
-    classes = tuple(dataset.metainfo["classes"])
+    dataset = DATASETS.build(_dataset(cfg, images))
+    loader = (pseudo_collate([dataset[n]]) for n in range(len(dataset)))
+    meta = (checkpoint.get("meta") or {}).get("dataset_meta") or {}
+    classes = tuple(dataset.metainfo.get("classes") or meta.get("classes") or ())
     found = []
     for number, labelled in enumerate(label_images(model, loader, classes), start=1):
         name = f"{number:03d}_{labelled.path.stem}.png"
@@ -95,17 +101,29 @@ def main(args: argparse.Namespace) -> None:
     print(f"Open {write_page(out, found, title).resolve()}")
 
 
-def _dataset(cfg, images: str) -> dict:
-    """The images of a folder in the config's test pipeline, without annotations."""
-    dataset = (cfg.get("val_dataloader") or cfg.get("test_dataloader")).dataset
-    while "dataset" in dataset:
-        dataset = dataset.dataset
-    steps = [step for step in dataset.pipeline if step.type != "LoadAnnotations"]
+def _dataset(cfg, images) -> dict:
+    """Images in the config's test pipeline, without annotations.
+
+    Raises:
+        UserError: The config has no such pipeline.
+    """
+    from pld_mmdet.engine.provenance import data_sets
+
+    loader = cfg.get("val_dataloader") or cfg.get("test_dataloader") or {}
+    dataset = next(iter(data_sets(loader.get("dataset"))), {})
+    steps = dataset.get("pipeline") or []
+    steps = [step for step in steps if step.type != "LoadAnnotations"]
+    if not steps:
+        raise UserError(
+            "The config has no val_dataloader or test_dataloader with a pipeline.",
+            "Give the config of a method, e.g. configs/lpld/foggy_streets.py.",
+        )
     if steps[-1].type == "MultiBranch":  # adapt.py without labels validates on views
         steps[-1:] = steps[-1].weak
     return dict(
         type="pld_mmdet.ImageFolder",
-        data_root=images,
+        data_root=str(images.root),
+        files=images.files,
         metainfo=dataset.get("metainfo"),
         pipeline=steps,
         test_mode=True,

@@ -14,7 +14,6 @@ Examples:
 """
 
 import argparse
-import re
 import sys
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from rich.table import Table  # noqa: E402
 from pld_mmdet.catalogue import Entry, entries  # noqa: E402
 from pld_mmdet.cli import ToolParser, run_tool  # noqa: E402
 from pld_mmdet.errors import UserError  # noqa: E402
+from pld_mmdet.reading import page_around  # noqa: E402
 
 MARKERS = ("<!-- methods -->", "<!-- /methods -->")
 HEAD = (
@@ -121,15 +121,8 @@ def update_page(path: Path, text: str) -> None:
     Raises:
         UserError: If the markers are not there exactly once.
     """
-    page = path.read_text(encoding="utf-8")
-    pattern = re.compile(".*?".join(map(re.escape, MARKERS)), re.DOTALL)
-    if len(pattern.findall(page)) != 1:
-        raise UserError(
-            f"{path} does not hold {' ... '.join(MARKERS)} exactly once.",
-            "Put both lines where the table belongs.",
-        )
-    fresh = f"{MARKERS[0]}\n{text}\n{MARKERS[1]}"
-    path.write_text(pattern.sub(lambda _: fresh, page), encoding="utf-8")
+    before, after = page_around(path, *MARKERS)
+    path.write_text(f"{before}\n{text}\n{after}", encoding="utf-8")
 
 
 def main(args: argparse.Namespace) -> None:

@@ -64,6 +64,43 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def validation(cfg):
+    """The validation loader of a config and the data set in it.
+
+    Raises:
+        UserError: There is none with annotations.
+    """
+    from pld_mmdet.engine.provenance import data_sets
+
+    loader = cfg.get("val_dataloader") or {}
+    leaves = data_sets(loader.get("dataset"))
+    if len(leaves) != 1 or not leaves[0].get("ann_file"):
+        raise UserError(
+            "The config has no val_dataloader over one data set with annotations.",
+            "Give the config of a method, e.g. configs/lpld/foggy_streets.py.",
+        )
+    return loader, leaves[0]
+
+
+def require_images(dataset) -> None:
+    """Refuse images that are missing or broken: numbers without them are others.
+
+    Raises:
+        UserError: Names the first.
+    """
+    from pld_mmdet.detection.data.images import image_fault
+
+    paths = [dataset.get_data_info(n)["img_path"] for n in range(len(dataset))]
+    found = [(path, image_fault(path)[0]) for path in paths]
+    broken = [f"{path} ({fault})" for path, fault in found if fault]
+    if not paths or broken:
+        raise UserError(
+            f"{len(broken)} of {len(paths)} images cannot be read"
+            + (f", for example {broken[0]}." if broken else ": none is listed."),
+            "Correct data_root, data_prefix and --ann, or make the data again.",
+        )
+
+
 def main(args: argparse.Namespace) -> None:
     """Label the images, compare, print a table."""
     from mmengine.registry import init_default_scope
@@ -72,6 +109,7 @@ def main(args: argparse.Namespace) -> None:
     from rich.progress import track
     from rich.table import Table
 
+    from pld_mmdet.detection.data.coco import read_coco
     from pld_mmdet.detection.evaluation.pseudo_quality import measure, over_checkpoints
     from pld_mmdet.engine.checkpoint import load_checkpoint_file
     from pld_mmdet.engine.files import write_atomic, write_json
@@ -86,27 +124,40 @@ def main(args: argparse.Namespace) -> None:
     cfg = load_config(args)
     import_mmdet()
     init_default_scope("mmdet")
+    loader_cfg, dataset = validation(cfg)
+    if args.ann:
+        dataset.ann_file = args.ann
+    dataset.indices = args.images
+    root = dataset.get("data_root") or ""
+    truth = Path(root, args.truth or dataset.ann_file)
+    fix = "Name COCO jsons below data_root with --ann and --truth."
+    read_coco(Path(root, dataset.ann_file), fix, complete=True)
+    read_coco(truth, fix, complete=True)
     model = MODELS.build(cfg.model).eval()
+    if not hasattr(model, "pseudo_labels") and not hasattr(model, "pseudo_sets"):
+        raise UserError(
+            f"{type(model).__name__} makes no pseudo labels.",
+            "Give the config of a method, e.g. configs/lpld/foggy_streets.py.",
+        )
     if args.polish and not hasattr(model, "judge"):
         raise UserError(
             f"--polish needs a model with polishers; {type(model).__name__} has none.",
             "Leave it out, or give a config of configs/dual_polish.",
         )
-    loader_cfg = cfg.val_dataloader
-    if args.ann:
-        loader_cfg.dataset.ann_file = args.ann
-    loader_cfg.dataset.indices = args.images
     loader = Runner.build_dataloader(loader_cfg, seed=0)
-    truth = Path(
-        loader_cfg.dataset.data_root, args.truth or loader_cfg.dataset.ann_file
-    )
-    bounds = cfg.val_evaluator.get("area_bounds", (32**2, 96**2))
+    require_images(loader.dataset)
+    evaluator = cfg.get("val_evaluator")
+    evaluator = evaluator if isinstance(evaluator, dict) else {}
+    bounds = evaluator.get("area_bounds", (32**2, 96**2))
+    classes = loader.dataset.metainfo["classes"]
     numbers, shown = {}, []
     for path in args.checkpoint:
         checkpoint = load_checkpoint_file(path)
         report_mismatch(model, checkpoint.get("state_dict", checkpoint), path)
         batches = track(loader, Path(path).parent.name)
-        numbers[path], images = measure(model, batches, truth, bounds, args.polish)
+        numbers[path], images = measure(
+            model, batches, truth, bounds, bool(args.polish), classes=classes
+        )
         shown = shown or images
     mean, spread = over_checkpoints(list(numbers.values()))
     table = Table("what", "value", "spread", title=f"{len(loader.dataset)} images")

@@ -31,12 +31,14 @@ from pld_mmdet.experiments.results import (  # noqa: E402
     collect,
     compare,
     load_result,
+    markers,
+    require_same_table,
     table,
     update_page,
     with_rows,
 )
 from pld_mmdet.experiments.rows import Experiment  # noqa: E402
-from pld_mmdet.reading import read_state  # noqa: E402
+from pld_mmdet.reading import RESULT, misfit, page_around, read_state  # noqa: E402
 from pld_mmdet.values import PROCESSES, SEED  # noqa: E402
 
 
@@ -65,7 +67,7 @@ def parse_args() -> argparse.Namespace:
         type=output_file,
         help="also record the result here (docs/results/*.json)",
     )
-    add("--page", help="write the table between its markers in this page")
+    add("--page", type=Path, help="write the table between its markers in this page")
     add("--report", action="store_true", help="write report.html into the folder")
     add(
         "--gate",
@@ -97,8 +99,14 @@ def reproduce(args: argparse.Namespace, console: Console) -> int:
         )
     # Read before it may be overwritten below.
     old = load_result(recorded) if recorded.exists() and not args.quick else None
+    if args.page:  # now, not after hours
+        page_around(args.page, *markers(experiment.name))
+    if args.add:
+        about = dict(name=experiment.name, metric=experiment.metric)
+        require_same_table(old, about | dict(seeds=list(args.seeds)))
     jobs = experiment.jobs(args.seeds, out, args.quick)
     began, previous = time.monotonic(), read_state(out / "result.json")
+    previous = {} if misfit(previous, RESULT) else previous
     facts = {
         "command": shlex.join(["python", "tools/reproduce.py", *sys.argv[1:]]),
         "quick": args.quick,
@@ -108,7 +116,7 @@ def reproduce(args: argparse.Namespace, console: Console) -> int:
 
     def record(finished: bool = False) -> dict:
         # Minutes of the earlier calls count when this one went on from them.
-        earlier = previous.get("minutes", 0.0) if graph.skipped else 0.0
+        earlier = (previous.get("minutes") or 0.0) if graph.skipped else 0.0
         facts["minutes"] = round(earlier + (time.monotonic() - began) / 60, 2)
         if finished:
             facts["finished"] = _now()
@@ -151,7 +159,7 @@ def reproduce(args: argparse.Namespace, console: Console) -> int:
     if experiment.pictures:
         _draw(experiment, args, out, console)
     if args.page:
-        update_page(Path(args.page), shown)
+        update_page(args.page, shown)
         console.print(f"The table in {args.page} is new.")
     console.print(f"Took {clock(60 * result['minutes'])} in all.")
     if args.report:
@@ -190,11 +198,11 @@ def _now() -> str:
 def main(args: argparse.Namespace) -> int:
     """Go to the repository, run the graph."""
     # Configs, data and commands are relative to the repository; --out to the caller.
-    for name in ("out", "result"):
+    for name in ("out", "result", "page"):
         path = getattr(args, name)
         if path:
-            absolute = Path.cwd() != ROOT
-            setattr(args, name, Path(path).resolve() if absolute else Path(path))
+            absolute = Path.cwd() != ROOT  # and no link is followed: it may be a loop
+            setattr(args, name, Path(os.path.abspath(path) if absolute else path))
     os.chdir(ROOT)
     return reproduce(args, Console(highlight=False, soft_wrap=True))
 

@@ -38,7 +38,10 @@ def main(args: argparse.Namespace) -> None:
     """Try, print, write."""
     from pld_mmdet.adaptation import support, support_table
     from pld_mmdet.engine.stack import import_mmdet
+    from pld_mmdet.reading import page_around
 
+    if args.docs:  # now, not after all detectors
+        page_around(args.docs, support_table.BEGIN, support_table.END)
     import_mmdet()
     root = support.stock_configs()
     paths = support_table.select(root, args.only, args.variants)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from pld_mmdet.adaptation.folder import Images
+from pld_mmdet.adaptation.folder import Images, shown
 from pld_mmdet.adaptation.recipe import Recipe
+from pld_mmdet.detection.data.image_folder import listed_images
 from pld_mmdet.engine.files import write_json
 from pld_mmdet.engine.provenance import file_sha256
 from pld_mmdet.engine.resuming import listed
@@ -126,7 +127,7 @@ def images_of(folder: Path, found: list[str], root: Path, asked: Asked) -> list[
     Raises:
         UserError: One of the run's images is gone.
     """
-    own = (folder / "images.txt").read_text(encoding="utf-8").splitlines()
+    own = listed_images(folder / "images.txt")
     gone = sorted(set(own) - set(found))
     if gone:
         raise UserError(
@@ -139,7 +140,8 @@ def images_of(folder: Path, found: list[str], root: Path, asked: Asked) -> list[
 
 def came_later(found: list[str], own: list[str], asked: Asked) -> int:
     """How many files are there that the run has not seen."""
-    return len(set(found) - set(own) - {name for name, _ in asked.skipped})
+    later = {shown(name) for name in set(found) - set(own)}
+    return len(later - {name for name, _ in asked.skipped})
 
 
 def unbroken(found: Images, folder: Path) -> None:

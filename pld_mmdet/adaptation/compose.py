@@ -9,6 +9,7 @@ from mmengine.config import Config
 from pld_mmdet.adaptation import examples
 from pld_mmdet.adaptation.detector import Detector
 from pld_mmdet.adaptation.recipe import Recipe
+from pld_mmdet.detection.data.image_folder import listed_images
 from pld_mmdet.errors import UserError
 
 META_KEYS = (
@@ -374,7 +375,7 @@ def _custom_hooks(detector: Detector, recipe: Recipe, job: Job) -> list:
 
 def _evaluation(loading, geometry, keys, metainfo: dict, job: Job) -> dict:
     """A val loop with label-free scores, and with AP50 where labels exist."""
-    count = sum(1 for line in job.files.read_text().splitlines() if line)
+    count = len(listed_images(job.files))
     chosen = min(job.score_images, count)
     dataset = _images(
         _views(loading, geometry, keys),

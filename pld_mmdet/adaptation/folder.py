@@ -163,6 +163,21 @@ def _each_file_once(root: Path, paths: list[Path]) -> list[str]:
     return sorted(os.path.relpath(path, root) for path in chosen.values())
 
 
+def _name_fault(name: str) -> str | None:
+    """What keeps a path out of a list with a name a line."""
+    if shown(name) == name:
+        return None
+    return (
+        "its name has a line break" if {*"\r\n"} & {*name} else "its name is no UTF-8"
+    )
+
+
+def shown(name: str) -> str:
+    """A path as text that can be printed and written."""
+    name = name.replace("\n", "\\n").replace("\r", "\\r")
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def look_at(
     paths: list[Path], max_pixels: int = MAX_PIXELS
 ) -> Iterator[tuple[str | None, tuple[int, int] | None]]:
@@ -197,21 +212,23 @@ def check_images(
     paths = [root / name for name in files]
     good, broken, sizes = [], [], []
     for n, (fault, size) in enumerate(look_at(paths, max_pixels)):
+        fault = fault or _name_fault(files[n])
         if fault is None and max(size) > MAX_RATIO * min(size):
             fault = f"too thin, {size[0]} x {size[1]} px"
         if fault is None:
             good.append(files[n])
             sizes.append(size)
         else:
-            broken.append((files[n], fault))
+            broken.append((shown(files[n]), fault))
         if on_progress is not None:
             on_progress(n + 1, len(files))
-    if len(broken) > max_broken * len(files):
+    if not good or len(broken) > max_broken * len(files):
+        share = f", more than {100 * max_broken:g} %" if good else ""
         first = "; ".join(f"{name} ({what})" for name, what in broken[:5])
         more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
         raise UserError(
-            f"{len(broken)} of {len(files)} images in {root} cannot be read, more than "
-            f"{100 * max_broken:g} %: {first}{more}.",
+            f"{len(broken)} of {len(files)} images in {root} cannot be read{share}: "
+            f"{first}{more}.",
             "Copy the folder again, or move the broken files out of it.",
         )
     low = tuple(min(s[i] for s in sizes) for i in (0, 1))

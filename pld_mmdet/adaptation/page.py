@@ -10,7 +10,7 @@ from pld_mmdet.adaptation.recipe import Recipe
 from pld_mmdet.engine.files import write_atomic
 from pld_mmdet.reading import read_state
 from pld_mmdet.report.charts import line_chart
-from pld_mmdet.report.markup import render
+from pld_mmdet.report.markup import encoded, render
 
 
 def write_page(
@@ -52,7 +52,7 @@ def write_page(
         broken=images.broken,
         again=f"python tools/train.py {out / 'config.py'} --work-dir AGAIN",
     )
-    write_atomic(path, lambda file: file.write(page.encode()))
+    write_atomic(path, lambda file: file.write(encoded(page)))
     return path
 
 

@@ -9,7 +9,7 @@ from pld_mmdet.adaptation.support import Finding, choose
 from pld_mmdet.engine.checkpoint import write_atomic
 from pld_mmdet.engine.files import write_json
 from pld_mmdet.errors import UserError
-from pld_mmdet.reading import read_json
+from pld_mmdet.reading import page_around, read_json
 
 BEGIN = "<!-- table made by: python tools/support.py --docs docs/adapt.md -->"
 END = "<!-- end of the table -->"
@@ -103,10 +103,6 @@ def write_docs(findings: Sequence[Finding], path: Path) -> None:
     Raises:
         UserError: The page has no marks.
     """
-    text = path.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise UserError(f"{path} lacks the marks of the table.", f"{BEGIN} ... {END}")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    made = f"{BEGIN}\n\n{summary(findings)}\n\n{table(findings)}\n\n{END}"
-    write_atomic(path, lambda file: file.write(f"{before}{made}{after}".encode()))
+    before, after = page_around(path, BEGIN, END)
+    text = f"{before}\n\n{summary(findings)}\n\n{table(findings)}\n\n{after}"
+    write_atomic(path, lambda file: file.write(text.encode()))

@@ -1,16 +1,16 @@
 """From finished runs to a table: means over seeds, and where each number comes from."""
 
-import re
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
 
+from pld_mmdet.engine.files import write_atomic
 from pld_mmdet.engine.provenance import portable
 from pld_mmdet.errors import UserError
 from pld_mmdet.experiments.rows import Experiment
-from pld_mmdet.reading import RESULT, read_json, read_state, users_text
+from pld_mmdet.reading import RECORD, page_around, read_json, read_state
 
 SIZES = ("small", "medium", "large")
 # Student's t, two-sided 95 %, by degrees of freedom (seeds - 1).
@@ -155,12 +155,7 @@ def with_rows(recorded: dict, result: dict) -> dict:
         UserError: Another experiment, metric or seeds, uncommitted changes, something
             not run yet, or a row that the record has from its own run.
     """
-    for key in ("name", "metric", "seeds"):
-        if recorded[key] != result[key]:
-            raise UserError(
-                f"The record has {key} {recorded[key]}, the new rows {result[key]}.",
-                "Run the rows as the record was made.",
-            )
+    require_same_table(recorded, result)
     if result["dirty"] or not result["commit"] or result["missing"]:
         raise UserError(
             "The new rows are not finished, or not of one clean commit.",
@@ -177,6 +172,24 @@ def with_rows(recorded: dict, result: dict) -> dict:
             )
         rows[row["name"]] = {**row, "added": facts}
     return {**recorded, "rows": list(rows.values())}
+
+
+def require_same_table(recorded: dict, result: dict) -> None:
+    """Refuse to bring rows of different tables together.
+
+    Args:
+        recorded: The record.
+        result: What is to be added: its ``name``, ``metric`` and ``seeds``.
+
+    Raises:
+        UserError: One of them differs.
+    """
+    for key in ("name", "metric", "seeds"):
+        if recorded[key] != result[key]:
+            raise UserError(
+                f"The record has {key} {recorded[key]}, the new rows {result[key]}.",
+                "Run the rows as the record was made.",
+            )
 
 
 def _over_seeds(by_seed: dict[str, dict], summary) -> dict[str, float]:
@@ -315,23 +328,20 @@ def _seeds(result: dict) -> str:
     return f"mean ± standard deviation over seeds {numbers}"
 
 
+def markers(name: str) -> tuple[str, str]:
+    """The two lines of a page between which a result's table stands."""
+    return f"<!-- results:{name} -->", f"<!-- /results:{name} -->"
+
+
 def update_page(path: Path, result: dict) -> None:
     """Replace what stands between the result's two markers.
 
     Raises:
         UserError: The markers are not there exactly once, in order.
     """
-    name = result["name"]
-    begin, end = f"<!-- results:{name} -->", f"<!-- /results:{name} -->"
-    text = users_text(path, "page", "Name a page that holds the markers.")
-    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-    if len(pattern.findall(text)) != 1:
-        raise UserError(
-            f"{path} does not hold the pair {begin} ... {end} exactly once.",
-            "Put both lines where the table belongs, then run the same command again.",
-        )
-    fresh = f"{begin}\n{markdown(result)}\n{end}"
-    path.write_text(pattern.sub(lambda _: fresh, text), encoding="utf-8")
+    before, after = page_around(path, *markers(result["name"]))
+    text = f"{before}\n{markdown(result)}\n{after}"
+    write_atomic(path, lambda file: file.write(text.encode()))
 
 
 def compare(result: dict, recorded: dict) -> list[tuple[str, bool, str]]:
@@ -380,5 +390,5 @@ def compare(result: dict, recorded: dict) -> list[tuple[str, bool, str]]:
 
 
 def load_result(path: Path) -> dict:
-    """Read a recorded result file."""
-    return read_json(path, RESULT, "result file")
+    """Read a recorded result file; see :func:`pld_mmdet.reading.read_json`."""
+    return read_json(path, RECORD, "record of a table")

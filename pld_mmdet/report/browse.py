@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pld_mmdet.detection.mean_teacher import PseudoLabels
-from pld_mmdet.report.markup import render
+from pld_mmdet.report.markup import encoded, render
 
 # BGR, and how thick: what the student gets stands out.
 KINDS = {
@@ -47,11 +47,12 @@ def label_images(model: nn.Module, loader, classes: tuple[str, ...]) -> Iterator
     Args:
         model: A wrapper with ``pseudo_labels``, in evaluation mode.
         loader: Batches of a test pipeline.
-        classes: Names.
+        classes: Names; a class without one is shown by its number.
 
     Yields:
         :class:`Labelled`, in the loader's order.
     """
+    names = dict(enumerate(classes))
     for batch in loader:
         data = model.data_preprocessor(batch, False)
         samples = data["data_samples"]
@@ -62,7 +63,7 @@ def label_images(model: nn.Module, loader, classes: tuple[str, ...]) -> Iterator
             for kind, found in _kinds(pseudo, n).items():
                 boxes[kind] = found.bboxes.cpu().numpy() / scale
                 rows = zip(found.labels.tolist(), found.scores.tolist(), strict=True)
-                texts[kind] = [f"{classes[c]} {100 * s:.0f}" for c, s in rows]
+                texts[kind] = [f"{names.get(c, c)} {100 * s:.0f}" for c, s in rows]
             yield Labelled(Path(sample.img_path), boxes, texts)
 
 
@@ -110,5 +111,5 @@ def write_page(
         for name, counts in found
     ]
     page = folder / "index.html"
-    page.write_text(render("labels.html", title=title, found=counted), encoding="utf-8")
+    page.write_bytes(encoded(render("labels.html", title=title, found=counted)))
     return page

@@ -12,6 +12,7 @@ from pld_mmdet.engine.files import write_atomic
 from pld_mmdet.errors import UserError
 from pld_mmdet.reading import read_json
 from pld_mmdet.report.collect import Row, Run, collect
+from pld_mmdet.report.markup import encoded
 from pld_mmdet.report.page import build_page
 from pld_mmdet.report.pictures import (
     Detector,
@@ -45,7 +46,7 @@ def write_report(
     out = Path(out) if out else Path(run_dir) / "report.html"
     pictures = _pictures(run, images, device) if images else {}
     page = build_page(run, objects=class_counts(run), **pictures)
-    write_atomic(out, lambda file: file.write(page.encode()))
+    write_atomic(out, lambda file: file.write(encoded(page)))
     return out
 
 

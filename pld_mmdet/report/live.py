@@ -17,7 +17,7 @@ from pathlib import Path
 from pld_mmdet.errors import UserError
 from pld_mmdet.report.live_page import build_live_page
 from pld_mmdet.report.live_state import read_run
-from pld_mmdet.report.markup import asset
+from pld_mmdet.report.markup import asset, encoded
 
 HOST = "127.0.0.1"  # never seen by another machine
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,7 +75,7 @@ class _Page(BaseHTTPRequestHandler):
             kind, text = "text/html", build_live_page(read_run(self.server.folder))
         else:
             kind, text = "text/javascript", asset("live.js")
-        body = text.encode()
+        body = encoded(text)
         self.send_response(200)
         self.send_header("Content-Type", f"{kind}; charset=utf-8")
         for name, value in _HEADERS.items():

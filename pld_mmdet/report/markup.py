@@ -32,6 +32,11 @@ def render(template: str, **values) -> Markup:
     return Markup(_environment().get_template(template).render(**values))
 
 
+def encoded(page: str) -> bytes:
+    """The bytes of a page; half letters of broken names and jsons become ``?``."""
+    return page.encode("utf-8", "replace")
+
+
 def macro(template: str, name: str, *values) -> Markup:
     """Call a macro of a file of ``templates/``."""
     return getattr(_environment().get_template(template).module, name)(*values)

@@ -157,7 +157,7 @@ def pseudo_label_strips(
     data = test_set(lpld.config)
     names = data.metainfo["classes"]
     shown = spaced(count, len(data))
-    strips, quality = [], PseudoLabelQuality(data.ann_file)
+    strips, quality = [], PseudoLabelQuality(data.ann_file, classes=names)
     for index in spaced(measured, len(data)):
         pseudo, sample = lpld.pseudo_labels(data[index])
         quality.add(pseudo, [sample])

@@ -3,14 +3,16 @@
 import os
 import struct
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from pld_mmdet.adaptation.asked import Asked, came_later
 from pld_mmdet.adaptation.folder import check_images, find_images
-from pld_mmdet.detection.data.image_folder import ImageFolder
+from pld_mmdet.detection.data.image_folder import ImageFolder, listed_images
 from pld_mmdet.detection.data.images import image_fault
 from pld_mmdet.engine.stack import import_mmdet
 from pld_mmdet.errors import UserError
@@ -143,6 +145,31 @@ def test_list_of_files_fixes_the_images_and_their_order(tmp_path):
         ImageFolder(str(tmp_path), files=str(listed))
     with pytest.raises(UserError, match="does not exist"):
         ImageFolder(str(tmp_path), files=str(tmp_path / "none.txt"))
+
+
+def test_a_name_that_no_list_can_hold_is_left_out_and_said(tmp_path):
+    write_images(tmp_path, 60)
+    image = (tmp_path / "000.png").read_bytes()
+    names = [b"a\nb.png", b"c\r.png", b"Stra\xdfe.png", "e\u2028f\x85.png".encode()]
+    for name in names:
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(image)
+    found = look(tmp_path)
+    assert dict(found.broken) == {
+        "a\\nb.png": "its name has a line break",
+        "c\\r.png": "its name has a line break",
+        "Stra\\udcdfe.png": "its name is no UTF-8",
+    }
+    assert len(found.files) == 61
+    # the others stand in a list and come back, whatever is a line elsewhere
+    listed = tmp_path / "images.txt"
+    listed.write_bytes(("\n".join(found.files) + "\n").encode())
+    assert listed_images(listed) == found.files
+    listed.write_bytes(b"a.png\r\nb.png\r\n")
+    assert listed_images(listed) == ["a.png", "b.png"]
+    files = find_images(tmp_path)[1]
+    asked = Asked({}, None, found.broken)
+    assert came_later(files, found.files, asked) == 0
+    assert came_later([*files, "new.png"], found.files, asked) == 1
 
 
 def test_a_link_loop_and_two_paths_to_a_file_count_once(tmp_path):

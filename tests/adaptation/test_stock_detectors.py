@@ -156,5 +156,5 @@ def test_findings_in_words_and_in_the_page(tmp_path):
         support.Finding(**{**vars(f), "methods": [*f.methods]}) for f in findings[:2]
     ]
     page.write_text("no marks")
-    with pytest.raises(UserError, match="lacks the marks"):
+    with pytest.raises(UserError, match="does not hold the pair"):
         support_table.write_docs(findings, page)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from mmengine.structures import InstanceData
 
 from pld_mmdet.detection.evaluation.pseudo_quality import PseudoLabelQuality
 from pld_mmdet.detection.mean_teacher import PseudoLabels
+from pld_mmdet.errors import UserError
 
 
 def boxes(rows, labels, **extra):
@@ -65,6 +67,42 @@ def test_counted_by_hand(quality):
     assert summary["objects/found/small"] == 1.0
     assert summary["objects/gained_by_low/medium"] == 1.0
     assert summary["objects/in_dropped/large"] == 1.0
+
+
+def named(tmp_path, *names, file="b.png") -> Path:
+    path = tmp_path / "truth.json"
+    content = dict(
+        images=[dict(id=1, file_name=file)],
+        categories=[dict(id=n, name=name) for n, name in enumerate(names)],
+        annotations=[
+            dict(image_id=1, category_id=n, bbox=[0, 0, 9 + n, 9])
+            for n in range(len(names))
+        ],
+    )
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_labels_go_by_name_and_not_by_the_order_of_a_file(tmp_path):
+    path = named(tmp_path, "bus", "dog", "car")
+    sample = DetDataSample(metainfo=dict(img_id=1, img_path="images/b.png"))
+    found, labels = PseudoLabelQuality(path, classes=("car", "bus")).objects(sample)
+    assert labels.tolist() == [1, 0]  # the dog is none of the detector's
+    assert found[:, 2].tolist() == [9.0, 11.0]
+    assert PseudoLabelQuality(path).objects(sample)[1].tolist() == [0, 1, 2]
+    with pytest.raises(UserError, match=r"truth.json has no category 'cat'"):
+        PseudoLabelQuality(path, classes=("car", "cat"))
+
+
+def test_a_truth_of_other_images_is_refused(tmp_path):
+    quality = PseudoLabelQuality(named(tmp_path, "car"))
+    for number, path, words in (
+        (1, "images/c.png", "is b.png there"),
+        (2, "images/b.png", "images/b.png .id 2. is not there"),
+    ):
+        sample = DetDataSample(metainfo=dict(img_id=number, img_path=path))
+        with pytest.raises(UserError, match=f"of other images: .*{words}"):
+            quality.add(PseudoLabels([boxes([], [])]), [sample])
 
 
 def test_mean_teacher_has_high_boxes_only(quality):

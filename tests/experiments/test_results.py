@@ -9,6 +9,7 @@ from pld_mmdet.experiments.results import (
     collect,
     compare,
     markdown,
+    markers,
     update_page,
     with_rows,
 )
@@ -108,9 +109,12 @@ def test_page_is_changed_between_its_markers_only(tmp_path):
 def test_page_without_markers_is_left_alone(tmp_path):
     readme = tmp_path / "page.md"
     readme.write_text("nothing here")
-    with pytest.raises(UserError, match="<!-- results:toy -->"):
-        update_page(readme, make(tmp_path, [0.4]))
-    assert readme.read_text() == "nothing here"
+    one, two = markers("toy")
+    for text in ("nothing here", f"{two} {one}", f"{one} {one} {two}", one):
+        readme.write_text(text)
+        with pytest.raises(UserError, match="<!-- results:toy -->"):
+            update_page(readme, make(tmp_path, [0.4]))
+        assert readme.read_text() == text
 
 
 def on(result: dict, images: int) -> dict:

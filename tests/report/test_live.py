@@ -341,6 +341,19 @@ def test_no_text_of_a_run_becomes_markup(tmp_path):
     assert "<img" not in page_of(folder)
 
 
+def test_half_a_letter_costs_a_question_mark(tmp_path):
+    folder = write_live(tmp_path / "run")
+    file = folder / "run.json"
+    content = json.loads(file.read_text()) | {"command": "before \ud800 after"}
+    file.write_text(json.dumps(content))
+    with live.watched(folder, 0, (said := []).append):
+        connection = http.client.HTTPConnection("127.0.0.1", port_of(said[0]))
+        connection.request("GET", "/")
+        answer = connection.getresponse()
+        assert answer.status == 200
+        assert "before ? after" in answer.read().decode()
+
+
 @pytest.mark.parametrize("name", ["progress.json", "scores.jsonl", "guard.json"])
 def test_a_pipe_a_folder_or_a_giant_in_the_run_does_not_block(tmp_path, name):
     folder = write_live(tmp_path / "run")

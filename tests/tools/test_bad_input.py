@@ -99,21 +99,24 @@ def bad_values(action, folder: Path) -> list[str]:
     return bad_texts(action, folder)
 
 
+HALF = "stra\udcdfe"  # how a name that is no UTF-8 arrives
+
+
 def bad_texts(action, folder: Path) -> list[str]:
     if isinstance(action.type, Number):
         return bad_numbers(action.type)
     if action.choices is not None:
         return ["", "nonsense", "7"]
     if action.type is cli.input_file:
-        return ["", " ", str(folder)]
+        return ["", " ", HALF, str(folder)]
     if action.type is cli.input_folder:
-        return ["", " "]
+        return ["", " ", HALF]
     if action.type is cli.output_file:
         return ["", str(folder), str(folder / "file" / "below" / "it")]
     if action.type is cli.output_folder:
-        return ["", str(folder / "file"), str(folder / "file" / "below")]
+        return ["", HALF, str(folder / "file"), str(folder / "file" / "below")]
     if action.type in (None, Path) and action.nargs != argparse.REMAINDER:
-        return ["", " ", "\t"]
+        return ["", " ", "\t", HALF]
     return []
 
 

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from pld_mmdet.catalogue import ROOT, Entry, entries
+from pld_mmdet.errors import UserError
 
 
 def tool(name):
@@ -45,6 +46,23 @@ def test_gain_is_paired_by_seed(tmp_path):
     mean, spread = MINE.gain(tmp_path)
     assert mean == pytest.approx(0.1)
     assert spread == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "cannot be read as a record of a table"),
+        ('{"rows": [], "seeds": [0]}', "it has no 'metric'"),
+        ('{"rows": [{"name": 3}]}', "is no record of a table"),
+    ],
+)
+def test_a_broken_record_is_a_sentence(tmp_path, content, words):
+    record(tmp_path, [0.5], [0.6])
+    file = tmp_path / "docs/results/mine.json"
+    file.write_text(content)
+    for asks in (MINE.gain, MINE.missing, MINE.works, MINE.trivial):
+        with pytest.raises(UserError, match=words):
+            asks(tmp_path)
 
 
 def test_lower_is_better_turns_the_sign(tmp_path):

@@ -170,6 +170,26 @@ def test_quick_moves_the_data_and_changes_options(config):
     assert "numbers mean nothing" in refused.stderr
 
 
+def test_what_cannot_be_written_is_said_before_anything_runs(config):
+    page = config.parent / "page.md"
+    page.write_text("no markers")
+    done = run(config, "--page", page)
+    assert done.returncode == 2
+    assert "does not hold the pair <!-- results:toy -->" in done.stderr
+    recorded = config.parent / "toy.json"
+    record = dict(name="toy", metric="coco/AP50", seeds=[5], rows=[])
+    for change, words in (({}, "has seeds [5]"), ({"name": "b"}, "has name b")):
+        recorded.write_text(json.dumps(record | change))
+        more = ("--rows", "source", "--add", "--seeds", "0")
+        done = run(config, "--result", recorded, *more)
+        assert done.returncode == 2, done.stderr
+        assert words in done.stderr
+    recorded.write_text('{"rows": [{"name": "source", "evaluate": 3}]}')
+    done = run(config, "--result", recorded)
+    assert "is no record of a table" in done.stderr
+    assert not (config.parent / "calls").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -1,5 +1,6 @@
 """Images without labels."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.dataset import BaseDataset
@@ -21,9 +22,9 @@ class ImageFolder(BaseDataset):
             an image suffix count.
         metainfo: Give ``classes`` so that logs name them; they say nothing about the
             images.
-        files: Text file with one image path a line, relative to ``data_root``; only
-            these are taken, in that order, and ``pattern`` is not used. So a run
-            repeats with the same images although the folder has grown.
+        files: Text file with one image path a line, relative to ``data_root``, or
+            these paths; only they are taken, in that order, and ``pattern`` is not
+            used. So a run repeats with the same images although the folder has grown.
         pipeline: Transforms.
         **kwargs: See mmengine's ``BaseDataset``.
 
@@ -37,7 +38,7 @@ class ImageFolder(BaseDataset):
         pattern: str = "**/*",
         metainfo: dict | None = None,
         pipeline: list = (),
-        files: str | None = None,
+        files: str | Sequence[str] | None = None,
         **kwargs,
     ) -> None:
         self.pattern = pattern
@@ -54,9 +55,11 @@ class ImageFolder(BaseDataset):
         """One entry an image, sorted by path (or as ``files`` lists them)."""
         root = Path(self.data_root)
         if self.files is not None:
+            files = self.files
+            files = listed_images(Path(files)) if isinstance(files, str) else files
             return [
                 dict(img_path=str(root / name), img_id=i)
-                for i, name in enumerate(_listed(Path(self.files)))
+                for i, name in enumerate(files)
             ]
         paths = sorted(
             p for p in root.glob(self.pattern) if p.suffix.lower() in IMAGE_SUFFIXES
@@ -70,15 +73,20 @@ class ImageFolder(BaseDataset):
         return [dict(img_path=str(p), img_id=i) for i, p in enumerate(paths)]
 
 
-def _listed(path: Path) -> list[str]:
-    """Lines of a list of images."""
+def listed_images(path: Path) -> list[str]:
+    """Lines of a list of images; only a line feed ends one, as names hold all else.
+
+    Raises:
+        UserError: It is missing, no text, or empty.
+    """
     if not path.is_file():
         raise UserError(
             f"The list of images {path} does not exist.",
             "Correct `files` of the unlabelled data set, or leave it out to take the "
             "whole folder.",
         )
-    names = users_text(path, "list of images", "Write it again.").splitlines()
-    if not any(names):
+    lines = users_text(path, "list of images", "Write it again.").split("\n")
+    names = [name for line in lines if (name := line.removesuffix("\r"))]
+    if not names:
         raise UserError(f"The list of images {path} is empty.", "Write it again.")
-    return [name for name in names if name]
+    return names

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from pld_mmdet.detection.data.coco import read_coco
 from pld_mmdet.detection.evaluation.polish_quality import FilterQuality, PolishGain
 from pld_mmdet.detection.mean_teacher import PseudoLabels
+from pld_mmdet.errors import UserError
 
 SIZES = ("small", "medium", "large")
 
@@ -27,9 +29,14 @@ class PseudoLabelQuality:
     background. Crowd regions are left out of the truth.
 
     Args:
-        ann_file: COCO json of the images; category order gives the labels.
+        ann_file: COCO json of the images.
+        classes: Names in the order of the labels [that of the file's categories].
+            Objects of other classes do not count.
         area_bounds: Areas in px that separate small, medium and large objects.
         min_iou: Overlap from which a box lies on an object.
+
+    Raises:
+        UserError: The file cannot be read, or lacks a class.
     """
 
     def __init__(
@@ -37,12 +44,23 @@ class PseudoLabelQuality:
         ann_file: str | Path,
         area_bounds: tuple[float, float] = (32**2, 96**2),
         min_iou: float = 0.5,
+        classes: Sequence[str] | None = None,
     ) -> None:
-        truth = read_coco(ann_file, needs=("annotations", "categories"))
-        label_of = {c["id"]: n for n, c in enumerate(truth["categories"])}
+        truth = read_coco(ann_file, needs=("images", "annotations", "categories"))
+        self.ann_file = Path(ann_file)
+        names = {c["id"]: c["name"] for c in truth["categories"]}
+        order = {name: n for n, name in enumerate(classes or names.values())}
+        lacks = [name for name in order if name not in names.values()]
+        if lacks:
+            raise UserError(
+                f"{ann_file} has no category {lacks[0]!r}, a class of the detector.",
+                "Name the annotations with all objects of its classes.",
+            )
+        label_of = {one: order[name] for one, name in names.items() if name in order}
+        self.files = {image["id"]: image.get("file_name") for image in truth["images"]}
         boxes, labels = defaultdict(list), defaultdict(list)
         for item in truth["annotations"]:
-            if not item.get("iscrowd"):
+            if not item.get("iscrowd") and item["category_id"] in label_of:
                 x, y, w, h = item["bbox"]
                 boxes[item["image_id"]].append([x, y, x + w, y + h])
                 labels[item["image_id"]].append(label_of[item["category_id"]])
@@ -55,11 +73,27 @@ class PseudoLabelQuality:
         self.images = 0
         self.counts: Counter = Counter()
 
+    def objects(self, sample: DetDataSample) -> tuple[Tensor, Tensor]:
+        """Boxes [G, 4] in pixels of the file and labels [G] of an image.
+
+        Raises:
+            UserError: The truth is of other images.
+        """
+        name, path = self.files.get(sample.img_id, ""), sample.get("img_path")
+        if name == "" or (name and path and Path(name).name != Path(path).name):
+            there = f"is {name} there" if name else "is not there"
+            raise UserError(
+                f"{self.ann_file} is of other images: {path or 'an image'} (id "
+                f"{sample.img_id}) {there}.",
+                "Name the annotations of the same images, with the same ids.",
+            )
+        nothing = torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)
+        return self.truth.get(sample.img_id, nothing)
+
     def add(self, pseudo: PseudoLabels, samples: list) -> None:
         """Count one batch; ``samples`` say which images and at which scale."""
         for n, sample in enumerate(samples):
-            nothing = torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)
-            boxes, labels = self.truth.get(sample.img_id, nothing)
+            boxes, labels = self.objects(sample)
             scale = torch.tensor(sample.scale_factor).repeat(2)
             groups = {"high": pseudo.high[n].cpu()}
             if pseudo.low:
@@ -163,6 +197,7 @@ def measure(
     area_bounds: tuple[float, float],
     polish: bool = False,
     jitters: tuple[int, float] = (10, 0.2),
+    classes: Sequence[str] | None = None,
 ) -> tuple[dict[str, float], list[PolishedImage]]:
     """All numbers of one network over the images of a loader.
 
@@ -175,11 +210,12 @@ def measure(
         polish: Also what polishing changes: ``polish/...`` for the teacher's boxes,
             ``jittered/...`` for the objects themselves after Gaussian jitter.
         jitters: Draws per object and share of its size, for the latter.
+        classes: See :class:`PseudoLabelQuality`.
 
     Returns:
         The numbers, and with ``polish`` the images that have pseudo boxes.
     """
-    quality = PseudoLabelQuality(truth, area_bounds)
+    quality = PseudoLabelQuality(truth, area_bounds, classes=classes)
     if not hasattr(model, "pseudo_sets"):
         for batch in loader:
             data = model.data_preprocessor(batch, training=False)
@@ -187,12 +223,11 @@ def measure(
             quality.add(pseudo, data["data_samples"])
         return quality.summary(), []
     filters, gain, jittered = FilterQuality(), PolishGain(), PolishGain()
-    nothing = torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)
     generator, images = torch.Generator().manual_seed(0), []
     for batch in loader:
         data = model.data_preprocessor(batch, training=False)
         samples = data["data_samples"]
-        objects = [quality.truth.get(s.img_id, nothing) for s in samples]
+        objects = [quality.objects(sample) for sample in samples]
         scales = [torch.tensor(s.scale_factor).repeat(2) for s in samples]
         scaled = [(b * k, c) for (b, c), k in zip(objects, scales, strict=True)]
         sets = model.pseudo_sets(data["inputs"], samples)
