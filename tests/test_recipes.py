@@ -9,7 +9,6 @@ from mmengine.registry import PARAM_SCHEDULERS
 
 from pld_mmdet.experiments.rows import Experiment, recorded_seconds
 from pld_mmdet.recipes import (
-    cifar,
     cosine,
     drops,
     from_each,
@@ -19,11 +18,22 @@ from pld_mmdet.recipes import (
     optimizer,
     parts,
     poly,
+    rise_and_fall,
     stage,
     staged,
     warm_up,
 )
 from pld_mmdet.recipes.crops import crops_table, few_pixels, tiny_crops
+from pld_mmdet.recipes.diffusion import unet
+from pld_mmdet.recipes.images import (
+    cifar,
+    cifar_files,
+    imagenet,
+    imagenet_crops,
+    imagenet_resnet,
+    thin_resnet,
+    wide_resnet,
+)
 from pld_mmdet.recipes.segmentation import encoder_decoder, few_scenes, maps_table
 from pld_mmdet.recipes.tables import (
     in_parts,
@@ -196,8 +206,44 @@ def test_a_table_of_rows():
     assert (made["name"], made["metric"], made["data"]) == ("mine", "nll", "make")
 
 
-def test_where_cifar_lies():
-    assert "/cifar-100-binary.tar.gz | tar xz -C data" in cifar(100)
+def test_cifar():
+    assert "/cifar-100-binary.tar.gz | tar xz -C data" in cifar_files(100)
+    assert cifar(100) == dict(type="pld_mmdet.CIFAR", data_root="data/cifar-100-binary")
+    ten = cifar(10, "test", augment=True)
+    assert ten["data_root"] == "data/cifar-10-batches-bin"
+    assert (ten["classes"], ten["part"], ten["augment"]) == (10, "test", True)
+    assert thin_resnet(5, 10)["blocks"] == (5, 5, 5)
+    assert thin_resnet(5, 10)["num_classes"] == 10
+    assert wide_resnet(3)["widths"] == (32, 64, 128)
+    assert "pre_activation" not in wide_resnet(3)  # it has it
+
+
+def test_imagenet():
+    assert imagenet("val", size=9)["data_root"] == "data/imagenet/val"
+    assert imagenet("val", size=9)["size"] == 9
+    made = imagenet_resnet(101, 512, kind="ResNeXt", groups=32)
+    assert made["backbone"] == dict(
+        type="mmdet.ResNeXt", depth=101, out_indices=(3,), groups=32
+    )
+    assert (made["feat_dim"], made["num_classes"]) == (512, 1000)
+    crops = imagenet_crops(7)
+    assert crops["batch_size"] == 7
+    assert crops["dataset"]["type"] == "pld_mmdet.SeededDataset"
+
+
+def test_the_way_up_mirrors_the_way_down():
+    made = unet(32, (6, 3), (8, 16, 24), 2, attention=(1, 2), dropout=0.5)
+    down, up = made["down_block_types"], made["up_block_types"]
+    assert down == ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D")
+    assert up == ("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D")
+    assert (made["in_channels"], made["out_channels"]) == (6, 3)
+    assert (made["sample_size"], made["layers_per_block"]) == (32, 2)
+    assert made["dropout"] == 0.5
+
+
+def test_a_rate_rises_and_falls():
+    rise, fall = rise_and_fall(70)
+    assert (rise["end"], fall["begin"], fall["power"]) == (70, 70, 1.0)
 
 
 def test_an_optimizer_for_each_part():

@@ -7,7 +7,6 @@ from pld_mmdet.recipes.language import (
     classifier,
     gpt2,
     masked,
-    rise_and_fall,
 )
 
 
@@ -51,11 +50,9 @@ def test_small_transformers():
     )
 
 
-def test_the_optimizer_and_its_rate():
+def test_the_optimizer():
     made = adamw(2e-5, 0.1, half="bfloat16", eps=1e-8)
     assert made["optimizer"] == dict(
         type="AdamW", lr=2e-5, betas=(0.9, 0.999), weight_decay=0.1, eps=1e-8
     )
     assert made["dtype"] == "bfloat16"
-    rise, fall = rise_and_fall(70)
-    assert (rise["end"], fall["begin"], fall["power"]) == (70, 70, 1.0)

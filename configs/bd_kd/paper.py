@@ -2,10 +2,10 @@
 # were not found: this is the recipe that distillation papers share on CIFAR-100 (SGD,
 # 240 epochs, rate 0.05 divided by 10 at 150, 180 and 210, batches of 64).
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import cifar, loader, optimizer
+from pld_mmdet.recipes import loader, optimizer
+from pld_mmdet.recipes.images import cifar, cifar_files
 
-data_root = "data/cifar-100-binary"
-how_to_get = dict(data=cifar(100))
+how_to_get = dict(data=cifar_files(100))
 network = dict(
     type="pld_mmdet.CIFARResNet",
     num_classes=100,
@@ -21,16 +21,15 @@ model = dict(
     tau=1.0,
     alpha=1.0,
 )
-images = dict(type="pld_mmdet.CIFAR", data_root=data_root)
 train_dataloader = loader(
-    dict(images, part="train", augment=True),
+    cifar(100, "train", augment=True),
     64,
     train=True,
     seeded=True,
     workers=4,
     epochs=True,
 )
-test_dataloader = loader(dict(images, part="test"), 256, workers=2, persistent=False)
+test_dataloader = loader(cifar(100, "test"), 256, workers=2, persistent=False)
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=240)

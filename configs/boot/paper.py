@@ -4,27 +4,17 @@
 _base_ = "../_base_/toy_runtime.py"
 
 from pld_mmdet.recipes import iterations, loader, optimizer
+from pld_mmdet.recipes.diffusion import unet
 
 folder = "data/teachers/ffhq64"
 how_to_get = dict(
     teacher="A diffusers pipeline of FFHQ 64 x 64 (unet: a UNet2DModel; scheduler: any "
     "of linear, scaled_linear and cosine betas) in data/teachers/ffhq64."
 )
-unet = dict(
-    type="pld_mmdet.DiffusersUNet",
-    sample_size=64,
-    in_channels=3,
-    out_channels=3,
-    layers_per_block=2,
-    block_out_channels=(128, 256, 256, 512),
-    down_block_types=("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D")
-    + ("DownBlock2D",),
-    up_block_types=("UpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-)
 model = dict(
     type="pld_mmdet.BOOT",
     process=dict(type="pld_mmdet.ScheduleProcess", folder=folder, last=0.99),
-    network=unet,
+    network=unet(64, (3, 3), (128, 256, 256, 512), 2, attention=(1, 2)),
     teacher=dict(type="pld_mmdet.DiffusersUNet", pretrained=folder, subfolder="unet"),
     delta=0.02,  # ?
     beta=1.0,  # ?

@@ -3,7 +3,7 @@
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/gaussian_ring.py"]
 
 from pld_mmdet.recipes import cosine, optimizer, stage, staged
-from pld_mmdet.recipes.tables import row, table
+from pld_mmdet.recipes.tables import in_parts, lengths, row, table
 
 model = dict(
     type="pld_mmdet.BOOT",
@@ -35,13 +35,13 @@ marks = {
     label: ["model.predict_on=teacher", f"model.teacher_steps={n}"]
     for label, n in (("test", 1), ("five", 5), ("fifty", 50))
 }
+loose = ["model.beta=0", "model.start=random"]
 experiment = table(
     "boot",
     row(
         "teacher",
         "The teacher, DDIM",
-        "train_cfg.stages.0.max_iters=1200",
-        "train_cfg.stages.1.max_iters=0",
+        *lengths(1200, 0),
         evaluate=marks,
         trivial=True,
     ),
@@ -53,13 +53,7 @@ experiment = table(
         **taught,
     ),
     row("boot", "BOOT", **taught),
-    row(
-        "no_anchor",
-        "... no anchor, random start",
-        "model.beta=0",
-        "model.start=random",
-        **taught,
-    ),
+    row("no_anchor", "... no anchor, random start", *loose, **taught),
     metric="energy_distance",
     percent=False,
     lower_is_better=True,
@@ -73,10 +67,7 @@ experiment = table(
     },
 )
 walk = [
-    "train_cfg.stages.0.max_iters=0",
-    "train_cfg.stages.1.max_iters=2",
+    *lengths(0, 2),
     "train_dataloader.batch_size=16",
-    "train_dataloader.dataset.size=64",
-    "val_dataloader.dataset.size=64",
-    "test_dataloader.dataset.size=64",
+    *in_parts("dataset.size=64", "train", "val", "test"),
 ]

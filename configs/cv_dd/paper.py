@@ -3,19 +3,12 @@
 # come with weights (`load_from`, entries `teachers.0.*` ...).
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import cifar, cosine, loader, optimizer, stage, staged
+from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged
+from pld_mmdet.recipes.images import cifar, cifar_files
 
-data_root = "data/cifar-100-binary"
-how_to_get = dict(data=cifar(100))
-mean, std = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
-
-
-def cifar(part):
-    return dict(
-        type="pld_mmdet.CIFAR", data_root=data_root, part=part, mean=mean, std=std
-    )
-
-
+how_to_get = dict(data=cifar_files(100))
+colours = dict(mean=(0.5071, 0.4867, 0.4408), std=(0.2675, 0.2565, 0.2761))
+whole = cifar(100, "train", **colours)
 resnet = dict(type="pld_mmdet.CIFARResNet", pre_activation=False)
 model = dict(
     type="pld_mmdet.CVDD",
@@ -32,13 +25,12 @@ model = dict(
     priors=(64, 60.6, 51.6, 59.4, 56.4),
     ipc=10,
     batch=16,
-    mean=mean,
-    std=std,
+    **colours,
 )
 load_from = "data/cv_dd_networks.pth"
 fine_tune = True  # that file has the networks only
 steps = 300 * 63  # epochs of 1000 images in batches of 16, the last one of 8
-real = loader(cifar("train"), 256, workers=2)
+real = loader(whole, 256, workers=2)
 stored = loader(
     dict(type="pld_mmdet.StoredViews", file="{folder}/distilled"),
     1,  # of 16 images, as they were labelled
@@ -46,18 +38,13 @@ stored = loader(
     workers=2,
 )
 stored["sampler"]["shuffle"] = False
-train_dataloader = loader(cifar("train"), 1, train=True)  # not looked at
-test_dataloader = loader(cifar("test"), 256, workers=2)
+train_dataloader = loader(whole, 1, train=True)  # not looked at
+test_dataloader = loader(cifar(100, "test", **colours), 256, workers=2)
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
+images = optimizer("Adam", 0.25, betas=(0.5, 0.9))
 train_cfg = staged(
-    stage(
-        "recover",
-        10 * 4000,
-        work=real,
-        optim=optimizer("Adam", 0.25, betas=(0.5, 0.9)),
-        schedule=cosine(),
-    ),
+    stage("recover", 10 * 4000, work=real, optim=images, schedule=cosine()),
     stage("student", steps, data=stored, work=real),
 )
 optim_wrapper = optimizer("AdamW", 1e-3, weight_decay=0.01)

@@ -2,15 +2,9 @@
 # released settings (AdamW 5e-5, 32 passes over the images without label, 256 + 256
 # images a step). The 1 % are drawn here, as many of each class, with another generator.
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import cosine, from_each, loader, optimizer, warm_up
+from pld_mmdet.recipes import cosine, from_each, images, loader, optimizer, warm_up
 
-data_root = "data/imagenet/"
-how_to_get = dict(
-    data="get ILSVRC2012 from https://image-net.org and unpack it as "
-    "data/imagenet/{train,val}/<wnid>/*.JPEG; write data/imagenet/classnames.txt, one "
-    "name a line in the order of the sorted wnids"
-)
-names = data_root + "classnames.txt"
+how_to_get = dict(data=images.NAMED_IMAGENET)
 templates = (
     "itap of a {}.",
     "a bad photo of the {}.",
@@ -20,21 +14,20 @@ templates = (
     "art of the {}.",
     "a photo of the small {}.",
 )
+words = dict(names="data/imagenet/classnames.txt", templates=templates)
 model = dict(
     type="pld_mmdet.DHO",
     student=dict(
         type="pld_mmdet.CLIPImageEncoder",
         source="openai/clip-vit-base-patch16",
-        names=names,
-        templates=templates,
         text_length="raw",
+        **words,
     ),
     teacher=dict(
         type="pld_mmdet.CLIPZeroShot",
         source="apple/DFN5B-CLIP-ViT-H-14-378",
-        names=names,
-        templates=templates,
         text_length="mean",
+        **words,
     ),
     num_classes=1000,
     w1=1.0,
@@ -45,24 +38,16 @@ model = dict(
     kd_scale=100.0,
 )
 # Crops have the teacher's size; the student makes them smaller for itself.
-folder = dict(
-    type="pld_mmdet.ClassFolder", data_root=data_root + "train", size=378, share=0.01
-)
+few = images.imagenet("train", size=378, share=0.01, augment=True)
 train_dataloader = loader(
-    dict(
-        type="pld_mmdet.LabelledAndNot",
-        datasets=[dict(folder, augment=True), dict(folder, augment=True, rest=True)],
-    ),
+    dict(type="pld_mmdet.LabelledAndNot", datasets=[few, dict(few, rest=True)]),
     512,
     sampler=from_each(512, 1, 1),
     seeded=True,
     workers=16,
 )
 test_dataloader = loader(
-    dict(type="pld_mmdet.ClassFolder", data_root=data_root + "val", size=378),
-    256,
-    workers=8,
-    persistent=False,
+    images.imagenet("val", size=378), 256, workers=8, persistent=False
 )
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()

@@ -3,8 +3,8 @@
 # of it.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/gaussian_ring.py"]
 
-from pld_mmdet.recipes import optimizer, stage, staged
-from pld_mmdet.recipes.tables import row, table
+from pld_mmdet.recipes import optimizer, parts, stage, staged
+from pld_mmdet.recipes.tables import in_parts, lengths, row, table
 
 degrade, distill = 160, 800
 model = dict(
@@ -18,12 +18,7 @@ model = dict(
 train_dataloader = dict(batch_size=256)
 test_dataloader = dict(batch_size=4096, dataset=dict(size=4096))
 part = dict(optimizer=dict(type="AdamW", lr=5e-4, weight_decay=0.01))
-optim_wrapper = dict(
-    constructor="pld_mmdet.PartsOptimConstructor",
-    type="pld_mmdet.FiniteOptimWrapper",
-    generator=part,
-    critic=part,
-)
+optim_wrapper = parts(generator=part, critic=part)
 model_wrapper_cfg = dict(type="PartsParallel")
 train_cfg = staged(
     stage("teacher", 0, optim=optimizer("Adam", 2e-3)),
@@ -40,24 +35,17 @@ default_hooks = dict(checkpoint=dict(interval=400))
 taught = dict(
     init="teacher", online="curve", evaluate=dict(test=[]), description="one call"
 )
+forth = "model.backtrack=False"
 experiment = table(
     "disback",
     row(
         "teacher",
         "The teacher, 40 calls",
-        "train_cfg.stages.0.max_iters=1200",
-        "train_cfg.stages.1.max_iters=0",
-        "train_cfg.stages.2.max_iters=0",
+        *lengths(1200, 0, 0),
         evaluate=dict(test=["model.predict_on=teacher"]),
     ),
-    row(
-        "plain",
-        "Score distillation",
-        "model.backtrack=False",
-        "model.critic_from=teacher",
-        **taught,
-    ),
-    row("matched", "... with a matched critic", "model.backtrack=False", **taught),
+    row("plain", "Score distillation", forth, "model.critic_from=teacher", **taught),
+    row("matched", "... with a matched critic", forth, **taught),
     row("disback", "DisBack", **taught),
     row(
         "start",
@@ -78,12 +66,9 @@ experiment = table(
     },
 )
 walk = [
-    "train_cfg.stages.1.max_iters=1",
-    "train_cfg.stages.2.max_iters=2",
+    *lengths(None, 1, 2),
     "train_cfg.val_interval=3",
     "model.snapshots=[1]",
     "train_dataloader.batch_size=16",
-    "train_dataloader.dataset.size=64",
-    "val_dataloader.dataset.size=64",
-    "test_dataloader.dataset.size=64",
+    *in_parts("dataset.size=64", "train", "val", "test"),
 ]

@@ -4,29 +4,26 @@
 # sources, and load their weights with `load_from`.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import cifar, cosine, from_each, loader, optimizer, stage, staged
+from pld_mmdet.recipes import cosine, from_each, loader, optimizer, stage, staged
+from pld_mmdet.recipes.images import cifar, cifar_files, thin_resnet
 
-data_root = "data/cifar-10-batches-bin"
-how_to_get = dict(data=cifar(10))
-network = dict(
-    type="pld_mmdet.CIFARResNet", widths=(16, 32, 64), stem=16, pre_activation=False
-)
+how_to_get = dict(data=cifar_files(10))
 model = dict(
     type="pld_mmdet.DistillWeighted",
-    student=dict(network, blocks=(3, 3, 3), num_classes=10),
-    teachers=[dict(network, blocks=(9, 9, 9), num_classes=100)],
+    student=thin_resnet(3, 10),
+    teachers=[thin_resnet(9, 100)],
     lam=0.8,
     p=12.0,
 )
-cifar = dict(type="pld_mmdet.CIFAR", data_root=data_root, classes=10, part="train")
-few = dict(type="pld_mmdet.LabelSubsets", dataset=cifar, labelled=40, subsets=1)
+whole = cifar(10, "train")
+few = dict(type="pld_mmdet.LabelSubsets", dataset=whole, labelled=40, subsets=1)
 train_dataloader = loader(
-    dict(type="pld_mmdet.LabelledAndNot", datasets=[few, cifar]),
+    dict(type="pld_mmdet.LabelledAndNot", datasets=[few, whole]),
     128,
     sampler=from_each(128, 1, 3),
     workers=4,
 )
-test_dataloader = loader(dict(cifar, part="test"), 256)
+test_dataloader = loader(cifar(10, "test"), 256)
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
 train_cfg = staged(stage("distill", 20000, work=loader(few, 400)))

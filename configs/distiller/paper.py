@@ -2,8 +2,8 @@
 # a6a48f7, experiments/distillation.sh and the parser's defaults), on 4 GPUs:
 # bash tools/dist_train.sh configs/distiller/paper.py 4
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, stage, staged
-from pld_mmdet.recipes.language import MNLI, adamw, classifier, rise_and_fall
+from pld_mmdet.recipes import loader, rise_and_fall, stage, staged
+from pld_mmdet.recipes.language import MNLI, adamw, classifier
 
 bert = "data/bert-base-uncased-mnli"
 mnli = dict(

@@ -4,13 +4,11 @@
 # tools/dist_train.sh configs/dmae/paper.py 8 --amp. Images are made smaller by area
 # averages (theirs: bicubic with antialias).
 _base_ = ["../_base_/toy_runtime.py"]
-from pld_mmdet.recipes import cosine, loader, optimizer, warm_up
+from pld_mmdet.recipes import cosine, images, optimizer, warm_up
 
-data_root = "data/imagenet/train"
 teacher = "data/teachers/mae_visualize_vit_large.pth"
 how_to_get = dict(
-    data="ImageNet (ILSVRC 2012, image-net.org, needs an account), train images "
-    "in one folder a class, as data/imagenet/train/<class>/<image>.JPEG.",
+    data=images.IMAGENET_TRAIN,
     teacher="mkdir -p data/teachers && curl -L -o "
     "data/teachers/mae_visualize_vit_large.pth https://dl.fbaipublicfiles.com/mae/"
     "visualize/mae_visualize_vit_large.pth  (MAE ViT-L with pixel targets)",
@@ -30,19 +28,7 @@ model = dict(
     normalise=True,
     num_classes=1000,
 )
-train_dataloader = loader(
-    dict(
-        type="pld_mmdet.LabelledImages",
-        data_root=data_root,
-        size=224,
-        area=(0.2, 1.0),
-        flip=True,
-    ),
-    128,
-    train=True,
-    seeded=True,
-    workers=10,
-)
+train_dataloader = images.imagenet_crops(128)
 optim_wrapper = optimizer(
     "AdamW",
     2.4e-3,

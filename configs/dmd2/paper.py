@@ -3,13 +3,12 @@
 # start): tools/dist_train.sh configs/dmd2/paper.py 7, 40 images each; alone, divide the
 # rate by 7. Theirs runs in bfloat16.
 _base_ = ["../_base_/toy_runtime.py"]
-from pld_mmdet.recipes import loader, warm_up
+from pld_mmdet.recipes import images, loader, parts, warm_up
 
 data_root = "data/imagenet/train"
 teacher = "data/teachers/edm_imagenet64"
 how_to_get = dict(
-    data="ImageNet (ILSVRC 2012, image-net.org, needs an account), train images "
-    "in one folder a class, as data/imagenet/train/<class>/<image>.JPEG.",
+    data=images.IMAGENET_TRAIN,
     teacher="An EDM denoiser of ImageNet 64 x 64 in diffusers' format (config.json "
     "and safetensors of a UNet2DModel) in data/teachers/edm_imagenet64.",
 )
@@ -61,12 +60,8 @@ train_dataloader = loader(
     workers=8,
 )
 optimizer = dict(type="AdamW", lr=2e-6, betas=(0.9, 0.999), weight_decay=0.01)
-optim_wrapper = dict(
-    constructor="pld_mmdet.PartsOptimConstructor",
-    type="pld_mmdet.FiniteOptimWrapper",
-    generator=dict(optimizer=optimizer, clip_grad=dict(max_norm=10.0)),
-    critic=dict(optimizer=optimizer, clip_grad=dict(max_norm=10.0)),
-)
+_part = dict(optimizer=optimizer, clip_grad=dict(max_norm=10.0))
+optim_wrapper = parts(generator=_part, critic=_part)
 param_scheduler = [
     # 500 / 7: accelerate moves a schedule once a process
     warm_up(2e-3, 71)

@@ -1,8 +1,8 @@
 # DMD2 on a ring of eight Gaussians (generated). The teacher is trained too short on
 # purpose: only then is there something that the GAN's real data can add.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/gaussian_ring.py"]
-from pld_mmdet.recipes import cosine, optimizer, stage, staged
-from pld_mmdet.recipes.tables import row, table
+from pld_mmdet.recipes import cosine, optimizer, parts, stage, staged
+from pld_mmdet.recipes.tables import in_parts, lengths, row, table
 
 teacher_iters, distill_iters = 300, 1500
 
@@ -22,12 +22,8 @@ train_dataloader = dict(batch_size=256)
 
 # The teacher's rate is higher because its training is short.
 student_optimizer = dict(type="AdamW", lr=5e-4, weight_decay=0.01)
-optim_wrapper = dict(
-    constructor="pld_mmdet.PartsOptimConstructor",
-    type="pld_mmdet.FiniteOptimWrapper",
-    generator=dict(optimizer=student_optimizer, clip_grad=dict(max_norm=10.0)),
-    critic=dict(optimizer=student_optimizer, clip_grad=dict(max_norm=10.0)),
-)
+_part = dict(optimizer=student_optimizer, clip_grad=dict(max_norm=10.0))
+optim_wrapper = parts(generator=_part, critic=_part)
 model_wrapper_cfg = dict(type="PartsParallel")
 train_cfg = staged(
     stage("teacher", teacher_iters, optim=optimizer("AdamW", 1e-3, weight_decay=0.01)),
@@ -75,10 +71,7 @@ experiment = table(
     },
 )
 walk = [
-    "train_cfg.stages.0.max_iters=0",
-    "train_cfg.stages.1.max_iters=2",
+    *lengths(0, 2),
     "train_dataloader.batch_size=16",
-    "train_dataloader.dataset.size=64",
-    "val_dataloader.dataset.size=64",
-    "test_dataloader.dataset.size=64",
+    *in_parts("dataset.size=64", "train", "val", "test"),
 ]

@@ -3,8 +3,8 @@
 # that of TinyBERT's task_distill.py: 5e-5 without a schedule for latent losses; 3e-5
 # with a tenth of warm-up, then a line to 0, for the last; no decay of biases and norms.
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, optimizer, stage, staged
-from pld_mmdet.recipes.language import MNLI, classifier, masked, rise_and_fall
+from pld_mmdet.recipes import loader, optimizer, rise_and_fall, stage, staged
+from pld_mmdet.recipes.language import MNLI, classifier, masked
 
 bert = "data/bert-base-uncased"
 corpus = dict(

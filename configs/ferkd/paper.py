@@ -6,38 +6,24 @@
 _base_ = "../_base_/toy_runtime.py"
 
 from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged
-
-
-def resnet(depth):
-    return dict(
-        type="pld_mmdet.BackboneClassifier",
-        backbone=dict(type="mmdet.ResNet", depth=depth, out_indices=(3,)),
-        feat_dim=2048,
-        num_classes=1000,
-    )
-
-
-def images(part):
-    return dict(type="pld_mmdet.ClassFolder", data_root=f"data/imagenet/{part}")
-
+from pld_mmdet.recipes.images import imagenet, imagenet_resnet
 
 how_to_get = dict(data="put ImageNet's folders into data/imagenet")
 model = dict(
     type="pld_mmdet.FerKD",
-    student=resnet(50),
-    teachers=[resnet(152)],
+    student=imagenet_resnet(50),
+    teachers=[imagenet_resnet(152)],
     num_samples=1281167,
     num_classes=1000,
     area=(0.08, 1.0),
 )
 load_from = "data/resnet152_teacher.pth"  # entries `teachers.0.*`
-train_dataloader = loader(images("train"), 256, train=True, workers=8)
-test_dataloader = loader(images("val"), 256, workers=8)
+train_dataloader = loader(imagenet("train"), 256, train=True, workers=8)
+test_dataloader = loader(imagenet("val"), 256, workers=8)
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
 steps = 300 * 1281167 // 1024
-train_cfg = staged(
-    stage("distill", steps, work=loader(images("train"), 256, workers=8))
-)
+once = loader(imagenet("train"), 256, workers=8)
+train_cfg = staged(stage("distill", steps, work=once))
 optim_wrapper = optimizer("SGD", 0.2, momentum=0.9, weight_decay=1e-4)
 param_scheduler = cosine(T_max=steps)

@@ -7,14 +7,12 @@
 # Left out: RandAugment and random erasing of the second stage. Images are made smaller
 # by area averages (theirs: bicubic).
 _base_ = ["../_base_/toy_runtime.py"]
-from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged, warm_up
+from pld_mmdet.recipes import cosine, images, optimizer, stage, staged, warm_up
 
-data_root = "data/imagenet/train"
 mae = "data/teachers/mae_visualize_vit_base.pth"
 tuned = "data/teachers/mae_finetuned_vit_base.pth"
 how_to_get = dict(
-    data="ImageNet (ILSVRC 2012, image-net.org, needs an account), train images "
-    "in one folder a class, as data/imagenet/train/<class>/<image>.JPEG.",
+    data=images.IMAGENET_TRAIN,
     teacher="mkdir -p data/teachers && cd data/teachers && curl -LO "
     "https://dl.fbaipublicfiles.com/mae/visualize/mae_visualize_vit_base.pth && curl "
     "-LO https://dl.fbaipublicfiles.com/mae/finetune/mae_finetuned_vit_base.pth",
@@ -33,23 +31,7 @@ model = dict(
 )
 
 
-def images(batch):
-    return loader(
-        dict(
-            type="pld_mmdet.LabelledImages",
-            data_root=data_root,
-            size=224,
-            area=(0.2, 1.0),
-            flip=True,
-        ),
-        batch,
-        train=True,
-        seeded=True,
-        workers=10,
-    )
-
-
-train_dataloader = images(256)
+train_dataloader = images.imagenet_crops(256)
 epoch = 1281167 // (8 * 256)  # iterations
 optim_wrapper = optimizer(
     "AdamW",
@@ -91,7 +73,7 @@ train_cfg = staged(
     stage(
         "specific",
         200 * short,
-        data=images(128),
+        data=images.imagenet_crops(128),
         optim=optimizer(
             "AdamW",
             4e-3,

@@ -4,7 +4,8 @@
 _base_ = "../_base_/toy_runtime.py"
 
 from pld_mmdet.recipes import loader, optimizer, stage, staged
-from pld_mmdet.recipes.tables import row, table
+from pld_mmdet.recipes.diffusion import unet
+from pld_mmdet.recipes.tables import in_parts, lengths, row, table
 
 scene = dict(type="pld_mmdet.MovingObject", part="train")
 model = dict(
@@ -59,21 +60,10 @@ train_cfg = staged(
     stage("fine", 150, schedule=fall),
 )
 custom_hooks = [*_base_.custom_hooks, dict(type="pld_mmdet.KeptSamplesHook")]
-unet = dict(
-    type="pld_mmdet.DiffusersUNet",
-    sample_size=24,
-    in_channels=6,
-    out_channels=3,
-    block_out_channels=(16, 32),
-    layers_per_block=1,
-    norm_num_groups=8,
-    down_block_types=("DownBlock2D", "DownBlock2D"),
-    up_block_types=("UpBlock2D", "UpBlock2D"),
-    class_embed_type="identity",
-)
-view_prior = dict(type="pld_mmdet.ViewPrior", unet=unet, width=64)
-parts = ("train", "val", "test")
-seeded = [f"{part}_dataloader.dataset.scene={{seed}}" for part in parts]
+_views = dict(norm_num_groups=8, class_embed_type="identity")
+_unet = unet(24, (6, 3), (16, 32), 1, attention=(), **_views)
+view_prior = dict(type="pld_mmdet.ViewPrior", unet=_unet, width=64)
+seeded = in_parts("dataset.scene={seed}", "train", "val", "test")
 seeded.append("train_cfg.stages.1.dataloader.dataset.scene={seed}")
 raw = ["model.chamfer=0", "model.smooth=0", "model.tv=0"]
 alone = ["train_dataloader.dataset.views=video", "model.pseudo=0"]
@@ -104,8 +94,4 @@ experiment = table(
         "time in between": ("test", "psnr_between"),
     },
 )
-walk = [
-    "train_cfg.stages.1.max_iters=1",
-    "train_cfg.stages.2.max_iters=1",
-    "train_cfg.stages.3.max_iters=1",
-]
+walk = lengths(None, 1, 1, 1)

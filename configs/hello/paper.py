@@ -4,26 +4,11 @@
 # (theirs has convolutions: a CLIP ResNet), and lengths of the other stages are ours.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged
+from pld_mmdet.recipes import cosine, images, loader, optimizer, stage, staged
+from pld_mmdet.recipes.images import imagenet, imagenet_resnet
 
-data_root = "data/imagenet/"
-how_to_get = dict(
-    data="get ILSVRC2012 from https://image-net.org and unpack it as "
-    "data/imagenet/{train,val}/<wnid>/*.JPEG; write data/imagenet/classnames.txt, one "
-    "name a line in the order of the sorted wnids"
-)
-
-
-def images(part, **more):
-    return dict(type="pld_mmdet.ClassFolder", data_root=data_root + part, **more)
-
-
-resnet = dict(
-    type="pld_mmdet.BackboneClassifier",
-    backbone=dict(type="mmdet.ResNet", depth=18, out_indices=(3,)),
-    feat_dim=512,
-    num_classes=1000,
-)
+how_to_get = dict(data=images.NAMED_IMAGENET)
+resnet = imagenet_resnet(18, 512)
 model = dict(
     type="pld_mmdet.HeLlO",
     student=resnet,
@@ -33,7 +18,7 @@ model = dict(
         encoder=dict(
             type="pld_mmdet.CLIPImageEncoder",
             source="openai/clip-vit-base-patch16",
-            names=data_root + "classnames.txt",
+            names="data/imagenet/classnames.txt",
         ),
         rank=8,
         text_rank=128,
@@ -48,21 +33,22 @@ model = dict(
 batch = 100
 length = 300 * 100  # epochs of 10 000 images
 train_dataloader = loader(
-    images("train", augment=True, scale=(0.08, 1.0)),
+    imagenet("train", augment=True, scale=(0.08, 1.0)),
     256,
     train=True,
     seeded=True,
     workers=8,
 )
-real = loader(images("train"), 256, workers=8)
-one = loader(images("val"), 1, train=True)  # not looked at
-test_dataloader = loader(images("val"), 256, workers=8)
+real = loader(imagenet("train"), 256, workers=8)
+one = loader(imagenet("val"), 1, train=True)  # not looked at
+test_dataloader = loader(imagenet("val"), 256, workers=8)
 test_evaluator = [
     dict(type="pld_mmdet.ClassificationMetric"),
     dict(type="pld_mmdet.StoredNumbers"),
 ]
 test_cfg = dict()
 whole = cosine()
+stored = dict(type="pld_mmdet.DistilledPairs", file="{folder}/distilled")
 train_cfg = staged(
     stage(
         "teacher",
@@ -82,12 +68,7 @@ train_cfg = staged(
     stage(
         "student",
         length,
-        data=loader(
-            dict(type="pld_mmdet.DistilledPairs", file="{folder}/distilled"),
-            batch,
-            train=True,
-            workers=8,
-        ),
+        data=loader(stored, batch, train=True, workers=8),
         work=real,
     ),
 )

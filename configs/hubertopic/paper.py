@@ -4,7 +4,7 @@
 # were not found in any source. On 32 processes:
 # tools/dist_train.sh configs/hubertopic/paper.py 32
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import optimizer, poly, stage, staged, warm_up
+from pld_mmdet.recipes import loader, optimizer, rise_and_fall, stage, staged
 
 waves = dict(
     type="pld_mmdet.WaveFiles",
@@ -12,20 +12,16 @@ waves = dict(
     ann_file="train_960.txt",
     normalise=False,
 )
-train_dataloader = dict(
-    batch_size=6,  # about 90 s a GPU, 32 GPUs
-    num_workers=4,
-    sampler=dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
-    collate_fn=dict(type="default_collate"),
-    dataset=dict(type="pld_mmdet.SeededDataset", dataset=dict(**waves, size=250000)),
+four = dict(workers=4, persistent=False)
+train_dataloader = loader(
+    dict(**waves, size=250000),
+    6,  # about 90 s a GPU, 32 GPUs
+    train=True,
+    seeded=True,
+    **four,
 )
-work_dataloader = dict(
-    batch_size=1,  # whole files, of any length
-    num_workers=4,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    collate_fn=dict(type="default_collate"),
-    dataset=dict(**waves, size=None),
-)
+# whole files, of any length
+work_dataloader = loader(dict(**waves, size=None), 1, **four)
 model = dict(
     type="pld_mmdet.HuBERTopic",
     # HubertConfig's defaults are HuBERT base but for these, which its training had
@@ -56,7 +52,7 @@ optim_wrapper = optimizer(
     weight_decay=0.01,
     clip=10.0,
 )
-param_scheduler = [warm_up(1e-4, 32000), poly(1.0, begin=32000)]
+param_scheduler = rise_and_fall(32000)
 train_cfg = staged(stage("labels", 0, work=work_dataloader), stage("pretrain", 400000))
 find_unused_parameters = True  # the layers that LayerDrop leaves out
 how_to_get = dict(

@@ -1,28 +1,18 @@
 # HuBERTopic on synthetic speech: 12 units, 4 topics, 320 utterances of 1.2 s at 4 kHz.
 # 24 clusters of MFCC frames, 4 topics by LDA, then a probe of the frozen encoder.
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, optimizer, poly, stage, staged
-from pld_mmdet.recipes.tables import row, table
+from pld_mmdet.recipes import loader, loaders, optimizer, poly, stage, staged
+from pld_mmdet.recipes.tables import in_parts, lengths, row, table
 
-collate = dict(type="default_collate")
-train_dataloader = loader(
-    dict(type="pld_mmdet.TopicSpeech", part="train", size=320), 16, train=True
+train_dataloader, val_dataloader, test_dataloader = loaders(
+    dict(type="pld_mmdet.TopicSpeech"),
+    16,
+    train=dict(part="train", size=320),
+    val=dict(part="val", size=160),
+    test=dict(part="test", size=480),
+    eval_batch=32,
 )
-in_order = dict(
-    batch_size=32,
-    num_workers=0,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    collate_fn=collate,
-)
-work_dataloader = dict(
-    **in_order, dataset=dict(type="pld_mmdet.TopicSpeech", part="train", size=320)
-)
-val_dataloader = dict(
-    **in_order, dataset=dict(type="pld_mmdet.TopicSpeech", part="val", size=160)
-)
-test_dataloader = dict(
-    **in_order, dataset=dict(type="pld_mmdet.TopicSpeech", part="test", size=480)
-)
+work_dataloader = loader(train_dataloader["dataset"], 32)
 val_evaluator = test_evaluator = dict(type="pld_mmdet.SpeechProbeMetric")
 val_cfg = test_cfg = dict()
 
@@ -51,14 +41,13 @@ model = dict(
     feature_grad_scale=1.0,
     probe=(12, 4),
 )
-adam = optimizer("Adam", 2e-3, betas=(0.9, 0.98), clip=10.0)
 schedule = poly(1.0)
 train_cfg = staged(
     stage("labels", 0, work=work_dataloader),
     stage("pretrain", 300, schedule=schedule),
     stage("probe", 100, optim=optimizer("Adam", 1e-2), schedule=schedule),
 )
-optim_wrapper = adam
+optim_wrapper = optimizer("Adam", 2e-3, betas=(0.9, 0.98), clip=10.0)
 param_scheduler = schedule
 find_unused_parameters = True  # on several processes: the readers rest, then learn
 
@@ -86,11 +75,9 @@ experiment = table(
     },
 )
 walk = [
-    "train_cfg.stages.1.max_iters=2",
-    "train_cfg.stages.2.max_iters=1",
+    *lengths(None, 2, 1),
     "train_cfg.stages.0.work_dataloader.dataset.size=32",
     "train_dataloader.dataset.size=32",
     "train_dataloader.batch_size=4",
-    "val_dataloader.dataset.size=4",
-    "test_dataloader.dataset.size=4",
+    *in_parts("dataset.size=4"),
 ]

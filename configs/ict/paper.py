@@ -3,48 +3,24 @@
 # that public re-implementations agree on.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import cifar, iterations, loader, optimizer
+from pld_mmdet.recipes import iterations, loader, optimizer
+from pld_mmdet.recipes.diffusion import unet
+from pld_mmdet.recipes.images import cifar, cifar_files
 
-data_root = "data/cifar-10-batches-bin"
-how_to_get = dict(data=cifar(10))
+how_to_get = dict(data=cifar_files(10))
 model = dict(
     type="pld_mmdet.ICT",
     # NCSN++ of CT's CIFAR-10 code is not in diffusers: its widths and attention, with
     # sinusoidal times. ? dropout 0.3
-    network=dict(
-        type="pld_mmdet.DiffusersUNet",
-        sample_size=32,
-        in_channels=3,
-        out_channels=3,
-        block_out_channels=(128, 256, 256, 256),
-        layers_per_block=4,
-        down_block_types=(
-            "DownBlock2D",
-            "AttnDownBlock2D",
-            "DownBlock2D",
-            "DownBlock2D",
-        ),
-        up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-        dropout=0.3,
-    ),
+    network=unet(32, (3, 3), (128, 256, 256, 256), 4, attention=(1,), dropout=0.3),
     s0=10,
     s1=1280,
     tau=0.821,
 )
 # 8 processes x 128 images; values in [-1, 1]
+half = (0.5, 0.5, 0.5)
 train_dataloader = loader(
-    dict(
-        type="pld_mmdet.CIFAR",
-        data_root=data_root,
-        part="train",
-        classes=10,
-        augment=False,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-    ),
-    128,
-    train=True,
-    workers=4,
+    cifar(10, "train", augment=False, mean=half, std=half), 128, train=True, workers=4
 )
 train_cfg = iterations(400_000)
 train_cfg.pop("val_interval")

@@ -3,7 +3,7 @@
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/gaussian_ring.py"]
 
 from pld_mmdet.recipes import iterations, optimizer
-from pld_mmdet.recipes.tables import row, table
+from pld_mmdet.recipes.tables import in_parts, row, table
 
 model = dict(
     type="pld_mmdet.ICT",
@@ -44,7 +44,5 @@ walk = [
     "train_cfg.max_iters=2",
     "train_cfg.val_interval=2",
     "train_dataloader.batch_size=16",
-    "train_dataloader.dataset.size=64",
-    "val_dataloader.dataset.size=64",
-    "test_dataloader.dataset.size=64",
+    *in_parts("dataset.size=64", "train", "val", "test"),
 ]

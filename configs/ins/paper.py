@@ -6,6 +6,7 @@
 _base_ = "../_base_/toy_runtime.py"
 
 from pld_mmdet.recipes import loader, optimizer, stage, staged
+from pld_mmdet.recipes.images import cifar
 
 how_to_get = dict(
     data="unpack cifar-10-binary.tar.gz of cs.toronto.edu/~kriz/cifar.html as "
@@ -16,14 +17,8 @@ how_to_get = dict(
 def bags(part, count, **more):
     return dict(
         type="pld_mmdet.InstanceBags",
-        dataset=dict(
-            type="pld_mmdet.CIFAR",
-            data_root="data/cifar-10-batches-bin",
-            part=part,
-            classes=10,
-            mean=(0.0, 0.0, 0.0),  # views want [0, 1]
-            std=(1.0, 1.0, 1.0),
-        ),
+        # views want [0, 1]
+        dataset=cifar(10, part, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
         positive=[9],
         bags=count,
         size=100,
@@ -52,13 +47,10 @@ test_dataloader = loader(bags("test", 94), 256)
 test_evaluator = dict(type="pld_mmdet.MILMetric")
 test_cfg = dict()
 epoch, positive = 47200 // 64, 23600 // 64
+warm = loader(dict(train, positive_only=True), 64, train=True)
 train_cfg = staged(
     stage("bag_labels", epoch),
-    stage(
-        "warmup",
-        15 * positive,
-        data=loader(dict(train, positive_only=True), 64, train=True),
-    ),
+    stage("warmup", 15 * positive, data=warm),
     stage("prototypes", 65 * epoch),
     stage("scores", 0, work=loader(train, 64)),
 )

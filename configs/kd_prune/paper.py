@@ -3,40 +3,24 @@
 # whole set in batches of 128, which is DeepCore's, the framework that it extends.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import cifar, loader, optimizer, stage, staged
+from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged
+from pld_mmdet.recipes.images import cifar, cifar_files, thin_resnet
 
-data_root = "data/cifar-100-binary"
-how_to_get = dict(data=cifar(100))
-network = dict(
-    type="pld_mmdet.CIFARResNet",
-    num_classes=100,
-    blocks=(5, 5, 5),
-    widths=(16, 32, 64),
-    stem=16,
-    pre_activation=False,
-)
+how_to_get = dict(data=cifar_files(100))
+network = thin_resnet(5, 100)
 model = dict(type="pld_mmdet.KDPrune", student=network, teachers=[network], alpha=0.9)
-whole = dict(type="pld_mmdet.CIFAR", data_root=data_root, part="train", augment=True)
+whole = cifar(100, "train", augment=True)
+drawn = dict(train=True, seeded=True, workers=4)
 train_dataloader = loader(
-    dict(type="pld_mmdet.Pruned", dataset=whole, share=0.1),
-    128,
-    train=True,
-    seeded=True,
-    workers=4,
+    dict(type="pld_mmdet.Pruned", dataset=whole, share=0.1), 128, **drawn
 )
-test_dataloader = loader(
-    dict(type="pld_mmdet.CIFAR", data_root=data_root, part="test"), 256
-)
+test_dataloader = loader(cifar(100, "test"), 256)
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
 steps = 200 * 391
-cosine = dict(type="CosineAnnealingLR", T_max=steps, by_epoch=False)
 train_cfg = staged(
-    stage(
-        "teacher", steps, data=loader(whole, 128, train=True, seeded=True, workers=4)
-    ),
-    stage("distill", steps),
+    stage("teacher", steps, data=loader(whole, 128, **drawn)), stage("distill", steps)
 )
 optim_wrapper = optimizer("SGD", 0.1, momentum=0.9, weight_decay=5e-4)
-param_scheduler = cosine
+param_scheduler = cosine(T_max=steps)
 find_unused_parameters = True

@@ -2,21 +2,12 @@
 # numbers are those of the authors' code (db-Lee/selfsup_dd, 4beb4b1; rate 1e-4 from its
 # README).
 _base_ = ["../_base_/toy_runtime.py"]
-from pld_mmdet.recipes import (
-    cifar,
-    cosine,
-    loader,
-    optimizer,
-    parts,
-    stage,
-    staged,
-    warm_up,
-)
+from pld_mmdet.recipes import cosine, loader, optimizer, parts, stage, staged, warm_up
+from pld_mmdet.recipes.images import cifar, cifar_files
 
-data_root = "data/cifar-100-binary"
 target_checkpoint = "data/teachers/barlow_twins_resnet18_cifar100.pth"
 how_to_get = dict(
-    data=cifar(100),
+    data=cifar_files(100),
     teacher="A ResNet-18 for 32 x 32 pixels, trained with Barlow Twins on CIFAR-100 "
     f"without labels, as an mmengine checkpoint of the target in {target_checkpoint}.",
 )
@@ -46,17 +37,12 @@ model = dict(
     batch_size=256,
     num_classes=100,
 )
-real = dict(type="pld_mmdet.CIFAR", data_root=data_root, part="train")
+real = cifar(100, "train")
 drawn = dict(train=True, seeded=True, workers=4)
 train_dataloader = loader(dict(real, augment=augment_real), 1024, **drawn)
 real_images = dict(loader(real, 1024, workers=4), persistent_workers=False)
 labelled = loader(dict(real, augment=True), 256, **drawn)
-test_dataloader = loader(
-    dict(type="pld_mmdet.CIFAR", data_root=data_root, part="test"),
-    256,
-    workers=2,
-    persistent=False,
-)
+test_dataloader = loader(cifar(100, "test"), 256, workers=2, persistent=False)
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
 

@@ -5,7 +5,7 @@
 _base_ = "../_base_/toy_runtime.py"
 
 from pld_mmdet.recipes import iterations, loaders, optimizer
-from pld_mmdet.recipes.tables import row, table
+from pld_mmdet.recipes.tables import in_parts, row, table
 
 model = dict(
     type="pld_mmdet.LSD",
@@ -54,6 +54,5 @@ walk = [
     "train_cfg.val_interval=2",
     "train_dataloader.batch_size=16",
     "model.teacher_steps=8",
-    "val_dataloader.dataset.size=32",
-    "test_dataloader.dataset.size=32",
+    *in_parts("dataset.size=32"),
 ]

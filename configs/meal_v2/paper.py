@@ -5,40 +5,27 @@
 _base_ = "../_base_/toy_runtime.py"
 
 from pld_mmdet.recipes import drops, loader, optimizer
-
-
-def net(kind, depth, **more):
-    return dict(
-        type="pld_mmdet.BackboneClassifier",
-        backbone=dict(type=f"mmdet.{kind}", depth=depth, out_indices=(3,), **more),
-        feat_dim=2048,
-        num_classes=1000,
-    )
-
+from pld_mmdet.recipes.images import imagenet, imagenet_resnet
 
 how_to_get = dict(data="put ImageNet's folders into data/imagenet")
 model = dict(
     type="pld_mmdet.MEALV2",
-    student=net("ResNet", 50),
-    teachers=[net("ResNet", 152), net("ResNeXt", 101, groups=32, base_width=8)],
+    student=imagenet_resnet(50),
+    teachers=[
+        imagenet_resnet(152),
+        imagenet_resnet(101, kind="ResNeXt", groups=32, base_width=8),
+    ],
     num_classes=1000,
 )
 load_from = "data/meal_v2_start.pth"  # entries `student.*`, `teachers.0.*`, ...
 train_dataloader = loader(
-    dict(
-        type="pld_mmdet.ClassFolder",
-        data_root="data/imagenet/train",
-        augment=True,
-        scale=(0.08, 1.0),
-    ),
+    imagenet("train", augment=True, scale=(0.08, 1.0)),
     512,
     train=True,
     seeded=True,
     workers=8,
 )
-test_dataloader = loader(
-    dict(type="pld_mmdet.ClassFolder", data_root="data/imagenet/val"), 256
-)
+test_dataloader = loader(imagenet("val"), 256)
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
 epoch = 1281167 // 512

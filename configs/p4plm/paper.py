@@ -3,8 +3,8 @@
 # do not fit into memory, and B does not change. 4 GPUs:
 # bash tools/dist_train.sh configs/p4plm/paper.py 4
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, stage, staged
-from pld_mmdet.recipes.language import adamw, classifier, masked, rise_and_fall
+from pld_mmdet.recipes import loader, rise_and_fall, stage, staged
+from pld_mmdet.recipes.language import adamw, classifier, masked
 
 bert = "data/bert-base-3-layers"
 encoded = dict(

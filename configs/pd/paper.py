@@ -4,8 +4,8 @@
 # were not found.
 _base_ = "../_base_/toy_runtime.py"
 from pld_mmdet.language.pd import compact_bert
-from pld_mmdet.recipes import loader, stage, staged
-from pld_mmdet.recipes.language import MNLI, adamw, classifier, masked, rise_and_fall
+from pld_mmdet.recipes import loader, rise_and_fall, stage, staged
+from pld_mmdet.recipes.language import MNLI, adamw, classifier, masked
 
 bert = "data/bert-large-uncased-mnli"
 encoded = dict(

@@ -3,26 +3,18 @@
 # length of a round were not found: these are ours.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import cifar, cosine, loader, optimizer, stage, staged
+from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged
+from pld_mmdet.recipes.images import cifar, cifar_files, thin_resnet
 
-data_root = "data/cifar-10-batches-bin"
-how_to_get = dict(data=cifar(10))
-student = dict(
-    type="pld_mmdet.CIFARResNet",
-    num_classes=10,
-    blocks=(3, 3, 3),
-    widths=(16, 32, 64),
-    stem=16,
-    pre_activation=False,
+how_to_get = dict(data=cifar_files(10))
+known, validation, pool = (
+    dict(type="pld_mmdet.Part", dataset=cifar(10, "train"), start=start, stop=stop)
+    for start, stop in ((0, 5000), (5000, 6000), (6000, 50000))
 )
-whole = dict(type="pld_mmdet.CIFAR", data_root=data_root, classes=10, part="train")
-known = dict(type="pld_mmdet.Part", dataset=whole, start=0, stop=5000)
-validation = dict(type="pld_mmdet.Part", dataset=whole, start=5000, stop=6000)
-pool = dict(type="pld_mmdet.Part", dataset=whole, start=6000, stop=50000)
 model = dict(
     type="pld_mmdet.RAD",
-    student=student,
-    teachers=[dict(student, blocks=(9, 9, 9))],
+    student=thin_resnet(3, 10),
+    teachers=[thin_resnet(9, 10)],
     num_samples=44000,
     num_classes=10,
     batch=5000,
@@ -34,9 +26,7 @@ bought = loader(
     128,
     train=True,
 )
-test_dataloader = loader(
-    dict(type="pld_mmdet.CIFAR", data_root=data_root, classes=10, part="test"), 256
-)
+test_dataloader = loader(cifar(10, "test"), 256)
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
 later = dict(data=bought, work=loader(pool, 500))

@@ -4,10 +4,10 @@
 # training part; ours is the cross-validated one on the test part.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import cifar, iterations, loader, optimizer
+from pld_mmdet.recipes import iterations, loader, optimizer
+from pld_mmdet.recipes.images import cifar, cifar_files
 
-data_root = "data/cifar-10-batches-bin"
-how_to_get = dict(data=cifar(10))
+how_to_get = dict(data=cifar_files(10))
 model = dict(
     type="pld_mmdet.RandomTeachers",
     student=dict(
@@ -15,9 +15,8 @@ model = dict(
         encoder=dict(type="pld_mmdet.CIFARResNet", pre_activation=False),
     ),
 )
-cifar = dict(type="pld_mmdet.CIFAR", data_root=data_root, classes=10)
-train_dataloader = loader(dict(cifar, part="train"), 256, train=True, workers=4)
-test_dataloader = loader(dict(cifar, part="test"), 256)
+train_dataloader = loader(cifar(10, "train"), 256, train=True, workers=4)
+test_dataloader = loader(cifar(10, "test"), 256)
 test_evaluator = dict(type="pld_mmdet.LinearProbeMetric")
 test_cfg = dict()
 train_cfg = iterations(100 * 50000 // 256)

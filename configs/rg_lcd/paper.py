@@ -4,7 +4,7 @@
 # random. tools/dist_train.sh configs/rg_lcd/paper.py 8
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loader, warm_up
+from pld_mmdet.recipes import loader, parts, warm_up
 
 folder = "data/teachers/stable-diffusion-2-1"
 data_root = "data/captioned_images"
@@ -50,9 +50,7 @@ train_dataloader = loader(
     train=True,
     workers=4,
 )
-optim_wrapper = dict(
-    constructor="pld_mmdet.PartsOptimConstructor",
-    type="pld_mmdet.FiniteOptimWrapper",
+optim_wrapper = parts(
     student=dict(
         optimizer=dict(type="AdamW", lr=1e-6, weight_decay=0.0),
         clip_grad=dict(max_norm=1.0),

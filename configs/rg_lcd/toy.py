@@ -3,8 +3,8 @@
 # it can be over-optimised, and the true reward tells. One teacher a seed.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/gaussian_ring.py"]
 
-from pld_mmdet.recipes import optimizer, stage, staged
-from pld_mmdet.recipes.tables import row, table
+from pld_mmdet.recipes import optimizer, parts, stage, staged
+from pld_mmdet.recipes.tables import in_parts, lengths, row, table
 
 ring = dict(radius=1.2, std=0.25, labels=True)
 model = dict(
@@ -30,12 +30,7 @@ val_evaluator = test_evaluator = [
     dict(type="pld_mmdet.EnergyDistance"),
 ]
 adam = dict(optimizer=dict(type="Adam", lr=1e-3))
-optim_wrapper = dict(
-    constructor="pld_mmdet.PartsOptimConstructor",
-    type="pld_mmdet.FiniteOptimWrapper",
-    student=adam,
-    proxy=adam,
-)
+optim_wrapper = parts(student=adam, proxy=adam)
 model_wrapper_cfg = dict(type="PartsParallel")
 train_cfg = staged(
     stage("teacher", 0, optim=optimizer("Adam", 2e-3)), stage("distill", 500)
@@ -48,8 +43,7 @@ experiment = table(
     row(
         "teacher",
         "The teacher, 50 calls",
-        "train_cfg.stages.0.max_iters=1000",
-        "train_cfg.stages.1.max_iters=0",
+        *lengths(1000, 0),
         evaluate=dict(test=["model.predict_on=teacher"]),
         trivial=True,
     ),
@@ -69,11 +63,9 @@ experiment = table(
     },
 )
 walk = [
-    "train_cfg.stages.1.max_iters=2",
+    *lengths(None, 2),
     "model.reward=latent",
     "model.expert.steps=2",
     "train_dataloader.batch_size=16",
-    "train_dataloader.dataset.size=64",
-    "val_dataloader.dataset.size=64",
-    "test_dataloader.dataset.size=64",
+    *in_parts("dataset.size=64", "train", "val", "test"),
 ]

@@ -3,17 +3,17 @@
 # network is a ResNet-50; here a ResNet-18, which their code offers too.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import cifar, loaders, optimizer, stage, staged
+from pld_mmdet.recipes import loaders, optimizer, stage, staged
+from pld_mmdet.recipes.images import cifar, cifar_files
 
-data_root = "data/cifar-10-batches-bin"
-how_to_get = dict(data=cifar(10))
+how_to_get = dict(data=cifar_files(10))
 model = dict(
     type="pld_mmdet.SelfDistillationChain",
     student=dict(type="pld_mmdet.CIFARResNet", num_classes=10, pre_activation=False),
     alpha=0.6,
 )
 train_dataloader, _, test_dataloader = loaders(
-    dict(type="pld_mmdet.CIFAR", data_root=data_root, classes=10),
+    cifar(10),
     16,
     train=dict(part="train", augment=True),
     test=dict(part="test"),

@@ -4,42 +4,26 @@
 # cosine here ends at a fifth of the rate, where theirs ends too.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import cifar, cosine, from_each, iterations, loader, optimizer
+from pld_mmdet.recipes import cosine, from_each, iterations, loader, optimizer
+from pld_mmdet.recipes.images import cifar, cifar_files, wide_resnet
 
-data_root = "data/cifar-10-batches-bin"
-how_to_get = dict(data=cifar(10))
+how_to_get = dict(data=cifar_files(10))
 model = dict(
     type="pld_mmdet.ShrinkMatch",
-    student=dict(
-        type="pld_mmdet.CIFARResNet",
-        num_classes=10,
-        blocks=(4, 4, 4),
-        widths=(32, 64, 128),
-        stem=16,
-    ),
+    student=wide_resnet(10),
     num_classes=10,
 )
 # the views want images in [0, 1]
-cifar = dict(
-    type="pld_mmdet.CIFAR",
-    data_root=data_root,
-    classes=10,
-    mean=(0.0, 0.0, 0.0),
-    std=(1.0, 1.0, 1.0),
-)
-few = dict(
-    type="pld_mmdet.LabelSubsets",
-    dataset=dict(cifar, part="train"),
-    labelled=4,
-    subsets=1,
-)
+raw = dict(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+whole = cifar(10, "train", **raw)
+few = dict(type="pld_mmdet.LabelSubsets", dataset=whole, labelled=4, subsets=1)
 train_dataloader = loader(
-    dict(type="pld_mmdet.LabelledAndNot", datasets=[few, dict(cifar, part="train")]),
+    dict(type="pld_mmdet.LabelledAndNot", datasets=[few, whole]),
     512,
     sampler=from_each(512, 1, 7),
     workers=4,
 )
-test_dataloader = loader(dict(cifar, part="test"), 256)
+test_dataloader = loader(cifar(10, "test", **raw), 256)
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
 steps = 1024 * 1024

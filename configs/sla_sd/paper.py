@@ -2,31 +2,16 @@
 # steps of 128 images, SGD 0.1 divided by 10 at 40000 and 60000.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import cifar, drops, iterations, loaders, optimizer
+from pld_mmdet.recipes import drops, iterations, loaders, optimizer
+from pld_mmdet.recipes.images import cifar, cifar_files, thin_resnet
 
-data_root = "data/cifar-100-binary"
-how_to_get = dict(data=cifar(100))
+how_to_get = dict(data=cifar_files(100))
 model = dict(
-    type="pld_mmdet.SLASD",
-    network=dict(
-        type="pld_mmdet.CIFARResNet",
-        num_classes=100,
-        blocks=(5, 5, 5),
-        widths=(16, 32, 64),
-        stem=16,
-        pre_activation=False,
-    ),
-    num_classes=100,
-    tau=1.0,
+    type="pld_mmdet.SLASD", network=thin_resnet(5, 100), num_classes=100, tau=1.0
 )
 # they normalise to (-1, 1)
 train_dataloader, _, test_dataloader = loaders(
-    dict(
-        type="pld_mmdet.CIFAR",
-        data_root=data_root,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-    ),
+    cifar(100, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
     128,
     train=dict(part="train", augment=True),
     test=dict(part="test"),

@@ -5,38 +5,25 @@
 _base_ = "../_base_/toy_runtime.py"
 
 from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged, warm_up
-
-
-def resnet(depth):
-    return dict(
-        type="pld_mmdet.BackboneClassifier",
-        backbone=dict(type="mmdet.ResNet", depth=depth, out_indices=(3,)),
-        feat_dim=2048,
-        num_classes=1000,
-    )
-
+from pld_mmdet.recipes.images import imagenet, imagenet_resnet
 
 how_to_get = dict(data="put ImageNet's folders into data/imagenet, the pool beside it")
-model = dict(type="pld_mmdet.SSLD", student=resnet(50), teachers=[resnet(152)])
+model = dict(
+    type="pld_mmdet.SSLD",
+    student=imagenet_resnet(50),
+    teachers=[imagenet_resnet(152)],
+)
 load_from = "data/resnet152_teacher.pth"  # entries `teachers.0.*`
-
-
-def images(root):
-    return dict(
-        type="pld_mmdet.ClassFolder", data_root=root, augment=True, scale=(0.08, 1.0)
-    )
 
 
 def warmed(steps, warm):  # a cosine after five epochs of rising rate
     return [warm_up(1e-3, warm), cosine(T_max=steps - warm, begin=warm)]
 
 
-pool = images("data/imagenet_pool")
-labelled = images("data/imagenet/train")
-train_dataloader = loader(pool, 1024, train=True, seeded=True, workers=8)
-test_dataloader = loader(
-    dict(type="pld_mmdet.ClassFolder", data_root="data/imagenet/val"), 256
-)
+labelled = imagenet("train", augment=True, scale=(0.08, 1.0))
+drawn = dict(train=True, seeded=True, workers=8)
+train_dataloader = loader(dict(labelled, data_root="data/imagenet_pool"), 1024, **drawn)
+test_dataloader = loader(imagenet("val"), 256)
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
 first, second = 360 * 5000000 // 1024, 60 * 1281167 // 1024
@@ -45,7 +32,7 @@ train_cfg = staged(
     stage(
         "finetune",
         second,
-        data=loader(labelled, 1024, train=True, seeded=True, workers=8),
+        data=loader(labelled, 1024, **drawn),
         optim=optimizer("SGD", 0.004, momentum=0.9, weight_decay=7e-5),
         schedule=warmed(second, 5 * 1281167 // 1024),
     ),

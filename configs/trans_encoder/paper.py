@@ -2,8 +2,8 @@
 # 368f722, train_self_distill.sh). `number` stands for the lines of pairs.jsonl: their
 # raw pairs without repetitions, whose number the authors do not state.
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.recipes import loader, poly, stage, staged
-from pld_mmdet.recipes.language import adamw, rise_and_fall
+from pld_mmdet.recipes import loader, poly, rise_and_fall, stage, staged
+from pld_mmdet.recipes.language import adamw
 
 encoded = dict(
     type="pld_mmdet.PairText",

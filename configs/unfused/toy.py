@@ -2,8 +2,8 @@
 # bins. Every row fine-tunes for 150 steps of all 48.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loader, optimizer, staged
-from pld_mmdet.recipes.tables import row, table
+from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged
+from pld_mmdet.recipes.tables import in_parts, lengths, row, table
 
 
 def chirps(part, size):
@@ -32,41 +32,29 @@ val_dataloader = loader(chirps("val", 400), 100)
 test_dataloader = loader(chirps("test", 800), 100)
 val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 val_cfg = test_cfg = dict()
-cosine = dict(type="CosineAnnealingLR", by_epoch=False)
-adam = optimizer("Adam", 2e-3)
 train_cfg = staged(
-    dict(name="ssl", max_iters=150),
-    dict(name="labels", max_iters=0, work_dataloader=loader(unlabelled, 64)),
-    dict(
-        name="unfused",
-        max_iters=200,
-        optim_wrapper=optimizer("SGD", 0.03, momentum=0.9, weight_decay=1e-4),
+    stage("ssl", 150),
+    stage("labels", 0, work=loader(unlabelled, 64)),
+    stage(
+        "unfused", 200, optim=optimizer("SGD", 0.03, momentum=0.9, weight_decay=1e-4)
     ),
-    dict(name="finetune", max_iters=150, dataloader=labelled),
+    stage("finetune", 150, data=labelled),
 )
-optim_wrapper = adam
-param_scheduler = cosine
+optim_wrapper = optimizer("Adam", 2e-3)
+param_scheduler = cosine()
 find_unused_parameters = True  # on several processes: one part learns at a time
-
-
-def without(stage):
-    return f"train_cfg.stages.{stage}.max_iters=0"
-
-
+unlearned = [f"model.{weight}=0" for weight in ("alpha", "beta", "gamma")]
 experiment = table(
     "unfused",
-    row("scratch", "48 labels, random weights", without(0), without(2)),
-    row("ssl", "Barlow Twins, then 48 labels", without(2), "model.start=labeller"),
+    row("scratch", "48 labels, random weights", *lengths(0, None, 0)),
     row(
-        "ce_only",
-        "Pseudo-labels alone",
-        without(0),
-        "model.alpha=0",
-        "model.beta=0",
-        "model.gamma=0",
-        init="ssl",
+        "ssl",
+        "Barlow Twins, then 48 labels",
+        *lengths(None, None, 0),
+        "model.start=labeller",
     ),
-    row("unfused", "UnFuSeD", without(0), init="ssl"),
+    row("ce_only", "Pseudo-labels alone", *lengths(0), *unlearned, init="ssl"),
+    row("unfused", "UnFuSeD", *lengths(0), init="ssl"),
     row(
         "mean_mel",
         "Log-mel, logistic regression",
@@ -81,14 +69,11 @@ experiment = table(
     reported="encoder of the last iteration",
 )
 walk = [
-    "train_cfg.stages.0.max_iters=1",
-    "train_cfg.stages.2.max_iters=2",
-    "train_cfg.stages.3.max_iters=1",
+    *lengths(1, None, 2, 1),
     "train_cfg.stages.1.work_dataloader.dataset.size=40",
     "train_dataloader.dataset.size=40",
     "train_dataloader.batch_size=8",
     "train_cfg.stages.3.dataloader.dataset.labelled=8",
     "train_cfg.stages.3.dataloader.batch_size=8",
-    "val_dataloader.dataset.size=8",
-    "test_dataloader.dataset.size=8",
+    *in_parts("dataset.size=8"),
 ]

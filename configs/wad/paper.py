@@ -5,7 +5,6 @@
 _base_ = "../_base_/toy_runtime.py"
 
 from pld_mmdet.recipes import (
-    cifar,
     cosine,
     from_each,
     loader,
@@ -14,34 +13,21 @@ from pld_mmdet.recipes import (
     staged,
     warm_up,
 )
+from pld_mmdet.recipes.images import cifar, cifar_files, wide_resnet
 
-data_root = "data/cifar-10-batches-bin"
-how_to_get = dict(data=cifar(10))
-cifar = dict(
-    type="pld_mmdet.CIFAR",
-    data_root=data_root,
-    classes=10,
-    part="train",
-    mean=(0.0, 0.0, 0.0),
-    std=(1.0, 1.0, 1.0),
-)
+how_to_get = dict(data=cifar_files(10))
+raw = dict(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+targets = dict(type="pld_mmdet.Mismatched", classes=[0, 1])
 mixed = dict(
-    type="pld_mmdet.Mismatched",
-    dataset=cifar,
-    classes=[0, 1],
+    targets,
+    dataset=cifar(10, "train", **raw),
     labelled=400,
     pool=9200,
     mismatch=0.6,
 )
 model = dict(
     type="pld_mmdet.WAD",
-    student=dict(
-        type="pld_mmdet.CIFARResNet",
-        num_classes=2,
-        blocks=(4, 4, 4),
-        widths=(32, 64, 128),
-        stem=16,
-    ),
+    student=wide_resnet(2),
     teacher=dict(type="pld_mmdet.CIFARResNet", num_classes=2, pre_activation=False),
     num_classes=2,
     num_samples=23800,
@@ -66,10 +52,7 @@ train_cfg = staged(
     *(stage(f"round_{r}", 1500, data=graded, work=everything) for r in range(1, 7)),
 )
 optim_wrapper = optimizer("Adam", 5e-4)
-test_dataloader = loader(
-    dict(type="pld_mmdet.Mismatched", dataset=dict(cifar, part="test"), classes=[0, 1]),
-    256,
-)
+test_dataloader = loader(dict(targets, dataset=cifar(10, "test", **raw)), 256)
 test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
 test_cfg = dict()
 find_unused_parameters = True  # one part learns at a time

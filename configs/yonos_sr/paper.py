@@ -4,7 +4,8 @@
 # run's checkpoint.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import loader, optimizer, stage, staged
+from pld_mmdet.recipes import loader, optimizer, parts, stage, staged
+from pld_mmdet.recipes.diffusion import unet
 
 data_root = "data/photographs"
 folder = "data/teachers/stable-diffusion"
@@ -13,16 +14,7 @@ how_to_get = dict(
     teacher="A Stable Diffusion pipeline in diffusers' folders (vae, scheduler) in "
     "data/teachers/stable-diffusion; its vae is used, the U-Net begins at random.",
 )
-unet = dict(
-    type="pld_mmdet.DiffusersUNet",
-    sample_size=64,
-    in_channels=8,
-    out_channels=4,
-    layers_per_block=2,
-    block_out_channels=(320, 640, 1280, 1280),
-    down_block_types=("AttnDownBlock2D",) * 3 + ("DownBlock2D",),
-    up_block_types=("UpBlock2D",) + ("AttnUpBlock2D",) * 3,
-)
+latents = unet(64, (8, 4), (320, 640, 1280, 1280), 2, attention=(0, 1, 2))
 model = dict(
     type="pld_mmdet.YonosSR",
     process=dict(
@@ -31,7 +23,7 @@ model = dict(
         zero_snr=True,  # one step begins where nothing of the image is left
         last=1.0,
     ),
-    network=dict(type="pld_mmdet.Beside", network=unet),
+    network=dict(type="pld_mmdet.Beside", network=latents),
     space=dict(type="pld_mmdet.LatentSpace", pretrained=folder, subfolder="vae"),
     critic=dict(type="pld_mmdet.PatchLogits", width=64),
     gan=0.1,  # ?
@@ -51,18 +43,12 @@ train_dataloader = loader(
     seeded=True,
     workers=4,
 )
-adamw = dict(type="AdamW", lr=5e-5, weight_decay=0.01)  # ?
-optim_wrapper = optimizer("AdamW", 5e-5, weight_decay=0.01)
-parts = dict(
-    constructor="pld_mmdet.PartsOptimConstructor",
-    type="pld_mmdet.FiniteOptimWrapper",
-    space=dict(optimizer=adamw),
-    critic=dict(optimizer=adamw),
-)
+optim_wrapper = optimizer("AdamW", 5e-5, weight_decay=0.01)  # ?
+adamw = dict(optimizer=optim_wrapper["optimizer"])
 model_wrapper_cfg = dict(type="PartsParallel")
 train_cfg = staged(
     stage("teacher", 100_000),  # ? x2
     stage("distill", 100_000),  # ? x4
-    stage("decoder", 50_000, optim=parts),  # ?
+    stage("decoder", 50_000, optim=parts(space=adamw, critic=adamw)),  # ?
 )
 default_hooks = dict(checkpoint=dict(interval=10_000))

@@ -2,8 +2,8 @@
 # start from one x2 model; the decoders are trained on one distilled x4 model.
 _base_ = "../_base_/toy_runtime.py"
 
-from pld_mmdet.recipes import cosine, loaders, optimizer, stage, staged
-from pld_mmdet.recipes.tables import row, table
+from pld_mmdet.recipes import cosine, loaders, optimizer, parts, stage, staged
+from pld_mmdet.recipes.tables import in_parts, lengths, row, table
 
 net = dict(type="pld_mmdet.ConvDenoiser", channels=6, out_channels=3)
 model = dict(
@@ -28,80 +28,61 @@ val_evaluator = test_evaluator = [
     dict(type="pld_mmdet.PatchDistance"),
 ]
 val_cfg = test_cfg = dict()
-adam = optimizer("Adam", 1e-3)
-parts = dict(
-    constructor="pld_mmdet.PartsOptimConstructor",
-    type="pld_mmdet.FiniteOptimWrapper",
-    space=dict(optimizer=dict(type="Adam", lr=1e-3)),
-    critic=dict(optimizer=dict(type="Adam", lr=1e-3)),
-)
+optim_wrapper = optimizer("Adam", 1e-3)
+adam = dict(optimizer=optim_wrapper["optimizer"])
 fall = [cosine()]
 model_wrapper_cfg = dict(type="PartsParallel")
-optim_wrapper = adam
 train_cfg = staged(
     stage("teacher", 0, schedule=fall),
     stage("distill", 0, schedule=fall),
-    stage("decoder", 0, optim=parts),
+    stage("decoder", 0, optim=parts(space=adam, critic=adam)),
 )
 custom_hooks = [*_base_.custom_hooks, dict(type="pld_mmdet.KeptSamplesHook", count=16)]
-own = dict(test=[])
-x2, x4 = (f"train_cfg.stages.{number}.max_iters=350" for number in (0, 1))
-decoder = "train_cfg.stages.2.max_iters=200"
+own = dict(evaluate=dict(test=[]))
+x2, x4, decoder = lengths(350), lengths(None, 350), lengths(None, None, 200)
 direct = "model.target=truth"
+begun = dict(init="one_step", **own)
 experiment = table(
     "yonos_sr",
     row(
         "x2",
         "The x2 teacher, at x2",
-        x2,
+        *x2,
         evaluate=dict(test=["model.predict_on=teacher"]),
     ),
     row(
         "truth",
         "x4 from ground truth",
-        x4,
+        *x4,
         direct,
         "model.start=random",
         init="x2",
-        evaluate=own,
+        **own,
     ),
-    row("from_x2", "... from the x2 weights", x4, direct, init="x2", evaluate=own),
+    row("from_x2", "... from the x2 weights", *x4, direct, init="x2", **own),
     row(
         "one_step",
         "Scale distillation, one call",
-        x4,
+        *x4,
         init="x2",
         evaluate=dict(test=[], many=["model.steps=25"]),
     ),
-    row(
-        "l1",
-        "... and a decoder (L1)",
-        decoder,
-        "model.gan=0",
-        init="one_step",
-        evaluate=own,
-    ),
-    row(
-        "yonos_sr",
-        "... and a decoder (L1 + GAN)",
-        decoder,
-        init="one_step",
-        evaluate=own,
-    ),
+    row("l1", "... and a decoder (L1)", *decoder, "model.gan=0", **begun),
+    row("yonos_sr", "... and a decoder (L1 + GAN)", *decoder, **begun),
     row("bicubic", "Bicubic", baseline=dict(type="bicubic", scale=4)),
     metric="patch_distance",
     percent=False,
     lower_is_better=True,
     reported="x4",
     pictures=dict(draw="pld_mmdet.diffusion.pictures.images"),
-    columns={"patches": ("test", "patch_distance"), "PSNR": ("test", "psnr")},
+    columns={
+        "patches": ("test", "patch_distance"),
+        "PSNR": ("test", "psnr"),
+        "patches, 25 calls": ("many", "patch_distance"),
+    },
 )
-experiment["columns"]["patches, 25 calls"] = ("many", "patch_distance")
 walk = [
-    "train_cfg.stages.1.max_iters=1",
-    "train_cfg.stages.2.max_iters=1",
+    *lengths(None, 1, 1),
     "train_dataloader.batch_size=4",
-    "train_dataloader.dataset.count=16",
-    "val_dataloader.dataset.count=16",
-    "test_dataloader.dataset.count=16",
+    *in_parts("dataset.count=16", "train", "val", "test"),
 ]

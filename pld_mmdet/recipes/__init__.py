@@ -208,6 +208,15 @@ def poly(power: float, **more) -> dict:
     return dict(type="PolyLR", power=power, eta_min=0.0, by_epoch=False, **more)
 
 
+def rise_and_fall(end: int) -> list[dict]:
+    """The rate rises from next to nothing, then falls to 0 along a line.
+
+    Args:
+        end: Iteration at which it is whole.
+    """
+    return [warm_up(1e-4, end), poly(1.0, begin=end)]
+
+
 def iterations(count: int, val_interval: int | None = None) -> dict:
     """A loop of so many iterations, evaluated on val now and then [at the end].
 
@@ -259,15 +268,3 @@ def staged(*stages: dict, **more) -> dict:
         more: Other arguments of ``StagedLoop``.
     """
     return dict(type="pld_mmdet.StagedLoop", stages=list(stages), **more)
-
-
-def cifar(classes: int) -> str:
-    """The command that gets CIFAR-10 or CIFAR-100, for ``how_to_get``.
-
-    Args:
-        classes: 10 or 100.
-    """
-    return (
-        "mkdir -p data && curl -L https://www.cs.toronto.edu/~kriz/"
-        f"cifar-{classes}-binary.tar.gz | tar xz -C data"
-    )

@@ -1,6 +1,6 @@
 """What configs of language write again and again, as functions of plain data."""
 
-from pld_mmdet.recipes import optimizer, poly, warm_up
+from pld_mmdet.recipes import optimizer
 
 MNLI = ("entailment", "neutral", "contradiction")
 
@@ -101,8 +101,3 @@ def adamw(rate: float, decay: float = 0.01, **more) -> dict:
         more: Other arguments.
     """
     return optimizer("AdamW", rate, betas=(0.9, 0.999), weight_decay=decay, **more)
-
-
-def rise_and_fall(end: int) -> list[dict]:
-    """The rate rises up to an iteration, and falls along a line from there on."""
-    return [warm_up(1e-4, end), poly(1.0, begin=end)]

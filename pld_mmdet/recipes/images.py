@@ -1,0 +1,114 @@
+"""What configs of image classifiers write again and again, as plain data."""
+
+from pld_mmdet.recipes import loader
+
+# For `how_to_get`: ImageNet with the classes' names, and its training images alone.
+NAMED_IMAGENET = (
+    "get ILSVRC2012 from https://image-net.org and unpack it as "
+    "data/imagenet/{train,val}/<wnid>/*.JPEG; write data/imagenet/classnames.txt, one "
+    "name a line in the order of the sorted wnids"
+)
+IMAGENET_TRAIN = (
+    "ImageNet (ILSVRC 2012, image-net.org, needs an account), train images "
+    "in one folder a class, as data/imagenet/train/<class>/<image>.JPEG."
+)
+
+
+def cifar_files(classes: int) -> str:
+    """The command that gets CIFAR-10 or CIFAR-100, for ``how_to_get``.
+
+    Args:
+        classes: 10 or 100.
+    """
+    return (
+        "mkdir -p data && curl -L https://www.cs.toronto.edu/~kriz/"
+        f"cifar-{classes}-binary.tar.gz | tar xz -C data"
+    )
+
+
+def cifar(classes: int, part: str = "", **more) -> dict:
+    """CIFAR's images.
+
+    Args:
+        classes: 10 or 100.
+        part: ``train`` or ``test`` [said later].
+        more: Other entries.
+    """
+    made = dict(type="pld_mmdet.CIFAR", data_root="data/cifar-100-binary")
+    if classes == 10:
+        made |= dict(data_root="data/cifar-10-batches-bin", classes=10)
+    if part:
+        made["part"] = part
+    return {**made, **more}
+
+
+def thin_resnet(blocks: int, classes: int) -> dict:
+    """The first residual networks of CIFAR: 6 blocks + 2 layers, 16 to 64 channels.
+
+    Args:
+        blocks: Of each of the three stages.
+        classes: How many.
+    """
+    return dict(
+        type="pld_mmdet.CIFARResNet",
+        num_classes=classes,
+        blocks=(blocks,) * 3,
+        widths=(16, 32, 64),
+        stem=16,
+        pre_activation=False,
+    )
+
+
+def wide_resnet(classes: int) -> dict:
+    """WRN-28-2.
+
+    Args:
+        classes: How many.
+    """
+    return dict(
+        type="pld_mmdet.CIFARResNet",
+        num_classes=classes,
+        blocks=(4, 4, 4),
+        widths=(32, 64, 128),
+        stem=16,
+    )
+
+
+def imagenet(part: str, **more) -> dict:
+    """ImageNet's images, a folder a class.
+
+    Args:
+        part: ``train`` or ``val``.
+        more: Other entries.
+    """
+    return dict(type="pld_mmdet.ClassFolder", data_root=f"data/imagenet/{part}", **more)
+
+
+def imagenet_resnet(
+    depth: int, channels: int = 2048, kind: str = "ResNet", **more
+) -> dict:
+    """mmdet's residual network for ImageNet's classes.
+
+    Args:
+        depth: Its layers.
+        channels: Of its last map.
+        kind: Class of the backbone.
+        more: Other entries of the backbone.
+    """
+    return dict(
+        type="pld_mmdet.BackboneClassifier",
+        backbone=dict(type=f"mmdet.{kind}", depth=depth, out_indices=(3,), **more),
+        feat_dim=channels,
+        num_classes=1000,
+    )
+
+
+def imagenet_crops(batch: int) -> dict:
+    """A loader of flipped crops of ImageNet, as masked autoencoders learn from them.
+
+    Args:
+        batch: Samples of a batch.
+    """
+    place = dict(type="pld_mmdet.LabelledImages", data_root="data/imagenet/train")
+    view = dict(size=224, area=(0.2, 1.0), flip=True)
+    return loader(dict(**place, **view), batch, train=True, seeded=True, workers=10)
