@@ -161,12 +161,20 @@ def test_stages_make_the_teacher_and_the_rival_stores_pairs():
     ours, theirs = fresh.student.first.weight, fresh.teacher.network.first.weight
     assert not torch.equal(ours, theirs)
     rival = build(pairs=6, pair_steps=3)
+    with torch.no_grad():  # or student and teacher are one
+        rival.student.last.bias += torch.tensor([0.3, -0.1])
+    torch.manual_seed(3)
     found = rival.loss_distill(torch.zeros(64, 2))
     assert set(found) == {"loss_regression"}
     noise, ends = rival._ends
     torch.testing.assert_close(
         ends, rival.process.sample(rival.teacher, noise, 3), atol=1e-6, rtol=0
     )
+    torch.manual_seed(3)
+    which = torch.randint(6, (64,))
+    first = rival.student(noise[which], at(*[0.01] * 64), None)
+    off = (first - ends[which]).square().mean()
+    torch.testing.assert_close(found["loss_regression"], off)
 
 
 def test_progressive_times_come_down():
@@ -270,3 +278,43 @@ def test_another_architecture_gets_a_sentence():
     with pytest.raises(UserError, match="do not fit"):
         build(teacher=dict(MLP, width=8))
     assert isinstance(build().student, nn.Module)
+
+
+def test_the_anchor_is_at_the_last_time():
+    """Signal t eps and a teacher that says 2 t eps: off by 0.99 eps."""
+    model, inputs = build(beta=2.0), torch.zeros(5, 2)
+    model.target = lambda eps, t, s, c: (eps, torch.ones(len(eps)))
+    model.signal = lambda eps, t, c: t[:, None] * eps
+    model.clean = lambda x, t, c: 2 * t[:, None] * x
+    torch.manual_seed(4)
+    found = model.loss_distill(inputs)["loss_boundary"]
+    torch.manual_seed(4)
+    wanted = 2 * 0.99**2 * torch.randn_like(inputs).square().mean()
+    torch.testing.assert_close(found, wanted)
+
+
+def test_who_answers_and_for_which_class():
+    network = dict(MLP, num_classes=4)
+    model = build(network=network, teacher=network, num_classes=3, teacher_steps=3)
+    with torch.no_grad():
+        model.student.last.bias += torch.tensor([0.3, -0.1])
+    c, index = torch.tensor([2, 0, 1, 2]), torch.arange(7, 11)
+    eps = torch.randn(4, 2, generator=torch.Generator().manual_seed(7))
+
+    def answer():
+        return model.predict(torch.zeros(4, 2), index, c)[0]["samples"]
+
+    torch.testing.assert_close(answer(), model.student(eps, at(*[0.01] * 4), c))
+    model.progress.stage = "teacher"  # it is still the student
+    wanted = model.process.sample(model.student, eps, 3, c)
+    torch.testing.assert_close(answer(), wanted)
+    model.progress.stage, model.predict_on = "distill", "teacher"
+    wanted = model.process.sample(model.teacher, eps, 3, c)
+    torch.testing.assert_close(answer(), wanted)
+    asked = []
+    clean, signal = model.clean, model.signal
+    model.clean = lambda x, t, c: asked.append(c) or clean(x, t, c)
+    model.signal = lambda x, t, c: asked.append(c) or signal(x, t, c)
+    model.loss_distill(torch.zeros(4, 2), c)
+    assert len(asked) == 5
+    assert all(torch.equal(one, c) for one in asked)

@@ -194,6 +194,63 @@ def test_sampling_repeats_itself_and_two_steps_are_another_answer():
         build(distance="l1")
 
 
+@pytest.mark.parametrize("law", ["lognormal", "uniform"])
+@pytest.mark.parametrize("weighting", ["inverse", "uniform"])
+def test_law_and_weighting_are_separate_switches(monkeypatch, law, weighting):
+    """Distances 2 and 5 in intervals 3 and 0 of a grid of its own."""
+    model = build(law=law, weighting=weighting, sigma_min=0.01, sigma_max=5.0)
+    asked = []
+    monkeypatch.setattr(
+        torch,
+        "multinomial",
+        lambda p, *_, **__: asked.append(p) or torch.tensor([3, 0]),
+    )
+    model._between = lambda difference: torch.tensor([2.0, 5.0])
+    found = model.loss(torch.zeros(2, 2))["loss_consistency"].item()
+    levels = karras_levels(5, 0.01, 5.0)
+    plain = [1, 1, 1, 1]
+    lognormal = level_probabilities(levels).tolist()
+    assert asked[0].tolist() == pytest.approx(
+        lognormal if law == "lognormal" else plain
+    )
+    gaps = levels.diff().tolist() if weighting == "inverse" else plain
+    assert found == pytest.approx((2 / gaps[3] + 5 / gaps[0]) / 2, rel=1e-5)
+
+
+def test_the_end_point_has_the_models_own_constants():
+    """sigma_min .5, sigma_data 2, level 1.5: 4 / 5 of x and 2 / 2.5 of F = 3."""
+    model = build(sigma_min=0.5, sigma_data=2.0)
+    found = model.f(
+        lambda x, *_: x * 0 + 3, torch.full((1, 2), 2.0), torch.tensor([1.5])
+    )
+    assert found.tolist() == [pytest.approx([0.8 * 2 + 0.8 * 3] * 2)]
+
+
+def test_the_slow_target_answers():
+    model, asked = build(target="ema"), []
+    model.f = lambda network, x, sigma: asked.append(network) or network(x, sigma, None)
+    model.loss(torch.zeros(3, 2))
+    assert asked[0] is model.slow
+    assert asked[1] is model.student
+
+
+@pytest.mark.parametrize(("who", "factor"), [("teacher", 2), ("student", 3)])
+def test_samples_by_hand(who, factor):
+    """sigma_max 10, then tau .5 above sigma_min .3: noise of .4 is added."""
+    model = build(predict_on=who, sigma_min=0.3, sigma_max=10.0, tau=0.5)
+    model.f = lambda network, x, sigma: (
+        (2 if network is model.teacher else 3) * x + sigma[:, None]
+    )
+    dice = torch.Generator().manual_seed(7)
+    first, second = (torch.randn(4, 2, generator=dice) for _ in range(2))
+    one = factor * 10 * first + 10
+    inputs, index = torch.zeros(4, 2), torch.arange(7, 11)
+    torch.testing.assert_close(model.predict(inputs, index)[0]["samples"], one)
+    model.steps = 2
+    two = factor * (one + 0.4 * second) + 0.5
+    torch.testing.assert_close(model.predict(inputs, index)[0]["samples"], two)
+
+
 class TestCosineProcess:
     def test_hand_numbers(self):
         # a = .8, s = .6: z = .8 x .5 + .6 x -1, v = a eps - s x0

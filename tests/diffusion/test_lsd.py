@@ -220,3 +220,53 @@ def test_the_teacher_is_read_at_the_students_times():
         both = (x == 3) & (y == 3)
         expected += score_match(score[both], goal[both], 1.0).item()
     assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_coefficients_scale_the_steps_of_the_walk_and_of_an_answer():
+    """An answer starts from masks alone, whatever relaxation is trained with."""
+    model, start = build(phi=0.6, zeta=0.5), torch.full((32, 4), 3)
+    assert model.phi.tolist() == pytest.approx([0.6, 0.6])
+    with torch.no_grad():
+        model.phi[1] = 0.3
+    found = model.predict(start, torch.arange(7, 39))[0]
+    dice, x = torch.Generator().manual_seed(7), start
+    for k, (now, following) in enumerate(itertools.pairwise([1.0, 0.5005, 1e-3])):
+        p = model.network.network.probabilities(x)
+        x = euler_step(x, [0.6, 0.3][k] * (now - following) / now * p, dice)
+    assert found["final_share"] == (x == 3).float().mean()
+    assert torch.equal(found["samples"][x < 3], x[x < 3])
+
+
+def test_only_the_student_starts_relaxed(monkeypatch):
+    model, starts = build(zeta=0.5), []
+    walk = model.walk
+    monkeypatch.setattr(
+        model, "walk", lambda x, *rest: starts.append(x) or walk(x, *rest)
+    )
+    model.loss(torch.full((9, 4), 3))
+    assert [int((x != 3).sum()) for x in starts] == [0, 2 * 9]
+
+
+def test_learned_lengths_by_hand(monkeypatch):
+    """Two tokens, 2 is the mask; the second step has one place that both hide."""
+    model = build(learn_times=True, teacher_steps=4)
+    with torch.no_grad():
+        model.phi[:] = torch.tensor([0.5, 2.0])
+        model.kappa[:] = torch.tensor([0.3, 0.6])
+
+    def at(x, *score):
+        return torch.tensor([x]), torch.tensor([score])
+
+    far = at([2, 2], [9.0, 9.0], [9.0, 9.0])
+    teacher = [at([2, 2], [2.0, 1.0], [1.0, 1.0]), far]
+    teacher += [at([2, 1], [2.0, 2.0], [7.0, 7.0]), far]
+    student = [at([2, 2], [1.0, 2.0], [3.0, 0.0]), at([2, 0], [1.0, 3.0], [5.0, 5.0])]
+    answers = iter([teacher, student])
+    monkeypatch.setattr(model, "walk", lambda *_: (None, next(answers)))
+    found = model.loss(torch.full((1, 2), 2))
+    a, b = 0.3 * 2 / 0.999, 0.6 * 2 / 0.999  # lengths, beside even ones
+    first = [(f - 2) ** 2 + (2 * f - 1) ** 2 + (3 * f - 1) ** 2 + 1 for f in (0.5, a)]
+    second = [(f - 2) ** 2 + (3 * f - 2) ** 2 for f in (2.0, b)]
+    wanted = sum(first) / 2 + sum(second)
+    assert found["loss_score"].item() == pytest.approx(wanted, rel=1e-5)
+    assert found["both_masked"].item() == pytest.approx(3 / 4)

@@ -1,5 +1,7 @@
 """LLP-BP: its graph, its gate, its losses, and what bags give away."""
 
+import types
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -29,6 +31,8 @@ def test_graph_has_each_pair_once_with_its_kernel():
     far = (0.3**2 + 4.0**2) ** 0.5
     assert weights[1].item() == pytest.approx(torch.tensor(-far).exp().item())
     assert len(neighbour_graph(z, 9)[0]) == 6
+    long = torch.tensor([[1.0, 0.0], [2.0, 0.1], [9.0, 9.0]])  # direction, not length
+    assert neighbour_graph(long, 1)[0].tolist() == [[0, 1], [1, 2]]
     assert neighbour_graph(z[:1], 3)[0].shape == (0, 2)
 
 
@@ -61,6 +65,8 @@ def test_table(tmp_path):
 def test_divergence_is_refused():
     sums = torch.tensor([0.0, 3.0])
     check_converged(torch.tensor([0.2, 0.2, 0.2, 0.8, 0.8, 0.8]), BAGS, sums)
+    # 0.1 and 1.3 off: 0.7 on average
+    check_converged(torch.tensor([0.1, 0.0, 0.0, 0.6, 0.6, 0.5]), BAGS, sums)
     with pytest.raises(UserError, match=r"bags of 3 are 1\.5 off"):
         check_converged(torch.full((6,), 0.5), BAGS, sums)
 
@@ -78,25 +84,74 @@ def test_losses():
     one = model(aggregate_weight=0.3, entropy=0.2)
     one.labels.write(torch.arange(6), torch.tensor([[1.0], [0], [0], [1], [1], [0]]))
     inputs, sums = torch.randn(2, 3, 2), torch.tensor([1.0, 2.0])
-    losses = one.loss_round(inputs, sums, BAGS)
+    index = torch.tensor([[4, 0, 2], [3, 5, 1]])
+    losses = one.loss_round(inputs, sums, index)
     logits = one.outputs(inputs.flatten(0, 1))
-    label = torch.tensor([1, 0, 0, 1, 1, 0])
+    label = torch.tensor([1, 1, 0, 1, 0, 0])
     assert torch.allclose(losses["loss_instance"], F.cross_entropy(logits, label))
     p = one.bag_head(one.embed(inputs.flatten(0, 1)).view(2, 3, 4).mean(1)).sigmoid()
     share = torch.tensor([[1 / 3], [2 / 3]])
     expected = 0.3 * F.binary_cross_entropy(p, share)
     assert torch.allclose(losses["loss_bag"], expected)
-    plain = one.loss_dllp(inputs, sums, BAGS)
+    plain = one.loss_dllp(inputs, sums, index)
     p = logits.softmax(1)
     mean = p[:, 1].view(2, 3).mean(1, keepdim=True)
     assert torch.allclose(plain["loss_proportion"], F.binary_cross_entropy(mean, share))
     entropy = -0.2 * (p * p.log()).sum(1).mean()
     assert torch.allclose(plain["loss_entropy"], entropy, atol=1e-6)
+    last = one.instance_head[2].weight  # both factors of the entropy are learned
+    (ours,), (theirs,) = (
+        torch.autograd.grad(value, last) for value in (plain["loss_entropy"], entropy)
+    )
+    assert torch.allclose(ours, theirs, atol=1e-6)
+    assert ours.abs().max() > 1e-4
 
 
 def test_a_round_without_bags_is_refused(tmp_path):
     with pytest.raises(UserError, match="stage round_1 has no work_dataloader"):
         model().start_stage("round_1", None, tmp_path)
+    model().start_stage("dllp", None, tmp_path)  # it needs none
+
+
+def test_labels_by_hand_on_a_chain():
+    """Bags of one in another order than the instances; both weights, one neighbour."""
+    z = torch.tensor([[2.0, 0.0], [2.0, 0.5], [2.0, 1.2]])
+    bags, sums = torch.tensor([[2], [0], [1]]), torch.tensor([1.0, 0.3, 1.0])
+    one = model(k=1, bag_weight=1.5, smooth_weight=0.8)
+    found = one.label(z, bags, sums)
+    weights = torch.tensor([-0.5, -0.7]).exp()
+    states = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 3)
+    off = (states - torch.tensor([0.3, 1.0, 1.0])).square().sum(1)
+    apart = (states.diff(dim=1).square() * weights).sum(1)
+    wanted = (-1.5 * off - 0.8 * apart).softmax(0) @ states
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
+    assert 0.4 < wanted[0] < 0.5
+    assert one.labels.rows[:3, 0].tolist() == [0, 1, 1]
+    with pytest.raises(UserError, match="bag_factor"):
+        model(bag_factor="none").label(z, bags, sums)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_round_1_reads_inputs_and_later_ones_embeddings(tmp_path, training):
+    one, seen = model(), []
+    one.network = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.Dropout(0.5))
+    one.train(training)
+    one.label = lambda *given: seen.append(given)
+    x = torch.tensor([[1.0, -2.0], [3.0, 4.0], [-5.0, 6.0], [7.0, 0.0]])
+    bags = [
+        dict(inputs=x[:2], index=torch.tensor([0, 1]), sums=torch.tensor(2.0)),
+        dict(inputs=x[2:], index=torch.tensor([2, 3]), sums=torch.tensor(1.0)),
+    ]
+    loader = types.SimpleNamespace(dataset=bags)
+    for name in ("round_1", "round_2"):
+        one.start_stage(name, loader, tmp_path)
+        assert one.training == training
+        _, index, sums = seen[-1]
+        assert index.tolist() == [[0, 1], [2, 3]]
+        assert sums.tolist() == [2, 1]
+    assert torch.equal(seen[0][0], x)
+    assert torch.allclose(seen[1][0], one.network[0](x).relu())
+    assert not seen[1][0].requires_grad
 
 
 def test_bags_give_away_sums_only():
