@@ -323,14 +323,15 @@ def test_views_count_as_they_should():
 
 def test_gaussians_are_cloned_split_and_pruned():
     torch.manual_seed(0)
-    model = build(densify_from=1.0, ball=1.0)
+    model = build(densify_from=1.0, ball=2.0)  # large: above 0.02
     optimizer = torch.optim.Adam([model.means, model.scales])
     model.means.grad = torch.ones_like(model.means)
     optimizer.step()
     with torch.no_grad():
-        model.scales[1].fill_(math.log(0.005))  # small: cloned
+        model.scales[1].fill_(math.log(0.015))  # small: cloned
         model.opacities[3] = -9.0  # invisible: dropped
-        model.steepness[:] = torch.tensor([8.0, 6, 1, 9, 0, 0, 0, 0])
+        # over two steps: 4, 3, and a third that is not steep enough
+        model.steepness[:] = torch.tensor([8.0, 6, 1.5, 9, 0, 0, 0, 0])
         before = model.means.clone()
     model.densify(optimizer, 2)
     assert model.alive.tolist() == [True] * 6 + [True, False]
@@ -361,6 +362,123 @@ def test_gaussians_are_cloned_split_and_pruned():
     kept = model.means.clone()
     model.densify(optimizer, 1)
     assert torch.equal(model.means, kept)
+
+
+def test_a_split_gaussian_is_drawn_along_its_own_axes(monkeypatch):
+    """Turned by 90 degrees about z: its x axis is the world's y."""
+    model = build(densify_from=1.0)
+    with torch.no_grad():
+        model.turns[2] = torch.tensor([1.0, 0, 0, 1])
+        model.scales[2] = torch.tensor([0.3, 0.05, 0.02]).log()
+        model.steepness[2] = 2.0
+        before = model.means[2].clone()
+    monkeypatch.setattr(gen4d.torch, "randn_like", torch.ones_like)
+    model.densify(torch.optim.SGD(model.parameters(), lr=0.1), 1)
+    moved = torch.tensor([-0.05, 0.3, 0.02])
+    for place in (2, 6):
+        torch.testing.assert_close(model.means[place], before + moved)
+
+
+def test_gaussians_are_doubled_after_every_third_step():
+    model, data, calls = build(densify_every=3), batch(1), []
+    model.densify = lambda optimizer, steps: calls.append((model.progress.step, steps))
+    wrapper = FiniteOptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-3))
+    for step in range(6):
+        model.progress = Progress(step=step, steps=6, stage="static")
+        model.train_step(data, wrapper)
+    assert calls == [(2, 3), (5, 3)]
+
+
+def test_terms_of_the_coarse_stage_by_hand():
+    """Two frames; second differences 2 over three numbers; variation 0.7."""
+    model, data = build(chamfer=2.0, tv=3.0, smooth=5.0), batch(2)
+    model.field.total_variation = lambda: torch.tensor(0.7)
+    model.field.bends = lambda: [torch.tensor([0.0, 1, 4]), torch.zeros(5)]
+    found = model.loss_coarse(**data)
+    means = model.gaussians(data["time"]).means
+    apart = [chamfer(*pair) for pair in zip(means, data["points"], strict=True)]
+    assert found["loss_chamfer"].item() == pytest.approx(sum(apart).item(), rel=1e-5)
+    assert found["loss_tv"].item() == pytest.approx(3 * 0.7)
+    assert found["loss_smooth"].item() == pytest.approx(5 * 4 / 3)
+
+
+def test_a_track_is_three_even_times_inside_the_video():
+    model, times = build(smooth=5.0, rate=0.4), []
+    track = torch.tensor([0.0, 1, 4])[:, None, None].expand(3, 2, 3)
+    model.loss_coarse = lambda **_: {}
+    model.gaussians = lambda time: (
+        times.append(time) or types.SimpleNamespace(means=track)
+    )
+    for _ in range(40):
+        found = model.loss_fine(time=torch.zeros(1))
+    # six numbers a frame, each with a second difference of 2
+    assert found["loss_track"].item() == pytest.approx(5 * 4)
+    times = torch.stack(times)
+    assert times.min() >= 0
+    assert 0.5 < times.max() <= 1
+    steps = times.diff(dim=1)
+    torch.testing.assert_close(steps[:, 0], steps[:, 1])
+    assert 0.2 < steps.max() <= 0.4
+
+
+def test_the_weight_of_score_distillation():
+    model = build(**PRIOR, sds=0.25, sds_share=0.5)
+    model.distilled = lambda **_: torch.tensor(3.0)
+    model.progress = Progress(step=1, steps=2, stage="fine")
+    assert model.loss_fine(**batch(1))["loss_sds"].item() == pytest.approx(0.75)
+
+
+def test_the_prior_sees_view_0_and_the_cameras_angles(monkeypatch):
+    """And the picture goes against guess - noise, a mean over three frames."""
+    model, data = build(**PRIOR, guidance=2.5), batch()
+    asked, seen, kept = [], [], []
+    like, encode = torch.randn_like, model.prior.encode
+    monkeypatch.setattr(
+        gen4d.torch, "randn_like", lambda x: kept.append(like(x)) or kept[-1]
+    )
+    monkeypatch.setattr(
+        gen4d, "orbit", lambda up, right, far: (
+            asked.append(torch.stack([up, right], 1)) or orbit(up, right, far)
+        )
+    )  # fmt: skip
+
+    def picture(x):
+        kept.append(encode(x))
+        kept[-1].retain_grad()
+        return kept[-1]
+
+    model.prior.encode = picture
+    model.prior.guided = lambda *given: seen.append(given) or kept[-1] + 0.5
+    for _ in range(12):
+        kept.clear()
+        model.distilled(**data).backward()
+        _, level, reference, angles, scale = seen[-1]
+        assert scale == 2.5
+        assert torch.equal(reference, data["reference"][:, :3])
+        assert torch.equal(angles, asked[-1])
+        signal = model.process.a[level].square()
+        wanted = 2 * 0.5 * (1 - signal) / 3
+        torch.testing.assert_close(kept[0].grad[:, 0, 0, 0], wanted)
+    up, right = torch.cat(asked).abs().amax(0).tolist()
+    assert 15 < up <= 30
+    assert 90 < right <= 180
+
+
+def test_the_prior_learns_noise_and_forgets_one_reference_in_ten(monkeypatch):
+    model, data = build(**PRIOR), batch(2)
+    shown, drawn = [], []
+    like = torch.randn_like
+    monkeypatch.setattr(
+        gen4d.torch, "randn_like", lambda x: drawn.append(like(x)) or drawn[-1]
+    )
+    model.prior.noise = lambda z, level, seen, angles: shown.append(seen) or 0 * z
+    data["angles"] = torch.zeros(2, 2)
+    for step in (8, 9, 10, 19):
+        model.progress = Progress(step=step, steps=20, stage="prior")
+        found = model.loss_prior(**data)["loss_prior"]
+        torch.testing.assert_close(found, drawn[-1].square().mean())
+    assert [seen is None for seen in shown] == [False, True, False, True]
+    assert torch.equal(shown[0], data["reference"][:, :3])
 
 
 def test_stages_take_their_steps():

@@ -161,6 +161,30 @@ def test_losses_from_the_parts():
     assert losses["loss_rec"].item() == pytest.approx(wanted.item())
 
 
+@pytest.mark.parametrize("normalise", [True, False])
+def test_two_pairs_of_blocks_have_each_their_projection(normalise):
+    model = build(aligned=[(0, 4), (2, 1)], normalise=normalise)
+    torch.manual_seed(5)
+    losses = model.loss(images())
+    torch.manual_seed(5)
+    x, keep = model.masked(images())
+    for number, (ours, theirs) in enumerate([(0, 4), (2, 1)]):
+        s = model.project[number](model.student(x, keep, until=ours))
+        t = model.teacher(x, keep, until=theirs)
+        if normalise:
+            s, t = (z / z.norm(dim=2, keepdim=True) for z in (s, t))
+        found = losses[f"loss_dist_block{ours}"].item()
+        assert found == pytest.approx((s - t).abs().mean().item(), rel=1e-4)
+
+
+def test_the_teachers_stage_trains_the_learner_and_its_decoder():
+    model = build()
+    enter(model, "teacher")
+    model.loss(images())["loss_teacher"].backward()
+    moved = {n.split(".")[0] for n, p in model.named_parameters() if p.grad is not None}
+    assert moved == {"learner", "learner_decoder"}
+
+
 def test_features_are_the_mean_patch_without_the_class_token():
     model = build()
     model.eval()

@@ -1,7 +1,9 @@
 """G2SD: hand-worked targets and losses, where teachers stop, two heads, the files."""
 
 import copy
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -69,6 +71,20 @@ def test_generic_loss_by_hand():
     error = torch.tensor([1.0, 2.0, 4.0, 0.0])
     found = generic(build(), ours=theirs + error, theirs=theirs)
     assert found["loss_generic"].item() == pytest.approx(4.25 / 4, abs=1e-5)
+    # The teacher's tokens are normalised, whatever their scale and place.
+    found = generic(build(), ours=theirs + error, theirs=3 * theirs + 5)
+    assert found["loss_generic"].item() == pytest.approx(4.25 / 4, abs=1e-4)
+
+
+def test_both_encoders_see_the_same_patches():
+    model, seen = build(), []
+    for network in (model.student, model.teacher.network):
+        network.register_forward_pre_hook(lambda module, given: seen.append(given))
+    model.loss(images())
+    ours, theirs = seen
+    assert torch.equal(ours[0], theirs[0])
+    assert torch.equal(ours[1], theirs[1])
+    assert ours[1].shape == (4, 4)
 
 
 def test_all_tokens_or_the_masked_patches_alone():
@@ -134,6 +150,74 @@ def test_specific_loss_from_the_parts():
     assert moved == {"student", "dist_token", "head_class", "head_dist"}
 
 
+def test_the_tutor_is_asked_about_the_mixed_images():
+    model, seen = build(mixup=0.8, cutmix=0.0), []
+    enter(model, "specific")
+    for network in (model.student, model.tutor.network):
+        network.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    model.loss(images(), torch.tensor([3, 0, 9, 1]))
+    ours, theirs = seen
+    assert torch.equal(ours, theirs)
+    assert not torch.allclose(ours, model.normalised(images()))
+
+
+def test_each_head_has_its_token():
+    model = build()
+    x = model.normalised(images())
+    tokens = model.student(x, more=model.dist_token)
+    z, z_dist = model.two_heads(x)
+    torch.testing.assert_close(z, model.head_class(tokens[:, 0]))
+    torch.testing.assert_close(z_dist, model.head_dist(tokens[:, 17]))
+
+
+@pytest.mark.parametrize(
+    ("stage", "learns"),
+    [("tutor", {"learner_tutor"}), ("finetune", {"student", "head"})],
+)
+def test_learning_from_labels_alone(stage, learns):
+    model, x, y = build(mixup=0.0, smoothing=0.0), images(), torch.tensor([3, 0, 9, 1])
+    enter(model, stage)
+    loss = model.loss(x, y)["loss_ce"]
+    loss.backward()
+    moved = {n.split(".")[0] for n, p in model.named_parameters() if p.grad is not None}
+    assert moved == learns
+    z = model.learner_tutor(model.normalised(x))
+    if stage == "finetune":
+        z = model.head(model.student(model.normalised(x))[:, 1:].mean(1))
+    torch.testing.assert_close(loss, F.cross_entropy(z, y))
+
+
+def test_a_pooled_classifier_is_a_vit_that_norms_its_mean_patch():
+    vit = Config.fromfile(ROOT / "configs/g2sd/toy.py").model.teacher
+    torch.manual_seed(0)
+    pooled, encoder = PooledClassifier(vit, 10), MODELS.build(vit)
+    encoder.norm = torch.nn.Identity()
+    known = pooled.state_dict()
+    encoder.load_state_dict({name: known[name] for name in encoder.state_dict()})
+    torch.nn.init.uniform_(pooled.fc_norm.weight, 0.2, 3.0)
+    wanted = pooled.head(pooled.fc_norm(encoder(images())[:, 1:].mean(1)))
+    torch.testing.assert_close(pooled(images()), wanted)
+
+
+def test_who_hands_on_what():
+    """The tutor begins as the MAE's encoder; the generic stage takes all three."""
+    model = build()
+    parts = model.learner, model.learner_decoder, model.learner_tutor
+    for value, part in zip((0.2, 0.3, 0.4), parts, strict=True):
+        for parameter in part.parameters():
+            torch.nn.init.constant_(parameter, value)
+
+    def values(part):
+        return {round(v, 4) for p in part.parameters() for v in p.unique().tolist()}
+
+    model.start_stage("generic", None, Path())
+    taken = model.teacher, model.teacher_decoder, model.tutor
+    assert [values(part) for part in taken] == [{0.2}, {0.3}, {0.4}]
+    model.start_stage("tutor", None, Path())
+    assert values(model.learner_tutor.blocks) == {0.2}
+    assert values(model.learner_tutor.head) == {0.4}
+
+
 def test_the_token_stands_at_the_end_and_is_seen():
     model = build()
     x = model.normalised(images())
@@ -169,6 +253,16 @@ def test_labels_are_smoothed_and_mixed():
     unmixed, soft = model.mixed(x, y)
     assert torch.equal(unmixed, x)
     assert soft[0].tolist() == pytest.approx([0.05, 0.05, 0.05, 0.85])
+    # CutMix: whole pixels of one image or the other, labels by their share
+    model.cutmix, model.smoothing = 1.0, 0.0
+    numbers = torch.arange(4.0)[:, None, None, None].expand(4, 1, 8, 8)
+    np.random.seed(0)
+    for _ in range(3):
+        blended, soft = model.mixed(numbers, torch.arange(4))
+        assert set(blended.unique().tolist()) <= {0, 1, 2, 3}
+        shares = F.one_hot(blended.long().flatten(1), 4).float().mean(1)
+        torch.testing.assert_close(soft, shares)
+    assert 0.5 <= soft.amax(1).min() < 1
 
 
 def test_teachers_are_handed_on_and_the_encoder_becomes_a_file(tmp_path):

@@ -7,7 +7,9 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
+from torch.nn import functional as F
 
+from pld_mmdet.distill.feature_tap import FeatureTap
 from pld_mmdet.distill.relations import relation_kl, relation_scores
 from pld_mmdet.errors import UserError
 from pld_mmdet.masked_image_modeling import hybrid_distill
@@ -52,6 +54,62 @@ def test_relations_by_hand():
     qkv = [rows.repeat(1, 3)[None] for rows in tokens]
     assert relation_loss(*qkv, 1).item() == pytest.approx(2 * 0.053081, abs=4e-6)
     assert relation_loss(qkv[0], qkv[0], 1).item() == pytest.approx(0, abs=1e-7)
+
+
+def test_relations_of_queries_with_keys_and_of_values():
+    """Five numbers that none of the others can stand for, one head."""
+    q, k, v = torch.tensor([[[2.0, 0], [1, 1]], [[0, 1], [3, 0.5]], [[1, 0], [-1, 2]]])
+    theirs = torch.cat([q, k, v], 1)[None]
+    ours = torch.cat([k.flip(1), v, q + 0.3], 1)[None]
+
+    def relation(a, b):
+        return (a @ b.T / 2**0.5).softmax(1)
+
+    def kl(p, r):
+        return (p * (p / r).log()).sum(1).mean()
+
+    wanted = kl(relation(q, k), relation(k.flip(1), v))
+    wanted = wanted + kl(relation(v, v), relation(q + 0.3, q + 0.3))
+    assert relation_loss(theirs, ours, 1).item() == pytest.approx(wanted.item(), 1e-5)
+
+
+def test_the_loss_from_the_parts():
+    """Nothing leaves; four heads, the mean of two layers; both norms have weights."""
+    model, x = build(schedule=[], alpha=0.5), images()
+    for network in (model.student, model.feature_teacher.network):
+        torch.nn.init.uniform_(network.norm.weight, 0.2, 3.0)
+        torch.nn.init.normal_(network.norm.bias)
+    losses = model.loss(x)
+    x = model.normalised(x)
+    found = []
+    for network in (model.student, model.relation_teacher.network):
+        blocks = {f"at_{i}": network.blocks[i].attn.qkv for i in (1, 2)}
+        with FeatureTap(**blocks) as tap:
+            network(x)
+        found.append([tap.output(name) for name in blocks])
+    ours, theirs = found
+    wanted = [relation_loss(*pair, 4) for pair in zip(theirs, ours, strict=True)]
+    assert losses["loss_rel"].item() == pytest.approx(sum(wanted).item() / 2, rel=1e-4)
+    off = F.layer_norm(model.student(x), (48,)) - F.layer_norm(
+        model.feature_teacher(x), (48,)
+    )
+    wanted = torch.where(off.abs() < 1, off.square() / 2, off.abs() - 0.5).mean()
+    assert losses["loss_feat"].item() == pytest.approx(0.5 * wanted.item(), rel=1e-3)
+
+
+def test_what_the_teachers_learn_and_the_rival():
+    groups = [2, 0, 1, 1, 0, 2, 2, 1, 0, 1]
+    model, x = build(teacher_classes=groups), images()
+    y = torch.tensor([0, 1, 4, 2])
+    for stage, network, head, classes in (
+        ("feature_teacher", "learner_features", "head_features", [2, 0, 0, 1]),
+        ("relation_finetune", "learner_relations", "head_relations", [0, 1, 4, 2]),
+    ):
+        enter(model, stage)
+        tokens = getattr(model, network)(model.normalised(x))
+        logits = getattr(model, head)(tokens[:, 1:].mean(1))
+        wanted = F.cross_entropy(logits, torch.tensor(classes))
+        torch.testing.assert_close(model.loss(x, y)["loss_ce"], wanted)
 
 
 def test_the_token_that_is_like_all_others_leaves():
@@ -164,7 +222,16 @@ def test_answers_of_student_and_relations_teacher():
     x, y = images(), torch.zeros(4, dtype=torch.long)
     (ours,) = model.predict(x, y)
     assert torch.allclose(ours["logits"], model.head(model.features(x)))
-    assert ours["nmi"].shape == ours["distance"].shape == (4,)
+    # the last block's patches among themselves, without the class token
+    block = model.student.blocks[-1].attn.qkv
+    torch.nn.init.normal_(block.weight, std=0.5)  # or attention is nearly even
+    with FeatureTap(last=block) as tap:
+        model.student(model.normalised(x))
+    q, k, _ = tap.output("last")[:, 1:].unflatten(2, (3, 4, 12)).permute(2, 0, 3, 1, 4)
+    attention = (q @ k.transpose(2, 3) / 12**0.5).softmax(3)
+    (ours,) = model.predict(x, y)
+    torch.testing.assert_close(ours["nmi"], attention_nmi(attention))
+    torch.testing.assert_close(ours["distance"], attention_distance(attention))
     model.predict_on = "relation_teacher"
     (theirs,) = model.predict(x, y)
     assert not torch.equal(theirs["logits"], ours["logits"])

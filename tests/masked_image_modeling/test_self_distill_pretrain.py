@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
+from torch.nn import functional as F
 
 from pld_mmdet.errors import UserError
 from pld_mmdet.masked_image_modeling.pretraining import masked_pixel_loss
@@ -111,9 +112,50 @@ def test_the_whole_image_is_compared_and_the_token_is_named():
         assert torch.allclose(model.loss(x)["loss_dist"], wanted)
 
 
+def test_tokens_by_hand():
+    tokens = torch.tensor([[[9.0, 9.0], [1.0, 2.0], [3.0, 6.0]]])
+    assert build(token="cls").pooled(tokens).tolist() == [[9, 9]]
+    assert build(token="mean").pooled(tokens).tolist() == [[2, 4]]
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_pixels_are_normalised_if_asked(normalise):
+    model = build(normalise_pixels=normalise)
+    torch.manual_seed(5)
+    found = model.loss(images())["loss_rec"]
+    torch.manual_seed(5)
+    x, keep = model.masked(images())
+    guess = model.decoder(model.student(x, keep), keep)
+    wanted = masked_pixel_loss(guess, model.student.patches(x), keep, normalise)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_copies_by_hand():
+    """One image of the first draw, three of the second; both copies answer."""
+    model, x = build(subsets=2, mean=0.3, std=2.0), images()
+    enter(model, "finetune")
+    y, subset = torch.tensor([0, 1, 4, 2]), torch.tensor([1, 0, 1, 1])
+    for number, network in enumerate(model.tuned):
+        torch.nn.init.constant_(network.norm.bias, 0.5 + number)
+    losses = model.loss(x, y, subset=subset)
+    for number, answer in enumerate(model.predict(x, y)):
+        tokens = model.tuned[number]((x - 0.3) / 2)
+        z = model.heads[number](model.pooled(tokens))
+        torch.testing.assert_close(answer["logits"], z)
+        own = subset == number
+        wanted = F.cross_entropy(z[own], y[own])
+        torch.testing.assert_close(losses[f"loss_ce_{number}"], wanted)
+    # without numbers all belong to the first
+    first, second = model.loss(x, y).values()
+    assert first > 0
+    assert second == 0
+
+
 def test_each_copy_learns_its_own_draw():
     model = build(subsets=2)
     enter(model, "finetune")
+    model.start_stage("further", None, Path())
+    torch.nn.init.constant_(model.student.norm.bias, 0.3)  # what it has become
     model.start_stage("finetune", None, Path())
     assert all(same(network, model.student) for network in model.tuned)
     x, y = images(), torch.tensor([0, 1, 4, 2])
