@@ -69,6 +69,11 @@ def test_losses_of_the_mixture_by_hand():
     only = torch.tensor([[True, False]])  # the mean is over the first class alone
     found = class_mean(soft_bce(at(0.7, 0.3), at(0.9, 0.8)), only).item()
     assert found == near(0.2207, abs=5e-5)
+    # a pixel of each of two images, which have one class and two: -ln .8 and -ln .6
+    g = torch.cat([at(0.8, 0.3), at(0.4, 0.6)])
+    here = torch.tensor([[True, False], [True, True]])
+    found = compactness(g, torch.tensor([[[0]], [[1]]]), here).item()
+    assert found == near(-(np.log(0.8) + np.log(0.6)) / 4)
 
 
 def test_centroids_are_means_of_resized_features():
@@ -158,6 +163,24 @@ def test_padding_carries_no_loss_and_unannotated_pixels_do(monkeypatch):
         F.cross_entropy(z.movedim(1, -1)[known], given["targets"][known]).item()
     )
     assert losses["loss_ce"] == kept
+    # the mixture's answer is the label, the network's the guess
+    method, labels = agmm(), one_hot(given["targets"], 4)
+    p, here = z.softmax(1), labels.flatten(2).any(2)
+    g = method._response(f, centroids(f, labels), here, p, pixels)
+    values = -(g * (p + 1e-6).log() + (1 - g) * (1 - p + 1e-6).log()) / 2
+    mean = torch.stack([v[h].mean(0) for v, h in zip(values, here, strict=True)])
+    assert losses["loss_gmm"].item() == near(mean[pixels].mean().item(), abs=1e-5)
+
+
+def test_terms_have_their_own_weights():
+    plain, given = agmm().loss(**batch()), batch()
+    weights = dict(negative=2.0, gmm=3.0, compact=5.0, separate=7.0)
+    found = agmm(**weights).loss(**given)
+    for name, weight in weights.items():
+        value = found[f"loss_{name}"].item()
+        assert value == pytest.approx(weight * plain[f"loss_{name}"].item(), rel=1e-4)
+    without = agmm(gmm=0.0).loss(**given)
+    assert plain.keys() - without.keys() == {"loss_gmm"}
 
 
 def test_response_is_one_at_a_lone_point_and_zero_for_absent_classes():
@@ -193,6 +216,13 @@ def test_estimated_width_is_the_weighted_variance():
     mu, pixels = torch.zeros(1, 1, 1), torch.ones(1, 1, 2).bool()
     g = method._response(f, mu, one, p, pixels)
     assert g.flatten().tolist() == near([1, np.exp(-4 / 6)], abs=1e-5)
+    # padding has no say in the width, and the width no gradient
+    f = torch.tensor([0.0, 2.0, 9.0]).view(1, 1, 1, 3).requires_grad_()
+    p = torch.tensor([0.25, 0.75, 0.5]).view(1, 1, 1, 3).requires_grad_()
+    g = method._response(f, mu, one, p, torch.tensor([[[True, True, False]]]))
+    assert g.flatten().tolist() == near([1, np.exp(-4 / 6), 1], abs=1e-5)
+    (grad,) = torch.autograd.grad(g.sum(), p, allow_unused=True)
+    assert grad is None
 
 
 def test_a_crop_that_lost_all_its_points_costs_no_mixture():

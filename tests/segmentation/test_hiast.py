@@ -48,6 +48,15 @@ def test_region_losses_of_uniform_predictions():
     assert uniform_ce(log_p).mean().item() / 19 == pytest.approx(0.154970, abs=1e-6)
 
 
+def test_a_threshold_by_hand():
+    """Level 1 - .4 .5^2 = .9 of (.2, .5, .6, 1): .88; .7 .5 + .3 .88 = .614."""
+    found = update_threshold([0.2, 0.6, 1.0], 0.5, alpha=0.4, beta=0.7, gamma=2.0)
+    assert found == pytest.approx(0.614)
+    assert update_threshold([], 0.5) == 0.5
+    # it stays below 1, or nothing would be selected again
+    assert update_threshold([1.0] * 9, 0.9, beta=0.0) == 0.999
+
+
 def round_batch(share=0.5):
     batch = semi_batch()
     targets = torch.randint(4, batch["targets"].shape)
@@ -226,7 +235,9 @@ def test_warm_up_by_hand(monkeypatch):
     for name, value in expected.items():
         assert losses[name].item() == pytest.approx(value, rel=1e-5), name
     method.progress.stage = "source"  # the labelled images alone
-    assert method.loss(**batch).keys() == {"loss_ce"}
+    losses = method.loss(**batch)
+    assert losses.keys() == {"loss_ce"}
+    assert losses["loss_ce"].item() == pytest.approx(expected["loss_ce"], rel=1e-5)
 
 
 def test_what_each_stage_freezes():
@@ -304,6 +315,29 @@ def test_labelling_by_hand(tmp_path, monkeypatch):
     assert (folder.read(paths[2]) == 0).all()
 
 
+def test_each_class_has_its_own_threshold(tmp_path, monkeypatch):
+    """Class 0 on the left, class 2 on the right; both move from batch to batch."""
+    method = hiast(theta=0.9, alpha=0.2, beta=0.7, gamma=2.0)
+    values = iter([(4.0, 1.0), (6.0, 2.0)])
+
+    def answer(segmentor, images):
+        logits = torch.zeros(len(images), 4, 32, 64)
+        logits[:, 0, :, :32], logits[:, 2, :, 32:] = next(values)
+        return logits
+
+    monkeypatch.setattr("pld_mmdet.segmentation.hiast.full_logits", answer)
+    folder = LabelFolder(tmp_path / "labels")
+    folder.folder.mkdir()
+    method._label(work_loader(images_of(tmp_path, 3)), folder)
+    expected = [0.9] * 4
+    for c, numbers in ((0, (4.0, 6.0)), (2, (1.0, 2.0))):
+        for a, count in zip(numbers, (2048, 1024), strict=True):
+            sure = float(np.exp(a) / (np.exp(a) + 3))
+            expected[c] = update_threshold([sure] * count, expected[c], 0.2, 0.7, 2.0)
+    assert folder.index()["thresholds"] == pytest.approx(expected, abs=1e-6)
+    assert expected[2] < 0.8 < 0.9 < expected[0]
+
+
 def test_the_released_strong_view_multiplies_contrast_about_black(monkeypatch):
     """Grey 60: contrast 2.5 makes 150 (mild: the mean, itself); brightness +.4: 162."""
     from pld_mmdet.segmentation import views
@@ -350,6 +384,10 @@ def test_labelling_writes_whole_maps_once(tmp_path):
     assert not first.exists()
     with torch.no_grad():
         next(iter(method.teacher.parameters())).add_(1)
+    method._label(work_loader(paths), folder)
+    assert first.exists()
+    first.unlink()  # and so do other settings
+    method.gamma = 3.0
     method._label(work_loader(paths), folder)
     assert first.exists()
     assert not list(folder.folder.glob(".*"))

@@ -16,7 +16,7 @@ from pld_mmdet.segmentation.lad import (
     label_channel,
 )
 from pld_mmdet.segmentation.losses import pixel_ce
-from pld_mmdet.segmentation.segmentors import full_logits
+from pld_mmdet.segmentation.segmentors import full_logits, head_logits
 from tests.segmentation.helpers import tiny_segmentor
 
 
@@ -103,11 +103,11 @@ def test_a_channel_more_is_a_convolution_of_four_and_zeros_are_three():
 
 
 def test_the_teachers_codes_are_new_in_every_step_and_image(monkeypatch):
-    method, seen = lad("teacher"), []
+    method, seen = lad("teacher", scale=2.5), []
 
     def note(targets, codes, noise, scale):
         seen.append(codes)
-        assert (noise, scale) == (0.03, 1.5)
+        assert (noise, scale) == (0.03, 2.5)
         return label_channel(targets, codes, noise, scale)
 
     monkeypatch.setattr("pld_mmdet.segmentation.lad.label_channel", note)
@@ -140,6 +140,18 @@ def test_each_answer_is_pulled_to_the_other_as_a_constant():
         full = F.interpolate(z, (32, 64), mode="bilinear")
         wanted = pixel_ce(full, batch()["targets"]).item()
         assert losses[f"loss_ce_{number}"].item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_the_teachers_auxiliary_head_weighs_two_fifths():
+    method = lad("teacher", aux=True)
+    torch.manual_seed(4)
+    losses = method.loss(**batch())
+    torch.manual_seed(4)
+    maps = method._teacher_maps(*batch().values(), torch.randn(2, 5), 0.03)
+    method.teacher.decode_head(maps)  # draws what the loss has drawn
+    second = head_logits(method.teacher, maps, (32, 64), "auxiliary")
+    wanted = 0.4 * pixel_ce(second, batch()["targets"]).item()
+    assert losses["loss_aux_1"].item() == pytest.approx(wanted, rel=1e-4)
 
 
 def test_without_its_weight_the_student_learns_from_labels_alone(monkeypatch):
@@ -201,11 +213,15 @@ def test_a_plain_teacher_has_no_channel_and_one_answer():
 
 def test_the_teacher_answers_with_the_labels_and_the_student_without():
     given = batch()
-    method = lad(predict_on="teacher").eval()
+    method = lad(predict_on="teacher", noise=(0.5, 0.5)).eval()
     both = given["targets"], (given["targets"] + 1) % 4
     with torch.no_grad():
         (one,), (two,) = (method.predict(given["inputs"], t) for t in both)
         assert (one["predictions"] != two["predictions"]).any()
+        # the fixed code, without noise
+        maps = method._teacher_maps(*given.values(), method.codes.expand(2, -1), 0.0)
+        wanted = head_logits(method.teacher, maps, (32, 64)).argmax(1)
+        assert torch.equal(one["predictions"], wanted)
         with pytest.raises(UserError, match="reads labels"):
             method.predict(given["inputs"], given["targets"][:, :16])
         method.predict_on = "student"

@@ -95,10 +95,11 @@ def test_without_foreign_weight_it_is_unimatch_up_to_the_shared_pass():
     given = batch(2)
     losses = []
     for kind, more in ((SemiOVS, dict(ood_weight=0.0)), (UniMatch, {})):
-        method = semiovs(kind, threshold=0.3, drop=0.0, **more).eval()
+        method = semiovs(kind, threshold=0.2, drop=0.0, **more).eval()
         np.random.seed(5)
         losses.append(method.loss(**given))
     assert losses[0]["loss_ood"] == 0
+    assert losses[0]["loss_u"] > 0
     for name in ("loss_ce", "loss_u", "confident"):
         torch.testing.assert_close(losses[0][name], losses[1][name])
 
@@ -143,6 +144,51 @@ def test_what_is_pasted_into_foreign_images(monkeypatch, inside):
     if not inside:
         for one, two in zip(mixed_u[0], ours, strict=True):
             assert torch.equal(one, two)
+
+
+def test_each_stream_has_its_own_answers(monkeypatch):
+    method, given = semiovs(), batch()
+    answers, asked, mixed, terms, sure = [], [], [], [], []
+    weak, ask = method.weak_pass, method.ask
+    monkeypatch.setattr(
+        method, "weak_pass", lambda *p: answers.append(weak(*p)) or answers[-1]
+    )
+    monkeypatch.setattr(method, "ask", lambda part: asked.append(part) or ask(part))
+    monkeypatch.setattr(
+        "pld_mmdet.segmentation.semiovs.full_logits",
+        lambda net, x: mixed.append(x) or torch.full((2, 1), len(mixed)),
+    )
+    monkeypatch.setattr(
+        method,
+        "consistency",
+        lambda z, pasted, fp, labels: terms.append((z, fp, labels)) or fp.sum(),
+    )
+    monkeypatch.setattr(
+        method, "confident", lambda labels: sure.append(labels) or torch.tensor(0.0)
+    )
+    method.loss(**given)
+    _, (z_u, fp_u), (_, fp_o) = answers[0]
+    (z, fp, ours), (z_o, other_fp, foreign) = terms
+    assert fp is fp_u
+    assert other_fp is fp_o
+    assert [int(z[0]), int(z_o[0])] == [1, 2]  # mixed u, then mixed o
+    assert torch.equal(ours.classes, z_u.argmax(1))
+    assert (foreign.confidence == 1).all()
+    assert torch.equal(asked[0].weak, given["inputs"][2:3])  # the second draw
+    assert sure[0] is ours
+
+
+def test_the_rival_by_hand(monkeypatch):
+    """CE 3 on x, 1 on o: (3 + 0.5) / 1.5."""
+    method, given = semiovs(consistent=False, ood_weight=0.5), batch()
+    monkeypatch.setattr(
+        "pld_mmdet.segmentation.semiovs.pixel_ce", lambda z, y: y.float().mean()
+    )
+    given["targets"][given["source"] == 0] = 3
+    given["targets"][given["source"] == 2] = 1
+    losses = method.loss(**given)
+    assert losses["loss_ce"].item() == pytest.approx(3 / 1.5)
+    assert losses["loss_ood"].item() == pytest.approx(0.5 / 1.5)
 
 
 def test_labels_are_constants_and_the_threshold_is_asked_of_them():
@@ -311,6 +357,18 @@ def test_a_stage_without_an_oracle_says_so_and_without_images_does_nothing(tmp_p
     method.start_stage("semi", None, tmp_path)
     with pytest.raises(UserError, match="no oracle"):
         method.start_stage("semi", Loader([]), tmp_path)
+
+
+def test_maps_that_were_begun_anew_have_no_index(tmp_path):
+    """A run that stops while it labels must not look as if it were done."""
+    folder = LabelFolder(tmp_path)
+    folder.finish(dict(made_by="an earlier run"))
+    assert folder.index()
+    method = semiovs(oracle=dict(num_classes=4))
+    broken = Loader([{}], classes=(), palette=None)
+    with pytest.raises(KeyError):
+        method.start_stage("semi", broken, tmp_path)
+    assert not folder.index()
 
 
 def test_samples_of_all_sources_share_a_batch():
