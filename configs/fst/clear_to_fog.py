@@ -59,6 +59,7 @@ experiment = maps_table(
         "start",
         "Source only: where all start",
         config="configs/fst/clear_to_fog_start.py",
+        trivial=True,
     ),
     _row("self_training", "Self-training, decay 0.99", 0, 0.99, 20),
     _row("fst", "FST-D, K = 3", 3, 0.99, 70),

@@ -28,6 +28,7 @@ experiment = dict(
             name="start",
             title="Source only: where all start",
             config="configs/fst/released_start.py",
+            trivial=True,
         ),
         _plain,
         _fst,

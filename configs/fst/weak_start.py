@@ -27,6 +27,7 @@ experiment = dict(
             name="start",
             title="Source only: where all start",
             config="configs/fst/weak_start_start.py",
+            trivial=True,
         ),
         *(dict(row, **_here) for row in _base_.experiment.rows[1:]),
     ],
