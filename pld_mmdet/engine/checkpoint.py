@@ -23,7 +23,13 @@ from mmengine.runner.checkpoint import CheckpointLoader, get_torchvision_models
 
 from pld_mmdet.engine.files import write_atomic
 from pld_mmdet.errors import UserError
+from pld_mmdet.reading import misfit
 
+# What is read of a checkpoint before anything is loaded.
+_PARTS = {
+    "state_dict?": dict,
+    "meta?": ({"dataset_meta?": (dict, type(None))}, type(None)),
+}
 _PACKED = "__pld_mmdet__"  # marks a dict that stands for another class
 
 
@@ -201,7 +207,20 @@ def load_checkpoint_file(
             f"{path} holds a {type(checkpoint).__name__}, not a dict of weights.",
             "Name a checkpoint that was written by mmengine or torch.save(state_dict).",
         )
-    return from_plain(checkpoint)
+    try:
+        checkpoint = from_plain(checkpoint)
+    except Exception as error:  # what to_plain never writes
+        raise refusal(path, error) from error
+    weights = checkpoint.get("state_dict", checkpoint)
+    problem = misfit(checkpoint, _PARTS)
+    if problem is None and not all(isinstance(key, str) for key in weights):
+        problem = "not all of its weights have names"
+    if problem is not None:
+        raise UserError(
+            f"{path} is no checkpoint: {problem}.",
+            "Name a checkpoint that was written by mmengine or torch.save(state_dict).",
+        )
+    return checkpoint
 
 
 def _check_archive(path: Path) -> None:

@@ -217,6 +217,33 @@ def test_missing_file_text_file_and_tensor_file(tmp_path):
         load_checkpoint_file(tmp_path / "tensor.pth")
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"state_dict": 3}, "state_dict is 3, not an object"),
+        ({"state_dict": [torch.zeros(2)]}, "state_dict is "),
+        ({"state_dict": {1: torch.zeros(2)}}, "not all of its weights have names"),
+        ({2: torch.zeros(2)}, "not all of its weights have names"),
+        ({"a": torch.zeros(2), "meta": "x"}, "meta is 'x'"),
+        ({"a": torch.zeros(2), "meta": {"dataset_meta": 3}}, "meta is "),
+        ({"a": {"__pld_mmdet__": "ndarray"}}, "cannot be read as a checkpoint"),
+        ({"a": {"__pld_mmdet__": "HistoryBuffer", "values": 3}}, "cannot be read"),
+    ],
+)
+def test_a_file_of_other_contents_is_a_sentence(tmp_path, content, words):
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(UserError) as caught:
+        load_checkpoint_file(tmp_path / "w.pth")
+    assert "w.pth" in caught.value.what
+    assert words in caught.value.what
+
+
+def test_a_checkpoint_without_facts_about_itself_is_read(tmp_path):
+    for more in ({}, {"meta": None}, {"meta": {}}, {"meta": {"dataset_meta": None}}):
+        torch.save({"state_dict": {"a": torch.ones(2)}, **more}, tmp_path / "w.pth")
+        assert load_checkpoint_file(tmp_path / "w.pth")["state_dict"]["a"].sum() == 2
+
+
 def test_safetensors(tmp_path):
     save_file({"w": torch.arange(3.0)}, tmp_path / "a.safetensors")
     loaded = load_checkpoint_file(tmp_path / "a.safetensors")
