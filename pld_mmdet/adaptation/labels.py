@@ -55,7 +55,8 @@ def find_labels(
             f"{val} lists no {what}, so there is nothing to measure.",
             "Name a COCO json with labelled images, or leave --val out.",
         )
-    places = [Path(val_images)] if val_images else [root, path.parent, path.parents[1]]
+    near = [root, path.parent, path.parent.parent]
+    places = [Path(val_images)] if val_images else near
     place = next((p for p in places if (p / images[0]["file_name"]).is_file()), None)
     if place is None:
         raise UserError(
