@@ -9,8 +9,8 @@ from pld_mmdet.recipes.detection import (
     faster_rcnn,
     from_config,
     learning,
+    on_vgg16,
     packing,
-    quick_streets,
     short_sides,
     strong_view,
     swapped,
@@ -19,6 +19,15 @@ from pld_mmdet.recipes.detection import (
     to_train,
     vgg16,
     without,
+)
+from pld_mmdet.recipes.streets import (
+    adabn_row,
+    adapted_row,
+    in_fog,
+    oracle_row,
+    quick_streets,
+    source_row,
+    warmed_cosine,
 )
 
 
@@ -73,6 +82,13 @@ def test_vgg16_takes_the_place_of_another_detector():
     assert (made["train_cfg"], made["test_cfg"]) == (dict(a=1), dict(b=2))
     assert made["roi_head"]["bbox_head"]["num_classes"] == 2
     assert "init_cfg" not in made["backbone"]
+    learned = vgg16(("car",), like, pretrained=True)["backbone"]["init_cfg"]
+    assert learned["checkpoint"] == "open-mmlab://vgg16_caffe"
+    base = dict(classes=("car", "bus", "van"), model=dict(detector=like))
+    start, how, model = on_vgg16(base, "kitti")
+    assert start == "work_dirs/source/kitti_vgg16/last.pth"
+    assert how["checkpoint"].endswith("configs/source/kitti_vgg16.py")
+    assert model["detector"]["roi_head"]["bbox_head"]["num_classes"] == 3
 
 
 def test_loaders_of_boxes():
@@ -117,11 +133,11 @@ def test_shots():
     assert train == dict(max_iters=1500, val_interval=1500)
     assert schedule[0]["milestones"] == [1200]
     assert from_config("a/b")[0] == "work_dirs/a/b/last.pth"
-    start, how, loop = few_shot.online_from("k", "s.json", data_root="d/")
-    assert start == "work_dirs/defrcn/k/last.pth"
-    assert how["checkpoint"] == "python tools/train.py configs/defrcn/k.py"
+    start, how, loop = few_shot.online_from("k_7shot", "s", data_root="d/")
+    assert start == "work_dirs/defrcn/k_7shot/last.pth"
+    assert how["checkpoint"] == "python tools/train.py configs/defrcn/k_7shot.py"
     support = loop["support_dataloader"]["dataset"]["dataset"]
-    assert support == dict(ann_file="s.json", data_root="d/")
+    assert support == dict(ann_file="s_7shot_seed0.json", data_root="d/")
     made, commands = few_shot.extended("a/b", "s.json")
     assert made == "work_dirs/a/b/all_classes.pth"
     assert commands.endswith(f"extend work_dirs/a/b/last.pth {made} --classes s.json")
@@ -137,3 +153,50 @@ def test_a_quick_look_has_a_folder_of_its_own():
     assert made["seed_data_args"] == f"--root {root}"
     assert made["data_root"] == ("data/foggy_streets/", f"{root}/")
     assert made["cfg_options"] == ["a=1"]
+
+
+def test_splits_of_voc():
+    stem = "annotations/fewshot/voc_split3"
+    base, novel = class_names.VOC_BASE[3], class_names.VOC_NOVEL[3]
+    train, val, score = few_shot.voc_base(3)
+    assert train["dataset"]["dataset"]["ann_file"] == f"{stem}_base.json"
+    assert train["dataset"]["dataset"]["metainfo"] == dict(classes=base)
+    assert val["dataset"]["ann_file"] == f"{stem}_test_base.json"
+    assert score == dict(ann_file=f"data/VOCdevkit/{stem}_test_base.json")
+    start, how, train, val, score = few_shot.voc_shots(3)
+    assert start == "work_dirs/defrcn/voc_split3_base/all_classes.pth"
+    assert how["data"] == few_shot.voc_files(3)
+    assert train["dataset"]["dataset"] == dict(
+        ann_file=f"{stem}_1shot_seed0.json", metainfo=dict(classes=base + novel)
+    )
+    assert val["dataset"]["metainfo"] == dict(classes=base + novel)
+    assert score["groups"] == dict(base=list(base), novel=list(novel))
+    start, how, stream, test, score, loop = few_shot.online_voc(3)
+    assert start == "work_dirs/defrcn/voc_split3_1shot/last.pth"
+    assert stream["dataset"]["dataset"] == test["dataset"]
+    assert loop["evaluator"] is score
+    assert loop["score_dataloader"] == stream
+    train, loop, _ = few_shot.more_shots("s", 5, 40)
+    assert train["dataset"]["dataset"] == dict(ann_file="s_5shot_seed0.json")
+    assert loop["max_iters"] == 40
+
+
+def test_rows_and_rates_on_foggy_streets():
+    val, test, _, score = in_fog("d/")
+    assert val["dataset"]["ann_file"] == "annotations/val_foggy_beta_0.02.json"
+    assert score["ann_file"] == "d/" + test["dataset"]["ann_file"]
+    rise, fall = warmed_cosine(450, rise=50)
+    assert (rise["end"], fall["begin"], fall["end"], fall["T_max"]) == (
+        50,
+        50,
+        450,
+        400,
+    )
+    assert list(source_row()["evaluate"]) == ["clear", "fog"]
+    assert list(source_row(clear=False)["evaluate"]) == ["fog"]
+    made = adapted_row("a", "A", "m/x", seconds=9)
+    assert (made["config"], made["init"]) == ("configs/m/x.py", "source")
+    assert made["evaluate"] == dict(fog=None)
+    assert made["quick"][-1] == "expected_counts=None"
+    assert oracle_row()["evaluate"] == dict(fog=source_row()["evaluate"]["fog"])
+    assert adabn_row("c.py")["evaluate"] == dict(fog="c.py")

@@ -14,16 +14,10 @@ model = few_shot.frozen_c4(80, 0.01)
 train_dataloader = train_set(
     **few_shot.listed(_base_.stem + "_1shot_seed0.json", classes)
 )
-val_dataloader = test_dataloader = dict(
-    dataset=few_shot.listed(_base_.stem + "_test.json", classes)
+val_dataloader, val_evaluator = few_shot.scored_in_groups(
+    _base_.data_root, _base_.stem, base_classes, novel_classes
 )
-val_evaluator = test_evaluator = dict(
-    type="pld_mmdet.GroupAP50Metric",
-    ann_file=_base_.data_root + _base_.stem + "_test.json",
-    groups=few_shot.grouped(base_classes, novel_classes),
-    average=True,
-    report="coco/AP",
-    paper_metric="coco/AP",
-)
+val_evaluator |= dict(average=True, report="coco/AP", paper_metric="coco/AP")
+test_dataloader, test_evaluator = val_dataloader, val_evaluator
 optim_wrapper = dict(optimizer=dict(lr=0.01))
 train_cfg, param_scheduler = few_shot.length(3200)

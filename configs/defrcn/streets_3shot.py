@@ -29,14 +29,10 @@ model = dict(
 train_dataloader = train_set(
     **few_shot.listed(_base_.stem + "_3shot_seed0.json", classes)
 )
-val_dataloader = test_dataloader = dict(
-    dataset=few_shot.listed(_base_.stem + "_test.json", classes)
+val_dataloader, val_evaluator = few_shot.scored_in_groups(
+    _base_.data_root, _base_.stem, base_classes, novel_classes
 )
-val_evaluator = test_evaluator = dict(
-    type="pld_mmdet.GroupAP50Metric",
-    ann_file=_base_.data_root + _base_.stem + "_test.json",
-    groups=few_shot.grouped(base_classes, novel_classes),
-)
+test_dataloader, test_evaluator = val_dataloader, val_evaluator
 
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type="SGD", lr=0.01, momentum=0.9, weight_decay=5e-5)

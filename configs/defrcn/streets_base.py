@@ -2,9 +2,9 @@
 # with 6 of the 8 classes. Recipe of the source detector, shorter. DeFRCN's 0.75 towards
 # the backbone is 1 here: AdamW divides a constant factor out.
 _base_ = "../source/foggy_streets.py"
-from pld_mmdet.recipes import cosine, warm_up
 from pld_mmdet.recipes.detection import train_set
 from pld_mmdet.recipes.few_shot import listed
+from pld_mmdet.recipes.streets import warmed_cosine
 
 how_to_get = dict(
     data=(
@@ -32,4 +32,4 @@ val_evaluator = test_evaluator = dict(
     ann_file=_base_.data_root + stem + "_test_base.json"
 )
 train_cfg = dict(max_iters=600, val_interval=600)
-param_scheduler = [warm_up(0.01, 100), cosine(begin=100, end=600, T_max=500, eta_min=0)]
+param_scheduler = warmed_cosine(600)

@@ -1,7 +1,8 @@
 # Base detector of the longer stream (docs/lab/ps_ttl.md): 3,200 images, 4,000 updates.
 _base_ = "./streets_base.py"
-from pld_mmdet.recipes import cosine, few_shot, warm_up
+from pld_mmdet.recipes import few_shot
 from pld_mmdet.recipes.detection import train_set
+from pld_mmdet.recipes.streets import warmed_cosine
 
 data_root = few_shot.STREAM
 how_to_get = dict(data=few_shot.STREAM_FILES)
@@ -13,7 +14,4 @@ val_evaluator = test_evaluator = dict(
 )
 max_iters = 4000
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
-param_scheduler = [
-    warm_up(0.01, 100),
-    cosine(begin=100, end=max_iters, T_max=max_iters - 100, eta_min=0),
-]
+param_scheduler = warmed_cosine(max_iters)

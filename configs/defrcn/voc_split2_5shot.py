@@ -1,7 +1,5 @@
 # DeFRCN, 5 shots of all 20 classes of VOC split 2 (gFSOD).
 _base_ = "./voc_split2_1shot.py"
-from pld_mmdet.recipes import few_shot
-from pld_mmdet.recipes.detection import train_set
+from pld_mmdet.recipes.few_shot import more_shots
 
-train_dataloader = train_set(ann_file=_base_.stem + "_5shot_seed0.json")
-train_cfg, param_scheduler = few_shot.length(2500)
+train_dataloader, train_cfg, param_scheduler = more_shots(_base_.stem, 5, 2500)

@@ -1,7 +1,7 @@
 # The source of LPLD's second design (docs/lab/lpld.md, B): three times as long, sampled
 # RoIs as released (512), 1000 and 300 proposals (released: 2000 and 300).
 _base_ = "../source/foggy_streets.py"
-from pld_mmdet.recipes import cosine, warm_up
+from pld_mmdet.recipes.streets import warmed_cosine
 
 model = dict(
     train_cfg=dict(
@@ -12,7 +12,4 @@ model = dict(
 )
 max_iters = 4500
 train_cfg = dict(max_iters=max_iters, val_interval=1500)
-param_scheduler = [
-    warm_up(0.01, 100),
-    cosine(begin=100, end=max_iters, T_max=max_iters - 100, eta_min=0),
-]
+param_scheduler = warmed_cosine(max_iters)

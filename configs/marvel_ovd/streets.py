@@ -3,8 +3,8 @@
 # All rows start from one detector of the base boxes (streets_start.py), in place of
 # ImageNet's weights. Length and rate were not tuned.
 _base_ = ["../source/foggy_streets.py", "../_base_/experiments/streets_ovd.py"]
-from pld_mmdet.recipes import cosine, warm_up
 from pld_mmdet.recipes.detection import packing
+from pld_mmdet.recipes.streets import warmed_cosine
 
 how_to_get = dict(
     data=(
@@ -80,7 +80,7 @@ val_evaluator, test_evaluator = (
 )
 train_cfg = dict(max_iters=200, val_interval=200)
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
-param_scheduler = [warm_up(0.01, 20), cosine(begin=20, end=200, T_max=180, eta_min=0)]
+param_scheduler = warmed_cosine(200, rise=20)
 auto_scale_lr = dict(base_batch_size=2)
 custom_hooks = [
     *_base_.custom_hooks,

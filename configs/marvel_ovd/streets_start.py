@@ -1,7 +1,7 @@
 # Where all rows start: the plain detector on the base boxes, from random weights.
 _base_ = "./streets.py"
-from pld_mmdet.recipes import cosine, warm_up
 from pld_mmdet.recipes.detection import without
+from pld_mmdet.recipes.streets import warmed_cosine
 
 load_from = None
 how_to_get = dict(checkpoint=None)
@@ -22,7 +22,7 @@ train_dataloader = dict(
 )
 train_cfg = dict(max_iters=450, val_interval=450)
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
-param_scheduler = [warm_up(0.01, 100), cosine(begin=100, end=450, T_max=350, eta_min=0)]
+param_scheduler = warmed_cosine(450)
 auto_scale_lr = dict(base_batch_size=4)
 # there are no pseudo boxes
 custom_hooks = without(_base_.custom_hooks, "PseudoBoxHook", "PseudoTruthHook")

@@ -4,8 +4,8 @@
 #   python tools/reproduce.py configs/marvel_ovd/streets_v2.py --seeds 0 1 2 \
 #       --result docs/results/streets_ovd_v2.json
 _base_ = "../_base_/experiments/streets_ovd_v2.py"
-from pld_mmdet.recipes import cosine, warm_up
 from pld_mmdet.recipes.detection import swapped, the
+from pld_mmdet.recipes.streets import warmed_cosine
 
 how_to_get = dict(
     data=(
@@ -22,9 +22,6 @@ train_dataloader = dict(
 model = dict(burn_in=1500)
 max_iters = 2400
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
-param_scheduler = [
-    warm_up(0.01, 100),
-    cosine(begin=100, end=max_iters, T_max=max_iters - 100, eta_min=0),
-]
+param_scheduler = warmed_cosine(max_iters)
 truth = dict(the(_base_.custom_hooks, "PseudoTruthHook"), begin=1)
 custom_hooks = swapped(_base_.custom_hooks, truth)

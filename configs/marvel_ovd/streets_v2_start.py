@@ -1,7 +1,7 @@
 # Where all rows start: the method's own burn-in, base boxes and candidates of 0.9 and
 # more, from random weights.
 _base_ = "./streets_v2.py"
-from pld_mmdet.recipes import cosine, warm_up
+from pld_mmdet.recipes.streets import warmed_cosine
 
 load_from = None
 how_to_get = dict(checkpoint=None)
@@ -9,8 +9,5 @@ train_dataloader = dict(batch_size=4)
 max_iters = 1501
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
-param_scheduler = [
-    warm_up(0.01, 100),
-    cosine(begin=100, end=max_iters, T_max=max_iters - 100, eta_min=0),
-]
+param_scheduler = warmed_cosine(max_iters)
 auto_scale_lr = dict(base_batch_size=4)

@@ -17,7 +17,8 @@ support_pipeline = _base_.support_pipeline
 support_pipeline[2] = resize
 load_from, how_to_get, _few = few_shot.online_from(
     "coco_1shot",
-    **few_shot.listed(stem + "_1shot_seed0.json", classes),
+    stem,
+    metainfo=dict(classes=classes),
     data_root=data_root,
     pipeline=support_pipeline,
 )

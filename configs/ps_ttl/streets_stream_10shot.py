@@ -14,7 +14,7 @@ model = dict(known_threshold=0.9, unknown_threshold=0.5, sup_weight=0.0)
 train_dataloader = train_set(data_root=data_root)
 test_dataloader = dict(dataset=dict(data_root=data_root))
 load_from, how_to_get, _few = few_shot.online_from(
-    "streets_stream_10shot", _base_.stem + "_10shot_seed0.json", data_root=data_root
+    "streets_stream_10shot", _base_.stem, data_root=data_root
 )
 how_to_get["data"] = few_shot.STREAM_FILES
 train_cfg = dict(

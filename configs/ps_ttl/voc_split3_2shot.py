@@ -2,6 +2,4 @@
 _base_ = "./voc_split3_1shot.py"
 from pld_mmdet.recipes.few_shot import online_from
 
-load_from, how_to_get, train_cfg = online_from(
-    "voc_split3_2shot", _base_.stem + "_2shot_seed0.json"
-)
+load_from, how_to_get, train_cfg = online_from("voc_split3_2shot", _base_.stem)

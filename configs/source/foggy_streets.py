@@ -5,8 +5,9 @@ _base_ = [
     "../_base_/models/faster_rcnn_r18_small.py",
     "../_base_/datasets/cityscapes_labelled.py",
 ]
-from pld_mmdet.recipes import cosine, optimizer, warm_up
+from pld_mmdet.recipes import optimizer
 from pld_mmdet.recipes.detection import at_test, train_set
+from pld_mmdet.recipes.streets import warmed_cosine
 
 how_to_get = dict(data="python tools/prepare.py foggy_streets")
 data_root = "data/foggy_streets/"
@@ -58,10 +59,7 @@ test_evaluator = dict(ann_file=data_root + _test, **_bounds)
 
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=1500, val_interval=750)
 optim_wrapper = optimizer("AdamW", 1e-3, weight_decay=0.05, clip=10)
-param_scheduler = [
-    warm_up(0.01, 100),
-    cosine(begin=100, end=1500, T_max=1400, eta_min=0),
-]
+param_scheduler = warmed_cosine(1500)
 auto_scale_lr = dict(enable=False, base_batch_size=4)
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=250, max_keep_ckpts=2))
 

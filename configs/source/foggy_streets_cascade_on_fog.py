@@ -1,8 +1,6 @@
 # That detector, evaluated in fog: what adaptation starts from.
 _base_ = "./foggy_streets_cascade.py"
+from pld_mmdet.recipes.streets import in_fog
 
-_val, _test = (f"annotations/{part}_foggy_beta_0.02.json" for part in ("val", "test"))
-val_dataloader = dict(dataset=dict(ann_file=_val))
-test_dataloader = dict(dataset=dict(ann_file=_test))
-val_evaluator = dict(ann_file=_base_.data_root + _val)
-test_evaluator = dict(ann_file=_base_.data_root + _test)
+val_dataloader, test_dataloader, *_scores = in_fog(_base_.data_root)
+val_evaluator, test_evaluator = _scores

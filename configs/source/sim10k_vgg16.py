@@ -2,5 +2,4 @@
 _base_ = "./sim10k.py"
 from pld_mmdet.recipes.detection import vgg16
 
-imagenet = dict(type="Pretrained", checkpoint="open-mmlab://vgg16_caffe")
-model = vgg16(_base_.classes, _base_.model, imagenet)
+model = vgg16(_base_.classes, _base_.model, pretrained=True)

@@ -169,7 +169,7 @@ def learning(
     )
 
 
-def vgg16(classes: tuple, like: dict, init_cfg: dict | None = None) -> dict:
+def vgg16(classes: tuple, like: dict, pretrained: bool = False) -> dict:
     """Faster R-CNN on VGG16's conv5_3, the SFOD papers' other backbone.
 
     The two hidden layers of its box head start at random: mmcv's ImageNet weights hold
@@ -178,14 +178,15 @@ def vgg16(classes: tuple, like: dict, init_cfg: dict | None = None) -> dict:
     Args:
         classes: Their names.
         like: The detector whose ``train_cfg`` and ``test_cfg`` it takes.
-        init_cfg: Of the backbone [the run starts from a detector].
+        pretrained: By ImageNet [the run starts from a detector].
 
     Returns:
         A config that replaces ``like``.
     """
     backbone = dict(type="pld_mmdet.VGG16", frozen_stages=2)
-    if init_cfg:
-        backbone["init_cfg"] = init_cfg
+    if pretrained:
+        weights = dict(type="Pretrained", checkpoint="open-mmlab://vgg16_caffe")
+        backbone["init_cfg"] = weights
     head = box_head(512, len(classes), hidden=4096)
     same = dict(train_cfg=like["train_cfg"], test_cfg=like["test_cfg"])
     made = faster_rcnn(backbone, 512, [16], [8, 16, 32], head, **same)
@@ -211,6 +212,20 @@ def from_config(name: str) -> tuple[str, dict]:
     """
     train = f"python tools/train.py configs/{name}.py"
     return f"work_dirs/{name}/last.pth", dict(checkpoint=train)
+
+
+def on_vgg16(base: dict, source: str) -> tuple[str, dict, dict]:
+    """An adaptation whose source detector has VGG16.
+
+    Args:
+        base: The configs below, with ``classes`` and a ``model`` on another backbone.
+        source: What the source detector learned, such as ``cityscapes``.
+
+    Returns:
+        ``load_from, how_to_get, model``.
+    """
+    detector = vgg16(base["classes"], base["model"]["detector"])
+    return *from_config(f"source/{source}_vgg16"), dict(detector=detector)
 
 
 def coco(
@@ -464,22 +479,3 @@ def polishing(hooks: list, keep: float, first_drop: int) -> list:
             student="polish_student",
         ),
     ]
-
-
-def quick_streets(
-    train: int, *, others: int = 0, per_seed: bool = False, **more
-) -> dict:
-    """How ``--quick`` tries an experiment on FoggyStreets: on a few scenes elsewhere.
-
-    Args:
-        train: Scenes to learn from.
-        others: Further commands of ``data``.
-        per_seed: There is a ``seed_data``.
-        more: Other entries.
-    """
-    root = "data/foggy_streets_quick"
-    scenes = f"--train {train} --val 16 --test 16 --root {root}"
-    made = dict(data_args=[scenes, *[f"--root {root}"] * others] if others else scenes)
-    if per_seed:
-        made["seed_data_args"] = f"--root {root}"
-    return dict(made, data_root=("data/foggy_streets/", f"{root}/"), **more)

@@ -3,6 +3,7 @@
 from pld_mmdet.recipes import class_names, drops
 from pld_mmdet.recipes.detection import from_config, to_train, train_set
 
+VOC = "data/VOCdevkit/"
 STREAM = "data/foggy_streets_stream/"
 STREAM_FILES = (
     f"python tools/prepare.py foggy_streets --root {STREAM[:-1]} "
@@ -83,6 +84,75 @@ def frozen_c4(classes: int, gradient_scale: float) -> dict:
     )
 
 
+def files_of(stem: str, k: int) -> str:
+    """The file of ``k`` shots; ``stem`` is the benchmark's."""
+    return f"{stem}_{k}shot_seed0.json"
+
+
+def scored_in_groups(
+    data_root: str, stem: str, base: tuple, novel: tuple
+) -> tuple[dict, dict]:
+    """All classes are scored, base and novel ones apart.
+
+    Args:
+        data_root: Folder of the images.
+        stem: Of the benchmark's files.
+        base: Names of the base classes.
+        novel: Names of the others.
+
+    Returns:
+        Changes of ``val_dataloader`` and ``val_evaluator``.
+    """
+    file = stem + "_test.json"
+    metric = dict(type="pld_mmdet.GroupAP50Metric", ann_file=data_root + file)
+    return (
+        dict(dataset=listed(file, tuple(base) + tuple(novel))),
+        dict(metric, groups=grouped(base, novel)),
+    )
+
+
+def voc_base(split: int) -> tuple[dict, dict, dict]:
+    """The base classes of a split of VOC.
+
+    Returns:
+        Changes of ``train_dataloader``, ``val_dataloader`` and ``val_evaluator``.
+    """
+    stem, base, _, _ = voc(split)
+    test = f"{stem}_test_base.json"
+    return (
+        train_set(**listed(f"{stem}_base.json", base)),
+        dict(dataset=listed(test, base)),
+        dict(ann_file=VOC + test),
+    )
+
+
+def voc_shots(split: int) -> tuple[str, dict, dict, dict, dict]:
+    """One shot of each class of a split of VOC, from its extended base detector.
+
+    Returns:
+        ``load_from, how_to_get``, and changes of ``train_dataloader``,
+        ``val_dataloader`` and ``val_evaluator``.
+    """
+    stem, base, novel, classes = voc(split)
+    shots = files_of(stem, 1)
+    load_from, made = extended(f"defrcn/voc_split{split}_base", VOC + shots)
+    return (
+        load_from,
+        dict(data=voc_files(split), checkpoint=made),
+        train_set(**listed(shots, classes)),
+        *scored_in_groups(VOC, stem, base, novel),
+    )
+
+
+def more_shots(stem: str, k: int, iterations: int) -> tuple[dict, dict, list]:
+    """Other shots of the same classes, for so many iterations.
+
+    Returns:
+        ``train_dataloader, train_cfg, param_scheduler``.
+    """
+    return train_set(ann_file=files_of(stem, k)), *length(iterations)
+
+
 def length(iterations: int) -> tuple[dict, list]:
     """``train_cfg`` and ``param_scheduler``: the rate drops after four fifths."""
     length = dict(max_iters=iterations, val_interval=iterations)
@@ -133,16 +203,36 @@ def online(
     )
 
 
-def online_from(name: str, ann_file: str, **more) -> tuple[str, dict, dict]:
+def online_from(name: str, stem: str, **more) -> tuple[str, dict, dict]:
     """PS-TTL with other shots.
 
     Args:
-        name: Of DeFRCN's config.
-        ann_file: Of the shots.
+        name: Of DeFRCN's config; it ends in the shots, such as ``_10shot``.
+        stem: Of the benchmark's files.
         more: Other changes of the support set.
 
     Returns:
         ``load_from, how_to_get, train_cfg``.
     """
-    support = train_set(ann_file=ann_file, **more)
+    k = int(name.rpartition("_")[2].removesuffix("shot"))
+    support = train_set(ann_file=files_of(stem, k), **more)
     return *from_config(f"defrcn/{name}"), dict(support_dataloader=support)
+
+
+def online_voc(split: int) -> tuple[str, dict, dict, dict, dict, dict]:
+    """PS-TTL on another split of VOC, 1 shot.
+
+    Returns:
+        ``load_from, how_to_get``, and changes of ``train_dataloader``,
+        ``test_dataloader``, ``test_evaluator`` and ``train_cfg``.
+    """
+    stem, base, novel, classes = voc(split)
+    known = dict(metainfo=dict(classes=classes))
+    load_from, how_to_get, support = online_from(
+        f"voc_split{split}_1shot", stem, **known
+    )
+    how_to_get["data"] = voc_files(split)
+    scored, metric = scored_in_groups(VOC, stem, base, novel)
+    stream = train_set(**scored["dataset"])
+    loop = dict(score_dataloader=stream, **support, evaluator=metric)
+    return load_from, how_to_get, stream, scored, metric, loop

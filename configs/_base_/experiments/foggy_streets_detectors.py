@@ -2,7 +2,7 @@
 #   python tools/reproduce.py configs/_base_/experiments/foggy_streets_detectors.py \
 #       --seeds 0 1 2 --result docs/results/foggy_streets_detectors.json
 _base_ = []
-from pld_mmdet.recipes.detection import quick_streets
+from pld_mmdet.recipes.streets import quick_streets
 from pld_mmdet.recipes.tables import row
 
 _images = "data/foggy_streets/leftImg8bit_foggy/train/**/*beta_0.02.png"

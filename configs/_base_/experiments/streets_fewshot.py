@@ -1,7 +1,7 @@
 # Few-shot detection and learning at test time; see docs/ps_ttl.md. The run's seed also
 # draws the shots. Rows at 1 and 5 shots: the frozen detector and the method.
 _base_ = []
-from pld_mmdet.recipes.detection import quick_streets
+from pld_mmdet.recipes.streets import quick_streets
 from pld_mmdet.recipes.tables import row, table
 
 _shots = "annotations/fewshot/streets_{k}shot_seed{seed}.json"

@@ -1,7 +1,7 @@
 # Open-vocabulary detection with *simulated* CLIP errors; see docs/marvel_ovd.md. The
 # run's seed also draws the errors. Each row but the first two adds one part.
 _base_ = []
-from pld_mmdet.recipes.detection import quick_streets
+from pld_mmdet.recipes.streets import quick_streets
 from pld_mmdet.recipes.tables import row, table
 
 _file = "annotations/ov/train_candidates_seed{seed}.json"

@@ -2,7 +2,7 @@
 # candidates), and random ones beside them as the control; docs/lab/marvel_ovd.md. The
 # seed also draws the errors. Runs from configs/marvel_ovd/streets_v2.py.
 _base_ = "../../marvel_ovd/streets.py"
-from pld_mmdet.recipes.detection import quick_streets
+from pld_mmdet.recipes.streets import quick_streets
 from pld_mmdet.recipes.tables import row, table
 
 _file = "train_dataloader.dataset.dataset.ann_file=annotations/ov/train_candidates"

@@ -2,7 +2,7 @@
 # seeds (fold 1); the seed draws weights, batches and views. Every row has 1470 updates
 # of the student: from random weights, or 1200 of the burn-in and 270 of its own.
 _base_ = []
-from pld_mmdet.recipes.detection import quick_streets
+from pld_mmdet.recipes.streets import quick_streets
 from pld_mmdet.recipes.tables import row, table
 
 _options = ["train_cfg.val_begin=1000000"]  # the test of each row is evaluation enough

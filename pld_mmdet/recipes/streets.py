@@ -1,0 +1,106 @@
+"""What configs of detectors on FoggyStreets write again and again, as plain data."""
+
+from pld_mmdet.recipes import cosine, warm_up
+from pld_mmdet.recipes.tables import row
+
+CLEAR = "configs/source/foggy_streets.py"
+FOG = "configs/source/foggy_streets_on_fog.py"
+# Options of `--quick`: of a run, and of one on a few scenes
+SHORT = ("train_cfg.max_iters=12", "train_cfg.val_interval=12")
+FEW = (*SHORT, "expected_counts=None")
+
+
+def in_fog(data_root: str) -> tuple[dict, dict, dict, dict]:
+    """The foggy scenes of FoggyStreets are scored.
+
+    Args:
+        data_root: Their folder.
+
+    Returns:
+        Changes of ``val_dataloader, test_dataloader, val_evaluator, test_evaluator``.
+    """
+    files = [f"annotations/{part}_foggy_beta_0.02.json" for part in ("val", "test")]
+    return (
+        *(dict(dataset=dict(ann_file=file)) for file in files),
+        *(dict(ann_file=data_root + file) for file in files),
+    )
+
+
+def warmed_cosine(end: int, rise: int = 100) -> list[dict]:
+    """The rate of the small detectors: it rises from 0.01, then a cosine takes it to 0.
+
+    Args:
+        end: Iterations of the run.
+        rise: Those in which it rises.
+    """
+    fall = dict(begin=rise, end=end, T_max=end - rise, eta_min=0)
+    return [warm_up(0.01, rise), cosine(**fall)]
+
+
+def quick_streets(
+    train: int, *, others: int = 0, per_seed: bool = False, **more
+) -> dict:
+    """How ``--quick`` tries an experiment on FoggyStreets: on a few scenes elsewhere.
+
+    Args:
+        train: Scenes to learn from.
+        others: Further commands of ``data``.
+        per_seed: There is a ``seed_data``.
+        more: Other entries.
+    """
+    root = "data/foggy_streets_quick"
+    scenes = f"--train {train} --val 16 --test 16 --root {root}"
+    made = dict(data_args=[scenes, *[f"--root {root}"] * others] if others else scenes)
+    if per_seed:
+        made["seed_data_args"] = f"--root {root}"
+    return dict(made, data_root=("data/foggy_streets/", f"{root}/"), **more)
+
+
+def source_row(clear: bool = True, **more) -> dict:
+    """The detector that adaptation starts from.
+
+    Args:
+        clear: It is scored on clear images too.
+        more: Other entries of a row.
+    """
+    scored = dict(clear=CLEAR, fog=FOG) if clear else dict(fog=FOG)
+    place = dict(config=CLEAR, evaluate=scored, quick=list(SHORT))
+    return row("source", "Source only", **place, **more)
+
+
+def oracle_row() -> dict:
+    """The same training, on foggy images with labels."""
+    place = dict(config="configs/oracle/foggy_streets.py", evaluate=dict(fog=FOG))
+    return row("oracle", "Oracle (foggy labels)", **place, quick=list(SHORT))
+
+
+def adabn_row(fog: str | None = None) -> dict:
+    """Batch-norm statistics of foggy images, and nothing else.
+
+    Args:
+        fog: The config that scores it [its own].
+    """
+    return row(
+        "adabn",
+        "AdaBN",
+        config="configs/adabn/foggy_streets.py",
+        init="source",
+        evaluate=dict(fog=fog),
+        quick=["train_cfg.num_images=16", "expected_counts=None"],
+    )
+
+
+def adapted_row(
+    name: str, title: str, config: str, fog: str | None = None, **more
+) -> dict:
+    """A detector that learned fog from the source's.
+
+    Args:
+        name: Of the row.
+        title: Likewise.
+        config: Name of its config, such as ``lpld/foggy_streets``.
+        fog: The config that scores it [its own].
+        more: Other entries of a row.
+    """
+    place = dict(config=f"configs/{config}.py", init="source", evaluate=dict(fog=fog))
+    return row(name, title, **place, quick=list(FEW), **more)
