@@ -39,6 +39,7 @@ def main(args: argparse.Namespace) -> None:
     from pld_mmdet.adaptation import support, support_table
     from pld_mmdet.engine.stack import import_mmdet
     from pld_mmdet.reading import page_around
+    from pld_mmdet.waiting import counted
 
     if args.docs:  # now, not after all detectors
         page_around(args.docs, support_table.BEGIN, support_table.END)
@@ -49,7 +50,8 @@ def main(args: argparse.Namespace) -> None:
     known = {found.config for found in findings}
     paths = [path for path in paths if str(path.relative_to(root)) not in known]
     with tempfile.TemporaryDirectory() as scratch:
-        for found in support.try_all(paths, root, Path(scratch)):
+        tried = support.try_all(paths, root, Path(scratch))
+        for found in counted(tried, len(paths), "configs tried", every=60):
             findings.append(found)
             print(support_table.line(found), flush=True)
             if args.result:

@@ -19,6 +19,7 @@ from pld_mmdet.engine.data.randomness import own_randomness
 from pld_mmdet.engine.stack import import_mmdet
 from pld_mmdet.engine.weights import report_mismatch
 from pld_mmdet.errors import UserError
+from pld_mmdet.waiting import counted
 
 AP = "coco/AP50"
 SCORES = ("agreement", "box_stability", "das")
@@ -58,7 +59,7 @@ def score_run(
     loader = Runner.build_dataloader(_score_loader(cfg, images), seed=0)
     scores = [METRICS.build(dict(type=f"pld_mmdet.{SCORE_TYPES[s]}")) for s in SCORES]
     rows = []
-    for iteration, path in numbered:
+    for iteration, path in counted(numbered, len(numbered), "checkpoints scored"):
         content = load_checkpoint_file(path)
         report_mismatch(model, content.get("state_dict", content), str(path))
         detector = getattr(model, "result", model)

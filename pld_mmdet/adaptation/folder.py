@@ -13,6 +13,7 @@ from pathlib import Path
 from pld_mmdet.detection.data.image_folder import IMAGE_SUFFIXES
 from pld_mmdet.detection.data.images import MAX_PIXELS, image_fault
 from pld_mmdet.errors import UserError
+from pld_mmdet.waiting import counted
 
 MAX_BROKEN = 0.05
 MAX_RATIO = 50  # a thinner image has no pixel left after resizing
@@ -192,26 +193,27 @@ def look_at(
 def check_images(
     root: Path,
     files: list[str],
-    on_progress: Callable[[int, int], None] | None = None,
     max_broken: float = MAX_BROKEN,
     max_pixels: int = MAX_PIXELS,
+    say: Callable[[str], None] = print,
 ) -> Images:
     """Decode every image once and leave out those that cannot be read.
 
     Args:
         root: From :func:`find_images`.
         files: From :func:`find_images`.
-        on_progress: Called with (done, all) while it works.
         max_broken: Largest share of unreadable files.
         max_pixels: Images with more (width times height) count as unreadable; they are
             not decoded.
+        say: Receives the time left, where it takes long.
 
     Raises:
         UserError: More files are broken than that.
     """
     paths = [root / name for name in files]
     good, broken, sizes = [], [], []
-    for n, (fault, size) in enumerate(look_at(paths, max_pixels)):
+    looked = counted(look_at(paths, max_pixels), len(paths), "images checked", say)
+    for n, (fault, size) in enumerate(looked):
         fault = fault or _name_fault(files[n])
         if fault is None and max(size) > MAX_RATIO * min(size):
             fault = f"too thin, {size[0]} x {size[1]} px"
@@ -220,8 +222,6 @@ def check_images(
             sizes.append(size)
         else:
             broken.append((shown(files[n]), fault))
-        if on_progress is not None:
-            on_progress(n + 1, len(files))
     if not good or len(broken) > max_broken * len(files):
         share = f", more than {100 * max_broken:g} %" if good else ""
         first = "; ".join(f"{name} ({what})" for name, what in broken[:5])

@@ -1,6 +1,6 @@
 """``--val``: labels that measure. Believed only after a look, before anything runs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pld_mmdet.adaptation.folder import look_at
@@ -8,6 +8,7 @@ from pld_mmdet.detection.data.coco import read_coco
 from pld_mmdet.detection.data.images import MAX_PIXELS
 from pld_mmdet.detection.evaluation.ap50 import match_classes
 from pld_mmdet.errors import UserError
+from pld_mmdet.waiting import counted
 
 
 def find_labels(
@@ -16,6 +17,7 @@ def find_labels(
     root: Path,
     classes: Sequence[str],
     max_pixels: int = MAX_PIXELS,
+    say: Callable[[str], None] = print,
 ) -> dict:
     """Check the annotation file and find the folder of its images.
 
@@ -25,6 +27,7 @@ def find_labels(
         root: Folder of the unlabelled images, which is searched first.
         classes: Of the detector.
         max_pixels: See :func:`pld_mmdet.detection.data.images.image_fault`.
+        say: Receives the time left, where it takes long.
 
     Returns:
         ``val`` and ``val_root``; nothing without ``val``.
@@ -64,14 +67,21 @@ def find_labels(
             f"found in {', '.join(map(str, places))}.",
             "Name their folder with --val-images.",
         )
-    _check_images(str(val), place, images, max_pixels)
+    _check_images(str(val), place, images, max_pixels, say)
     return dict(val=path, val_root=place.resolve())
 
 
-def _check_images(val: str, place: Path, images: list[dict], max_pixels: int) -> None:
+def _check_images(
+    val: str,
+    place: Path,
+    images: list[dict],
+    max_pixels: int,
+    say: Callable[[str], None],
+) -> None:
     paths = [place / image["file_name"] for image in images]
     wrong = []
-    for image, (fault, size) in zip(images, look_at(paths, max_pixels), strict=True):
+    looked = counted(look_at(paths, max_pixels), len(paths), "images of --val", say)
+    for image, (fault, size) in zip(images, looked, strict=True):
         stated = (image["width"], image["height"])
         if fault is None and stated not in (size, size[::-1]):  # a turned photo
             fault = f"{size[0]} x {size[1]} px, the file says {stated[0]} x {stated[1]}"

@@ -17,6 +17,7 @@ from pld_mmdet.engine.checkpoint import load_checkpoint_file
 from pld_mmdet.engine.files import write_json
 from pld_mmdet.engine.provenance import file_sha256
 from pld_mmdet.errors import UserError
+from pld_mmdet.waiting import counted
 
 FILE = "second_opinion.json"
 
@@ -91,7 +92,7 @@ def ask(
             )
         if not file.is_file():
             say(f"Second opinion: {other.name} looks at {len(images.files)} images ...")
-            write_json(file, detect(cfg, other, words[1], images))
+            write_json(file, detect(cfg, other, words[1], images, say))
     opinion = SecondOpinion(str(file), detector.classes)
     known = opinion.check_images([str(images.root / name) for name in images.files])
     boxes = len(opinion.scores)
@@ -103,7 +104,13 @@ def ask(
 
 
 @torch.no_grad()
-def detect(cfg: Config, other: Detector, checkpoint: str, images: Images) -> dict:
+def detect(
+    cfg: Config,
+    other: Detector,
+    checkpoint: str,
+    images: Images,
+    say: Callable[[str], None] = print,
+) -> dict:
     """All boxes of a detector, as COCO results with images and categories."""
     content = load_checkpoint_file(checkpoint)
     network = build_detector(other.config).eval()
@@ -113,7 +120,8 @@ def detect(cfg: Config, other: Detector, checkpoint: str, images: Images) -> dic
     with DefaultScope.overwrite_default_scope("mmdet"):  # whose names a config bears
         pipeline = Compose([*loading, *geometry, pack])
     rows = []
-    for number, name in enumerate(images.files):
+    named = counted(images.files, len(images.files), "images labelled", say)
+    for number, name in enumerate(named):
         data = pipeline(dict(img_path=str(images.root / name), img_id=number))
         (sample,) = network.test_step(pseudo_collate([data]))
         found = sample.pred_instances

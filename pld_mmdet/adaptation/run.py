@@ -195,9 +195,9 @@ def adapt(
             files = own
         if len(files) > 1000:
             say(f"Checking {len(files)} images ...")
-        found = check_images(root, files, max_pixels=max_pixels)
+        found = check_images(root, files, max_pixels=max_pixels, say=say)
         say(f"Images:   {found.sentence()}")
-        labels = find_labels(val, val_images, root, detector.classes, max_pixels)
+        labels = find_labels(val, val_images, root, detector.classes, max_pixels, say)
         if going_on:
             unbroken(found, out)
             found.broken = asked.skipped

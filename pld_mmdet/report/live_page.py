@@ -11,12 +11,12 @@ from pld_mmdet.report.curves import Series, smooth
 from pld_mmdet.report.live_pictures import pictures
 from pld_mmdet.report.live_state import (
     LiveRun,
-    duration,
     guard_sentences,
     headline,
     remarks,
 )
 from pld_mmdet.report.markup import macro, render
+from pld_mmdet.waiting import duration
 
 SECONDS = 3  # between two looks of the page
 CHARTED = 12  # classes with a chart of their own; the table has all

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pld_mmdet.reading import read_json_lines, read_text
 from pld_mmdet.report.curves import Series, read_scalars
+from pld_mmdet.waiting import duration
 
 QUIET = 120.0  # seconds without a new progress.json that are worth a sentence
 LARGEST = 32 * 2**20  # bytes of a file that this page reads
@@ -85,18 +86,6 @@ def _scores(folder: Path) -> list[dict]:
 
 def _what(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words, rounded as one would say them."""
-    seconds = max(0, round(seconds))
-    if seconds < 60:
-        return f"{seconds} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 48 else f"{round(hours / 24)} days"
 
 
 def headline(run: LiveRun) -> str:

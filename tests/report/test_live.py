@@ -17,7 +17,7 @@ import pytest
 from pld_mmdet.errors import UserError
 from pld_mmdet.report import live
 from pld_mmdet.report.live_page import build_live_page
-from pld_mmdet.report.live_state import duration, guard_sentences, headline, read_run
+from pld_mmdet.report.live_state import guard_sentences, headline, read_run
 from tests.report.run_fixture import write_scalars
 from tests.report.test_report import VOID, Checker, text_of
 
@@ -166,11 +166,6 @@ def test_guard_in_words():
     assert guard_sentences(guard | dict(action="warn"))[0].endswith("It only warns.")
     stopped = guard | dict(state="stopped", events=[dict(iter=150, what="collapsed")])
     assert guard_sentences(stopped) == ["Stopped: collapsed."]
-
-
-def test_durations():
-    said = [duration(s) for s in (0, 59.4, 61, 3599, 7260, 200_000)]
-    assert said == ["0 s", "59 s", "1 min", "1 h 0 min", "2 h 1 min", "2 days"]
 
 
 def get(port: int, path: str = "/", host: str | None = None) -> tuple[int, str]:
