@@ -29,10 +29,10 @@ _TOP = {
     *("randomness", "activation_checkpointing", "efficient_conv_bn_eval", "compile"),
     *("custom_imports", "auto_scale_lr", "how_to_get", "expected_counts"),
 } - {"self", "cfg"}
-# What the Runner reads of dicts without a type.
+# What is read of dicts without a type.
 _PLAIN = {
     "env_cfg": ("cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit"),
-    "auto_scale_lr": ("enable", "base_batch_size"),
+    "auto_scale_lr": ("enable", "base_batch_size", "lr_rule"),
     "randomness": ("seed", "deterministic", "diff_rank_seed"),
 }
 _SWITCHES = ("fine_tune", "find_unused_parameters")

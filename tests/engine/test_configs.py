@@ -175,6 +175,8 @@ def test_variables_of_a_configs_own_are_left_alone():
         val_evaluator_abs={"type": "A"},
         models=["a", "b"],  # used below
         lr_config=dict(step=3),  # like nothing
+        auto_scale_lr=dict(enable=True, base_batch_size=8, lr_rule="sqrt"),
+        randomness=dict(seed=3, deterministic=True, diff_rank_seed=False),
     )
     cfg = Config(TOP | mine | dict(custom_hooks=[dict(names=["a", "b"])]))
     cfg.default_hooks.my_own = dict(type="A")
