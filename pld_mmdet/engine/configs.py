@@ -27,7 +27,8 @@ _TOP = {
     *inspect.signature(registries.RUNNERS.get("Runner").__init__).parameters,
     *("fine_tune", "runner_type", "find_unused_parameters", "model_wrapper_cfg"),
     *("randomness", "activation_checkpointing", "efficient_conv_bn_eval", "compile"),
-    *("custom_imports", "auto_scale_lr", "how_to_get", "expected_counts"),
+    *("custom_imports", "auto_scale_lr", "how_to_get", "expected_counts", "sync_bn"),
+    "image_folder",
 } - {"self", "cfg"}
 # What is read of dicts without a type.
 _PLAIN = {

@@ -57,6 +57,7 @@ def test_a_key_that_nothing_reads_is_refused_with_the_nearest(cfg, key, nearest)
         "load_from",
         "fine_tune",
         "find_unused_parameters",
+        "sync_bn",
         "randomness.deterministic",
         "train_dataloader.pin_memory",
         "train_dataloader.dataset.dataset.indices",
