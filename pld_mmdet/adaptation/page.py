@@ -10,7 +10,16 @@ from pld_mmdet.adaptation.recipe import Recipe
 from pld_mmdet.engine.files import write_atomic
 from pld_mmdet.reading import read_state
 from pld_mmdet.report.charts import line_chart
-from pld_mmdet.report.markup import encoded, render
+from pld_mmdet.report.live_state import guard_events
+from pld_mmdet.report.markup import encoded, part, render
+
+# Title, note and heads of the table of classes.
+CLASSES = (
+    "Pseudo labels of each class",
+    "Boxes an image that the teacher was sure of, in the first and in the last window "
+    "of the run.",
+    ("class", "first", "last", ""),
+)
 
 
 def write_page(
@@ -39,18 +48,25 @@ def write_page(
         "rule": recipe.sentence(),
         "source": record.get("init_from") or "",
     }
+    facts = [(key, value) for key, value in made.items() if value is not None]
+    broken = [f"{name}: {what}" for name, what in images.broken]
+    again = f"python tools/train.py {out / 'config.py'} --work-dir AGAIN"
+    kicker = f"Source-free adaptation · {out.name} · {method}"
+    charts, classes = _charts(outcome), _classes(outcome)
+    events = guard_events(outcome.guard)
+    sections = [
+        part("opening", kicker, _headline(outcome), outcome.sentences(), None),
+        charts and part("curves", "How it went", charts),
+        classes and part("classes", *CLASSES, classes),
+        events and part("guard", False, [], events),
+        part("made", facts, broken, again),
+    ]
     page = render(
-        "adaptation.html",
+        "run.html",
+        title="Adaptation",
         name=out.name,
-        method=method,
-        headline=_headline(outcome),
-        sentences=outcome.sentences(),
-        charts=_charts(outcome),
-        classes=_classes(outcome),
-        events=outcome.guard.get("events") or [],
-        made=[(key, value) for key, value in made.items() if value is not None],
-        broken=images.broken,
-        again=f"python tools/train.py {out / 'config.py'} --work-dir AGAIN",
+        sections=[section for section in sections if section],
+        seconds=0,
     )
     write_atomic(path, lambda file: file.write(encoded(page)))
     return path

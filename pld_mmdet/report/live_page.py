@@ -11,11 +11,12 @@ from pld_mmdet.report.curves import Series, smooth
 from pld_mmdet.report.live_pictures import pictures
 from pld_mmdet.report.live_state import (
     LiveRun,
+    guard_events,
     guard_sentences,
     headline,
     remarks,
 )
-from pld_mmdet.report.markup import macro, render
+from pld_mmdet.report.markup import part, render
 from pld_mmdet.waiting import duration
 
 SECONDS = 3  # between two looks of the page
@@ -63,18 +64,14 @@ def build_live_page(run: LiveRun) -> str:
         problems.append(f"title: {type(error).__name__}: {error}")
     at = time.strftime("%H:%M:%S", time.localtime(run.now))
     command = run.record.get("command")
-    drawn.append(_part("footer", problems, command, str(run.folder), at, SECONDS))
+    drawn.append(part("origin", problems, command, str(run.folder), at, SECONDS))
     return render(
-        "live.html",
+        "run.html",
         title=title,
         name=run.folder.name,
         sections=drawn,
         seconds=SECONDS,
     )
-
-
-def _part(name: str, *values) -> Markup:
-    return macro("live_parts.html", name, *values)
 
 
 def _progress(run: LiveRun) -> Markup:
@@ -90,7 +87,7 @@ def _progress(run: LiveRun) -> Markup:
     if images:
         facts.append(f"{images} images")
     lines = [line for line in (" · ".join(facts), *remarks(run)) if line]
-    return _part("progress", run.folder.name, headline(run), share, lines)
+    return part("opening", f"Live · {run.folder.name}", headline(run), lines, share)
 
 
 def _minutes(run: LiveRun) -> float:
@@ -104,11 +101,8 @@ def _minutes(run: LiveRun) -> float:
 
 def _guard(run: LiveRun) -> Markup:
     bad = run.guard.get("state") in ("alarm", "stopped")
-    events = [
-        f"Iteration {event['iter']}: {event['what']}."
-        for event in (run.guard.get("events") or [])[-8:]
-    ]
-    return _part("guard", bad, guard_sentences(run.guard), events)
+    events = guard_events(run.guard)[-8:]
+    return part("guard", bad, guard_sentences(run.guard), events)
 
 
 def _class_names(run: LiveRun) -> list[str]:
@@ -124,7 +118,7 @@ def _class_names(run: LiveRun) -> list[str]:
 
 def _pseudo(run: LiveRun) -> Markup:
     if "pseudo/high" not in run.scalars:
-        return _part("pseudo", [], "", CHARTED, False)
+        return part("pseudo", [], "", CHARTED, False)
     grid, names = [], _class_names(run)
     for label, suffix in [
         ("all classes", ""),
@@ -147,7 +141,7 @@ def _pseudo(run: LiveRun) -> Markup:
     if "pseudo/dropped" in run.scalars:
         entries.append(("c-dropped", "dropped proposals, on their own scale"))
     legend = charts.legend(entries)
-    return _part("pseudo", grid, legend, CHARTED, len(names) > CHARTED)
+    return part("pseudo", grid, legend, CHARTED, len(names) > CHARTED)
 
 
 def _classes(run: LiveRun) -> Markup:
@@ -161,7 +155,7 @@ def _classes(run: LiveRun) -> Markup:
         [name, _at(run, "high", name, 0), *(_at(run, kind, name, -1) for kind in kinds)]
         for name in names
     ]
-    return _part("classes", heads, rows)
+    return part("classes", "Each class, boxes an image", "", heads, rows)
 
 
 def _at(run: LiveRun, kind: str, name: str, index: int) -> str:
@@ -177,7 +171,7 @@ def _curves(run: LiveRun) -> Markup:
             floor = None if key.startswith(("label_free", "coco")) else 0.0
             line = ("c-mean_teacher", smooth(points, 60), False)
             drawn.append(charts.line_chart(title, [line], floor))
-    return _part("curves", drawn) if drawn else Markup()
+    return part("curves", "Signs over time", drawn) if drawn else Markup()
 
 
 def _series(run: LiveRun, key: str) -> Series:

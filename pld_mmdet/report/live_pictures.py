@@ -4,7 +4,7 @@ from markupsafe import Markup
 
 from pld_mmdet.report import charts
 from pld_mmdet.report.live_state import LiveRun
-from pld_mmdet.report.markup import macro
+from pld_mmdet.report.markup import part
 
 # What the student gets is drawn last, over the others.
 KINDS = {"dropped": "dropped", "mined": "low", "kept": "high"}
@@ -22,7 +22,7 @@ def pictures(run: LiveRun) -> Markup:
         names += [("c-low", "mined"), ("c-dropped", "dropped proposal")]
     legend = charts.legend(names) if images else ""
     drawn = [_photo(image) for image in images]
-    return macro("live_parts.html", "pictures", error, legend, drawn)
+    return part("pictures", error, legend, drawn)
 
 
 def _photo(image: dict) -> dict:

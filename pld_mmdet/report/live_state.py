@@ -175,6 +175,12 @@ def guard_sentences(guard: dict) -> list[str]:
     return lines
 
 
+def guard_events(guard: dict) -> list[str]:
+    """What the collapse guard said, one sentence an event."""
+    events = guard.get("events") or []
+    return [f"Iteration {event['iter']}: {event['what']}." for event in events]
+
+
 def _against_first(first: dict, last: dict) -> str:
     parts = [
         f"{name} {last[key]:.2f} (first window {first.get(key, last[key]):.2f})"

@@ -42,6 +42,11 @@ def macro(template: str, name: str, *values) -> Markup:
     return getattr(_environment().get_template(template).module, name)(*values)
 
 
+def part(name: str, *values) -> Markup:
+    """A section of the page of one run, from ``run_parts.html``."""
+    return macro("run_parts.html", name, *values)
+
+
 def asset(name: str) -> Markup:
     """A style sheet or script of ``templates/``, as it is."""
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))

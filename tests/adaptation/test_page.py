@@ -48,5 +48,14 @@ def test_nothing_but_an_end(tmp_path):
         tmp_path, Outcome([], "x.pth", 0, "last", {}), Said("0"), Said("r"), "adabn"
     ).read_text()
     assert "<h1>Adapted</h1>" in page
-    for part in ("How it went", "Pseudo labels of each class", "What the guard said"):
+    for part in ("How it went", "Pseudo labels of each class", "Collapse guard"):
         assert part not in page
+
+
+def test_a_finished_page_neither_renews_itself_nor_asks_a_server(tmp_path):
+    outcome = Outcome([], "x.pth", 0, "last", dict(events=[dict(iter=7, what="<i>")]))
+    page = write_page(tmp_path, outcome, Said("0"), Said("r"), "adabn").read_text()
+    for word in ("<script", "http-equiv", 'id="gone"', "bar-wrap c-"):
+        assert word not in page
+    assert "<li>Iteration 7: &lt;i&gt;.</li>" in page
+    assert page.count("<h1>") == 1
