@@ -85,7 +85,7 @@ def compose(cfg: Config, detector: Detector, recipe: Recipe, job: Job) -> Config
         A config that ``tools/train.py`` runs as it is.
     """
     loading, geometry = split_pipeline(cfg)
-    keys = pack_keys(_pipeline(cfg))
+    keys = keys_of(cfg)
     metainfo = dict(classes=detector.classes)
     adabn = job.method == "adabn"
     # LocalVisBackend stays: the report and the live page read its scalars.json.
@@ -179,6 +179,11 @@ def _pipeline(cfg: Config) -> list[dict]:
 
 def _name(step: dict) -> str:
     return str(step["type"]).rpartition(".")[2]
+
+
+def keys_of(cfg: Config) -> tuple[str, ...]:
+    """:func:`pack_keys` of the config's test pipeline."""
+    return pack_keys(_pipeline(cfg))
 
 
 def pack_keys(pipeline: Sequence[dict]) -> tuple[str, ...]:

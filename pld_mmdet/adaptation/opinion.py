@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DefaultScope
 
-from pld_mmdet.adaptation.compose import META_KEYS, split_pipeline
+from pld_mmdet.adaptation.compose import keys_of, split_pipeline
 from pld_mmdet.adaptation.detector import Detector, read_config, read_detector
 from pld_mmdet.adaptation.folder import Images
 from pld_mmdet.detection.detectors.stock import build_detector
@@ -111,12 +111,15 @@ def detect(
     images: Images,
     say: Callable[[str], None] = print,
 ) -> dict:
-    """All boxes of a detector, as COCO results with images and categories."""
+    """All boxes of a detector, as COCO results with images and categories.
+
+    Boxes that are not finite, or have no width or height, are left out.
+    """
     content = load_checkpoint_file(checkpoint)
     network = build_detector(other.config).eval()
     network.load_state_dict(content.get("state_dict", content))
     loading, geometry = split_pipeline(cfg)
-    pack = dict(type="PackDetInputs", meta_keys=META_KEYS)
+    pack = dict(type="PackDetInputs", meta_keys=keys_of(cfg))
     with DefaultScope.overwrite_default_scope("mmdet"):  # whose names a config bears
         pipeline = Compose([*loading, *geometry, pack])
     rows = []
@@ -125,6 +128,9 @@ def detect(
         data = pipeline(dict(img_path=str(images.root / name), img_id=number))
         (sample,) = network.test_step(pseudo_collate([data]))
         found = sample.pred_instances
+        sides = found.bboxes[:, 2:] - found.bboxes[:, :2]
+        sound = found.bboxes.isfinite().all(1) & found.scores.isfinite()
+        found = found[sound & (sides > 0).all(1)]  # YOLOv3 has others
         for box, score, label in zip(
             found.bboxes.tolist(),
             found.scores.tolist(),

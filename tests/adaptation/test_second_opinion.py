@@ -1,11 +1,18 @@
 """Another labeller beside the teacher: a file of boxes, or another detector."""
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.structures import InstanceData
 
 import pld_mmdet
+from pld_mmdet.adaptation import opinion
+from pld_mmdet.adaptation.folder import Images
+from pld_mmdet.engine.stack import import_mmdet
 from pld_mmdet.errors import UserError
 from tests.adaptation.tiny import CLASSES, write_detector, write_images
 
@@ -61,6 +68,52 @@ def test_another_detector_looks_at_every_image_once(user, tmp_path):
         assert x + width <= 96.001
         assert y + height <= 64.001
     assert Config.fromfile(str(result.config)).model.type == "pld_mmdet.LPLD"
+
+
+class Answers:
+    """Stands for a network with strange boxes; keeps what it was told of an image."""
+
+    def __init__(self):
+        self.told = []
+
+    def eval(self):
+        return self
+
+    def load_state_dict(self, state):
+        assert state == {"a": 1}
+
+    def test_step(self, data):
+        (sample,) = data["data_samples"]
+        self.told.append(sample.metainfo)
+        boxes = [[1, 2, 4, 9], [5, 5, 5, 9], [9, 1, 4, 2], [0, 0, float("nan"), 1]]
+        sample.pred_instances = InstanceData(
+            bboxes=torch.tensor([*boxes, [0, 0, 7, 7]]),
+            scores=torch.tensor([0.5, 0.6, 0.7, 0.8, float("inf")]),
+            labels=torch.tensor([1, 0, 0, 0, 0]),
+        )
+        return [sample]
+
+
+def test_an_image_comes_with_all_that_its_config_packs(tmp_path, monkeypatch):
+    """CornerNet and CenterNet need ``border``; without it their boxes are shifted."""
+    import_mmdet()
+    root, network = write_images(tmp_path, 1), Answers()
+    pipeline = [
+        dict(type="LoadImageFromFile"),
+        dict(type="Resize", scale=(48, 32), keep_ratio=True),
+        dict(type="PackDetInputs", meta_keys=("img_id", "scale")),
+    ]
+    cfg = Config(dict(test_dataloader=dict(dataset=dict(pipeline=pipeline))))
+    monkeypatch.setattr(opinion, "build_detector", lambda config: network)
+    monkeypatch.setattr(opinion, "load_checkpoint_file", lambda path: {"a": 1})
+    other = SimpleNamespace(config=None, classes=("cat", "dog"))
+    found = opinion.detect(cfg, other, "a.pth", Images(Path(root), ["000.png"]))
+    (told,) = network.told
+    assert told["scale"] == (48, 32)
+    assert "homography_matrix" in told or "scale_factor" in told
+    assert found["annotations"] == [
+        dict(image_id=0, category_id=1, bbox=[1.0, 2.0, 3.0, 7.0], score=0.5)
+    ]
 
 
 @pytest.mark.parametrize(
