@@ -2,7 +2,6 @@
 
 import glob
 import os
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from pld_mmdet.detection.data.image_folder import IMAGE_SUFFIXES
 from pld_mmdet.detection.data.images import MAX_PIXELS, image_fault
+from pld_mmdet.engine.files import each_once
 from pld_mmdet.errors import UserError
 from pld_mmdet.waiting import counted
 
@@ -107,7 +107,7 @@ def find_images(images: str | Path) -> tuple[Path, list[str]]:
         for path in found
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     ]
-    files = _each_file_once(root, named)
+    files = sorted(os.path.relpath(path, root) for path in each_once(named))
     if not files:
         other = len([p for p in found if p.is_file()])
         raise UserError(
@@ -146,22 +146,6 @@ def _matches(path: Sequence[str], pattern: Sequence[str]) -> bool:
         and fnmatchcase(path[0], pattern[0])
         and _matches(path[1:], pattern[1:])
     )
-
-
-def _each_file_once(root: Path, paths: list[Path]) -> list[str]:
-    """Paths relative to the root; of several ways to one file the shortest stays.
-
-    A copy of an image is another file, and stays.
-    """
-    chosen = {}
-    for path in sorted(paths, key=lambda p: (len(p.parts), p.is_symlink(), str(p))):
-        try:
-            status = path.stat()
-        except OSError:  # a link that leads nowhere, or in a circle
-            continue
-        if stat.S_ISREG(status.st_mode):
-            chosen.setdefault((status.st_dev, status.st_ino), path)
-    return sorted(os.path.relpath(path, root) for path in chosen.values())
 
 
 def _name_fault(name: str) -> str | None:

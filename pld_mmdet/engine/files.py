@@ -5,6 +5,7 @@ import math
 import os
 import re
 import socket
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -166,3 +167,21 @@ def differences(before: object, now: object) -> list[tuple[str, object, object]]
         for place in dict.fromkeys([*old, *new])
         if old.get(place) != new.get(place)
     ]
+
+
+def each_once(paths: Iterable[Path]) -> list[Path]:
+    """Of several ways to one file the shortest, in the order of the paths.
+
+    A copy of a file is another one. Links that lead nowhere or in a circle, and what is
+    no plain file, are left out.
+    """
+    paths, chosen = list(paths), {}
+    for path in sorted(paths, key=lambda p: (len(p.parts), p.is_symlink(), str(p))):
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        if stat.S_ISREG(status.st_mode):
+            chosen.setdefault((status.st_dev, status.st_ino), path)
+    kept = {*chosen.values()}
+    return [path for path in paths if path in kept]

@@ -184,6 +184,10 @@ def test_a_link_loop_and_two_paths_to_a_file_count_once(tmp_path):
     assert find_images(tmp_path / "photos")[1] == wanted
     assert find_images(f"{tmp_path}/photos/**/*.png")[1] == wanted
     assert find_images(f"{tmp_path}/photos/*.png")[1] == ["000.png", "002.png"]
+    # the data set of a config counts them once, too
+    data = ImageFolder(str(tmp_path / "photos"))
+    listed = [data.get_data_info(i)["img_path"] for i in range(len(data))]
+    assert listed == [f"{tmp_path}/photos/{name}" for name in wanted]
     # a folder elsewhere that is linked in belongs to it
     write_images(tmp_path / "elsewhere", 2, seed=3)
     (tmp_path / "photos/more").symlink_to(tmp_path / "elsewhere")

@@ -13,6 +13,7 @@ from pld_mmdet.catalogue import ROOT, entries
 from pld_mmdet.cli import load_config
 from pld_mmdet.errors import UserError
 from pld_mmdet.shared import Digits
+from pld_mmdet.shared.data.class_images import class_files, part_files
 from pld_mmdet.shared.data.own_images import use_image_folder
 from tests.classification.helpers import load, train
 
@@ -100,6 +101,21 @@ def test_one_option_of_the_command_line(photos):
     assert cfg.test_dataloader.dataset.data_root == str(photos)
     assert cfg.model.student.sizes == [64, 32, 3]
     assert MODELS.build(cfg.model.student)[-1].out_features == 3
+
+
+def test_a_file_that_is_linked_twice_is_in_one_part(tmp_path):
+    for name in ("ash", "birch"):
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            (tmp_path / name / f"{i}.png").write_bytes(b"1")
+    (tmp_path / "ash/a.png").symlink_to("3.png")
+    (tmp_path / "ash/b.png").symlink_to("gone.png")
+    (tmp_path / "ash/._0.png").write_bytes(b"1")
+    found = class_files(tmp_path)["ash"]
+    assert [path.name for path in found] == ["0.png", "1.png", "2.png", "3.png"]
+    parts = [part_files(tmp_path, part)["ash"] for part in ("train", "val", "test")]
+    names = [path.name for part in parts for path in part]
+    assert sorted(names) == ["0.png", "1.png", "2.png", "3.png"]
 
 
 def test_what_is_wrong_is_said(tmp_path, photos):

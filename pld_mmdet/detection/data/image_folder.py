@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mmengine.dataset import BaseDataset
 
+from pld_mmdet.engine.files import each_once
 from pld_mmdet.errors import UserError
 from pld_mmdet.reading import users_text
 from pld_mmdet.registry import DATASETS
@@ -61,9 +62,8 @@ class ImageFolder(BaseDataset):
                 dict(img_path=str(root / name), img_id=i)
                 for i, name in enumerate(files)
             ]
-        paths = sorted(
-            p for p in root.glob(self.pattern) if p.suffix.lower() in IMAGE_SUFFIXES
-        )
+        found = (p for p in root.glob(self.pattern) if _is_image(p))
+        paths = each_once(sorted(found))
         if not paths:
             raise UserError(
                 f"No image found: {root / self.pattern}",
@@ -71,6 +71,11 @@ class ImageFolder(BaseDataset):
                 + ("." if root.is_dir() else f"; the folder {root} does not exist."),
             )
         return [dict(img_path=str(p), img_id=i) for i, p in enumerate(paths)]
+
+
+def _is_image(path: Path) -> bool:
+    """By its name; another system writes ``._photo.jpg`` beside each photo."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("._")
 
 
 def listed_images(path: Path) -> list[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pld_mmdet.engine.files import each_once
 from pld_mmdet.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -16,6 +17,8 @@ _ORDER_SEED = 20240607  # fixed for good: all runs are tested on the same images
 
 def class_files(root: Path | str, fewest: int = 2) -> dict[str, list[Path]]:
     """The image files below ``root/<class>/``, classes and files by name.
+
+    A file that links lead to twice counts once: else it could be in two parts.
 
     Args:
         root: Folder of the classes' folders.
@@ -36,10 +39,12 @@ def class_files(root: Path | str, fewest: int = 2) -> dict[str, list[Path]]:
             _LAYOUT,
         )
     files = {
-        name: sorted(
-            path
-            for path in (root / name).iterdir()
-            if path.suffix.lower() in SUFFIXES and path.is_file()
+        name: each_once(
+            sorted(
+                path
+                for path in (root / name).iterdir()
+                if path.suffix.lower() in SUFFIXES and not path.name.startswith("._")
+            )
         )
         for name in names
     }
