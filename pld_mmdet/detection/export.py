@@ -1,5 +1,7 @@
 """One network of a training checkpoint as a plain detector checkpoint."""
 
+import ast
+import inspect
 import re
 from pathlib import Path
 
@@ -25,7 +27,7 @@ def export_detector(
             loses its training state).
         out: The file to write.
         network: ``teacher`` or ``student``; None takes what ``predict_on`` says in the
-            config text inside the checkpoint.
+            config text inside the checkpoint, or its default in the model named there.
         model: Model config to load the result into, strictly, before it is written; of
             a wrapper its ``detector``.
 
@@ -42,7 +44,7 @@ def export_detector(
     meta = content.get("meta") or {}
     inside = [n for n in _NETWORKS if any(k.startswith(f"{n}.") for k in state)]
     if inside:
-        network = network or _result_network(meta.get("cfg", ""))
+        network = network or _result_network(str(meta.get("cfg") or ""))
         if network is None:
             raise UserError(
                 f"{checkpoint} holds {' and '.join(inside)} and does not say which is "
@@ -73,7 +75,35 @@ def export_detector(
 def _result_network(config_text: str) -> str | None:
     # searched, not executed: the text comes out of a file
     match = re.search(r"predict_on=['\"](teacher|student)['\"]", config_text)
-    return match.group(1) if match else None
+    return match.group(1) if match else _default_network(config_text)
+
+
+def _default_network(config_text: str) -> str | None:
+    """What the model of a config takes as its result when the config is silent."""
+    try:
+        statements = ast.parse(config_text).body
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+    kinds = [
+        word.value.value
+        for one in statements
+        if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]) == "model"
+        for word in getattr(one.value, "keywords", ())
+        if word.arg == "type" and isinstance(word.value, ast.Constant)
+    ]
+    if not kinds or not isinstance(kinds[-1], str):
+        return None
+    from pld_mmdet.engine.stack import import_mmdet
+    from pld_mmdet.registry import MODELS
+
+    import_mmdet()
+    bases = getattr(MODELS.get(kinds[-1]), "__mro__", ())
+    for base in bases:
+        own = vars(base).get("default_result")
+        taken = inspect.signature(base.__init__).parameters.get("predict_on")
+        if own or (taken is not None and taken.default in _NETWORKS):
+            return own or taken.default
+    return None
 
 
 def _check_fits(model: dict, state: dict, source: str) -> None:

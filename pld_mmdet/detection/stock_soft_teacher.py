@@ -42,6 +42,8 @@ class SoftTeacher(BoxJitterSoftTeacher):
         UserError: An unknown key, or one with a value that we would not honour.
     """
 
+    default_result = STOCK["predict_on"]
+
     def __init__(
         self,
         detector: dict,

@@ -116,6 +116,32 @@ def test_unclear_result_asks(networks, tmp_path):
         export_detector(tmp_path / "a.pth", tmp_path / "b.pth")
 
 
+@pytest.mark.parametrize(
+    ("text", "network"),
+    [
+        ("model = dict(detector=dict(type='FCOS'), type='pld_mmdet.LPLD')", "teacher"),
+        ("seed = 1\nmodel = dict(type='pld_mmdet.BoxJitterSoftTeacher')", "student"),
+        ("model = dict(type='pld_mmdet.SoftTeacher')", "teacher"),
+        ("model = dict(type='pld_mmdet.LPLD', predict_on='student')", "student"),
+        ("model = dict(type='mmdet.FasterRCNN')", None),
+        ("model = dict(type='pld_mmdet.NoSuchThing')", None),
+        ("model = dict(type=", None),
+        ("model = 3", None),
+        ("raise SystemExit(7)", None),
+    ],
+)
+def test_a_config_that_is_silent_means_its_models_default(tmp_path, text, network):
+    state = {"student.w": torch.zeros(1), "teacher.w": torch.ones(1)}
+    torch.save({"state_dict": state, "meta": {"cfg": text}}, tmp_path / "a.pth")
+    if network is None:
+        with pytest.raises(UserError, match="does not say which is the result"):
+            export_detector(tmp_path / "a.pth", tmp_path / "b.pth")
+        return
+    assert export_detector(tmp_path / "a.pth", tmp_path / "b.pth") == network
+    weights = torch.load(tmp_path / "b.pth", weights_only=True)["state_dict"]
+    assert weights["w"].item() == (network == "teacher")
+
+
 def test_nothing_that_is_not_finite_is_exported(checkpoint, tmp_path):
     content = torch.load(checkpoint, weights_only=True)
     content["state_dict"]["teacher.roi_head.bbox_head.fc_cls.bias"][1] = float("nan")
