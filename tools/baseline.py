@@ -61,6 +61,23 @@ def parse_arguments(words: list[str]) -> dict:
 
 def main(args: argparse.Namespace) -> None:
     """Fit, score, print; --work-dir gets the files that a run and its tests write."""
+    if args.work_dir is None:
+        score(args, None)
+        return
+    from pld_mmdet.engine.outfolder import locked
+
+    folder = Path(args.work_dir)
+    with locked(folder, "--work-dir"):
+        if any(folder.glob("*.pth")):
+            raise UserError(
+                f"{folder} holds a training run; its run.json was not overwritten.",
+                "Choose another folder with --work-dir.",
+            )
+        score(args, folder)
+
+
+def score(args: argparse.Namespace, folder: Path | None) -> None:
+    """Fit and score on each of --tests, into the folder if there is one."""
     from pld_mmdet.engine import provenance
     from pld_mmdet.shared.baselines import evaluate
 
@@ -74,9 +91,6 @@ def main(args: argparse.Namespace) -> None:
     }
     arguments = {"type": args.baseline, **parse_arguments(args.set)}
     own = args.config
-    folder = Path(args.work_dir) if args.work_dir is not None else None
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
     for label, _, config in (test.partition("=") for test in args.tests):
         args.config = config or own
         cfg = load_config(args)

@@ -320,6 +320,14 @@ def test_outputs_that_are_inputs_are_refused_by_every_tool(tmp_path, capsys):
     assert (weights.read_bytes(), other.read_text()) == before
 
 
+def test_a_baseline_overwrites_no_training_run(tmp_path, capsys):
+    (tmp_path / "iter_3.pth").write_bytes(b"weights")
+    (tmp_path / "run.json").write_text('{"exit": "finished"}')
+    line = (ROOT / "configs/ps_kd/plain.py", "raw_input", "--work-dir", tmp_path)
+    assert f"{tmp_path} holds a training run" in sentence(capsys, "baseline", *line)
+    assert (tmp_path / "run.json").read_text() == '{"exit": "finished"}'
+
+
 def test_swapped_arguments_are_a_sentence(tmp_path, capsys):
     weights, config = tmp_path / "w.pth", tmp_path / "c.py"
     torch.save({"state_dict": {"a": torch.zeros(2)}}, weights)
