@@ -311,17 +311,17 @@ def test_the_prior_sees_view_0_and_the_cameras_angles(monkeypatch):
     monkeypatch.setattr(
         gen4d.torch, "randn_like", lambda x: kept.append(like(x)) or kept[-1]
     )
-    monkeypatch.setattr(
-        gen4d, "orbit", lambda up, right, far: (
-            asked.append(torch.stack([up, right], 1)) or orbit(up, right, far)
-        )
-    )  # fmt: skip
+
+    def camera(up, right, far):
+        asked.append(torch.stack([up, right], 1))
+        return orbit(up, right, far)
 
     def picture(x):
         kept.append(encode(x))
         kept[-1].retain_grad()
         return kept[-1]
 
+    monkeypatch.setattr(gen4d, "orbit", camera)
     model.prior.encode = picture
     model.prior.guided = lambda *given: seen.append(given) or kept[-1] + 0.5
     for _ in range(12):
