@@ -11,6 +11,7 @@ import re
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -196,7 +197,7 @@ def load_checkpoint_file(
         return {"state_dict": _load_safetensors(path, map_location)}
     try:
         _check_archive(path)
-        with torch.serialization.safe_globals(allowed_globals()):
+        with _plain_data_only():
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except PermissionError as error:
         raise UserError(f"No permission to read {path}.", f"chmod +r {path}") from error
@@ -221,6 +222,16 @@ def load_checkpoint_file(
             "Name a checkpoint that was written by mmengine or torch.save(state_dict).",
         )
     return checkpoint
+
+
+def _plain_data_only() -> AbstractContextManager:
+    """Plain data may be named beside weights.
+
+    torch before 2.5 takes no such list: there a file that is more than weights, numbers
+    and texts (mmengine's own training checkpoints) is refused.
+    """
+    allow = getattr(torch.serialization, "safe_globals", None)
+    return nullcontext() if allow is None else allow(allowed_globals())
 
 
 def _check_archive(path: Path) -> None:

@@ -238,6 +238,18 @@ def test_a_file_of_other_contents_is_a_sentence(tmp_path, content, words):
     assert words in caught.value.what
 
 
+def test_older_torch_reads_weights_and_refuses_more(tmp_path, monkeypatch):
+    """Before 2.5 there is no list of what may be named."""
+    monkeypatch.delattr(torch.serialization, "safe_globals")
+    path = tmp_path / "w.pth"
+    ours = to_plain({"state_dict": {"a": torch.ones(2)}, "meta": {"iter": np.int64(3)}})
+    torch.save(ours, path)
+    assert load_checkpoint_file(path)["meta"]["iter"] == 3
+    torch.save({"state_dict": {}, "buffer": HistoryBuffer()}, path)
+    with pytest.raises(UserError, match=r"w\.pth was refused and not executed"):
+        load_checkpoint_file(path)
+
+
 def test_a_checkpoint_without_facts_about_itself_is_read(tmp_path):
     for more in ({}, {"meta": None}, {"meta": {}}, {"meta": {"dataset_meta": None}}):
         torch.save({"state_dict": {"a": torch.ones(2)}, **more}, tmp_path / "w.pth")

@@ -166,7 +166,10 @@ def test_a_bad_part_spoils_its_window_only(bad):
     assert optim.skipped_steps == 1
 
 
-def test_bf16_without_a_gpu():
+@pytest.mark.parametrize("older", [False, True])
+def test_bf16_without_a_gpu(older, monkeypatch):
+    if older:  # torch before 2.3
+        monkeypatch.delattr(torch.amp, "GradScaler")
     model = network()
     optim = wrapper(model, FiniteAmpOptimWrapper, dtype="bfloat16")
     seen = []

@@ -13,6 +13,14 @@ from pld_mmdet.errors import UserError
 from pld_mmdet.registry import OPTIM_WRAPPERS
 
 
+def _no_scaling() -> object:
+    """A gradient scaler that does nothing; torch before 2.3 has it elsewhere."""
+    kind = getattr(torch.amp, "GradScaler", None)
+    if kind is None:
+        return torch.cuda.amp.GradScaler(enabled=False)
+    return kind(get_device(), enabled=False)
+
+
 class _FiniteMixin:
     """Skips, counts, and stops after too many skips in a row.
 
@@ -184,7 +192,7 @@ class FiniteAmpOptimWrapper(_FiniteMixin, AmpOptimWrapper):
         else:
             super().__init__(*args, dtype=dtype, **kwargs)
         if dtype == "bfloat16":
-            self.loss_scaler = torch.amp.GradScaler(get_device(), enabled=False)
+            self.loss_scaler = _no_scaling()
         self._start_counting(max_skipped_in_a_row)
         self._entered = False
 
