@@ -2,7 +2,7 @@
 # ea5cc7f, run_yaml/KD_wiki_book_Seqlen128_PreModel_RndSampl_Small_256Subs.yaml), then
 # the best sub-network on MNLI (finetune_glue.py). 16 GPUs:
 # bash tools/dist_train.sh configs/autodistil/paper.py 16
-_base_ = "../_base_/toy_runtime.py"
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy_val.py"]
 from pld_mmdet.recipes import loader, poly, stage, staged
 from pld_mmdet.recipes.language import MNLI, adamw, masked
 
@@ -22,8 +22,6 @@ train_dataloader = loader(
 val_dataloader = test_dataloader = loader(
     dict(**mnli, ann_file="dev_matched.jsonl"), 128
 )
-val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-val_cfg = test_cfg = dict()
 
 model = dict(
     type="pld_mmdet.AutoDistil",

@@ -1,7 +1,7 @@
 # BD-KD on CIFAR-100, a ResNet-8x4 beside a ResNet-32x4. The paper's optimizer settings
 # were not found: this is the recipe that distillation papers share on CIFAR-100 (SGD,
 # 240 epochs, rate 0.05 divided by 10 at 150, 180 and 210, batches of 64).
-_base_ = "../_base_/toy_runtime.py"
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy.py"]
 from pld_mmdet.recipes import loader, optimizer
 from pld_mmdet.recipes.images import cifar, cifar_files
 
@@ -30,8 +30,6 @@ train_dataloader = loader(
     epochs=True,
 )
 test_dataloader = loader(cifar(100, "test"), 256, workers=2, persistent=False)
-test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_cfg = dict()
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=240)
 optim_wrapper = optimizer("SGD", 0.05, momentum=0.9, weight_decay=5e-4)
 param_scheduler = dict(

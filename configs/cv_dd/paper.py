@@ -1,7 +1,7 @@
 # CV-DD on CIFAR-100, ten images a class, ResNet-18 (Jiacheng8/CV-DD, 24097e9): all ten
 # pairs of five networks, 300 epochs of stored labels in batches of 16. The networks
 # come with weights (`load_from`, entries `teachers.0.*` ...).
-_base_ = "../_base_/toy_runtime.py"
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy.py"]
 
 from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged
 from pld_mmdet.recipes.images import cifar, cifar_files
@@ -40,8 +40,6 @@ stored = loader(
 stored["sampler"]["shuffle"] = False
 train_dataloader = loader(whole, 1, train=True)  # not looked at
 test_dataloader = loader(cifar(100, "test", **colours), 256, workers=2)
-test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_cfg = dict()
 images = optimizer("Adam", 0.25, betas=(0.5, 0.9))
 train_cfg = staged(
     stage("recover", 10 * 4000, work=real, optim=images, schedule=cosine()),

@@ -1,7 +1,7 @@
 # DHO on ImageNet with 1 % of the labels: CLIP ViT-B/16 learns from DFN's ViT-H/14, the
 # released settings (AdamW 5e-5, 32 passes over the images without label, 256 + 256
 # images a step). The 1 % are drawn here, as many of each class, with another generator.
-_base_ = "../_base_/toy_runtime.py"
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy.py"]
 from pld_mmdet.recipes import cosine, from_each, images, loader, optimizer, warm_up
 
 how_to_get = dict(data=images.NAMED_IMAGENET)
@@ -49,8 +49,6 @@ train_dataloader = loader(
 test_dataloader = loader(
     images.imagenet("val", size=378), 256, workers=8, persistent=False
 )
-test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_cfg = dict()
 # 32 passes over 1 268 356 images, 256 a step
 max_iters = 158560
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters)

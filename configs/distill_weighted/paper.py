@@ -2,7 +2,7 @@
 # was released). Target task, networks, rate and length were not found: CIFAR-10 with 40
 # labels a class, ResNet-20 and CIFAR-100's ResNet-56 as the source are ours. Give more
 # sources, and load their weights with `load_from`.
-_base_ = "../_base_/toy_runtime.py"
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy.py"]
 
 from pld_mmdet.recipes import cosine, from_each, loader, optimizer, stage, staged
 from pld_mmdet.recipes.images import cifar, cifar_files, thin_resnet
@@ -24,8 +24,6 @@ train_dataloader = loader(
     workers=4,
 )
 test_dataloader = loader(cifar(10, "test"), 256)
-test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_cfg = dict()
 train_cfg = staged(stage("distill", 20000, work=loader(few, 400)))
 optim_wrapper = optimizer("SGD", 0.1, momentum=0.9, weight_decay=1e-4)
 param_scheduler = cosine(T_max=20000)

@@ -1,7 +1,7 @@
 # Distiller, BERT-base -> TinyBERT 4 x 312 on MNLI with MI-alpha (authors' code,
 # a6a48f7, experiments/distillation.sh and the parser's defaults), on 4 GPUs:
 # bash tools/dist_train.sh configs/distiller/paper.py 4
-_base_ = "../_base_/toy_runtime.py"
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy_val.py"]
 from pld_mmdet.recipes import loader, rise_and_fall, stage, staged
 from pld_mmdet.recipes.language import MNLI, adamw, classifier
 
@@ -19,8 +19,6 @@ train_dataloader = loader(
 val_dataloader = test_dataloader = loader(
     dict(**mnli, ann_file="dev_matched.jsonl"), 128
 )
-val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-val_cfg = test_cfg = dict()
 
 model = dict(
     type="pld_mmdet.Distiller",

@@ -2,7 +2,7 @@
 # found: lengths are 3 + 3 + 3 + 3 passes over MNLI in batches of 32, the optimizer is
 # that of TinyBERT's task_distill.py: 5e-5 without a schedule for latent losses; 3e-5
 # with a tenth of warm-up, then a line to 0, for the last; no decay of biases and norms.
-_base_ = "../_base_/toy_runtime.py"
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy_val.py"]
 from pld_mmdet.recipes import loader, optimizer, rise_and_fall, stage, staged
 from pld_mmdet.recipes.language import MNLI, classifier, masked
 
@@ -18,8 +18,6 @@ train_dataloader = loader(task, 32, train=True, **four)
 val_dataloader = test_dataloader = loader(
     dict(task, ann_file="dev_matched.jsonl"), 128, **four
 )
-val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-val_cfg = test_cfg = dict()
 
 model = dict(
     type="pld_mmdet.ERNIETiny",

@@ -1,7 +1,7 @@
 # FedLabel on CIFAR-10: ResNet-34, 100 clients, Dirichlet 0.1, ten clients a round, 10 %
 # labels; steps, rate and batch of the first re-implementation (the authors' are not
 # known). Group norm, because batch statistics of such clients do not average.
-_base_ = ["../_base_/toy_runtime.py"]
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy.py"]
 from pld_mmdet.recipes import loader, optimizer
 
 how_to_get = dict(
@@ -36,8 +36,6 @@ train_dataloader = loader(
 test_dataloader = loader(
     dict(images, part="test", augment=False), 500, workers=2, persistent=False
 )
-test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_cfg = dict()
 
 train_cfg = dict(
     type="pld_mmdet.FederatedLoop",

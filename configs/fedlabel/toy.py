@@ -1,6 +1,6 @@
 # FedLabel on digits: ten clients, Dirichlet 0.2, 6 % labels (65 in all), five clients a
 # round, 80 rounds of which 30 learn from labels only. The experiment as first planned.
-_base_ = ["../_base_/toy_runtime.py"]
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy_val.py"]
 from pld_mmdet.recipes import loader, optimizer
 from pld_mmdet.recipes.tables import row, table
 
@@ -29,8 +29,6 @@ train_dataloader = loader(
 )
 val_dataloader = loader(dict(type="pld_mmdet.Digits", part="val"), 360)
 test_dataloader = loader(dict(type="pld_mmdet.Digits", part="test"), 360)
-val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-val_cfg = test_cfg = dict()
 
 labels_first = [dict(branch="labelled", steps=5), dict(branch="unlabelled", steps=5)]
 train_cfg = dict(

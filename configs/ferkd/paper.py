@@ -3,7 +3,7 @@
 # the last four epochs take one region of each image, here four as before).
 # FerKD's own schedule and thresholds were not released; the teacher here is mmdet's
 # ResNet-152, whose weights `load_from` brings.
-_base_ = "../_base_/toy_runtime.py"
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy.py"]
 
 from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged
 from pld_mmdet.recipes.images import imagenet, imagenet_resnet
@@ -20,8 +20,6 @@ model = dict(
 load_from = "data/resnet152_teacher.pth"  # entries `teachers.0.*`
 train_dataloader = loader(imagenet("train"), 256, train=True, workers=8)
 test_dataloader = loader(imagenet("val"), 256, workers=8)
-test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_cfg = dict()
 steps = 300 * 1281167 // 1024
 once = loader(imagenet("train"), 256, workers=8)
 train_cfg = staged(stage("distill", steps, work=once))

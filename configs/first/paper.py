@@ -1,7 +1,7 @@
 # FIRST, Qwen1.5-7B -> 1.8B on Alpaca (authors' code, c2c7c76, example_run.sh). Its
 # temperature is chosen on val; its ways of dividing by the sum: `linear`, 1e-6.
 # 8 GPUs: bash tools/dist_train.sh configs/first/paper.py 8
-_base_ = "../_base_/toy_runtime.py"
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy_val.py"]
 from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged, warm_up
 from pld_mmdet.recipes.language import causal
 
@@ -18,8 +18,6 @@ alpaca = dict(
 train = dict(**alpaca, ann_file="train.jsonl")
 train_dataloader = loader(train, 8, train=True, workers=4)
 val_dataloader = test_dataloader = loader(dict(**alpaca, ann_file="val.jsonl"), 8)
-val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-val_cfg = test_cfg = dict()
 
 model = dict(
     type="pld_mmdet.FIRST",

@@ -1,7 +1,7 @@
 # INFER on CIFAR-100, ten images a class (9 real, 36 compensated), ResNet-18, static
 # labels (zhangxin-xd/UFC, 83d19f8, sh/ufc_cifar.sh). The four networks come with
 # weights (`load_from`, entries `teachers.0.*` ...), of 200 epochs there.
-_base_ = "../_base_/toy_runtime.py"
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy.py"]
 
 from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged
 from pld_mmdet.recipes.images import cifar, cifar_files
@@ -31,8 +31,6 @@ length = 400 * 71  # epochs of 4500 images in batches of 64
 real = loader(whole, 256, workers=2)
 train_dataloader = loader(whole, 1, train=True)  # not looked at
 test_dataloader = loader(cifar(100, "test", **colours), 256, workers=2)
-test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_cfg = dict()
 images = optimizer("Adam", 0.25, betas=(0.5, 0.9))
 stored = dict(type="pld_mmdet.DistilledPairs", file="{folder}/distilled")
 train_cfg = staged(

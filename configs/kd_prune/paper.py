@@ -1,7 +1,7 @@
 # KD-Prune on a tenth of CIFAR-100, ResNet-32 and a teacher of its kind. No code was
 # released and the paper's recipe was not found: SGD 0.1, cosine over 200 epochs of the
 # whole set in batches of 128, which is DeepCore's, the framework that it extends.
-_base_ = "../_base_/toy_runtime.py"
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy.py"]
 
 from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged
 from pld_mmdet.recipes.images import cifar, cifar_files, thin_resnet
@@ -15,8 +15,6 @@ train_dataloader = loader(
     dict(type="pld_mmdet.Pruned", dataset=whole, share=0.1), 128, **drawn
 )
 test_dataloader = loader(cifar(100, "test"), 256)
-test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_cfg = dict()
 steps = 200 * 391
 train_cfg = staged(
     stage("teacher", steps, data=loader(whole, 128, **drawn)), stage("distill", steps)

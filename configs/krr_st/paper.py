@@ -1,7 +1,7 @@
 # KRR-ST on CIFAR-100: 1000 pairs, 160 000 outer steps, a pool of ten networks. The
 # numbers are those of the authors' code (db-Lee/selfsup_dd, 4beb4b1; rate 1e-4 from its
 # README).
-_base_ = ["../_base_/toy_runtime.py"]
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy.py"]
 from pld_mmdet.recipes import cosine, loader, optimizer, parts, stage, staged, warm_up
 from pld_mmdet.recipes.images import cifar, cifar_files
 
@@ -43,8 +43,6 @@ train_dataloader = loader(dict(real, augment=augment_real), 1024, **drawn)
 real_images = dict(loader(real, 1024, workers=4), persistent_workers=False)
 labelled = loader(dict(real, augment=True), 256, **drawn)
 test_dataloader = loader(cifar(100, "test"), 256, workers=2, persistent=False)
-test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_cfg = dict()
 
 pool = [f"pool.{number}" for number in range(pool_size)]
 inner = dict(optimizer=dict(type="SGD", lr=0.1, momentum=0.9, weight_decay=1e-3))

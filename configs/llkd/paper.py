@@ -1,7 +1,7 @@
 # LLKD, LLaMA -> RoBERTa on PubMed-RCT-20k. Neither code nor the paper's text was found:
 # optimizer, length and prompt are ours.
 # 1 GPU: python tools/train.py configs/llkd/paper.py
-_base_ = "../_base_/toy_runtime.py"
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy_val.py"]
 from pld_mmdet.recipes import loader, stage, staged
 from pld_mmdet.recipes.language import adamw, causal, classifier
 
@@ -17,8 +17,6 @@ unlabelled = dict(**sentences, ann_file="train.jsonl", with_text=True)
 train_dataloader = loader(unlabelled, 32, train=True, workers=2)
 val_dataloader = loader(dict(**sentences, ann_file="val.jsonl"), 64)
 test_dataloader = loader(dict(**sentences, ann_file="test.jsonl"), 64)
-val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-val_cfg = test_cfg = dict()
 model = dict(
     type="pld_mmdet.LLKD",
     teacher=dict(

@@ -1,6 +1,10 @@
 # MarvelOVD on OV-COCO (48 base, 17 novel classes), numbers of the released code
 # (commit e9615e0): 90001 iterations of 16 images, each in two views.
-_base_ = ["../_base_/runtime.py", "../_base_/models/faster_rcnn_r50_fpn_caffe.py"]
+_base_ = [
+    "../_base_/runtime.py",
+    "../_base_/metrics/boxes.py",
+    "../_base_/models/faster_rcnn_r50_fpn_caffe.py",
+]
 from pld_mmdet.recipes import class_names, drops, optimizer, warm_up
 from pld_mmdet.recipes.detection import (
     at_test,
@@ -75,8 +79,6 @@ val_evaluator = test_evaluator = dict(
     groups=dict(novel=list(novel), base=base),
     paper_metric="coco/AP50",
 )
-val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
 
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=90001, val_interval=30000)
 optim_wrapper = optimizer("SGD", 0.02, momentum=0.9, weight_decay=1e-4)

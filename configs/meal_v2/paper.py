@@ -2,7 +2,7 @@
 # tenth after epoch 100 of 0 to 100, no weight decay (szq0214/MEAL-V2, commit 59e6bca).
 # Their teachers are SENet-154 and ResNet-152 v1s; here ResNet-152 and ResNeXt-101 of
 # mmdet, whose weights stand beside the student's in `load_from`.
-_base_ = "../_base_/toy_runtime.py"
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy.py"]
 
 from pld_mmdet.recipes import drops, loader, optimizer
 from pld_mmdet.recipes.images import imagenet, imagenet_resnet
@@ -26,8 +26,6 @@ train_dataloader = loader(
     workers=8,
 )
 test_dataloader = loader(imagenet("val"), 256)
-test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_cfg = dict()
 epoch = 1281167 // 512
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=180 * epoch)
 # the released scheduler writes the same rate into every group, the discriminator's too

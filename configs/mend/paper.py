@@ -1,7 +1,7 @@
 # MEND, GPT-2 for GPT-2 large (authors' code, 169e60d): 30 000 steps on C4 with the
 # divergence alone, then 30 000 on MetaICL's tasks.
 # 1 GPU: python tools/train.py configs/mend/paper.py
-_base_ = "../_base_/toy_runtime.py"
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy_val.py"]
 from pld_mmdet.recipes import loader, optimizer, stage, staged
 from pld_mmdet.recipes.language import causal
 
@@ -12,8 +12,6 @@ train_dataloader = loader(
 )
 val_dataloader = loader(dict(**tasks, ann_file="val.jsonl"), 4)
 test_dataloader = loader(dict(**tasks, ann_file="test.jsonl"), 4)
-val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-val_cfg = test_cfg = dict()
 texts = dict(
     type="pld_mmdet.PackedText",
     data_root="data/c4",

@@ -1,6 +1,6 @@
 # MEND on random maps of 8 symbols: a GPT-2 that learns a map from its context reads 4
 # vectors in place of 16 demonstrations.
-_base_ = "../_base_/toy_runtime.py"
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy_val.py"]
 from pld_mmdet.recipes import loader, loaders, optimizer, stage, staged
 from pld_mmdet.recipes.language import gpt2
 from pld_mmdet.recipes.tables import in_parts, lengths, row, table
@@ -14,8 +14,6 @@ train_dataloader, val_dataloader, test_dataloader = loaders(
     test=dict(part="test", size=1000),
     eval_batch=500,
 )
-val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-val_cfg = test_cfg = dict()
 network = gpt2(80, 32, 64, initializer_range=0.125)
 model = dict(type="pld_mmdet.MEND", llm=network, hypernet=network, vectors=4)
 prompts = loader(dict(maps, part="train", size=20000, short=0.5), 64, train=True)

@@ -2,7 +2,7 @@
 # are private). B answers at each step (samples=None): 500 million rows of 311 logits
 # do not fit into memory, and B does not change. 4 GPUs:
 # bash tools/dist_train.sh configs/p4plm/paper.py 4
-_base_ = "../_base_/toy_runtime.py"
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy_val.py"]
 from pld_mmdet.recipes import loader, rise_and_fall, stage, staged
 from pld_mmdet.recipes.language import adamw, classifier, masked
 
@@ -18,8 +18,6 @@ train_dataloader = loader(
 )
 val_dataloader = loader(dict(**encoded, ann_file="val.jsonl"), 256)
 test_dataloader = loader(dict(**encoded, ann_file="test.jsonl"), 256)
-val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-val_cfg = test_cfg = dict()
 
 model = dict(
     type="pld_mmdet.P4PLM",

@@ -2,7 +2,7 @@
 # learnt with google-research/bert's own settings (run_pretraining.py, eedf571), the
 # steps on MNLI with those of its README for the compact models; the paper's lengths
 # were not found.
-_base_ = "../_base_/toy_runtime.py"
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy_val.py"]
 from pld_mmdet.language.pd import compact_bert
 from pld_mmdet.recipes import loader, rise_and_fall, stage, staged
 from pld_mmdet.recipes.language import MNLI, adamw, classifier, masked
@@ -19,8 +19,6 @@ train_dataloader = loader(
 val_dataloader = test_dataloader = loader(
     dict(**labelled, ann_file="dev_matched.jsonl"), 128
 )
-val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-val_cfg = test_cfg = dict()
 
 config = compact_bert(4, 512)
 number = 392702  # lines of transfer.jsonl: MNLI's pairs without their labels

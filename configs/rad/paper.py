@@ -1,7 +1,7 @@
 # RAD on CIFAR-10: Adam, batches of 128, 1000 validation images (a public summary of
 # the paper; no code was released). Sizes of networks, rounds and purchases and the
 # length of a round were not found: these are ours.
-_base_ = "../_base_/toy_runtime.py"
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy.py"]
 
 from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged
 from pld_mmdet.recipes.images import cifar, cifar_files, thin_resnet
@@ -27,8 +27,6 @@ bought = loader(
     train=True,
 )
 test_dataloader = loader(cifar(10, "test"), 256)
-test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_cfg = dict()
 later = dict(data=bought, work=loader(pool, 500))
 train_cfg = staged(
     stage("teacher", 20000),

@@ -3,7 +3,7 @@
 # 10000 of 32 with labels. Any folder of class folders; theirs are Aircraft, CUB,
 # Chest X-ray, DTD, Dogs and Flowers. Their fine-tuning has dropout 0.1, ours has none.
 #   python tools/train.py configs/self_distill_pretrain/paper.py --amp
-_base_ = ["../_base_/toy_runtime.py"]
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy.py"]
 
 from pld_mmdet.recipes import loader, optimizer, stage, staged, warm_up
 
@@ -26,8 +26,6 @@ images = dict(type="pld_mmdet.LabelledImages", size=224)
 learned = dict(images, data_root=f"{root}/train")
 train_dataloader = loader(learned, 64, train=True, workers=4)
 test_dataloader = loader(dict(images, data_root=f"{root}/test"), 64, workers=4)
-test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_cfg = dict()
 optim_wrapper = optimizer(
     "AdamW", 1.5e-4, betas=(0.9, 0.95), weight_decay=0.01, spare_norms=True
 )

@@ -2,7 +2,7 @@
 # c4339b8, CIFAR): 1024 x 1024 steps of 64 + 448 images. Theirs has leaky ReLUs,
 # RandAugment, no decay of norms and biases, and the rate cos(7 pi t / 16); the half
 # cosine here ends at a fifth of the rate, where theirs ends too.
-_base_ = "../_base_/toy_runtime.py"
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy.py"]
 
 from pld_mmdet.recipes import cosine, from_each, iterations, loader, optimizer
 from pld_mmdet.recipes.images import cifar, cifar_files, wide_resnet
@@ -24,8 +24,6 @@ train_dataloader = loader(
     workers=4,
 )
 test_dataloader = loader(cifar(10, "test", **raw), 256)
-test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_cfg = dict()
 steps = 1024 * 1024
 train_cfg = iterations(steps)
 optim_wrapper = optimizer("SGD", 0.03, momentum=0.9, weight_decay=5e-4, nesterov=True)

@@ -2,7 +2,7 @@
 # self-distillation row; google-research/simclr, 383d414): 800 epochs of 4096 images,
 # 30 epochs of 1024 of the 128 116 labelled ones, 400 epochs of 4096. LARS, the rate 0.1
 # (tuning: 0.005) times the root of the batch.
-_base_ = "../_base_/toy_runtime.py"
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy.py"]
 
 from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged, warm_up
 from pld_mmdet.recipes.images import imagenet, imagenet_resnet
@@ -26,8 +26,6 @@ def learning(steps, warm):
 few = loader(imagenet("train", share=0.1), 1024, train=True, workers=8)
 train_dataloader = loader(imagenet("train"), 4096, train=True, workers=8)
 test_dataloader = loader(imagenet("val"), 256, workers=8)
-test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_cfg = dict()
 epoch = 1281167 / 4096
 tuning = 30 * 128116 // 1024
 train_cfg = staged(

@@ -1,6 +1,6 @@
 # SLA+SD on CIFAR-100, ResNet-32, quarter turns (hankook/SLA, commit bc5d9cd): 80000
 # steps of 128 images, SGD 0.1 divided by 10 at 40000 and 60000.
-_base_ = "../_base_/toy_runtime.py"
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy.py"]
 
 from pld_mmdet.recipes import drops, iterations, loaders, optimizer
 from pld_mmdet.recipes.images import cifar, cifar_files, thin_resnet
@@ -19,8 +19,6 @@ train_dataloader, _, test_dataloader = loaders(
     seeded=True,
     workers=4,
 )
-test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_cfg = dict()
 train_cfg = iterations(80000)
 optim_wrapper = optimizer("SGD", 0.1, momentum=0.9, weight_decay=1e-4)
 param_scheduler = drops(40000, 60000)

@@ -4,7 +4,7 @@
 # few labelled batches, with unlabelled epochs between; here 50000 steps, each tenth
 # with images without labels. Dropout of 0.3 before the last layer is left out.
 #   python tools/train.py configs/sparse/paper.py
-_base_ = "../_base_/toy_runtime.py"
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy.py"]
 
 from pld_mmdet.recipes import from_each, iterations, loader, parts
 
@@ -55,8 +55,6 @@ train_dataloader = loader(
     workers=8,
 )
 test_dataloader = loader(images("test"), 256)
-test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_cfg = dict()
 train_cfg = iterations(50000)
 adam = dict(optimizer=dict(type="AdamW", lr=2e-4, betas=(0.5, 0.999)))
 slack = dict(optimizer=dict(adam["optimizer"], weight_decay=1e-4))

@@ -2,7 +2,7 @@
 # images, then 60 on ImageNet-1k at a hundredth of the rate (PaddleClas, d178931). Their
 # ResNet-50-D, its teacher ResNeXt101-32x16d-wsl and their choice of 4 M images of
 # ImageNet-22k are not to be had here: `data/imagenet_pool` holds folders of any images.
-_base_ = "../_base_/toy_runtime.py"
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy.py"]
 
 from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged, warm_up
 from pld_mmdet.recipes.images import imagenet, imagenet_resnet
@@ -24,8 +24,6 @@ labelled = imagenet("train", augment=True, scale=(0.08, 1.0))
 drawn = dict(train=True, seeded=True, workers=8)
 train_dataloader = loader(dict(labelled, data_root="data/imagenet_pool"), 1024, **drawn)
 test_dataloader = loader(imagenet("val"), 256)
-test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_cfg = dict()
 first, second = 360 * 5000000 // 1024, 60 * 1281167 // 1024
 train_cfg = staged(
     stage("distill", first, schedule=warmed(first, 5 * 5000000 // 1024)),

@@ -3,7 +3,7 @@
 # pseudo-labels, Adam 1e-3, 100 epochs of batches of 32 on labels. The labeller comes
 # with weights (`load_from`, entries `labeller.*`); to train it here, put a stage `ssl`
 # first.
-_base_ = "../_base_/toy_runtime.py"
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy.py"]
 
 from pld_mmdet.recipes import loader, optimizer, stage, staged
 
@@ -29,8 +29,6 @@ load_from = "data/unfused_labeller.pth"
 fine_tune = True  # that file has the labeller only
 train_dataloader = loader(waves("train"), 64, train=True, seeded=True, workers=8)
 test_dataloader = loader(waves("test"), 256, workers=8)
-test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_cfg = dict()
 train_cfg = staged(
     stage("labels", 0, work=loader(waves("train"), 256, workers=8)),
     stage("unfused", 50 * (sounds // 64)),

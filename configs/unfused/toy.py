@@ -1,6 +1,6 @@
 # UnFuSeD on generated chirps: 640 without labels, 48 with; a small encoder of 32 mel
 # bins. Every row fine-tunes for 150 steps of all 48.
-_base_ = "../_base_/toy_runtime.py"
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy_val.py"]
 
 from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged
 from pld_mmdet.recipes.tables import in_parts, lengths, row, table
@@ -30,8 +30,6 @@ train_dataloader = loader(unlabelled, 64, train=True)
 labelled = loader(dict(unlabelled, labelled=48), 48, train=True)
 val_dataloader = loader(chirps("val", 400), 100)
 test_dataloader = loader(chirps("test", 800), 100)
-val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-val_cfg = test_cfg = dict()
 train_cfg = staged(
     stage("ssl", 150),
     stage("labels", 0, work=loader(unlabelled, 64)),

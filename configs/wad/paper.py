@@ -2,7 +2,7 @@
 # images are of no target class; R = 5: six rounds of 1500 steps of 32 + 32 images with
 # WRN-28-2, and a ResNet-18 by SimCLR for 700 epochs of batches of 128 (RUC-DWBI-ML,
 # WAD-master). Theirs whitens the images (ZCA) for the student.
-_base_ = "../_base_/toy_runtime.py"
+_base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy.py"]
 
 from pld_mmdet.recipes import (
     cosine,
@@ -53,6 +53,4 @@ train_cfg = staged(
 )
 optim_wrapper = optimizer("Adam", 5e-4)
 test_dataloader = loader(dict(targets, dataset=cifar(10, "test", **raw)), 256)
-test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-test_cfg = dict()
 find_unused_parameters = True  # one part learns at a time

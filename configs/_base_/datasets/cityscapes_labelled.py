@@ -1,5 +1,5 @@
 # Labelled clear images, for source training.
-_base_ = []
+_base_ = "../metrics/boxes.py"
 from pld_mmdet.recipes import class_names
 from pld_mmdet.recipes.detection import at_test, coco, to_test, to_train
 
@@ -28,5 +28,3 @@ val_dataloader = test_dataloader = to_test(
 val_evaluator = test_evaluator = dict(
     type="pld_mmdet.AP50Metric", ann_file=data_root + "annotations/val.json"
 )
-val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")

@@ -1,6 +1,6 @@
 # COCO with few labels: labelled images, and unlabelled ones as a weak and a strong view
 # of different geometry. Views and draws are those of Soft Teacher's release.
-_base_ = []
+_base_ = "../metrics/boxes.py"
 from pld_mmdet.recipes.detection import at_test, coco, packing, to_test, to_train
 
 data_root = "data/coco/"
@@ -98,5 +98,3 @@ val_dataloader = test_dataloader = to_test(
 val_evaluator = test_evaluator = dict(
     type="CocoMetric", ann_file=data_root + val_boxes, metric="bbox"
 )
-val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")

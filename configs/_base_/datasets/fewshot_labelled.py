@@ -1,6 +1,6 @@
 # Labelled images of a few-shot benchmark, base classes of VOC split 1. The files come
 # from tools/make_fewshot.py; their categories stand in the order of the labels.
-_base_ = []
+_base_ = "../metrics/boxes.py"
 from pld_mmdet.recipes import few_shot
 from pld_mmdet.recipes.detection import at_test, coco, short_sides, to_test, to_train
 
@@ -32,5 +32,3 @@ val_evaluator = test_evaluator = dict(
     report="voc07/AP50",
     legacy_coordinates=True,
 )
-val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")

@@ -1,6 +1,6 @@
 # Training: foggy images without labels, as a weak and a strong view of one geometry.
 # Evaluation: foggy val images with boxes.
-_base_ = []
+_base_ = "../metrics/boxes.py"
 from pld_mmdet.recipes import class_names
 from pld_mmdet.recipes.detection import at_test, packing, strong_view, to_test, to_train
 
@@ -38,5 +38,3 @@ val_dataloader = test_dataloader = to_test(data_root, val_boxes, classes, test_p
 val_evaluator = test_evaluator = dict(
     type="pld_mmdet.AP50Metric", ann_file=data_root + val_boxes
 )
-val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")

@@ -1,6 +1,6 @@
 # StreetCrops: 32 x 32 crops of generated streets, eight classes as frequent as there;
 # 6000 to learn from, 1500 val, 2500 test (about 14 % of each are background, left out).
-_base_ = []
+_base_ = "../metrics/accuracy_val.py"
 from pld_mmdet.recipes import loader
 
 how_to_get = dict(data="python tools/prepare.py street_crops")
@@ -15,8 +15,6 @@ val_dataloader = loader(
 test_dataloader = loader(
     dict(type="pld_mmdet.StreetCrops", part="test", data_root="data/street_crops"), 500
 )
-val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-val_cfg = test_cfg = dict()
 # The walk of the tests: 200 crops, made once. A toy adds to its `walk`:
 # "train_dataloader.dataset.data_root=data/tiny_crops"
 walk_data = "python tools/prepare.py street_crops --root data/tiny_crops --crops 200"

@@ -1,6 +1,6 @@
 # A synthetic language with topics and synonyms: 4000 sentences without labels to
 # pre-train on, 200 labelled ones of the task; 300 val, 1000 test.
-_base_ = []
+_base_ = "../metrics/accuracy_val.py"
 from pld_mmdet.recipes import loader
 
 general_dataloader = loader(
@@ -13,5 +13,3 @@ val_dataloader = loader(dict(type="pld_mmdet.TopicGrammar", part="val", size=300
 test_dataloader = loader(
     dict(type="pld_mmdet.TopicGrammar", part="test", size=1000), 100
 )
-val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-val_cfg = test_cfg = dict()

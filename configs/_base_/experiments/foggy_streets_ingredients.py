@@ -14,36 +14,21 @@ _best = "configs/best/foggy_streets.py"
 _long = "configs/best/long.py"
 _all = "configs/best/ingredients.py"
 _adabn = "configs/adabn/foggy_streets.py"
+# Title, and what switches a part of the model on and off.
 _parts = dict(
-    skip_empty="images without a box teach nothing",
-    soft_rois="soft targets at the student's RoIs",
-    mosaic="half-size mosaic with veil",
-    plain_mosaic="half-size mosaic without veil",
-    teacher_flip="the teacher also looks in the mirror",
-    rpn_threshold="boxes above 0.4 are objects to the RPN",
-    soft_objectness="soft objectness",
-    masks="masked views",
+    skip_empty=("images without a box teach nothing", "=True", "=False"),
+    soft_rois=("soft targets at the student's RoIs", "=mixed", "=None"),
+    mosaic=("half-size mosaic with veil", ".weight=0.5", "=None"),
+    plain_mosaic=("half-size mosaic without veil", ".veil=None", ".veil=None"),
+    teacher_flip=("the teacher also looks in the mirror", "=True", "=False"),
+    rpn_threshold=("boxes above 0.4 are objects to the RPN", "=0.4", "=None"),
+    soft_objectness=("soft objectness", "=0.5", "=0.0"),
+    masks=("masked views", ".block=6", "=None"),
 )
-_on = dict(
-    skip_empty=["model.skip_empty=True"],
-    soft_rois=["model.soft_rois=mixed"],
-    mosaic=["model.mosaic.weight=0.5"],
-    plain_mosaic=["model.mosaic.veil=None"],
-    teacher_flip=["model.teacher_flip=True"],
-    rpn_threshold=["model.rpn_threshold=0.4"],
-    soft_objectness=["model.soft_objectness=0.5"],
-    masks=["model.masks.block=6"],
-)
-_off = dict(
-    skip_empty=["model.skip_empty=False"],
-    soft_rois=["model.soft_rois=None"],
-    mosaic=["model.mosaic=None"],
-    plain_mosaic=["model.mosaic.veil=None"],
-    teacher_flip=["model.teacher_flip=False"],
-    rpn_threshold=["model.rpn_threshold=None"],
-    soft_objectness=["model.soft_objectness=0.0"],
-    masks=["model.masks=None"],
-)
+
+
+def _part(name, change):
+    return [f"model.{name.removeprefix('plain_')}{change}"]
 
 
 def _row(name, title, config, seconds, options=(), init="source", **more):
@@ -133,15 +118,13 @@ experiment = dict(
             "long", "best, 3,200 images, 2,000 iterations", "configs/best/long.py", 1300
         ),
         *[
-            _row(f"with_{n}", f"long + {t}", _long, 1700, _on[n])
-            for n, t in _parts.items()
+            _row(f"with_{n}", f"long + {t}", _long, 1700, _part(n, on))
+            for n, (t, on, _) in _parts.items()
         ],
         _row("together", "long + all", _all, 2900),
         *[
-            _row(
-                f"no_{n}", f"all but: {t}", "configs/best/ingredients.py", 2700, _off[n]
-            )
-            for n, t in _parts.items()
+            _row(f"no_{n}", f"all but: {t}", _all, 2700, _part(n, off))
+            for n, (t, _, off) in _parts.items()
         ],
     ],
 )

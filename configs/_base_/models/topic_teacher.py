@@ -2,7 +2,7 @@
 # 4000 documents without labels, 600 more of them as the task's own (`transfer`), 24
 # with labels; 300 val, 1000 test. A BERT of 2 x 64 is the teacher; two stages make it:
 # masked words, then the labels. Distiller, PD, P4PLM and AutoDistil share it.
-_base_ = "../toy_runtime.py"
+_base_ = ["../toy_runtime.py", "../metrics/accuracy_val.py"]
 from pld_mmdet.recipes import loader, loaders, optimizer, poly, stage
 from pld_mmdet.recipes.language import bert, classifier, masked
 
@@ -19,8 +19,6 @@ train_dataloader, val_dataloader, test_dataloader = loaders(
     test=dict(part="test", size=1000),
     eval_batch=100,
 )
-val_evaluator = test_evaluator = dict(type="pld_mmdet.ClassificationMetric")
-val_cfg = test_cfg = dict()
 
 _plain = dict(
     hidden_dropout_prob=0.0,
