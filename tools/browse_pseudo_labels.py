@@ -63,6 +63,7 @@ def main(args: argparse.Namespace) -> None:
     from pld_mmdet.adaptation.folder import check_images, find_images
     from pld_mmdet.detection.data.files import write_png
     from pld_mmdet.engine.checkpoint import load_checkpoint_file
+    from pld_mmdet.engine.preflight import check_parts
     from pld_mmdet.engine.stack import import_mmdet
     from pld_mmdet.engine.weights import report_mismatch
     from pld_mmdet.registry import DATASETS, MODELS
@@ -77,6 +78,8 @@ def main(args: argparse.Namespace) -> None:
         print(images.broken_sentence(), flush=True)
     import_mmdet()
     init_default_scope("mmdet")
+    cfg.setdefault("default_scope", "mmdet")
+    check_parts(cfg, ("val",))
     model = MODELS.build(cfg.model).eval()
     if not hasattr(model, "pseudo_labels"):
         raise UserError(

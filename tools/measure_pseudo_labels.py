@@ -114,6 +114,7 @@ def main(args: argparse.Namespace) -> None:
     from pld_mmdet.engine.checkpoint import load_checkpoint_file
     from pld_mmdet.engine.files import write_atomic, write_json
     from pld_mmdet.engine.optional import require
+    from pld_mmdet.engine.preflight import check_parts
     from pld_mmdet.engine.provenance import command_line, commit
     from pld_mmdet.engine.stack import import_mmdet
     from pld_mmdet.engine.weights import report_mismatch
@@ -124,6 +125,8 @@ def main(args: argparse.Namespace) -> None:
     cfg = load_config(args)
     import_mmdet()
     init_default_scope("mmdet")
+    cfg.setdefault("default_scope", "mmdet")
+    check_parts(cfg, ("val",))
     loader_cfg, dataset = validation(cfg)
     if args.ann:
         dataset.ann_file = args.ann

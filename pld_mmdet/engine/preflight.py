@@ -36,9 +36,7 @@ def check_config(cfg, stages: tuple[str, ...] = ("train", "val")) -> None:
         UserError: Says all that is missing in one line, and the commands in another;
             or names an argument that nothing takes.
     """
-    check_names(cfg)
-    check_numbers(cfg)
-    check_arguments(cfg, _not_built(stages))
+    check_parts(cfg, stages)
     if "train" in stages:
         check_amp(cfg)
         check_settings(cfg)
@@ -56,6 +54,21 @@ def check_config(cfg, stages: tuple[str, ...] = ("train", "val")) -> None:
     if wrong:
         raise UserError(f"Missing: {'; '.join(wrong)}.", "  then  ".join(fixes))
     check_writable(cfg.work_dir)
+
+
+def check_parts(cfg, stages: tuple[str, ...]) -> None:
+    """Check names, numbers and arguments of a config; reads no file.
+
+    Args:
+        cfg: The resolved config.
+        stages: Which data loaders will be used.
+
+    Raises:
+        UserError: The first that nothing takes, or that means nothing.
+    """
+    check_names(cfg)
+    check_numbers(cfg)
+    check_arguments(cfg, _not_built(stages))
 
 
 def _not_built(stages: tuple[str, ...]) -> list[str]:

@@ -63,6 +63,18 @@ def test_a_truth_that_is_none_of_these_images(streets, weights, capsys):
     assert "images cannot be read, for example" in said
 
 
+@pytest.mark.parametrize("tool", ["measure_pseudo_labels", "browse_pseudo_labels"])
+def test_a_config_whose_settings_nothing_reads(
+    tool, street_tree, weights, tmp_path, capsys
+):
+    cfg = Config.fromfile(CONFIG)
+    cfg.model.detector.test_cfg.rcnn.score_th = 0.3
+    cfg.dump(tmp_path / "c.py")
+    more = [street_tree] if tool.startswith("browse") else []
+    said = sentence(capsys, tool, tmp_path / "c.py", weights, *more)
+    assert "Did you mean model.detector.test_cfg.rcnn.score_thr?" in said
+
+
 def test_a_detector_without_pseudo_labels(street_tree, weights, capsys):
     config = ROOT / "configs/source/foggy_streets.py"
     said = sentence(
