@@ -15,7 +15,7 @@ from pld_mmdet.classification import (
     digits_teacher,
 )
 from pld_mmdet.classification.clip_teacher import read_names
-from pld_mmdet.classification.dho import mix, search_mix
+from pld_mmdet.classification.dho import _start_from_text, mix, search_mix
 from pld_mmdet.distill.divergences import kl
 from pld_mmdet.engine import optional
 from pld_mmdet.errors import UserError
@@ -25,6 +25,7 @@ from pld_mmdet.shared.data.class_folder import centre_crop, random_resized_crop
 from tests.classification.helpers import check_toy, load, tiny_clip, train
 
 STUDENT = dict(type="pld_mmdet.SmallConvNet", widths=(4, 8), num_classes=3)
+TWO = STUDENT | dict(num_classes=2)
 A, K = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[0.0, 3.0, 0.0]])
 CE, KD = ("loss_ce",), ("loss_kd_labelled", "loss_kd_unlabelled")
 
@@ -49,6 +50,23 @@ class Answer(nn.Module):
 
     def forward(self, inputs):
         return self.logits
+
+
+def test_temperature_three_by_hand():
+    """9 KL((0.6, 0.4) || (0.5, 0.5)) at a third of the logits (3 ln 1.5, 0) and 0."""
+    model = build(num_classes=2, tau=3.0, w1=0.0, w2=1.0, student=TWO, teacher=TWO)
+    model.teacher = Answer(torch.tensor([[3 * 0.405465, 0.0]]))
+    model.both_heads = lambda x: (torch.zeros(1, 2), torch.zeros(1, 2))
+    losses = model.loss(torch.zeros(1, 1, 8, 8), torch.tensor([-1]))
+    assert losses["loss_kd_unlabelled"].item() == pytest.approx(9 * 0.020136, abs=1e-5)
+    assert losses["loss_kd_labelled"] == losses["loss_ce"] == 0
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_as_many_names_as_classes(classes):
+    heads = (nn.Linear(5, classes), nn.Linear(5, classes))
+    with pytest.raises(UserError, match=f"3 names, but num_classes={classes}"):
+        _start_from_text(heads, torch.ones(3, 5))
 
 
 def reached(model, losses, names) -> dict[str, bool]:

@@ -13,8 +13,6 @@ from torch import nn
 
 from pld_mmdet.diffusion.dmd2 import distribution_matching_loss, gan_losses
 from pld_mmdet.diffusion.networks import Critic, DiffusersUNet
-from pld_mmdet.diffusion.processes import EDMProcess, EpsProcess
-from pld_mmdet.diffusion.ring import GaussianRing, energy_distance
 from pld_mmdet.errors import UserError
 from pld_mmdet.experiments.rows import parse_options
 from tests.toy_run import ROOT, assert_resume_is_exact, toy_config, train
@@ -79,54 +77,19 @@ def test_equal_scores_leave_the_sample_alone():
         assert not x.grad.any()
 
 
+@pytest.mark.parametrize("away", [1.0, -1.0])
+def test_a_sample_that_the_teacher_returns_is_left_alone(away):
+    """1 / 0 and -1 / 0: whatever the critic says of it, there is no scale."""
+    x = X.clone().requires_grad_()
+    distribution_matching_loss(x, X, X + away).backward()
+    assert not x.grad.any()
+
+
 def test_gan_losses_of_an_undecided_head():
     zero = torch.zeros(3)
     assert gan_losses(zero, zero).item() == pytest.approx(1.386294, abs=1e-6)
     sure = gan_losses(torch.full((3,), -9.0), torch.full((3,), 9.0))
     assert sure.item() == pytest.approx(2 * math.log1p(math.exp(-9)), rel=1e-4)
-
-
-def test_levels_of_edm():
-    process = EDMProcess()
-    found = process.sigmas[[0, 20, 500, 980, 999]].tolist()
-    assert found == pytest.approx([0.002, 0.0032316, 2.52651, 72.0539, 80], rel=1e-5)
-    level = (process.sigmas - 0.5).abs().argmin().reshape(1)
-    process.sigmas[level] = 0.5
-
-    def returns_zero(x, time, condition):
-        return torch.zeros_like(x)
-
-    x0 = torch.zeros(1, 2)
-    loss = process.matching_loss(returns_zero, x0, level, torch.ones(1, 2), None)
-    # D = c_skip (0 + 0.5) = 0.25, weight 1 / 0.25 + 1 / 0.25 = 8
-    assert loss.item() == pytest.approx(8 * 0.25**2)
-
-
-@pytest.mark.parametrize("process", [EDMProcess(), EpsProcess()])
-def test_noise_is_found_again(process):
-    x0, noise = torch.randn(2, 4, 3)
-    level = torch.tensor([10, 300, 700, 999])
-    x = process.add_noise(x0, level, noise)
-    assert torch.allclose(process.noise_in(x, x0, level), noise, atol=1e-3)
-
-
-def test_eps_levels_are_those_of_diffusers():
-    import diffusers
-
-    theirs = diffusers.DDPMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
-    )
-    process = EpsProcess()
-    assert torch.allclose(process.a**2, theirs.alphas_cumprod, rtol=2e-4)
-    assert torch.allclose(process.a**2 + process.s**2, torch.ones(1000))
-    # A network that knows the noise: its x0 is the clean one, at every level.
-    x0, noise = torch.randn(2, 4, 3)
-    level = torch.tensor([0, 300, 700, 999])
-    x = process.add_noise(x0, level, noise)
-    guess = process.denoise(lambda x, time, condition: noise, x, level, None)
-    assert torch.allclose(guess, x0, atol=1e-4)
-    loss = process.matching_loss(lambda *_: noise, x0, level, noise, None)
-    assert loss.item() == 0.0
 
 
 def test_turns_and_what_moves():
@@ -148,6 +111,29 @@ def test_turns_and_what_moves():
     assert all(critic for _, critic in moved)
     assert torch.equal(weights(model.real), teacher)
     assert all(p.grad is None for p in model.real.parameters())
+
+
+def test_a_step_of_the_critic_is_of_the_critic_alone():
+    model = build(generator_interval=1)
+    before = weights(model.generator), weights(model.critic)
+    model.critic_step(batch(), optimizers(model))
+    assert torch.equal(weights(model.generator), before[0])
+    assert not torch.equal(weights(model.critic), before[1])
+
+
+def test_levels_of_each_loss(monkeypatch):
+    """The generator's last level is drawn too; the critic knows all of them."""
+    model, asked = build(level_range=(0.2, 0.7)), []
+    levels = model._levels
+    monkeypatch.setattr(
+        model, "_levels", lambda x, *ends: asked.append(ends) or levels(x, *ends)
+    )
+    x = batch()["inputs"]
+    model.generator_losses(x, None)
+    assert asked == [(model.lowest, model.highest + 1), (0, 1000)]
+    asked.clear()
+    model.critic_losses((x, None), (x, None))
+    assert asked == [(0, 1000)] * 3
 
 
 def test_generators_losses_leave_the_critic_without_gradient():
@@ -236,24 +222,6 @@ def test_the_last_level_is_the_last_one():
     model.generator_losses(torch.zeros(2000, 2), None)
 
 
-def test_preconditioning_by_hand():
-    """sigma 2, sigma_data 0.5: c_skip 1/17, c_out 1 / sqrt 4.25, c_in as much."""
-    process = EDMProcess()
-    process.sigmas[700] = 2.0
-    level, x = torch.tensor([700]), torch.tensor([[3.0, -1.0]])
-
-    def network(x, time, condition):
-        return 10 * x + time[:, None]
-
-    found = process.denoise(network, x, level, None)
-    root = math.sqrt(4.25)
-    raw = 10 * x / root + math.log(2) / 4
-    assert torch.allclose(found, x / 17 + raw / root, rtol=1e-5)
-    loss = process.matching_loss(network, x - 2, level, torch.ones(1, 2), None)
-    expected = (0.25 + 4) * (found - (x - 2)).square().mean()
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
-
-
 class Recorder(nn.Module):
     """Says 0; keeps what it was asked."""
 
@@ -336,19 +304,6 @@ def test_a_teacher_of_its_own_is_where_all_begin():
         assert torch.equal(weights(network), weights(model.real))
 
 
-def test_energy_distance():
-    """Two points each: E|x - y| = 1.5, E|x - x'| = 1, E|y - y'| = 1."""
-    x, y = torch.tensor([[0.0], [1.0]]), torch.tensor([[1.5], [2.5]])
-    assert energy_distance(x, y) == pytest.approx(2 * 1.5 - 2)
-    ring = GaussianRing("val").points
-    assert abs(energy_distance(ring, GaussianRing("test").points)) < 2e-3
-    assert energy_distance(ring, ring + 0.1) > 5e-3
-    radii = ring.norm(dim=1)
-    assert radii.mean().item() == pytest.approx(0.7, abs=0.01)
-    with pytest.raises(UserError, match="no part 'all'"):
-        GaussianRing("all")
-
-
 def test_predictions_can_be_repeated():
     model = build(denoising_steps=(999, 500))
     data = batch()
@@ -359,6 +314,15 @@ def test_predictions_can_be_repeated():
     model.predict_on = "teacher"
     (three,) = model(mode="predict", **data)
     assert three["samples"].shape == (8, 2)
+    # While the teacher is being made, it is the generator's network.
+    model.progress.stage = "teacher"
+    with torch.no_grad():
+        model.real.network.last.bias.add_(3.0)
+    (four,) = model(mode="predict", **data)
+    assert torch.equal(four["samples"], three["samples"])
+    model.progress.stage = "distill"
+    (five,) = model(mode="predict", **data)
+    assert not torch.equal(five["samples"], three["samples"])
 
 
 def test_toy_run_resumes_exactly(tmp_path):

@@ -117,6 +117,21 @@ def test_time_by_hand(step, t):
     assert time.t.item() == pytest.approx(t, abs=1e-6)
 
 
+def test_the_fall_is_relative_to_the_loss_before():
+    """From 2.9 to 0.8: 2.1 / 2.9 = 0.724138; t = 0.4 + 0.5 * 0.673518 * 0.6."""
+    time = AdaptiveTime(0.4, 1.0, alpha=0.5, beta=0.0)
+    time.previous.fill_(2.9)
+    time.update(torch.tensor(0.8), 1000)
+    assert time.momentum.item() == pytest.approx(0.724138, abs=1e-6)
+    assert time.t.item() == pytest.approx(0.602055, abs=1e-6)
+
+
+@pytest.mark.parametrize("ends", [(-0.1, 1.0), (0.7, 0.6), (0.4, 1.1)])
+def test_times_outside_are_refused(ends):
+    with pytest.raises(UserError, match="no way from student to teacher"):
+        AdaptiveTime(*ends, alpha=0.5, beta=0.9)
+
+
 def test_first_loss_leaves_t():
     time = AdaptiveTime(0.4, 1.0, alpha=0.5, beta=0.99)
     time.update(torch.tensor(2.0), 10)

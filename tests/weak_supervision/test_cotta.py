@@ -165,6 +165,23 @@ def test_views_only_when_the_source_network_is_unsure():
         assert len(seen) == calls
 
 
+@pytest.mark.parametrize(("views", "p_th", "calls"), [(0, 1.1, 0), (1, 1.1, 1)])
+def test_as_many_views_as_are_asked_for(views, p_th, calls):
+    model, seen, inputs = cotta(p_th=p_th, views=views), [], batch()["inputs"]
+    model.augment = lambda x: seen.append(1) or x
+    assert torch.equal(model.label(inputs), model.teacher(inputs))
+    assert len(seen) == calls
+
+
+def test_a_network_just_as_sure_as_asked_for_needs_no_views():
+    model, seen = cotta(p_th=0.1), []
+    model.anchor.forward = lambda x: torch.zeros(len(x), 10)  # 0.1 for each class
+    model.augment = lambda x: seen.append(1) or x
+    model.p_th = model.anchor(torch.zeros(4, 1)).softmax(-1).amax(-1).mean().item()
+    model.label(batch()["inputs"])
+    assert not seen
+
+
 def test_batch_statistics_in_every_mode():
     model, data = cotta(), batch()
     train = model.teacher(data["inputs"])
