@@ -35,6 +35,17 @@ def _arrived(number: int, frame: object) -> None:
         os._exit(128 + number)
 
 
+def raise_lost() -> None:
+    """Raise once more what some library has swallowed; asked before each step.
+
+    Python itself drops exceptions of destructors and callbacks, and with them a Ctrl-C
+    that arrives there.
+    """
+    number = _state["number"]
+    if number is not None and signal.getsignal(number) is _arrived:
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+
 def received() -> int | None:
     """The signal that ends this program, or None."""
     return _state["number"]

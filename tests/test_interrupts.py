@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM at any moment: one sentence, exit 130 and 143, no trace."""
 
+import contextlib
 import json
 import os
 import random
@@ -11,10 +12,12 @@ from argparse import Namespace
 
 import pytest
 from mmengine.config import Config
+from mmengine.config import config as mmengine_config
 from yapf.yapflib import yapf_api
 
 from pld_mmdet import interrupts
 from pld_mmdet.cli import run_tool
+from pld_mmdet.engine.runner import SafeRunner
 from tests.engine.processes import ROOT, forked
 from tests.engine.toy import write_config
 
@@ -49,7 +52,8 @@ def test_while_a_config_is_formatted(number, code, word, capfd, monkeypatch):
         os.kill(os.getpid(), number)
         time.sleep(5)
 
-    monkeypatch.setattr(yapf_api, "FormatCode", interrupted)
+    for place in (yapf_api, mmengine_config):  # the upstream line imports it at once
+        monkeypatch.setattr(place, "FormatCode", interrupted, raising=False)
     ended, said = ending(lambda: Config(dict(a=1)).pretty_text, capfd)
     assert ended == code
     assert said.strip().startswith(word)
@@ -65,6 +69,25 @@ def test_an_error_that_follows_from_it_is_not_told(capfd):
             raise RuntimeError("DataLoader worker is killed") from None
 
     assert ending(main, capfd)[0] == 130
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (15, 143)])
+def test_a_signal_that_is_swallowed_ends_the_run_at_the_next_step(number, code, capfd):
+    def main():
+        with contextlib.suppress(KeyboardInterrupt, SystemExit):  # as a callback does
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        runner = SafeRunner.__new__(SafeRunner)
+        runner._hooks = []
+        runner.call_hook("after_train_iter")
+        print("the step ends", file=sys.stderr, flush=True)
+        runner.call_hook("before_train_iter")
+        print("too far", file=sys.stderr, flush=True)
+
+    ended, said = ending(main, capfd)
+    assert ended == code
+    assert "the step ends" in said
+    assert "too far" not in said
 
 
 def test_a_second_signal_does_not_disturb_the_end_and_a_later_one_ends_it(capfd):

@@ -112,6 +112,12 @@ class SafeRunner(Runner):
             model_wrapper_cfg = wrapper
         return super().wrap_model(model_wrapper_cfg, model)
 
+    def call_hook(self, fn_name: str, **kwargs) -> None:
+        """Call a point of all hooks; a step does not begin after a lost Ctrl-C."""
+        if fn_name in ("before_train_iter", "before_val_iter", "before_test_iter"):
+            interrupts.raise_lost()
+        super().call_hook(fn_name, **kwargs)
+
     def train(self):
         """Train; hooks hear of every end, also of Ctrl-C."""
         self.register_hook(MissedEvaluationHook(), priority="LOWEST")
