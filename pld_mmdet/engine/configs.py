@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import inspect
+import logging
 import math
 import re
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from mmengine import registry as registries
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
 from torch.utils.data import DataLoader
 
 from pld_mmdet import interrupts, values
@@ -39,6 +41,14 @@ _PLAIN = {
 _SWITCHES = ("fine_tune", "find_unused_parameters")
 _DEFAULT_HOOKS = ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler")
 _DEFAULT_HOOKS += ("checkpoint", "visualization", "progress")
+# Names of mmdet 2 that could be nothing else, and what took their place.
+_RETIRED = {
+    "lr_config": "param_scheduler",
+    "optimizer_config": "optim_wrapper.clip_grad",
+    "checkpoint_config": "default_hooks.checkpoint",
+    "log_config": "default_hooks.logger",
+    "total_epochs": "train_cfg.max_epochs",
+}
 COUNTS = (  # arguments of models that count things of which there must be one
     *("num_classes", "num_samples", "samples", "num_clusters", "num_topics", "classes"),
     *("ipc", "epochs", "rounds", "batch", "batch_size", "inner_steps", "pairs", "weak"),
@@ -220,12 +230,20 @@ def check_names(cfg: Config) -> None:
     """Refuse names that are nearly those that the Runner reads at the top of a config.
 
     Another name is a variable of the config's own, and so is one like it whose value is
-    used below another name.
+    used below another name. Names of mmdet 2, which stock configs still carry, are only
+    said.
 
     Raises:
         UserError: With the right name.
     """
     content = cfg.to_dict()
+    for name in content.keys() & _RETIRED.keys():
+        print_log(
+            f"{name}: a name of mmdet 2, which nothing reads any more. It changes "
+            f"nothing here; write {_RETIRED[name]}.",
+            "current",
+            logging.WARNING,
+        )
     for name, value in content.items():
         near = _misspelt(name, _TOP)
         own = near and name.startswith(("_", f"{near}_"))

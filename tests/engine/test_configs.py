@@ -3,6 +3,7 @@
 import pytest
 from mmengine.config import Config
 
+from pld_mmdet.engine import configs as module
 from pld_mmdet.engine.configs import (
     check_names,
     check_numbers,
@@ -167,6 +168,16 @@ def test_a_name_that_is_nearly_one_that_is_read_is_refused(place, value, said):
         check_names(cfg)
     assert caught.value.what.startswith(f"{place}: nothing reads this name")
     assert caught.value.fix.startswith(said)
+
+
+def test_names_of_mmdet_2_are_said(monkeypatch):
+    said = []
+    monkeypatch.setattr(module, "print_log", lambda text, *_: said.append(text))
+    check_names(Config(dict(lr_config=dict(policy="step"), total_epochs=12, lr=0.1)))
+    assert sorted(line.split()[-1] for line in said) == [
+        "param_scheduler.",
+        "train_cfg.max_epochs.",
+    ]
 
 
 def test_variables_of_a_configs_own_are_left_alone():
