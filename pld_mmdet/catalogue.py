@@ -33,6 +33,8 @@ class Entry:
         baseline: Row that the gain is measured against [the record's first].
         rival: Row of the strongest simple rival [the baseline is it].
         label: Evaluation of both rows that is compared [the last].
+        claim: What the paper claims besides, as a row and a metric of the record with a
+            space between: the gain over that row, by that metric.
         docs: Page in ``docs/`` [``<family>``].
         state: ``in work`` while something is known to be missing; a test sees that the
             mark is there as long as it is true, and no longer.
@@ -50,6 +52,7 @@ class Entry:
     baseline: str = ""
     rival: str = ""
     label: str = ""
+    claim: str = ""
     docs: str = ""
     state: str = ""
 
@@ -104,7 +107,9 @@ class Entry:
         """The recorded result."""
         return read_json(root / self.files["result"], GAINS, "record of a table")
 
-    def gain(self, root: Path = ROOT, over: str = "") -> tuple[float, float] | None:
+    def gain(
+        self, root: Path = ROOT, over: str = "", metric: str = ""
+    ) -> tuple[float, float] | None:
         """Mean and standard deviation over seeds of (method - another row).
 
         Paired by seed; positive is better, also where lower numbers are better. In the
@@ -113,6 +118,7 @@ class Entry:
         Args:
             root: The repository.
             over: The other row [the baseline].
+            metric: A metric of both rows [the record's].
         """
         if not (root / self.files["result"]).is_file():
             return None
@@ -127,7 +133,7 @@ class Entry:
         label = self.label or (common or [""])[-1]
         if label not in common:
             return None
-        metric = record["metric"]
+        metric = metric or record["metric"]
         pairs = [
             (values[metric], before[label]["seeds"][seed][metric])
             for seed, values in after[label]["seeds"].items()

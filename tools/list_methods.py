@@ -62,15 +62,15 @@ def status(entry: Entry) -> str:
     return "works" if entry.works() else "no gain"
 
 
-def gain(entry: Entry, over: str = "") -> str:
+def gain(entry: Entry, over: str = "", metric: str = "") -> str:
     """The gain over the baseline, or another row, as text; points for fractions."""
-    found = entry.gain(over=over)
+    found = entry.gain(over=over, metric=metric)
     if found is None:
         return ""
     record = entry.record()
     scale, digits = (100, 1) if record.get("percent", True) else (1, 4)
     mean, spread = (scale * value for value in found)
-    metric = record["metric"].rpartition("/")[2]
+    metric = (metric or record["metric"]).rpartition("/")[2]
     return f"{mean:+.{digits}f} ± {spread:.{digits}f} {metric}"
 
 
@@ -88,7 +88,11 @@ def line(entry: Entry) -> tuple[str, ...]:
     # without any rival, the baseline is the strongest simple row
     name = "" if state == "planned" else entry.strongest_rival()
     rival = f"{gain(entry, name)} ({title_of(entry, name)})" if name else ""
-    return entry.family, entry.title, paper, state, gain(entry), rival, config
+    own = gain(entry)
+    if own and entry.claim:
+        over, metric = entry.claim.split()
+        own += f"; {gain(entry, over, metric)} over {title_of(entry, over)}"
+    return entry.family, entry.title, paper, state, own, rival, config
 
 
 def markdown(found: list[Entry]) -> str:
@@ -101,9 +105,11 @@ def markdown(found: list[Entry]) -> str:
             planned.setdefault(entry.family, []).append(entry.title)
             continue
         file = f"[{cells[1]}](../{entry.files['method']})"
-        lines.append(
-            "| " + " | ".join([cells[0], file, *cells[2:6], f"`{cells[6]}`"]) + " |"
-        )
+        state, lab = cells[3], f"lab/{entry.stem}.md"
+        if (ROOT / "docs" / lab).is_file():
+            state = f"[{state}]({lab})"
+        row = [cells[0], file, cells[2], state, *cells[4:6], f"`{cells[6]}`"]
+        lines.append("| " + " | ".join(row) + " |")
     waiting = [
         f"{family.replace('_', ' ')}: {', '.join(titles)}"
         for family, titles in planned.items()

@@ -77,6 +77,27 @@ def test_gain_over_another_row(tmp_path):
     assert MINE.gain(tmp_path, over="mine") == (0.0, 0.0)
 
 
+def test_a_second_claim_has_its_own_row_and_metric(tmp_path):
+    record(tmp_path, [0.5, 0.6, 0.7], [0.6, 0.7, 0.8])
+    path = tmp_path / "docs/results/mine.json"
+    content = json.loads(path.read_text())
+    for row, values in zip(content["rows"], ([3, 4, 6], [4, 6, 9]), strict=True):
+        seeds = row["evaluate"]["test"]["seeds"].values()
+        for seed, value in zip(seeds, values, strict=True):
+            seed["AP50"] = value
+    path.write_text(json.dumps(content))
+    assert MINE.gain(tmp_path, "plain", "AP50") == (2.0, 1.0)
+    assert MINE.gain(tmp_path, "plain")[0] == pytest.approx(0.1)
+
+
+def test_every_second_claim_is_in_its_record():
+    claimed = [entry for entry in entries() if entry.claim]
+    assert claimed
+    for entry in claimed:
+        row, metric = entry.claim.split()
+        assert entry.gain(over=row, metric=metric) is not None, entry.stem
+
+
 def test_rivals_are_rows_and_stronger_than_the_baseline():
     """A rival that the table names is the harder of the two to beat."""
     named = [e for e in entries() if e.rival and e.gain() is not None]
