@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from pld_mmdet.errors import UserError
+from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.reading import users_text
 from pld_mmdet.registry import DATASETS
 
@@ -57,11 +57,7 @@ class TopicSpeech(Dataset):
         noise: float = 0.3,
         language_seed: int = 5,
     ) -> None:
-        if part not in _PARTS:
-            raise UserError(
-                f"TopicSpeech has no part {part!r}.",
-                f"Choose one of {', '.join(_PARTS)}.",
-            )
+        one_of("TopicSpeech", part=(part, _PARTS))
         language = np.random.default_rng(language_seed)
         formants = language.uniform([200, 700], [700, 1800], (units, 2))
         by_topic = language.dirichlet([focus] * units, topics)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from pld_mmdet.diffusion.splatting import Gaussians, orbit, render
-from pld_mmdet.errors import UserError
+from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.reading import read_json
 from pld_mmdet.registry import DATASETS
 
@@ -116,10 +116,7 @@ class MovingObject(Dataset):
         first_only: bool = False,
         views: str = "all",
     ) -> None:
-        if part != "train" and part not in HELD_OUT:
-            raise UserError(
-                f"MovingObject has no part {part!r}.", "Choose train, val or test."
-            )
+        one_of("MovingObject", part=(part, ("train", *HELD_OUT)))
         puppet, angles = Puppet(scene), torch.tensor(VIEWS, dtype=torch.float)
         dice = torch.Generator().manual_seed(104729 + scene)
         cameras = orbit(angles[:, 0], angles[:, 1], RADIUS)

@@ -8,7 +8,7 @@ from mmengine.evaluator import BaseMetric
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pld_mmdet.errors import UserError
+from pld_mmdet.errors import one_of
 from pld_mmdet.registry import DATASETS, METRICS
 
 # Which random numbers make a part; fixed for good, not by a run's seed.
@@ -37,11 +37,7 @@ class GaussianRing(Dataset):
         std: float = 0.035,
         labels: bool = False,
     ) -> None:
-        if part not in _PARTS:
-            raise UserError(
-                f"GaussianRing has no part {part!r}.",
-                f"Choose one of {', '.join(_PARTS)}.",
-            )
+        one_of("GaussianRing", part=(part, _PARTS))
         rng = np.random.default_rng(_PARTS[part])
         which = rng.integers(0, modes, size)
         angles = 2 * np.pi * which / modes

@@ -7,7 +7,7 @@ from mmengine.evaluator import BaseMetric
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pld_mmdet.errors import UserError
+from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.language.chat import ChatText
 from pld_mmdet.registry import DATASETS, METRICS
 
@@ -117,11 +117,7 @@ class RotatedWords(Dataset):
         letters: int = 16,
         source_seed: int = 7,
     ) -> None:
-        if part not in _PARTS:
-            raise UserError(
-                f"RotatedWords has no part {part!r}.",
-                f"Choose one of {', '.join(_PARTS)}.",
-            )
+        one_of("RotatedWords", part=(part, _PARTS))
         draws = torch.Generator().manual_seed(1000 * source_seed + _PARTS[part])
         prompts = torch.randint(words, (size, in_prompt), generator=draws)
         begun = torch.randint(LENGTH, (size, in_prompt, 1), generator=draws)

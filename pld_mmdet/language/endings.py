@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from pld_mmdet.errors import UserError
+from pld_mmdet.errors import one_of
 from pld_mmdet.registry import DATASETS, MODELS
 
 _PARTS = {"train": 1, "val": 2, "test": 3}
@@ -25,11 +25,7 @@ class Endings(Dataset):
     """
 
     def __init__(self, part: str, size: int) -> None:
-        if part not in _PARTS:
-            raise UserError(
-                f"Endings has no part {part!r}.",
-                f"Choose one of {', '.join(_PARTS)}.",
-            )
+        one_of("Endings", part=(part, _PARTS))
         draws = torch.Generator().manual_seed(7000 + _PARTS[part])
         prompts = torch.randint(WORDS, (size, PROMPT), generator=draws)
         tones = WORDS * torch.randint(1, 4, (size, 1), generator=draws)

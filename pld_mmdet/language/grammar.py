@@ -3,7 +3,7 @@
 import torch
 from torch.utils.data import Dataset
 
-from pld_mmdet.errors import UserError
+from pld_mmdet.errors import one_of
 from pld_mmdet.language.causal import IGNORE
 from pld_mmdet.registry import DATASETS
 
@@ -49,11 +49,7 @@ class TopicGrammar(Dataset):
         language_seed: int = 11,
         indexed: bool = False,
     ) -> None:
-        if part not in _PARTS:
-            raise UserError(
-                f"TopicGrammar has no part {part!r}.",
-                f"Choose one of {', '.join(_PARTS)}.",
-            )
+        one_of("TopicGrammar", part=(part, _PARTS))
         language = torch.Generator().manual_seed(language_seed)
         # normalised gamma draws are Dirichlet; a gamma generator would be global
         shape = torch.full((topics, senses), focus)

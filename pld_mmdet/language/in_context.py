@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from pld_mmdet.errors import UserError
+from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.language.causal import IGNORE
 from pld_mmdet.language.lines import TextLines, build_tokenizer
 from pld_mmdet.reading import misfit, read_records
@@ -40,11 +40,7 @@ class RandomMaps(Dataset):
     def __init__(
         self, part: str, size: int, short: float = 0.0, indexed: bool = False
     ) -> None:
-        if part not in _PARTS:
-            raise UserError(
-                f"RandomMaps has no part {part!r}.",
-                f"Choose one of {', '.join(_PARTS)}.",
-            )
+        one_of("RandomMaps", part=(part, _PARTS))
         draws = torch.Generator().manual_seed(8000 + _PARTS[part])
         maps = torch.randint(SYMBOLS, (size, SYMBOLS), generator=draws)
         order = torch.rand(size, 2, SYMBOLS, generator=draws).argsort(2).flatten(1)

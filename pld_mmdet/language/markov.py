@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from pld_mmdet.errors import UserError
+from pld_mmdet.errors import one_of
 from pld_mmdet.language.causal import IGNORE
 from pld_mmdet.registry import DATASETS, MODELS
 
@@ -78,11 +78,7 @@ class MarkovText(Dataset):
         sharpness: float = 3.0,
         source_seed: int = 7,
     ) -> None:
-        if part not in _PARTS:
-            raise UserError(
-                f"MarkovText has no part {part!r}.",
-                f"Choose one of {', '.join(_PARTS)}.",
-            )
+        one_of("MarkovText", part=(part, _PARTS))
         p = markov_logits(vocab_size, sharpness, source_seed).softmax(-1)
         draws = torch.Generator().manual_seed(1000 * source_seed + _PARTS[part])
         ids = torch.randint(vocab_size, (size, length), generator=draws)

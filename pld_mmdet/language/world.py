@@ -8,7 +8,7 @@ from mmengine.evaluator import BaseMetric
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pld_mmdet.errors import UserError
+from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import DATASETS, METRICS, MODELS
 
 _PARTS = {"train": 1, "val": 2, "test": 3}
@@ -202,10 +202,7 @@ def part_stream(owner: str, part: str, seed: int) -> torch.Generator:
     Raises:
         UserError: Unknown part.
     """
-    if part not in _PARTS:
-        raise UserError(
-            f"{owner} has no part {part!r}.", f"Choose one of {', '.join(_PARTS)}."
-        )
+    one_of(owner, part=(part, _PARTS))
     return torch.Generator().manual_seed(1000 * seed + _PARTS[part])
 
 

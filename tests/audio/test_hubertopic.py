@@ -366,7 +366,7 @@ def test_what_is_missing_is_said(speech):
         enter(net, "probe")
     with pytest.raises(UserError, match="no stage 'lda'"):
         net.check_stage("lda")
-    with pytest.raises(UserError, match="no part 'dev'"):
+    with pytest.raises(UserError, match="part='dev'"):
         TopicSpeech("dev", 1)
 
 

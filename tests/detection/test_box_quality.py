@@ -145,7 +145,7 @@ def test_a_ceiling_trains(truth, kind):
 
 
 def test_refusals(truth):
-    with pytest.raises(UserError, match="is no ceiling"):
+    with pytest.raises(UserError, match="kind="):
         ceiling(truth, "best")
     model = ceiling(truth, "all")
     batch = batch_of(1)

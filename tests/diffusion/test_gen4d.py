@@ -379,7 +379,7 @@ def test_bad_settings_get_a_sentence():
         build(prior=PRIOR["prior"])
     with pytest.raises(UserError, match="no prior to train"):
         build().loss_prior(*[None] * 3)
-    with pytest.raises(UserError, match="no part 'dev'"):
+    with pytest.raises(UserError, match="part='dev'"):
         MovingObject("dev")
 
 

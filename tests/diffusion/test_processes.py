@@ -80,5 +80,5 @@ def test_energy_distance():
     assert energy_distance(ring, ring + 0.1) > 5e-3
     radii = ring.norm(dim=1)
     assert radii.mean().item() == pytest.approx(0.7, abs=0.01)
-    with pytest.raises(UserError, match="no part 'all'"):
+    with pytest.raises(UserError, match="part='all'"):
         GaussianRing("all")

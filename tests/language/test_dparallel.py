@@ -209,7 +209,7 @@ def test_wrong_arguments_say_what_to_do():
         certainty_loss(Z, torch.tensor([0]))
     with pytest.raises(UserError, match="block=0"):
         complementary_views(torch.zeros(1, 3), torch.tensor([1]), 0, 0.5, 2)
-    with pytest.raises(UserError, match="no part 'all'"):
+    with pytest.raises(UserError, match="part='all'"):
         RotatedWords("all", 3)
 
 

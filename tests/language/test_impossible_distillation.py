@@ -247,7 +247,7 @@ def test_the_world_reads_what_it_says():
     assert world.facts(told[0][0].partition(" ")[2]) is None
     with pytest.raises(UserError, match="no word 'hello'"):
         world.encode("hello")
-    with pytest.raises(UserError, match="no part 'night'"):
+    with pytest.raises(UserError, match="part='night'"):
         WorldDocuments("night", 1)
 
 

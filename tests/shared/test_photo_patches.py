@@ -34,7 +34,7 @@ def test_places_follow_the_seed_and_parts_differ():
 
 
 def test_what_does_not_fit_is_said():
-    with pytest.raises(UserError, match="no part 'all'"):
+    with pytest.raises(UserError, match="part='all'"):
         PhotoPatches("all")
     with pytest.raises(UserError, match="too small for patches of 200"):
         PhotoPatches("val", size=200)

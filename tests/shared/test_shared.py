@@ -62,7 +62,7 @@ def test_noise_is_wrong_everywhere_it_is():
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"part": "rest"}, "no part 'rest'"),
+        ({"part": "rest"}, "part='rest'"),
         ({"part": "test", "classes": [10]}, "no classes"),
         ({"part": "test", "labelled": 1000}, "has .* images, not 1000"),
     ],

@@ -106,7 +106,7 @@ def test_classes_are_renumbered_in_their_order(crops):
 
 def test_what_is_missing_or_changed_is_said(crops, tmp_path):
     _, root = crops
-    with pytest.raises(UserError, match="no part 'all'"):
+    with pytest.raises(UserError, match="part='all'"):
         StreetCrops("all", root)
     with pytest.raises(UserError, match=r"There is no .*test.npz"):
         StreetCrops("test", root)

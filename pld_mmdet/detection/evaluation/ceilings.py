@@ -17,7 +17,7 @@ from pld_mmdet.detection.evaluation.box_quality import read_truth
 from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD
 from pld_mmdet.detection.pseudo_labels import spare_doubtful
 from pld_mmdet.detection.pseudo_labels.ignore_band import KEY
-from pld_mmdet.errors import UserError
+from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import MODELS
 
 KINDS = ("all", "hit", "spared", "small")
@@ -57,11 +57,7 @@ class CeilingMeanTeacher(MeanTeacherSFOD):
         **kwargs,
     ) -> None:
         super().__init__(detector, **kwargs)
-        if kind not in KINDS:
-            raise UserError(
-                f"kind={kind!r} is no ceiling.",
-                f"Choose one of {', '.join(map(repr, KINDS))}.",
-            )
+        one_of("CeilingMeanTeacher", kind=(kind, KINDS))
         self.kind, self.small_area = kind, small_area
         content = read_coco(truth["ann_file"], needs=("images",))
         boxes = read_truth(truth["ann_file"], truth["classes"])

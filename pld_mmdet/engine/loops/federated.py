@@ -5,10 +5,10 @@ from collections import defaultdict
 
 import numpy as np
 import torch
-from mmengine.runner.base_loop import BaseLoop
 from torch import Tensor, nn
 
 from pld_mmdet.engine.data.randomness import seed_everything
+from pld_mmdet.engine.loops.counted import CountedLoop
 from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import LOOPS
@@ -52,7 +52,7 @@ def average(states: list[dict[str, Tensor]], shares: list[float]) -> dict[str, T
 
 
 @LOOPS.register_module()
-class FederatedLoop(BaseLoop):
+class FederatedLoop(CountedLoop):
     """FedAvg: draw clients, let each learn from the global model, average them.
 
     An iteration of hooks, logs and checkpoints is one round. In a round, for each
@@ -85,10 +85,7 @@ class FederatedLoop(BaseLoop):
             does not have, or more clients in a round than there are.
     """
 
-    max_epochs = 1
-    val_begin = 1
     evaluates_every_interval = True  # told to a resumed run
-    stop_training = False
     counts_rounds = True  # for what counts steps: engine.steps and ProgressHook
 
     def __init__(
@@ -131,23 +128,7 @@ class FederatedLoop(BaseLoop):
         self.clients_per_round, self.local = clients_per_round, local
         self._max_iters = max_iters
         self.val_interval = val_interval or max_iters
-        self._iter = self._epoch = 0
         self._loaders: dict[tuple[int, str], object] = {}
-
-    @property
-    def iter(self) -> int:
-        """Rounds that are done."""
-        return self._iter
-
-    @property
-    def epoch(self) -> int:
-        """0 until the end."""
-        return self._epoch
-
-    @property
-    def max_iters(self) -> int:
-        """Rounds of the run."""
-        return self._max_iters
 
     def run(self) -> nn.Module:
         """Go through the rounds from where the run stands."""

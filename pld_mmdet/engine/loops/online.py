@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
-from mmengine.runner.base_loop import BaseLoop
 
 from pld_mmdet.engine.data.sampler import DrawIndex
 from pld_mmdet.engine.files import write_json
+from pld_mmdet.engine.loops.counted import CountedLoop
 from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import LOOPS
@@ -20,7 +20,7 @@ STATE_KEY = "pld_online"
 
 
 @LOOPS.register_module()
-class OnlineLoop(BaseLoop):
+class OnlineLoop(CountedLoop):
     """Test-time learning: learn from image i, then score image i, once through.
 
     Iteration i: hooks before the step (``TeacherEMAHook(moment='before')`` moves the
@@ -56,10 +56,7 @@ class OnlineLoop(BaseLoop):
             cannot skip, or streams of different images.
     """
 
-    max_epochs = 1
     val_interval = 1
-    val_begin = 1
-    stop_training = False
 
     def __init__(
         self,
@@ -116,7 +113,6 @@ class OnlineLoop(BaseLoop):
                 "Set a batch_size that divides them; 1 always does.",
             )
         self._max_iters = images // sizes[0]
-        self._iter = self._epoch = 0
         self.seconds: dict[str, list[float]] = {"learn": [], "score": []}
         runner.register_hook(_StateHook(self), priority="NORMAL")
 
@@ -132,21 +128,6 @@ class OnlineLoop(BaseLoop):
         if self.support_loader is not None:
             loaders["support"] = self.support_loader
         return loaders
-
-    @property
-    def iter(self) -> int:
-        """Batches that have been learnt from and scored."""
-        return self._iter
-
-    @property
-    def epoch(self) -> int:
-        """0 until the end of the stream."""
-        return self._epoch
-
-    @property
-    def max_iters(self) -> int:
-        """Batches of the stream."""
-        return self._max_iters
 
     def run(self) -> torch.nn.Module:
         """Go through the stream from where the run stands; evaluate at its end."""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from mmengine.dist import barrier
 from mmengine.hooks import Hook
-from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel as DDP
 
+from pld_mmdet.engine.loops.counted import CountedLoop
 from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import LOOPS
@@ -27,7 +27,7 @@ _KEYS = {
 
 
 @LOOPS.register_module()
-class StagedLoop(BaseLoop):
+class StagedLoop(CountedLoop):
     """Stages one after the other, each counted in iterations.
 
     A stage is a dict:
@@ -64,8 +64,6 @@ class StagedLoop(BaseLoop):
         UserError: A stage with unknown, missing or repeated entries.
     """
 
-    max_epochs = 1
-    val_begin = 1
     evaluates_every_interval = True  # told to a resumed run
 
     def __init__(
@@ -88,25 +86,9 @@ class StagedLoop(BaseLoop):
         self._built: int | None = 0
         self._entered: int | None = None
         self._reduced: set[int] | None = None  # parameters that a wrapper averages
-        self._iter = self._epoch = 0
-        self.val_interval = val_interval or self.ends[-1]
-        self.stop_training = False
+        self._max_iters = self.ends[-1]
+        self.val_interval = val_interval or self._max_iters
         runner.register_hook(_ResumeHook(self), priority="VERY_HIGH")
-
-    @property
-    def iter(self) -> int:
-        """Iterations that are done, over all stages."""
-        return self._iter
-
-    @property
-    def epoch(self) -> int:
-        """0 until the end."""
-        return self._epoch
-
-    @property
-    def max_iters(self) -> int:
-        """Iterations of all stages."""
-        return self.ends[-1]
 
     def run(self) -> nn.Module:
         """Go through the stages from where the run stands."""

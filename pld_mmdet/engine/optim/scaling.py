@@ -12,7 +12,7 @@ import math
 import os
 from dataclasses import dataclass, replace
 
-from pld_mmdet.errors import UserError
+from pld_mmdet.errors import UserError, one_of
 
 _REACH_THEIR_END = ("Linear", "Constant", "Poly")
 LR_RULES = {"linear": lambda k: k, "sqrt": math.sqrt}
@@ -60,11 +60,7 @@ def rescale(
         >>> new.lr, new.iterations, new.warm_up, round(new.keep, 6)
         (0.01, 1000, 100, 0.996006)
     """
-    if lr_rule not in LR_RULES:
-        raise UserError(
-            f"The learning rate rule {lr_rule!r} is not known.",
-            f"Choose one of {', '.join(map(repr, LR_RULES))}.",
-        )
+    one_of("auto_scale_lr", lr_rule=(lr_rule, LR_RULES))
     if old.batch < 1 or batch < 1:
         raise UserError(
             f"A step of {min(old.batch, batch)} images cannot be scaled to.",

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import Dataset
 
 from pld_mmdet.engine.optional import require
-from pld_mmdet.errors import UserError
+from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import DATASETS
 from pld_mmdet.shared.data.class_images import part_files, read_square
 
@@ -61,10 +61,7 @@ class Digits(Dataset):
         unlabelled: bool = False,
         data_root: str | None = None,
     ) -> None:
-        if part not in _PARTS:
-            raise UserError(
-                f"Digits has no part {part!r}.", f"Choose one of {', '.join(_PARTS)}."
-            )
+        one_of("Digits", part=(part, _PARTS))
         read = _digits if data_root is None else partial(_folder, data_root)
         images, targets, names = read(part)
         there = range(len(names))

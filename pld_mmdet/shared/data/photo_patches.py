@@ -4,19 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from pld_mmdet.engine.optional import require
-from pld_mmdet.errors import UserError
+from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import DATASETS
+from pld_mmdet.shared.data.pixels import PixelDataset
 
 # Shares of each photograph, from left to right: parts never overlap.
 _PARTS = {"train": (0.0, 0.6), "val": (0.6, 0.75), "test": (0.75, 1.0)}
 
 
 @DATASETS.register_module()
-class PhotoPatches(Dataset):
+class PhotoPatches(PixelDataset):
     """Patches of 16 x 16 pixels of the photographs that scikit-learn ships.
 
     A sample is ``dict(inputs=3 x S x S float RGB in [0, 1], targets=number of the
@@ -40,11 +39,7 @@ class PhotoPatches(Dataset):
         size: int = 16,
         seed: int = 0,
     ) -> None:
-        if part not in _PARTS:
-            raise UserError(
-                f"PhotoPatches has no part {part!r}.",
-                f"Choose one of {', '.join(_PARTS)}.",
-            )
+        one_of("PhotoPatches", part=(part, _PARTS))
         photos, names = _photographs()
         dice = np.random.default_rng((seed, list(_PARTS).index(part)))
         self.metainfo = {"classes": tuple(names)}
@@ -65,21 +60,6 @@ class PhotoPatches(Dataset):
             patches.append(photo[top : top + size, left : left + size])
         stacked = np.stack(patches) if patches else np.zeros((0, size, size, 3), "u1")
         self.pixels = torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()
-
-    @property
-    def images(self) -> Tensor:
-        """All patches, N x 3 x S x S in [0, 1]."""
-        return self.pixels.float() / 255
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def __getitem__(self, index: int) -> dict:
-        return {
-            "inputs": self.pixels[index].float() / 255,
-            "targets": self.targets[index],
-            "index": int(index),
-        }
 
 
 def _photographs() -> tuple[list[np.ndarray], list[str]]:

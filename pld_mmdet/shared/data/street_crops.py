@@ -14,12 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset
 
-from pld_mmdet.errors import UserError
+from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import DATASETS
 from pld_mmdet.shared.data.class_images import part_files, read_square
+from pld_mmdet.shared.data.pixels import PixelDataset
 
 PARTS = ("train", "val", "test")
 CLASSES = (
@@ -43,7 +42,7 @@ _MAKE = "Make it with: python tools/prepare.py street_crops --root {} --force"
 
 
 @DATASETS.register_module()
-class StreetCrops(Dataset):
+class StreetCrops(PixelDataset):
     """Crops of 32 x 32 pixels: person, rider, car, truck, bus, train, two-wheelers.
 
     A sample is ``dict(inputs=3 x 32 x 32 float RGB in [0, 1], targets=label, index=
@@ -84,11 +83,7 @@ class StreetCrops(Dataset):
         label_seed: int = 0,
         background: bool = False,
     ) -> None:
-        if part not in PARTS:
-            raise UserError(
-                f"StreetCrops has no part {part!r}.",
-                f"Choose one of {', '.join(PARTS)}.",
-            )
+        one_of("StreetCrops", part=(part, PARTS))
         root = Path(data_root)
         if (root / RECORD).is_file():
             found = read_part(root, part)
@@ -109,21 +104,6 @@ class StreetCrops(Dataset):
         self.boxes = torch.from_numpy(found["boxes"].astype(np.int64))
         self.distances = torch.from_numpy(_distances(found["thinness"]))
         self.metainfo = {"classes": tuple(names)}
-
-    @property
-    def images(self) -> Tensor:
-        """All crops, N x 3 x 32 x 32 in [0, 1]."""
-        return self.pixels.float() / 255
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def __getitem__(self, index: int) -> dict:
-        return {
-            "inputs": self.pixels[index].float() / 255,
-            "targets": self.targets[index],
-            "index": int(index),
-        }
 
 
 def checksum(content: bytes) -> str:
