@@ -152,7 +152,7 @@ class _Divergence(torch.autograd.Function):
             for x, needed in zip((teacher, student), needs, strict=True)
         ]
         value = torch.empty(n, dtype=_wide(teacher, student), device=teacher.device)
-        step = max(1, BLOCK // max(classes, 1))
+        step = max(1, BLOCK // classes)
         for begin in range(0, n, step):
             rows = slice(begin, begin + step)
             log_p, log_q = (
@@ -194,7 +194,7 @@ def _log_probabilities(logits: Tensor, temperature: float, dtype: torch.dtype):
 def _divergence(
     formula, teacher: Tensor, student: Tensor, temperature: float, reduction: str
 ) -> Tensor:
-    if teacher.shape != student.shape or teacher.dim() < 1:
+    if teacher.shape != student.shape or not (teacher.dim() and teacher.shape[-1]):
         raise UserError(
             f"Teacher logits {tuple(teacher.shape)} and student logits "
             f"{tuple(student.shape)} do not belong together.",

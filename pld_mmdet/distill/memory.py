@@ -55,7 +55,7 @@ class SampleBank(nn.Module):
             rows: [B, W].
         """
         index = gathered(index).cpu()
-        rows = gathered(rows.detach().float()).cpu()
+        rows = gathered(rows.float()).cpu()
         finite = rows.isfinite().all(1)
         self.rows[index[finite]] = rows[finite]
 
@@ -126,7 +126,7 @@ class FeatureQueue(nn.Module):
                 "Push a tensor [B, width] for each field, all with the same B.",
             )
         rows = {
-            name: gathered(value.detach()).to(getattr(self, f"rows_{name}"))
+            name: gathered(value).to(getattr(self, f"rows_{name}"))
             for name, value in rows.items()
         }
         finite = torch.stack([v.isfinite().all(1) for v in rows.values()]).all(0)
@@ -227,7 +227,7 @@ class PrototypeQueue(nn.Module):
         Raises:
             ValueError: Shapes do not fit together.
         """
-        if features.ndim != 2 or features.shape != (len(labels), self.queue.shape[2]):
+        if features.shape != (len(labels), self.queue.shape[2]):
             raise ValueError(
                 f"expected features [{len(labels)}, {self.queue.shape[2]}], got "
                 f"{tuple(features.shape)}"
@@ -241,7 +241,7 @@ class PrototypeQueue(nn.Module):
         first = rank < self.length
         labels, rank, rows = labels[first], rank[first], rows[first]
         place = (self.pointer[labels] + rank) % self.length
-        self.queue[labels, place] = features.detach()[rows].to(self.queue)
+        self.queue[labels, place] = features[rows].to(self.queue)
         end = self.pointer + arrived.clamp(max=self.length)
         self.full |= end >= self.length
         self.pointer.copy_(end % self.length)
@@ -251,12 +251,10 @@ class PrototypeQueue(nn.Module):
         # places that were never written are zero and add nothing to the sum
         return self.queue.sum(1) / self.counts.clamp(min=1)[:, None]
 
-    @torch.no_grad()
     def init_prototypes(self) -> None:
         """Prototype = mean of its ring, for every class."""
         self.prototypes.copy_(self._means())
 
-    @torch.no_grad()
     def update_prototypes(self) -> None:
         """``momentum * prototype + (1 - momentum) * mean of the ring``, every class.
 
@@ -277,6 +275,6 @@ class PrototypeQueue(nn.Module):
         Returns:
             [M, C + 1], detached; rows sum to 1.
         """
-        features = F.normalize(features.detach().to(self.prototypes), dim=1)
+        features = F.normalize(features.to(self.prototypes), dim=1)
         cosine = features @ F.normalize(self.prototypes, dim=1).T
         return F.pad((scale * cosine).softmax(1), (0, 1))

@@ -61,8 +61,9 @@ class TestNTXent:
     def test_what_does_not_fit(self):
         with pytest.raises(UserError, match=r"a \(2, 2\), b \(1, 2\)"):
             nt_xent(A, B[:1], 0.5)
-        with pytest.raises(UserError, match=r"a \(2,\) is not a matrix"):
-            nt_xent(A[0], B[0], 0.5)
+        for a, b in ((A[0], B[0]), (A[None], B[None])):
+            with pytest.raises(UserError, match=r"a \(.*\) is not a matrix"):
+                nt_xent(a, b, 0.5)
         with pytest.raises(UserError, match="temperature=0 is not positive"):
             nt_xent(A, B, 0)
 
@@ -89,6 +90,14 @@ class TestSupCon:
         value = sup_con(A, A, torch.eye(2, dtype=torch.bool), 0.5)
         assert value.item() == pytest.approx(log_sum(2.0, 1.2) - 2.0)
 
+    def test_own_rows_leave_both_sums(self):
+        """Without cosine .96 of a1, and without 1 of a2, whose only positive it was."""
+        own = torch.tensor([[False, True, False], [False, False, True]])
+        value = sup_con(A, self.bank, self.same, 0.2, own)
+        assert value.item() == pytest.approx(log_sum(4.0, 3.0) - 4.0)
+        with pytest.raises(UserError, match=r"same \(2, 3\), own \(2, 2\)"):
+            sup_con(A, self.bank, self.same, 0.2, own[:, :2])
+
     def test_all_the_same_is_the_logarithm_of_the_bank(self):
         ones = torch.ones(4, 3)
         value = sup_con(ones[:2], 7 * ones, torch.ones(2, 4), 0.1)
@@ -111,10 +120,12 @@ class TestSupCon:
         assert_zero_with_gradient(loss, source)
 
     def test_what_does_not_fit(self):
-        with pytest.raises(UserError, match=r"same \(3, 2\) do not fit"):
-            sup_con(A, self.bank, self.same.T, 0.1)
-        with pytest.raises(UserError, match="do not fit together"):
-            sup_con(A, torch.zeros(3, 4), self.same, 0.1)
+        for wrong in (self.same.T, self.same[:1]):
+            with pytest.raises(UserError, match="do not fit together"):
+                sup_con(A, self.bank, wrong, 0.1)
+        for width in (1, 4):
+            with pytest.raises(UserError, match="do not fit together"):
+                sup_con(A, torch.zeros(3, width), self.same, 0.1)
         with pytest.raises(UserError, match=r"bank .* is not a matrix"):
             sup_con(A, self.bank[0], self.same, 0.1)
         with pytest.raises(UserError, match="temperature=-1"):
@@ -130,6 +141,15 @@ class TestBarlowTwins:
         z = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]])
         assert barlow_twins_loss(z, z, 0.3).item() == pytest.approx(0.0, abs=1e-3)
         assert barlow_twins_loss(z, -z, 0.3).item() == pytest.approx(8.0, abs=1e-3)
+
+    def test_equals_the_formula(self):
+        torch.manual_seed(1)
+        a, b = torch.randn(2, 7, 3, dtype=torch.float64)
+        c = torch.corrcoef(torch.cat([a, b], 1).T)[:3, 3:]
+        expected = (1 - c.diagonal()).square().sum()
+        expected = expected + 0.3 * (c - c.diagonal().diag()).square().sum()
+        found = barlow_twins_loss(a, b, 0.3)
+        torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
 
     def test_scale_and_shift_of_a_feature_do_not_matter(self):
         torch.manual_seed(0)

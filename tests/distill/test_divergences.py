@@ -25,6 +25,12 @@ def test_worked_numbers():
     assert reverse_kl(teacher, student).item() == pytest.approx(0.130812, abs=1e-6)
     # m = (3/8, 5/8): half of 0.5 ln(4/3) + 0.5 ln(4/5) + 0.25 ln(2/3) + 0.75 ln 1.2
     assert js(teacher, student).item() == pytest.approx(0.033822, abs=1e-6)
+    # m = 0.3 teacher + 0.7 student = (0.325, 0.675): 0.3 x 0.065339 + 0.7 x 0.013429
+    assert js(teacher, student, 0.3).item() == pytest.approx(0.029002, abs=1e-6)
+    # a single distribution is a sample as well
+    one = kl(teacher[0], student[0], reduction="none")
+    assert one.shape == ()
+    assert one.item() == pytest.approx(0.143841, abs=1e-6)
 
 
 def test_temperature_squared_belongs_to_batchmean_only():
@@ -35,7 +41,7 @@ def test_temperature_squared_belongs_to_batchmean_only():
     assert mean.item() == pytest.approx(16 * rows.mean().item())
 
 
-@pytest.mark.parametrize("temperature", [1.0, 3.0])
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_equals_torch_in_value_and_gradient(temperature):
     torch.manual_seed(0)
     teacher, student = torch.randn(2, 6, 11, dtype=torch.float64)
@@ -49,6 +55,9 @@ def test_equals_torch_in_value_and_gradient(temperature):
     )
     (plain * temperature**2).backward()
     torch.testing.assert_close(ours.grad, theirs.grad)
+    torch.testing.assert_close(
+        kl(teacher, student, temperature), plain.detach() * temperature**2
+    )
 
 
 @pytest.mark.parametrize("name", ["kl", "reverse_kl", "js"])
@@ -104,6 +113,9 @@ def test_mass_where_the_student_has_none_costs_infinitely_much():
     student[0, 0] = -torch.inf
     assert kl(teacher, student).item() == math.inf
     assert kl(student, teacher).item() == pytest.approx(math.log(1.5), abs=1e-6)
+    # what is improbable, but possible, has a price
+    student[0, 0] = -5e3
+    assert kl(teacher, student).item() == pytest.approx(5e3 / 3, rel=1e-3)
 
 
 def test_nan_stays_nan():
@@ -132,21 +144,43 @@ def test_sequences_and_half_precision():
     )
 
 
-def test_teacher_without_gradient_gets_none():
-    teacher = torch.randn(2, 3)
+@pytest.mark.parametrize("function", [kl, reverse_kl, js])
+def test_who_needs_no_gradient_gets_none_and_the_other_its_own(function):
+    torch.manual_seed(4)
+    values = torch.randn(2, 4, 3, dtype=torch.float64)
+    both = [x.clone().requires_grad_() for x in values]
+    function(*both).backward()
+    for learner in (0, 1):
+        pair = [x.clone().requires_grad_(i == learner) for i, x in enumerate(values)]
+        function(*pair).backward()
+        torch.testing.assert_close(pair[learner].grad, both[learner].grad)
+        assert pair[1 - learner].grad is None
+
+
+def test_a_second_derivative_is_refused():
+    """The gradient is written down, not taped: its own derivative would be wrong."""
     student = torch.randn(2, 3, requires_grad=True)
-    kl(teacher, student).backward()
-    assert teacher.grad is None
-    assert student.grad is not None
+    value = kl(torch.randn(2, 3), student).square()
+    (slope,) = torch.autograd.grad(value, student, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.square().sum().backward()
 
 
 @pytest.mark.parametrize(
     ("call", "match"),
     [
         (lambda: kl(torch.zeros(2, 3), torch.zeros(2, 4)), "do not belong together"),
-        (lambda: kl(torch.zeros(2, 3), torch.zeros(2, 3), 0), "not positive"),
+        (lambda: kl(torch.tensor(1.0), torch.tensor(1.0)), "do not belong together"),
+        (lambda: kl(torch.zeros(2, 0), torch.zeros(2, 0)), "do not belong together"),
+        *(
+            (lambda t=t: reverse_kl(torch.zeros(2, 3), torch.zeros(2, 3), t), "not pos")
+            for t in (0, -1.0, math.nan)
+        ),
         (lambda: kl(torch.zeros(1, 3), torch.zeros(1, 3), 1, "sum"), "no reduction"),
-        (lambda: js(torch.zeros(1, 3), torch.zeros(1, 3), 1.0), "not between 0 and 1"),
+        *(
+            (lambda b=b: js(torch.zeros(1, 3), torch.zeros(1, 3), b), "not between 0")
+            for b in (-0.5, 0.0, 1.0, 1.5)
+        ),
     ],
 )
 def test_errors_say_what_is_wrong(call, match):

@@ -78,11 +78,21 @@ def test_misfit_is_named_and_changes_nothing():
     before = copy.deepcopy(teacher.state_dict())
     with pytest.raises(ValueError, match="do not fit") as error:
         ema_update(teacher, student, keep=0.5)
-    message = str(error.value)
-    assert "1.weight: teacher (3, 2), student (4, 2)" in message
-    assert "2.running_mean: only in the student" in message
+    missing = ["bias", "num_batches_tracked", "running_mean", "running_var", "weight"]
+    assert str(error.value).splitlines()[1:] == [
+        "  1.bias: teacher (3,), student (4,)",
+        "  1.weight: teacher (3, 2), student (4, 2)",
+        *(f"  2.{name}: only in the student" for name in missing),
+    ]
     for name, value in teacher.state_dict().items():
         assert torch.equal(value, before[name])
+    with pytest.raises(ValueError, match="do not fit") as error:
+        Pairing(student, teacher)
+    assert str(error.value).splitlines()[1:] == [
+        "  1.bias: teacher (4,), student (3,)",
+        "  1.weight: teacher (4, 2), student (3, 2)",
+        *(f"  2.{name}: only in the teacher" for name in missing),
+    ]
 
 
 def test_tied_tensor_moves_once():
@@ -96,6 +106,31 @@ def test_tied_tensor_moves_once():
     nn.init.constant_(student[0].weight, 1.0)
     ema_update(teacher, student, keep=0.5)
     assert torch.equal(teacher[0].weight, torch.full((2, 2), 0.5))
+
+
+def test_nothing_to_average():
+    ema_update(nn.Identity(), nn.Identity(), keep=0.5)
+    teacher, student = nn.Module(), nn.Module()
+    for module, count in ((teacher, 1), (student, 5)):
+        module.register_buffer("seen", torch.tensor(count))
+    ema_update(teacher, student, keep=0.75)
+    assert teacher.seen.item() == 5  # whole numbers are copied
+
+
+def test_the_fused_update_of_a_gpu_is_the_same():
+    class OnGPU(nn.Parameter):
+        is_cuda = True  # as it says; the arithmetic is the same here
+
+    torch.manual_seed(0)
+    make = [nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)) for _ in range(2)]
+    (plain, student), fused = make, copy.deepcopy(make[0])
+    student(torch.randn(5, 3))
+    student[0].double()
+    fused[0].weight = OnGPU(fused[0].weight.detach())
+    for network in (plain, fused):
+        ema_update(network, student, keep=0.75)
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(fused.state_dict()[name], value)
 
 
 def test_teacher_keeps_its_dtype():

@@ -41,6 +41,9 @@ class TestEntropy:
         torch.testing.assert_close(entropy_of_log(P.log()), H)
         normalised = entropy(P.log(), normalise=True)
         torch.testing.assert_close(normalised, H / 1.0986122886681098)
+        two = torch.tensor([0.7, 0.3]).log()
+        # 0.6108643 / ln 2
+        assert entropy(two, normalise=True).item() == pytest.approx(0.8812909)
 
     def test_the_classes_may_lie_elsewhere(self):
         pixels = P.log().T.reshape(1, 3, 2, 1)
@@ -255,7 +258,8 @@ class TestPseudoHuber:
                 pseudo_huber(d, c, "sample")
         with pytest.raises(UserError, match="a single number has no samples"):
             pseudo_huber(torch.tensor(1.0), 1.0, "sample")
-        assert pseudo_huber(torch.tensor(0.0), 1.0, "element").item() == 0
+        one = pseudo_huber(torch.tensor(3.0), 2.0, "element")
+        assert one.item() == pytest.approx(1.6055513)
 
 
 class TestChannelwiseKL:
@@ -297,7 +301,8 @@ class TestChannelwiseKL:
         z = torch.zeros(1, 2, 3, 3)
         with pytest.raises(UserError, match=r"student .*, teacher \(1, 2, 3, 1\)"):
             channelwise_kl(z, z[..., :1], 1.0)
-        with pytest.raises(UserError, match="is not \\[N, C, H, W\\]"):
-            channelwise_kl(z[0], z[0], 1.0)
+        for maps in (z[0], z[None]):
+            with pytest.raises(UserError, match="is not \\[N, C, H, W\\]"):
+                channelwise_kl(maps, maps, 1.0)
         with pytest.raises(UserError, match="temperature=0"):
             channelwise_kl(z, z, 0.0)

@@ -1,8 +1,6 @@
 """Banks, queues and prototypes: hand-worked numbers."""
 
 import copy
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -93,6 +91,17 @@ class TestPrototypes:
         memory.update_prototypes()  # nothing new: towards the mean all the same
         assert memory.prototypes.item() == 3.5
 
+    @pytest.mark.parametrize(
+        ("momentum", "expected"), [(0.0, 4.0), (0.75, 2.5), (1.0, 2.0)]
+    )
+    def test_momentum_is_the_share_that_stays(self, momentum, expected):
+        memory = PrototypeQueue(num_classes=1, feat_dim=1, momentum=momentum)
+        memory.push(rows(2.0), zeros(1))
+        memory.init_prototypes()
+        memory.push(rows(6.0), zeros(1))
+        memory.update_prototypes()
+        assert memory.prototypes.item() == expected
+
     def test_a_class_without_features_drifts_to_zero(self):
         memory = PrototypeQueue(num_classes=2, feat_dim=1)
         memory.prototypes.fill_(8.0)
@@ -142,7 +151,13 @@ class TestSoftLabels:
 
 @pytest.mark.parametrize(
     "arguments",
-    [dict(num_classes=0), dict(feat_dim=0), dict(length=0), dict(momentum=1.5)],
+    [
+        dict(num_classes=0),
+        dict(feat_dim=0),
+        dict(length=0),
+        dict(momentum=1.5),
+        dict(momentum=-0.5),
+    ],
 )
 def test_sizes_out_of_range(arguments):
     with pytest.raises(ValueError, match="must"):
@@ -151,8 +166,9 @@ def test_sizes_out_of_range(arguments):
 
 def test_shapes_that_do_not_fit():
     memory = PrototypeQueue(2, 3)
-    with pytest.raises(ValueError, match=r"expected features \[2, 3\]"):
-        memory.push(torch.zeros(2, 4), zeros(2))
+    for shape in ((2, 4), (2, 2), (1, 3), (3, 3), (2,), (2, 3, 1)):
+        with pytest.raises(ValueError, match=r"expected features \[2, 3\]"):
+            memory.push(torch.zeros(shape), zeros(2))
 
 
 def test_bank_stays_in_float32_and_forgets_what_is_not_finite():
@@ -273,24 +289,3 @@ class TestFeatureQueue:
         with pytest.raises(UserError, match=r"rows \{'rows': \(2,\)\}"):
             FeatureQueue(4, 2).push(torch.zeros(2))
         assert len(queue) == 0
-
-
-def test_rows_of_two_real_processes(tmp_path):
-    """gloo, on this machine: ranks keep their order, and one alone gathers itself."""
-    code = (
-        "import sys, torch, torch.distributed as dist\n"
-        "from pld_mmdet.distill._gather import gathered\n"
-        "rank = int(sys.argv[1])\n"
-        "alone = torch.tensor([5.0])\n"
-        "assert gathered(alone) is alone\n"
-        "dist.init_process_group('gloo', init_method='file://' + sys.argv[2],"
-        " rank=rank, world_size=2)\n"
-        "rows = torch.arange(4.0).view(2, 2).T + 10 * rank\n"
-        "assert gathered(rows).tolist() == "
-        "[[0, 2], [1, 3], [10, 12], [11, 13]], gathered(rows)\n"
-    )
-    ranks = [
-        subprocess.Popen([sys.executable, "-c", code, str(rank), str(tmp_path / "f")])
-        for rank in (0, 1)
-    ]
-    assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]

@@ -80,8 +80,9 @@ def test_what_does_not_fit():
     for heads in (0, 3, -1):
         with pytest.raises(UserError, match=f"is not cut into {heads} heads"):
             relation_scores(torch.zeros(1, 2, 4), heads)
-    with pytest.raises(UserError, match="is not cut into 1 heads"):
-        relation_scores(torch.zeros(2, 4), 1)
+    for shape in ((2, 4), (1, 1, 2, 4)):
+        with pytest.raises(UserError, match="is not cut into 1 heads"):
+            relation_scores(torch.zeros(shape), 1)
     with pytest.raises(UserError, match=r"x \(1, 2, 2\), other \(1, 3, 2\)"):
         relation_scores(T, 1, torch.zeros(1, 3, 2))
     for function in (relation_kl, relation_mse):

@@ -39,6 +39,18 @@ class TestConfident:
         with pytest.raises(UserError, match=r"\(2,\) thresholds for 3 classes"):
             confident(P, torch.zeros(2))
 
+    def test_any_number_of_dimensions(self):
+        maps = P.log().view(3, 1, 3).expand(3, 2, 3)
+        labels, mask = confident(maps, torch.tensor([0.75, 0.4, 0.79]))
+        assert labels.tolist() == [[0, 0], [2, 2], [1, 1]]
+        assert mask.tolist() == [[False] * 2, [True] * 2, [True] * 2]
+        same, agreed = agreement(maps, maps.flip(1))
+        assert torch.equal(same, labels)
+        assert agreed.all()
+        expected = torch.tensor([[0.5], [0.65], [0.15]])
+        torch.testing.assert_close(margins(maps), expected.expand(3, 2))
+        torch.testing.assert_close(margins(maps[:, :1]), expected)
+
     def test_shapes_no_rows_half_precision(self):
         labels, mask = confident(torch.zeros(0, 3), 0.5)
         assert labels.shape == mask.shape == (0,)
@@ -71,6 +83,8 @@ def test_margins():
     expected = torch.tensor([0.5, 0.65, 0.15])
     torch.testing.assert_close(margins(P.log() + 2), expected)
     assert margins(P.bfloat16()).dtype == torch.float32
+    two = torch.tensor([[0.3, 0.7]]).log()
+    torch.testing.assert_close(margins(two), torch.tensor([0.4]))
     assert margins(torch.zeros(0, 3)).shape == (0,)
     with pytest.raises(UserError, match="1 class has no second"):
         margins(torch.zeros(2, 1))
@@ -117,6 +131,8 @@ class TestQuantile:
         kept = [True, False, True, True, False]
         assert below_percentile(values, 99, valid).tolist() == kept
         assert not below_percentile(values, 50, torch.zeros_like(valid)).any()
+        # what is the percentile does not lie below it
+        assert not below_percentile(values, 0, valid).any()
 
     def test_of_each_class(self):
         scores = torch.tensor([0.1, 0.5, 0.9, 0.3, 0.6])
@@ -176,6 +192,9 @@ class TestMeanThresholds:
         assert tau.reached(scores, labels).tolist() == [False, True, True]
         assert tau.reached(tau.thresholds, torch.arange(3)).all()
         assert MeanThresholds(1, 0.5).thresholds.item() == 0
+        newest = MeanThresholds(2, keep=0.0, start=0.1)
+        newest.update(torch.tensor([0.7, 0.9]), torch.tensor([1, 1]))
+        torch.testing.assert_close(newest.thresholds, torch.tensor([0.1, 0.8]))
 
     def test_no_rows_and_the_checkpoint(self):
         tau = MeanThresholds(2, keep=0.5, start=0.3)

@@ -16,6 +16,7 @@ def network():
 
 def test_train_does_not_reach_a_teacher():
     model = nn.ModuleDict({"student": network(), "teacher": Frozen(network())})
+    assert not any(m.training for m in model["teacher"].modules())
     model.train()
     assert model["student"].training
     assert not any(m.training for m in model["teacher"].modules())
@@ -127,7 +128,15 @@ class TestCommittee:
         assert Committee(nets)(torch.zeros(0, 1)).shape == (0, 2)
 
     @pytest.mark.parametrize(
-        "weights", [[1.0], [1.0, -0.5], [0.0, 0.0], [1.0, float("nan")], [1, 1, 1]]
+        "weights",
+        [
+            [1.0],
+            [1.0, -0.5],
+            [0.0, 0.0],
+            [1.0, float("nan")],
+            [1, float("inf")],
+            [1, 1, 1],
+        ],
     )
     def test_weights_that_do_not_fit(self, weights):
         with pytest.raises(UserError, match="for 2 networks"):
