@@ -78,6 +78,7 @@ class HuBERTopic(Method):
     topics: Tensor
 
     default_stage = "pretrain"
+    work = {"labels": "the training set, unshuffled and uncropped"}
 
     def __init__(
         self,
@@ -157,11 +158,7 @@ class HuBERTopic(Method):
         """Stage ``labels``: features, k-means, LDA; all of it into buffers."""
         if name != "labels":
             return
-        if loader is None:
-            raise UserError(
-                "Stage labels has no utterances to label.",
-                "Give it a work_dataloader: the training set, unshuffled, uncropped.",
-            )
+        self.check_work(name, loader)
         # Each process goes through its share of the utterances, in the data set's own
         # order, twice: to draw the frames that k-means is fitted on, and to label. A
         # whole corpus of features would be hundreds of gigabytes.

@@ -115,6 +115,7 @@ class UnFuSeD(PartLearns):
     """
 
     default_stage = "finetune"
+    work = {"labels": "all sounds, without labels"}
 
     def __init__(
         self,
@@ -189,11 +190,7 @@ class UnFuSeD(PartLearns):
             UserError: No sounds to label, or more than ``num_samples``.
         """
         if name == "labels":
-            if loader is None:
-                raise UserError(
-                    "UnFuSeD: the stage labels has no work_dataloader.",
-                    "Name one of all sounds without labels.",
-                )
+            self.check_work(name, loader)
             self.label(loader)
         if name == "unfused":
             if (self.labels < 0).all():

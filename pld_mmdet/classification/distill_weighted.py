@@ -138,6 +138,8 @@ class DistillWeighted(TaughtStudent):
         UserError: An unknown word, ranges, or sources that do not fit their tasks.
     """
 
+    work = {"distill": "the labelled images, each once"}
+
     def __init__(
         self,
         student: dict,
@@ -197,6 +199,10 @@ class DistillWeighted(TaughtStudent):
         return found
 
     @torch.no_grad()
+    def wants_work(self, stage: str) -> str | None:
+        """Nothing where no source is compared."""
+        return None if self.lam == 1 else super().wants_work(stage)
+
     def start_stage(self, name: str, loader: Iterable | None, folder: Path) -> None:
         """Similarities and weights, from the labelled images.
 
@@ -205,9 +211,10 @@ class DistillWeighted(TaughtStudent):
         """
         if name != "distill" or self.lam == 1:
             return
+        self.check_work(name, loader)
         rows, mode, device = [], self.training, self.scores.device
         self.train(False)
-        for batch in loader or ():
+        for batch in loader:
             x = batch["inputs"].to(device)
             features = torch.stack([s.features(x).float().flatten(1)
                                     for s in self.teachers], 1)  # fmt: skip

@@ -123,6 +123,8 @@ class FerKD(TaughtStudent):
         UserError: Ranges, or more than one teacher.
     """
 
+    work = {"distill": "all images, each once"}
+
     def __init__(
         self,
         student: dict,
@@ -167,11 +169,7 @@ class FerKD(TaughtStudent):
         """Before ``distill`` the teacher labels the crops of every image, once."""
         if name != "distill":
             return
-        if loader is None:
-            raise UserError(
-                "FerKD: the stage distill has no work_dataloader.",
-                "Name one that brings each image once.",
-            )
+        self.check_work(name, loader)
         if self.labels is not None:
             self.store = self._opened()
         if self.store is not None and self.store.complete:

@@ -266,6 +266,7 @@ class RAD(TaughtStudent):
     """
 
     default_stage = "round_1"
+    work = {"round": "the pool, each sample once"}
 
     def __init__(
         self,
@@ -309,6 +310,10 @@ class RAD(TaughtStudent):
         return {"loss_soft": soft_cross_entropy(self.student(inputs), soft)}
 
     @torch.no_grad()
+    def wants_work(self, stage: str) -> str | None:
+        """Nothing is bought before the first round."""
+        return None if stage == "round_1" else super().wants_work(stage)
+
     def start_stage(self, name: str, loader: Iterable | None, folder: Path) -> None:
         """Buy, write ``bought.pth``, and put a fresh student in its place.
 
@@ -318,6 +323,7 @@ class RAD(TaughtStudent):
         kind, _, number = name.partition("_")
         if kind != "round" or number == "1":
             return
+        self.check_work(name, loader)
         z_s, z_t, truth = self._read(loader)
         if not (self.order == int(number)).any():  # else a killed start is done again
             free = (self.order < 0).nonzero().flatten()
@@ -378,11 +384,11 @@ class RAD(TaughtStudent):
             right += int((answer.cpu() == y).sum())
         return right / len(data)
 
-    def _read(self, loader: Iterable | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _read(self, loader: Iterable) -> tuple[Tensor, Tensor, Tensor]:
         """The student's logits, the teacher's probabilities, labels of the pool."""
         rows, mode, device = [], self.training, self.soft.device
         self.train(False)
-        for batch in loader or ():
+        for batch in loader:
             x = batch["inputs"].to(device)
             z_s, p_t = self.student(x).float(), mean_probabilities(self.answers(x))
             rows.append((batch["index"], batch["targets"], z_s, p_t))

@@ -186,6 +186,7 @@ class WAD(TaughtStudent):
     """
 
     default_stage = "round_1"
+    work = {"round": "all images, each once"}
 
     def __init__(
         self,
@@ -266,11 +267,17 @@ class WAD(TaughtStudent):
         others = (weight * rows)[rest].sum() / rest.sum().clamp(min=1)
         return {"loss_labelled": known, "loss_unlabelled": others}
 
+    def wants_work(self, stage: str) -> str | None:
+        """Later rounds read the images only where the labelled set grows."""
+        idle = stage != "round_1" and self.use in ("own", "nothing")
+        return None if idle else super().wants_work(stage)
+
     @torch.no_grad()
     def start_stage(self, name: str, loader: Iterable | None, folder: Path) -> None:
         """Grow the labelled set, ask the teacher, write ``knowledge.pth``."""
         if name == "teacher":
             return
+        self.check_work(name, loader)
         number, count = int(name.rpartition("_")[2]), len(self.labels)
         if number == 1:
 

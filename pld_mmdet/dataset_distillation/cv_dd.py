@@ -112,6 +112,7 @@ class CVDD(TaughtStudent):
     """
 
     default_stage = "student"
+    work = {"recover": "real images with labels"}
 
     def __init__(
         self,
@@ -195,11 +196,7 @@ class CVDD(TaughtStudent):
             UserError: No real images to start from.
         """
         if name == "recover":
-            if loader is None:
-                raise UserError(
-                    "CVDD: the stage recover has no work_dataloader.",
-                    "Name one of real images with labels.",
-                )
+            self.check_work(name, loader)
             real = medium_images(
                 loader.dataset, self.ipc, self.num_classes, int(self.dice), self.hard
             )

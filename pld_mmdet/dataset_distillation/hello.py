@@ -87,6 +87,7 @@ class HeLlO(Method):
     """
 
     default_stage = "student"
+    work = dict.fromkeys(("projector", "images"), "real images with labels")
 
     def __init__(
         self,
@@ -170,19 +171,19 @@ class HeLlO(Method):
             learning[self.progress.stage].train(mode)
         return self
 
+    def wants_work(self, stage: str) -> str | None:
+        """Class means for ``projector`` only where the encoder knows no words."""
+        named = stage == "projector" and bool(self.projector.words.any())
+        return None if named else super().wants_work(stage)
+
     def start_stage(self, name: str, loader: object, folder: Path) -> None:
         """Words before ``projector``, patches before ``images``, files at the end.
 
         Raises:
             UserError: A stage has no real images to work on.
         """
-        wants = {"projector": not self.projector.words.any(), "images": True}
-        if wants.get(name) and loader is None:
-            raise UserError(
-                f"HeLlO: the stage {name} has no work_dataloader.",
-                "Name one of real images with labels.",
-            )
-        if name == "projector" and wants[name]:
+        self.check_work(name, loader)
+        if name == "projector" and not self.projector.words.any():
             self.name_classes(loader)
         if name == "images" and not self.whole().any():
             self.choose(loader.dataset)

@@ -102,6 +102,7 @@ class INFER(TaughtStudent):
     """
 
     default_stage = "student"
+    work = {"distill": "real images with labels"}
 
     def __init__(
         self,
@@ -168,11 +169,7 @@ class INFER(TaughtStudent):
             UserError: No real images to choose from.
         """
         if name == "distill":
-            if loader is None:
-                raise UserError(
-                    "INFER: the stage distill has no work_dataloader.",
-                    "Name one of real images with labels.",
-                )
+            self.check_work(name, loader)
             images, classes = self.base.shape[:2]
             real = real_images(loader.dataset, images, classes, int(self.dice))
             self.base.copy_(real)

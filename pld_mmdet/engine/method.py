@@ -2,7 +2,7 @@
 
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from mmengine.model import BaseModel
@@ -37,6 +37,9 @@ class Method(BaseModel):
 
     #: The stage of a run without ``StagedLoop``.
     default_stage = "distill"
+    #: What the ``work_dataloader`` of a stage (a number may follow) brings, for those
+    #: that cannot begin without.
+    work: Mapping[str, str] = {}
     #: Buffers that checkpoints of earlier versions hold and nothing reads any more.
     retired_state: Sequence[str] = ()
 
@@ -137,16 +140,40 @@ class Method(BaseModel):
             else f"Write {type(self).__name__}.loss.",
         )
 
+    def wants_work(self, stage: str) -> str | None:
+        """What a stage's ``work_dataloader`` must bring, in words; None: it needs none.
+
+        A subclass whose arguments decide overrides it.
+        """
+        return self.work.get(stage, self.work.get(_unnumbered(stage)))
+
+    def check_work(self, stage: str, loader: object) -> None:
+        """Refuse a stage without what it works on; ``StagedLoop`` asks at its start.
+
+        Raises:
+            UserError: ``loader`` is None, and :meth:`wants_work` says something.
+        """
+        wanted = self.wants_work(stage)
+        if loader is None and wanted:
+            raise UserError(
+                f"{type(self).__name__}: the stage {stage} has no work_dataloader.",
+                f"Give it one of {wanted}.",
+            )
+
     def _leave_retired(self, state: dict, prefix: str, *_) -> None:
         for name in self.retired_state:
             state.pop(prefix + name, None)
 
     def _of_stage(self, kind: str, stage: str) -> Callable | None:
-        for name in (stage, re.sub(r"_?\d+$", "", stage)):
+        for name in (stage, _unnumbered(stage)):
             method = getattr(self, f"{kind}_{name}", None)
             if method is not None:
                 return method
         return None
+
+
+def _unnumbered(stage: str) -> str:
+    return re.sub(r"_?\d+$", "", stage)
 
 
 class TeacherStudent(Method):

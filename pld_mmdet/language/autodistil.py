@@ -62,6 +62,8 @@ class AutoDistil(StagedEncoders):
     losses: Tensor
     chosen: Tensor
 
+    work = {"search": "text that no stage trains on"}
+
     def __init__(
         self,
         teacher: dict,
@@ -105,6 +107,7 @@ class AutoDistil(StagedEncoders):
 
     def start_stage(self, name: str, loader: DataLoader | None, folder: Path) -> None:
         """The student begins as the teacher; ``search`` chooses."""
+        self.check_work(name, loader)
         if name == "distill":
             if not self.begun[0]:
                 self.student.load_bert(self.teacher.body)
@@ -124,13 +127,8 @@ class AutoDistil(StagedEncoders):
         return [self.sizes[-1], self.sizes[0], *others]
 
     @torch.no_grad()
-    def search(self, loader: DataLoader | None, folder: Path) -> None:
+    def search(self, loader: DataLoader, folder: Path) -> None:
         """Loss of every sub-network on held-out text; choose under the cap."""
-        if loader is None:
-            raise UserError(
-                "AutoDistil: stage search has no text to judge by.",
-                "Give it a work_dataloader of text that no stage trains on.",
-            )
         self.train(False)
         total = torch.zeros(len(self.sizes) + 1)
         for batch in loader:

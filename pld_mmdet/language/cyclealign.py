@@ -65,6 +65,7 @@ class CycleAlign(Method):
     """
 
     default_stage = "round_1"
+    work = {"round": "the training data in order"}
     ranked: Tensor
     queue: Tensor
     right: Tensor
@@ -111,11 +112,7 @@ class CycleAlign(Method):
         """Write, rank, and show the ranker what both agree on."""
         if not name.startswith("round"):
             return
-        if loader is None:
-            raise UserError(
-                f"CycleAlign: stage {name} has no prompts.",
-                "Give it a work_dataloader: the training data in order.",
-            )
+        self.check_work(name, loader)
         self.train(False)  # dropout would shuffle the model's ranking
         self.ranked.fill_(-1)
         number = int(name.rpartition("_")[2] or 0)

@@ -62,6 +62,7 @@ class DParallel(Method):
     """
 
     default_stage = "distill"
+    work = {"distill": "the training data in order"}
     answers: Tensor
 
     def __init__(
@@ -95,16 +96,15 @@ class DParallel(Method):
         self.writes = samples is not None
 
     @torch.no_grad()
+    def wants_work(self, stage: str) -> str | None:
+        """Nothing where the data's own answers are the model's."""
+        return super().wants_work(stage) if self.writes else None
+
     def start_stage(self, name: str, loader: DataLoader | None, folder: Path) -> None:
         """Write the answers, one token a call, before ``distill`` begins."""
         if name != "distill" or not self.writes:
             return
-        if loader is None:
-            raise UserError(
-                "DParallel: stage distill has no prompts to answer.",
-                "Give it a work_dataloader (the training data in order), or leave out "
-                "model.samples where the data's own answers are the model's.",
-            )
+        self.check_work(name, loader)
         self.train(False)
         for batch in loader:
             batch = self.data_preprocessor(batch, False)

@@ -70,6 +70,7 @@ class FIRST(Method):
     """
 
     default_stage = "student"
+    work = {"calibrate": "held-out data", "answers": "the training data in order"}
     amount: Tensor
 
     def __init__(
@@ -132,17 +133,18 @@ class FIRST(Method):
         return self
 
     @torch.no_grad()
+    def wants_work(self, stage: str) -> str | None:
+        """Nothing to calibrate on where the teacher is trusted as it is."""
+        idle = stage == "calibrate" and self.trust == "none"
+        return None if idle else super().wants_work(stage)
+
     def start_stage(self, name: str, loader: DataLoader | None, folder: Path) -> None:
         """Choose c or d in stage ``calibrate``; ask the teacher in ``answers``."""
+        self.check_work(name, loader)
         if name == "answers":
             self._ask(loader)
         if name != "calibrate" or self.trust == "none":
             return
-        if loader is None:
-            raise UserError(
-                "FIRST: stage calibrate has no data.",
-                "Give it work_dataloader=val_dataloader in train_cfg.stages.",
-            )
         self.train(False)
         parts = []
         for batch in loader:

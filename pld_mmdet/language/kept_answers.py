@@ -104,7 +104,7 @@ def ask_once(
     who: str,
     path: str | Path | None,
     teacher: nn.Module,
-    loader: DataLoader | None,
+    loader: DataLoader,
     ask: Callable[[dict], tuple[Tensor, Tensor, Sequence[int]]],
 ) -> None:
     """Keep a teacher's likeliest tokens, or check the file that is there.
@@ -118,13 +118,12 @@ def ask_once(
             each sample of the batch has.
 
     Raises:
-        UserError: No file or no data, data without ``index``, or a file of another
+        UserError: No file, data without ``index``, or a file of another
             teacher or of other data.
     """
-    if path is None or loader is None:
+    if path is None:
         raise UserError(
-            f"{who}: for kept answers there is no file to write, or no data to read.",
-            "Set model.answers and the stage's work_dataloader.",
+            f"{who}: for kept answers there is no file to write.", "Set model.answers."
         )
     if is_kept(path):
         found = KeptAnswers(path, teacher)

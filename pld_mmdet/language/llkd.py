@@ -62,6 +62,7 @@ class LLKD(PartLearns):
     """
 
     default_stage = "student"
+    work = {"student": "the unlabelled data in order"}
     answers: Tensor
     visits: Tensor
 
@@ -113,11 +114,7 @@ class LLKD(PartLearns):
         """The teacher answers all unlabelled samples, once."""
         if name != "student":
             return
-        if loader is None:
-            raise UserError(
-                "LLKD: stage student has no data for the teacher.",
-                "Give it a work_dataloader: the unlabelled data in order.",
-            )
+        self.check_work(name, loader)
         self.train(False)
         for batch in loader:
             batch = self.data_preprocessor(batch, False)

@@ -120,10 +120,15 @@ class MEND(Method):
         self.zero_grad(set_to_none=True)
         self.train(self.training)
 
+    def wants_work(self, stage: str) -> str | None:
+        """The stage's data, where its answers are kept."""
+        return "all samples in order" if stage in self.answers else None
+
     def start_stage(self, name: str, loader: DataLoader | None, folder: Path) -> None:
         """The LLM answers before a stage whose answers are kept."""
         if name not in self.answers:
             return
+        self.check_work(name, loader)
         self.train(False)
         ask_once("MEND", self.answers[name], self.llm, loader, self._ask)
 

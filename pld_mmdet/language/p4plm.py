@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from pld_mmdet.distill.divergences import kl
 from pld_mmdet.errors import UserError, one_of
+from pld_mmdet.language.kept_answers import is_kept
 from pld_mmdet.language.networks import one_vocabulary
 from pld_mmdet.language.stages import StagedEncoders, bank_for, copy_body
 from pld_mmdet.registry import MODELS
@@ -104,9 +105,15 @@ class P4PLM(StagedEncoders):
         if stage != "label":
             super().check_stage(stage)
 
+    def wants_work(self, stage: str) -> str | None:
+        """The texts that are answered, unless a file has the answers."""
+        asked = stage == "label" and self.bank is not None
+        return "all texts in order" if asked and not is_kept(self.answers) else None
+
     def start_stage(self, name: str, loader: DataLoader | None, folder: Path) -> None:
         """B begins as A; B's answers are written down before C begins."""
         if name == "label" and self.bank is not None:
+            self.check_work(name, loader)
             self.keep_answers(self.labeller, loader, self.bank, self.answers)
             return
         if name == "distill" and self.bank is not None and not self.bank.rows.any():

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from pld_mmdet.distill.losses import soft_cross_entropy
 from pld_mmdet.errors import UserError, one_of
+from pld_mmdet.language.kept_answers import is_kept
 from pld_mmdet.language.networks import one_vocabulary
 from pld_mmdet.language.stages import StagedEncoders, bank_for
 from pld_mmdet.registry import MODELS
@@ -97,12 +98,18 @@ class PD(StagedEncoders):
         self.answers, self.soft, self.predict_on = answers, soft, predict_on
         self.register_buffer("reached", torch.tensor(-1))
 
+    def wants_work(self, stage: str) -> str | None:
+        """The texts that are answered, unless a file has the answers."""
+        asked = stage == "distill" and self.bank is not None
+        return "all texts in order" if asked and not is_kept(self.answers) else None
+
     def start_stage(self, name: str, loader: DataLoader | None, folder: Path) -> None:
         """Begin as another network; the teacher answers before ``distill``."""
         # a student that was distilled is not begun again by its fine-tuning
         if not (name == "finetune" and self.reached >= ORDER.index("distill")):
             super().start_stage(name, loader, folder)
         if name == "distill" and self.bank is not None:
+            self.check_work(name, loader)
             self.keep_answers(self.teacher, loader, self.bank, self.answers)
 
     def loss_mlm(

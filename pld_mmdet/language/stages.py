@@ -136,7 +136,7 @@ class StagedEncoders(Method):
             bank.rows.copy_(load_answers(path, bank.rows.shape, network))
             return
         self.train(False)
-        for batch in loader or [{}]:
+        for batch in loader:
             if "index" not in batch:
                 raise UserError(
                     f"Stage {self.progress.stage} has no numbered texts to answer.",

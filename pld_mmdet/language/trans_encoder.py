@@ -106,8 +106,14 @@ class TransEncoder(Method):
             getattr(self, kind).requires_grad_(kind == self.kind)
         self.zero_grad(set_to_none=True)
 
+    def wants_work(self, stage: str) -> str | None:
+        """The pairs that a stage's learner is given labels for."""
+        labeller = self.bi_learns_from if stage.startswith("bi") else "bi"
+        return None if labeller == "truth" else "the training pairs in order, each once"
+
     def start_stage(self, name: str, loader: DataLoader | None, folder: Path) -> None:
         """Label all pairs, then let the learner begin."""
+        self.check_work(name, loader)
         labeller = self.bi_learns_from if self.kind == "bi" else "bi"
         if labeller != "truth":
             self.label(labeller, loader)
@@ -123,13 +129,8 @@ class TransEncoder(Method):
                 one.body.load_state_dict(other.body.state_dict(), strict=False)
 
     @torch.no_grad()
-    def label(self, kind: str, loader: DataLoader | None) -> None:
+    def label(self, kind: str, loader: DataLoader) -> None:
         """Write the mean of all families' scores into the buffer."""
-        if loader is None:
-            raise UserError(
-                f"TransEncoder: stage {self.progress.stage} has no pairs to label.",
-                "Give it a work_dataloader: the training pairs in order, each once.",
-            )
         self.train(False)
         self.labels.fill_(UNKNOWN)
         for batch in loader:

@@ -19,7 +19,7 @@ from pld_mmdet.segmentation.networks import OutputDiscriminator, adversarial_los
 from pld_mmdet.segmentation.pseudo_labels import (
     LabelFolder,
     LabelPass,
-    check_work_loader,
+    check_everywhere,
     fingerprint,
 )
 from pld_mmdet.segmentation.segmentors import (
@@ -116,6 +116,7 @@ class HIAST(TeacherStudent):
     """
 
     default_stage = "round"
+    work = {"round": "all target images, each once"}
 
     def __init__(
         self,
@@ -161,7 +162,8 @@ class HIAST(TeacherStudent):
         """Before a round: E labels the target images, then starts from S again."""
         if not name.startswith("round"):
             return
-        check_work_loader(name, loader)
+        self.check_work(name, loader)
+        check_everywhere(name, loader)
         if self.rounds == 0:  # the warm-up's weights label for the first round
             ema_update(self.teacher, self.student, keep=0.0, buffers="copy")
         if is_main_process():  # thresholds move from batch to batch: one process

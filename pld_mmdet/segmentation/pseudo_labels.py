@@ -134,13 +134,8 @@ class LabelPass:
         self.folder.finish({**marks, **found})
 
 
-def check_work_loader(stage: str, loader: DataLoader | None) -> None:
+def check_everywhere(stage: str, loader: DataLoader) -> None:
     """Refuse a stage whose loader does not give all target images to one process."""
-    if loader is None:
-        raise UserError(
-            f"HIAST cannot label images before stage {stage}.",
-            "Give the stage a work_dataloader that reads the target images.",
-        )
     if len(loader.sampler) < len(loader.dataset):
         raise UserError(
             f"Before stage {stage} one process labels all {len(loader.dataset)} "

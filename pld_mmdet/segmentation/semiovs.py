@@ -16,7 +16,7 @@ from pld_mmdet.segmentation.oracle import NoisyOracle
 from pld_mmdet.segmentation.pseudo_labels import (
     INDEX,
     LabelFolder,
-    check_work_loader,
+    check_everywhere,
 )
 from pld_mmdet.segmentation.segmentors import full_logits
 from pld_mmdet.segmentation.unimatch import Labels, UniMatch, split
@@ -133,7 +133,7 @@ class SemiOVS(UniMatch):
                 "open-vocabulary model from a folder and leave the work_dataloader "
                 "out.",
             )
-        check_work_loader(name, loader)
+        check_everywhere(name, loader)
         palette = loader.dataset.metainfo.get("palette")
         maps = LabelFolder(folder, palette)
         (maps.folder / INDEX).unlink(missing_ok=True)

@@ -115,7 +115,8 @@ class TaughtStudent(PartLearns):
         Every process reads its share and gets the rows of all.
 
         Args:
-            loader: The stage's ``work_dataloader``, unshuffled.
+            loader: The stage's ``work_dataloader``, unshuffled; a stage that reads
+                one names it in ``work``.
             answer: A batch -> [N, ...], in evaluation mode, without gradient.
             count: Samples that there must be.
 
@@ -123,14 +124,9 @@ class TaughtStudent(PartLearns):
             [count, ...]
 
         Raises:
-            UserError: No loader, or one of another data set.
+            UserError: A loader of another data set.
         """
         owner, mode = type(self).__name__, self.training
-        if loader is None:
-            raise UserError(
-                f"{owner}: the stage {self.progress.stage} has no work_dataloader.",
-                "Name one that brings each image once.",
-            )
         device = next(self.parameters()).device
         self.train(False)
         found = []

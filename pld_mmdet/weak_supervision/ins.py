@@ -136,6 +136,7 @@ class INS(Method):
     """
 
     default_stage = "prototypes"
+    work = {"scores": "the bags"}
     prototypes: Tensor
     taught: Tensor
 
@@ -181,11 +182,7 @@ class INS(Method):
                 "prototype of the positives has no direction.",
             )
         if name == "scores":
-            if loader is None:
-                raise UserError(
-                    "INS: the stage `scores` has no work_dataloader.",
-                    "Give it the bags as work_dataloader.",
-                )
+            self.check_work(name, loader)
             self._write_scores(loader.dataset, folder / SCORES_FILE)
 
     def loss_bag_labels(self, inputs: Tensor, bag_label: Tensor, **_) -> dict:

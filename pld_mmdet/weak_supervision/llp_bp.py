@@ -92,6 +92,8 @@ class LLPBP(Method):
         bag_factor: ``cardinality`` or ``pairwise`` (as released).
     """
 
+    work = {"round": "the bags"}
+
     def __init__(
         self,
         network: dict,
@@ -125,11 +127,7 @@ class LLPBP(Method):
         """Labels of a round, from the bags of its work loader."""
         if not name.startswith("round"):
             return
-        if loader is None:
-            raise UserError(
-                f"LLPBP: stage {name} has no work_dataloader.",
-                "Give the stage the bags as work_dataloader.",
-            )
+        self.check_work(name, loader)
         # The data set itself: a loader would give each process a part.
         data = [loader.dataset[i] for i in range(len(loader.dataset))]
         inputs = torch.cat([bag["inputs"] for bag in data])

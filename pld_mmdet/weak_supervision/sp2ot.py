@@ -136,6 +136,10 @@ class SP2OT(Method):
         self.register_buffer("potentials", start)
 
     @torch.no_grad()
+    def wants_work(self, stage: str) -> str | None:
+        """The images, where their similarities or the bank are made beforehand."""
+        return "all images, each once" if self.lambda0 or self.prefill else None
+
     def start_stage(self, name: str, loader: Iterable | None, folder: Path) -> None:
         """Similarities of the initial features: the top_k of each image.
 
@@ -149,6 +153,7 @@ class SP2OT(Method):
         """
         if not (self.lambda0 or self.prefill):
             return
+        self.check_work(name, loader)
         mode = self.training
         self.eval()
         device = self.similarity.device

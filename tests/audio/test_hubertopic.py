@@ -360,7 +360,7 @@ def test_what_is_missing_is_said(speech):
     net = model()
     with pytest.raises(UserError, match="no labels to learn from"):
         net.loss(**batch_of(speech, 0))
-    with pytest.raises(UserError, match="no utterances to label"):
+    with pytest.raises(UserError, match="no work_dataloader"):
         net.start_stage("labels", None, None)
     with pytest.raises(UserError, match="nothing to train in stage probe"):
         enter(net, "probe")

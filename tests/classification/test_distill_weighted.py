@@ -192,7 +192,7 @@ def test_similarities_come_from_the_labelled_images(tmp_path):
     assert model.scores[1].item() == pytest.approx(expected, abs=1e-5)
     weights = source_weights(model.scores, 3)
     assert torch.equal(model.alpha, weights)
-    with pytest.raises(UserError, match="no labelled images"):
+    with pytest.raises(UserError, match="no work_dataloader"):
         model.start_stage("distill", None, tmp_path)
 
 

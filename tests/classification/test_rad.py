@@ -166,7 +166,7 @@ def test_a_round_buys_once_and_begins_with_a_fresh_student(tmp_path):
     assert torch.equal(sample["soft"], model.soft[number])
     with pytest.raises(UserError, match="350 points"):
         model.start_stage("round_4", loader(350), tmp_path)
-    with pytest.raises(UserError, match="no pool"):
+    with pytest.raises(UserError, match="no work_dataloader"):
         model.start_stage("round_4", None, tmp_path)
 
 

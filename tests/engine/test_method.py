@@ -99,6 +99,26 @@ def test_an_unknown_stage_is_refused_when_the_loop_is_made():
         model.loss(x=X)
 
 
+def test_a_stage_without_what_it_works_on_is_refused():
+    class Working(Staged):
+        work = {"label": "all bags", "round": "the pool"}
+
+        def wants_work(self, stage):
+            return None if stage == "round_1" else super().wants_work(stage)
+
+    model = Working()
+    with pytest.raises(UserError, match="Working: the stage label has no work") as one:
+        model.check_work("label", None)
+    assert one.value.fix == "Give it one of all bags."
+    for stage in ("round_2", "round13"):
+        with pytest.raises(UserError, match=stage) as other:
+            model.check_work(stage, None)
+        assert "the pool" in other.value.fix
+    model.check_work("label", [])
+    for stage in ("round_1", "around", "label_maps"):
+        model.check_work(stage, None)
+
+
 def test_a_method_without_any_loss_says_what_to_write():
     with pytest.raises(UserError, match="no stage 'distill'") as error:
         Method().loss()

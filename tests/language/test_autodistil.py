@@ -266,7 +266,7 @@ def test_wrong_arguments_say_what_to_do():
         model(relation="cos")
     net = model()
     enter(net, "search")
-    with pytest.raises(UserError, match="search has no text"):
+    with pytest.raises(UserError, match="search has no work_dataloader"):
         net.start_stage("search", None, None)
     other = ElasticEncoder(1, 2, 8, 1.0, 30, 8, 4)
     with pytest.raises(UserError, match=r"A bert of \(2, 2, 8, 1\.0\) is not"):

@@ -80,7 +80,7 @@ def test_a_round_fills_the_queue_with_what_both_agree_on(tmp_path):
     batch = dict(input_ids=data.input_ids, index=torch.arange(60))
     with pytest.raises(UserError, match="no prompt of this batch was ranked"):
         model.loss(**batch)
-    with pytest.raises(UserError, match="round_1 has no prompts"):
+    with pytest.raises(UserError, match="round_1 has no work_dataloader"):
         model.start_stage("round_1", None, None)
     before = {k: v.clone() for k, v in model.network.state_dict().items()}
     model.start_stage("round_1", [batch], None)

@@ -149,7 +149,7 @@ def test_answers_are_written_once_and_learnt():
     )
     with pytest.raises(UserError, match="no written answer"):
         model.loss(**batch)
-    with pytest.raises(UserError, match="no prompts to answer"):
+    with pytest.raises(UserError, match="no work_dataloader"):
         model.start_stage("distill", None, None)
     modes = []
     model.network.register_forward_hook(lambda net, *_: modes.append(net.training))

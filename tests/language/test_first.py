@@ -117,7 +117,7 @@ def test_stages_train_one_network_and_need_a_choice():
     assert all(p.grad is None for p in model.teacher.parameters())
     assert not model.teacher.training
     assert model.student.training
-    with pytest.raises(UserError, match="calibrate has no data"):
+    with pytest.raises(UserError, match="calibrate has no work_dataloader"):
         model.start_stage("calibrate", None, None)
     empty = dict(inputs=torch.zeros(0, 4), targets=torch.zeros(0).long())
     with pytest.raises(UserError, match="no answer to judge"):
@@ -232,7 +232,7 @@ def test_kept_answers_give_the_same_loss(tmp_path):
         dataset = range(3)
 
     loader = Loader([batch(0, 1), batch(2)])
-    with pytest.raises(UserError, match="no file to write, or no data"):
+    with pytest.raises(UserError, match="answers has no work_dataloader"):
         model.start_stage("answers", None, None)
     model.start_stage("answers", loader, None)
     kept = model.loss(**batch(2, 1, 0))["loss_first"]

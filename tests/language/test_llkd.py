@@ -147,7 +147,7 @@ def test_stages_and_sentences():
     batch = dict(inputs=torch.randn(2, 4), index=torch.arange(2))
     with pytest.raises(UserError, match="have no answer of the teacher"):
         model.loss(**batch)
-    with pytest.raises(UserError, match="no data for the teacher"):
+    with pytest.raises(UserError, match="no work_dataloader"):
         model.start_stage("student", None, None)
     model.start_stage("student", [batch], None)
     torch.testing.assert_close(model.answers, model.teacher(batch["inputs"]).softmax(1))

@@ -256,7 +256,7 @@ def test_kept_answers_are_those_of_each_step(tmp_path, stage):
         return net
 
     keeps = dict(answers={stage: str(path)})
-    with pytest.raises(UserError, match="no file to write, or no data"):
+    with pytest.raises(UserError, match="no work_dataloader"):
         built(**keeps).start_stage(stage, None, None)
     loader = Loader([batch(0, 1), batch(2)])
     model, asked = built(**keeps), built()

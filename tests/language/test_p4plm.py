@@ -163,7 +163,7 @@ def test_wrong_arguments_say_what_to_do():
         model(begin="b")
     net = model()
     enter(net, "label")
-    with pytest.raises(UserError, match="Stage label has no numbered texts"):
+    with pytest.raises(UserError, match="label has no work_dataloader"):
         net.start_stage("label", None, None)
     with pytest.raises(UserError, match="no stage 'teacher'"):
         net.check_stage("teacher")

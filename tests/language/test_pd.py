@@ -161,7 +161,7 @@ def test_kept_answers_are_those_of_each_step():
     torch.testing.assert_close(kept.bank.rows[2], asked.teacher(**GENERAL)[0].detach())
     with pytest.raises(UserError, match="no numbered texts"):
         kept.start_stage("distill", [GENERAL], None)
-    with pytest.raises(UserError, match="no numbered texts"):
+    with pytest.raises(UserError, match="no work_dataloader"):
         kept.start_stage("distill", None, None)
     few = model(samples=(2, 3))
     enter(few, "distill")

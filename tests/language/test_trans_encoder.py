@@ -269,7 +269,7 @@ def test_wrong_arguments_say_what_to_do():
         model(begin="new")
     net = model(min_std=0.02)
     enter(net, "cross_1")
-    with pytest.raises(UserError, match="cross_1 has no pairs to label"):
+    with pytest.raises(UserError, match="cross_1 has no work_dataloader"):
         net.start_stage("cross_1", None, None)
     with pytest.raises(UserError, match="pairs of this batch have no label"):
         net.loss(**pairs()[0])

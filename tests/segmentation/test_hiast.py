@@ -151,7 +151,7 @@ def test_rounds_freeze_affine_weights_and_stages_have_names():
     assert not norm.weight.requires_grad
     with pytest.raises(UserError, match="no stage 'second'"):
         method.check_stage("second")
-    with pytest.raises(UserError, match="cannot label images before stage round_1"):
+    with pytest.raises(UserError, match="the stage round_1 has no work_dataloader"):
         method.start_stage("round_1", None, None)
 
 

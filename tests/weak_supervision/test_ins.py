@@ -291,7 +291,7 @@ def test_bag_labels_come_first(tmp_path):
     logits = model.outputs(data["inputs"])
     assert torch.allclose(loss, F.cross_entropy(logits, data["bag_label"]))
     model.start_stage("prototypes", None, tmp_path)
-    with pytest.raises(UserError, match="`scores` has no work_dataloader"):
+    with pytest.raises(UserError, match="scores has no work_dataloader"):
         model.start_stage("scores", None, tmp_path)
     with pytest.raises(UserError, match="view"):
         build(view="upside down")

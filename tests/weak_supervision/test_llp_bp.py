@@ -108,7 +108,7 @@ def test_losses():
 
 
 def test_a_round_without_bags_is_refused(tmp_path):
-    with pytest.raises(UserError, match="stage round_1 has no work_dataloader"):
+    with pytest.raises(UserError, match="the stage round_1 has no work_dataloader"):
         model().start_stage("round_1", None, tmp_path)
     model().start_stage("dllp", None, tmp_path)  # it needs none
 

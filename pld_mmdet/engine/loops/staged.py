@@ -74,9 +74,12 @@ class StagedLoop(CountedLoop):
         self.ends = list(accumulate(stage["max_iters"] for stage in stages))
         self._default_loader = dataloader
         self._runner = runner
+        model = self._model_of(runner)
         for stage in stages:
-            if stage["max_iters"] and hasattr(self._model_of(runner), "check_stage"):
-                self._model_of(runner).check_stage(stage["name"])
+            if stage["max_iters"] and hasattr(model, "check_stage"):
+                model.check_stage(stage["name"])
+            if hasattr(model, "check_work"):
+                model.check_work(stage["name"], stage.get("work_dataloader"))
         self._defaults = {
             key: copy.deepcopy(runner.cfg.get(key))
             for key in ("optim_wrapper", "param_scheduler")

@@ -155,6 +155,21 @@ def test_wrong_stages_are_named(tmp_path, change, match):
         run(write(tmp_path, text), tmp_path / "run")
 
 
+def test_what_a_late_stage_lacks_is_said_before_the_first_begins(tmp_path, monkeypatch):
+    asked = {}
+
+    def check_work(self, stage, loader):
+        asked[stage] = loader is not None
+        if stage == "main":
+            raise UserError("main has nothing to work on.", "Give it something.")
+
+    monkeypatch.setattr(StagedToy, "check_work", check_work, raising=False)
+    with pytest.raises(UserError, match="main has nothing"):
+        run(write(tmp_path), tmp_path / "run")
+    assert asked == {"warm": False, "label": True, "main": False}
+    assert not (tmp_path / "run/stages").exists()
+
+
 def test_a_sampler_that_cannot_skip_is_refused_on_resume(tmp_path):
     text = STAGES.replace(
         "sampler=dict(type='pld_mmdet.ResumableSampler')",
