@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pld_mmdet.errors import UserError
+from pld_mmdet.experiments.counted import COUNTED
 
 
 @dataclass
@@ -18,7 +19,8 @@ class Gate:
     Attributes:
         title: What is measured, for the sentence.
         row: The row that is measured.
-        on: Its evaluation, or ``'pseudo'`` for what the run counted of its labels.
+        on: Its evaluation, or what the run counted: ``'pseudo'`` of its labels,
+            ``'guard'`` of its collapse guard's windows.
         metric: Name of the number.
         at_least: Smallest value that passes, or None.
         at_most: Largest value that passes, or None.
@@ -120,6 +122,6 @@ def judge(gates: Sequence[Gate], result: dict) -> tuple[bool, list[str]]:
 def _number(result: dict, row: str, on: str, metric: str) -> float | None:
     for entry in result["rows"]:
         if entry["name"] == row:
-            part = entry.get("pseudo") if on == "pseudo" else entry["evaluate"].get(on)
+            part = entry.get(on) if on in COUNTED else entry["evaluate"].get(on)
             return (part or {}).get("mean", {}).get(metric)
     return None

@@ -1,7 +1,7 @@
 """From finished runs to a table: means over seeds, and where each number comes from."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -9,6 +9,7 @@ from rich.table import Table
 from pld_mmdet.engine.files import write_atomic
 from pld_mmdet.engine.provenance import portable
 from pld_mmdet.errors import UserError
+from pld_mmdet.experiments.counted import COUNTED
 from pld_mmdet.experiments.rows import Experiment
 from pld_mmdet.reading import RECORD, page_around, read_json, read_state
 
@@ -54,12 +55,10 @@ def collect(
                 commits.add(run.get("commit"))
                 dirty |= bool(run.get("dirty"))
                 machine = machine or run.get("machine")
-        pseudo = {}
-        for seed in seeds:
-            folder = out / f"seed_{seed}" / row.name
-            found = read_state(folder / "pseudo_truth.json")
-            if found:
-                pseudo[str(seed)] = found["metrics"]
+        counted = {
+            name: _counted(out, seeds, row.name, *where)
+            for name, where in COUNTED.items()
+        }
         labels = {row.online: None} if row.online else {}
         for label, config in (labels | row.evaluate).items():
             by_seed, commands, split = {}, {}, None
@@ -83,9 +82,7 @@ def collect(
                 "config": config if isinstance(config, str) else row.config,
                 "commands": commands,
                 "split": split,
-                "seeds": by_seed,
-                "mean": _over_seeds(by_seed, statistics.mean),
-                "std": _over_seeds(by_seed, _spread),
+                **_summary(by_seed),
             }
         minutes = [run["minutes"] for run in runs.values() if run.get("minutes")]
         peaks = [run.get("peak_memory_mb") or {} for run in runs.values()]
@@ -105,12 +102,7 @@ def collect(
         )
         if row.trivial:
             rows[-1]["trivial"] = True
-        if pseudo:
-            rows[-1]["pseudo"] = {
-                "seeds": pseudo,
-                "mean": _over_seeds(pseudo, statistics.mean),
-                "std": _over_seeds(pseudo, _spread),
-            }
+        rows[-1] |= {name: found for name, found in counted.items() if found}
     commits = sorted(commit for commit in commits if commit)
     if len(commits) > 1:
         short = ", ".join(commit[:10] for commit in commits)
@@ -130,6 +122,23 @@ def collect(
         "machine": machine,
         "rows": rows,
         "missing": missing,
+    }
+
+
+def _counted(
+    out: Path, seeds: Sequence[int], row: str, file: str, numbers: Callable
+) -> dict:
+    """What the runs of a row counted; empty where none did."""
+    files = {seed: read_state(out / f"seed_{seed}" / row / file) for seed in seeds}
+    found = {str(seed): numbers(content) for seed, content in files.items() if content}
+    return _summary(found) if found else {}
+
+
+def _summary(by_seed: dict[str, dict]) -> dict:
+    return {
+        "seeds": by_seed,
+        "mean": _over_seeds(by_seed, statistics.mean),
+        "std": _over_seeds(by_seed, _spread),
     }
 
 

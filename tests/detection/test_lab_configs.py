@@ -18,6 +18,7 @@ from pld_mmdet.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = (
+    "_base_/experiments/foggy_streets_guard",
     "best/ingredients",
     "lpld/streets_a",
     "soft_teacher/streets_s",

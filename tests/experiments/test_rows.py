@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pld_mmdet.errors import UserError
+from pld_mmdet.experiments.gates import read_gates
 from pld_mmdet.experiments.jobs import JobGraph
 from pld_mmdet.experiments.results import cells, collect
 from pld_mmdet.experiments.rows import Experiment
@@ -160,10 +161,32 @@ def test_online_numbers_come_from_the_run_itself(few_shot, tmp_path):
     assert row["evaluate"]["online"]["mean"]["coco/AP50_novel"] == 0.5
     assert row["evaluate"]["online"]["commands"] == {"0": "python tools/train.py x"}
     assert row["pseudo"]["mean"]["coco/AP50_novel"] == 0.7
+    assert "guard" not in row
     assert "frozen, online, seed 0: not tested yet" in result["missing"]
     head, body = cells(result)
     assert head == ["", "novel", "second pass", "minutes", "MB"]
     assert body[2] == ["ps_ttl", "50.0", "60.0", "2.0", "0"]
+
+
+def test_the_guards_windows_are_counted(few_shot, tmp_path):
+    """Of four windows one has a sign and another a probe that only warns."""
+    windows = [
+        dict(signs=[]),
+        dict(signs=[], lost=[], kept=0.9),
+        dict(signs=["boxes"], lost=[], kept=0.8),
+        dict(signs=[], lost=["38 of 50"], kept=0.76),
+    ]
+    for seed, part in ((0, windows), (3, windows[:1])):
+        folder = tmp_path / f"seed_{seed}/ps_ttl"
+        folder.mkdir(parents=True)
+        (folder / "guard.json").write_text(json.dumps(dict(windows=part)))
+    result = collect(few_shot, [0, 3], tmp_path, {})
+    guard = result["rows"][2]["guard"]
+    assert guard["seeds"]["0"] == dict(windows=4, alarms=2, least_kept=0.76)
+    assert guard["mean"] == dict(windows=2.5, alarms=1)
+    gate = dict(title="T", row="ps_ttl", on="guard", metric="alarms", at_most=0)
+    (gate,) = read_gates([gate], ["ps_ttl"])
+    assert gate.value(result) == 1
 
 
 def test_a_trivial_rival_is_one_line_and_one_job(tmp_path):
