@@ -4,10 +4,13 @@ import copy
 
 import pytest
 import torch
+from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 
 from pld_mmdet.detection.lpld import (
     LPLD,
+    _by_image,
+    _no_proposals,
     decode_argmax_boxes,
     feature_distance,
     high_confidence,
@@ -22,6 +25,7 @@ from tests.detection.helpers import (
     give_confidence,
     tiny_c4,
     tiny_cascade,
+    unlike_the_teacher,
 )
 from tests.helpers import tiny_faster_rcnn
 
@@ -92,6 +96,15 @@ class TestMining:
         assert self.mine([4.0, 0.0, 0.0, 2.0], high=((0.0, 0.0, 10.0, 4.0),))
         assert not self.mine([4.0, 0.0, 0.0, 2.0], high=((0.0, 0.0, 10.0, 4.5),))
 
+    @pytest.mark.parametrize("limit", ["min_certainty", "max_background"])
+    def test_both_limits_of_the_softmax_are_inclusive(self, limit):
+        logits = torch.tensor([[1.0, 1.0, -9.0], [0.0, -99.0, 0.0]])
+        found = {"min_certainty": 0.0, "max_background": 1.0} | {limit: 0.5}
+        kept = mine_low_confidence(
+            logits, torch.zeros(2, 4), torch.zeros(0, 4), **found
+        )
+        assert kept.tolist() == [True, True]  # certainty 0.5, background 0.5
+
     def test_one_class_is_always_certain(self):
         assert self.mine([-3.0, 0.0])
 
@@ -135,6 +148,20 @@ class TestDecode:
         assert torch.allclose(
             decode_argmax_boxes(proposals, logits, deltas), expected, atol=1e-4
         )
+
+    def test_hand_worked_means_stds_and_the_cap_of_the_size(self):
+        boxes = decode_argmax_boxes(
+            torch.tensor([[10.0, 20.0, 30.0, 60.0]] * 2),
+            torch.tensor([[1.0, 0.0], [1.0, 0.0]]),
+            torch.tensor([[1.0, 2.0, 0.0, 0.0], [0.0, 0.0, 0.0, 900.0]]),
+            stds=(0.1, 0.3, 0.2, 0.4),
+            means=(0.15, -0.1, 0.0, 0.6931472),
+        )
+        # the centre moves by 0.25 and 0.5 of the sides, the height is twice as high
+        first = torch.tensor([15.0, 20.0, 35.0, 100.0])
+        assert torch.allclose(boxes[0], first, atol=1e-4)
+        second = torch.tensor([13.0, 36.0 - 1250, 33.0, 36.0 + 1250])  # 1000 / 16
+        assert torch.allclose(boxes[1], second, atol=1e-2)
 
 
 def test_high_confidence_is_strict():
@@ -186,6 +213,90 @@ def test_features_are_the_input_of_the_classification_layer():
     head = model.teacher.roi_head.bbox_head
     assert low.features.shape == (len(low), head.fc_cls.in_features)
     assert torch.allclose(head.fc_cls(low.features), low.logits, atol=1e-6)
+
+
+def test_loss_is_that_of_both_networks_answers_at_the_mined_boxes():
+    """Networks that differ, a mirrored view, and images with few and many rows."""
+    model = build(
+        detector=tiny_faster_rcnn(norm="frozen"),
+        lpl_min_certainty=0.45,
+        lpl_loss_weight=0.3,
+    )
+    unlike_the_teacher(model)
+    batch = batch_of(2, flip_strong=True)
+    batch["inputs"]["weak"][1] //= 4
+    losses = fresh(model, batch)
+    data = model.data_preprocessor(copy.deepcopy(batch), training=True)
+    low = model.pseudo_labels(data["inputs"]["weak"], data["data_samples"]["weak"]).low
+    assert 0 < len(low[0]) != len(low[1]) > 0
+    mirrored = []
+    for boxes in (i.bboxes for i in low):
+        x1, y1, x2, y2 = boxes.unbind(1)
+        mirrored.append(torch.stack([64 - x2, y1, 64 - x1, y2], 1))
+    head = model.student.roi_head
+    features = model.student.extract_feat(data["inputs"]["strong"])
+    hidden = head.bbox_roi_extractor(features[:4], bbox2roi(mirrored)).flatten(1)
+    for layer in head.bbox_head.shared_fcs:
+        hidden = layer(hidden).relu()
+    theirs, logits = (
+        torch.cat([i[name] for i in low]) for name in ("features", "logits")
+    )
+    weight = feature_distance(hidden, theirs)
+    expected = lpld_loss(head.bbox_head.fc_cls(hidden), logits, weight, 0.3)
+    assert losses["loss_lpl"].item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_what_is_said_about_a_mined_proposal():
+    model = build(lpl_min_certainty=0.45)
+    head = model.teacher.roi_head.bbox_head
+    coder = head.bbox_coder
+    coder.means = (0.1, -0.2, 0.0, 0.3)
+    data = model.data_preprocessor(batch_of(2), training=True)
+    said = model.pseudo_labels(data["inputs"]["weak"], data["data_samples"]["weak"])
+    extractor = model.teacher.roi_head.bbox_roi_extractor
+    features = model.teacher.extract_feat(data["inputs"]["weak"])
+    for low, dropped in zip(said.low, said.dropped, strict=True):
+        assert len(low) > 0
+        assert len(dropped) > 0
+    rois = bbox2roi([i.bboxes for i in said.low])
+    logits, deltas = head(extractor(features[:4], rois))
+    every = InstanceData.cat(said.low)
+    assert torch.allclose(every.logits, logits, atol=1e-5)
+    best = logits[:, :3].argmax(1)
+    assert torch.equal(every.labels, best)
+    probability = logits.softmax(1)[torch.arange(len(best)), best]
+    assert torch.allclose(every.scores, probability, atol=1e-5)
+    decoded = decode_argmax_boxes(rois[:, 1:], logits, deltas, coder.stds, coder.means)
+    assert torch.allclose(every.decoded, decoded, atol=1e-3)
+
+
+def test_an_image_without_a_confident_box_mines_nothing(monkeypatch):
+    model = build(lpl_min_certainty=0.0)
+    confident = model._confident
+
+    def second_only(*args):
+        first, second = confident(*args)
+        return [first[:0], second]
+
+    monkeypatch.setattr(model, "_confident", second_only)
+    data = model.data_preprocessor(batch_of(2), training=True)
+    views = data["inputs"]["weak"], data["data_samples"]["weak"]
+    first, second = model.pseudo_labels(*views).low
+    assert len(second) > len(first) == 0
+    model.mine_without_high = True
+    first, second_again = model.pseudo_labels(*views).low
+    assert len(first) > 0
+    assert len(second_again) == len(second)
+
+
+def test_pooled_proposals_go_back_to_their_images():
+    rows = torch.arange(3)
+    pooled = InstanceData(image=torch.tensor([0, 0, 2]), rows=rows)
+    assert [i.rows.tolist() for i in _by_image(pooled, 4)] == [[0, 1], [], [2], []]
+    none = _no_proposals(torch.zeros(1), num_classes=3)
+    shapes = [tuple(none[name].shape) for name in ("bboxes", "decoded", "logits")]
+    assert shapes == [(0, 4), (0, 4), (0, 4)]
+    assert [len(i) for i in _by_image(none, 2)] == [0, 0]
 
 
 def test_teacher_head_runs_once():

@@ -17,7 +17,13 @@ from pld_mmdet.detection.soft_teacher import (
     weighted_cls_loss,
 )
 from pld_mmdet.errors import UserError
-from tests.detection.helpers import fresh, give_confidence, tiny_c4, tiny_cascade
+from tests.detection.helpers import (
+    fresh,
+    give_confidence,
+    tiny_c4,
+    tiny_cascade,
+    unlike_the_teacher,
+)
 from tests.detection.semi import semi_batch, without_boxes
 from tests.helpers import tiny_faster_rcnn
 
@@ -172,7 +178,7 @@ def test_step_on_faster_rcnns(kind):
     assert head.with_reg
 
 
-def ported(model, **train_cfg):
+def ported(model, detector):
     """mmdet's SoftTeacher with the same weights, brought to the authors' settings."""
     cfg = dict(
         freeze_teacher=True,
@@ -186,9 +192,7 @@ def ported(model, **train_cfg):
         min_pseudo_bbox_wh=(0.0, 0.0),
     )
     other = PortedSoftTeacher(
-        tiny_faster_rcnn(norm="frozen"),
-        semi_train_cfg=ConfigDict({**cfg, **train_cfg}),
-        semi_test_cfg=ConfigDict(),
+        detector, semi_train_cfg=ConfigDict(cfg), semi_test_cfg=ConfigDict()
     )
     other.load_state_dict(model.state_dict())
     other.train()
@@ -196,12 +200,33 @@ def ported(model, **train_cfg):
     return other
 
 
-@pytest.mark.parametrize("flip", [False, True])
-def test_same_losses_as_mmdets_port_where_both_say_the_same(flip):
-    """Random draws agree because every sampler is made to take all proposals."""
+def variant(kind):
+    """A detector whose losses are weighed, and one thing more."""
     detector = tiny_faster_rcnn(norm="frozen")
-    model = build(share_features=False)
-    other = ported(model)
+    head = detector.roi_head.bbox_head
+    head.loss_cls.loss_weight, head.loss_bbox.loss_weight = 0.7, 1.3
+    if kind == "decoded":
+        head.update(
+            reg_decoded_bbox=True, loss_bbox=dict(type="mmdet.GIoULoss", loss_weight=2)
+        )
+    if kind == "live batch norm":
+        head.update(
+            type="mmdet.ConvFCBBoxHead",
+            num_shared_convs=1,
+            num_shared_fcs=1,
+            conv_out_channels=16,
+            norm_cfg=dict(type="BN"),
+        )
+    return detector
+
+
+@pytest.mark.parametrize("kind", ["plain", "flip", "decoded", "live batch norm"])
+def test_same_losses_as_mmdets_port_where_both_say_the_same(kind):
+    """Random draws agree because every sampler is made to take all proposals."""
+    detector = variant(kind)
+    model = build(copy.deepcopy(detector), share_features=False)
+    unlike_the_teacher(model)
+    other = ported(model, copy.deepcopy(detector))
     for network in (model, other):
         for part in (network.student, network.teacher):
             part.roi_head.bbox_sampler.num = 10**6
@@ -209,7 +234,8 @@ def test_same_losses_as_mmdets_port_where_both_say_the_same(flip):
             part.rpn_head.sampler.num = 10**6
             part.rpn_head.sampler.pos_fraction = 1.0
     assert detector.train_cfg.rpn_proposal == detector.test_cfg.rpn  # (c)
-    data = model.data_preprocessor(semi_batch(flip_strong=flip), training=True)
+    batch = semi_batch(flip_strong=kind == "flip")
+    data = model.data_preprocessor(batch, training=True)
     inputs, samples = data["inputs"], data["data_samples"]
     torch.manual_seed(1)
     ours = model.loss(inputs, copy.deepcopy(samples))
@@ -243,10 +269,12 @@ def test_shared_backbone_pass_changes_nothing():
     assert torch.allclose(results[0], results[1], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("reason", ["size", "live batch norm"])
+@pytest.mark.parametrize("reason", ["size", "backbone's norm", "neck's norm"])
 def test_backbone_pass_is_not_shared_where_that_would_change_numbers(reason):
-    model = build(norm="frozen" if reason == "size" else "BN")
-    count = []
+    detector = tiny_faster_rcnn(norm="BN" if reason == "backbone's norm" else "frozen")
+    if reason == "neck's norm":
+        detector.neck.norm_cfg = dict(type="BN")
+    model, count = build(detector), []
     model.student.backbone.register_forward_hook(lambda *_: count.append(1))
     fresh(model, semi_batch(sup_size=96 if reason == "size" else 64))
     assert len(count) == 2
