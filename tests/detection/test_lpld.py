@@ -296,6 +296,7 @@ def test_pooled_proposals_go_back_to_their_images():
     none = _no_proposals(torch.zeros(1), num_classes=3)
     shapes = [tuple(none[name].shape) for name in ("bboxes", "decoded", "logits")]
     assert shapes == [(0, 4), (0, 4), (0, 4)]
+    assert {len(value) for value in none.values()} == {0}
     assert [len(i) for i in _by_image(none, 2)] == [0, 0]
 
 
