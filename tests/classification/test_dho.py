@@ -15,7 +15,13 @@ from pld_mmdet.classification import (
     digits_teacher,
 )
 from pld_mmdet.classification.clip_teacher import read_names
-from pld_mmdet.classification.dho import _start_from_text, mix, search_mix
+from pld_mmdet.classification.dho import (
+    ALPHAS,
+    BETAS,
+    _start_from_text,
+    mix,
+    search_mix,
+)
 from pld_mmdet.distill.divergences import kl
 from pld_mmdet.engine import optional
 from pld_mmdet.errors import UserError
@@ -167,6 +173,11 @@ def test_search_finds_the_head_that_knows():
     assert search_mix(wrong, right, targets)[0] < 0.5
     # all mixtures classify alike: the likelihood decides, for the surer answers
     assert search_mix(right, right, targets) == (0.0, 0.5)
+
+
+def test_the_grid_of_the_paper():
+    assert pytest.approx(torch.linspace(0, 1, 21).tolist()) == list(ALPHAS)
+    assert BETAS == (0.5, 0.75, 1, 1.25, 1.5, 2, 4)
 
 
 def test_wrong_words_are_refused():

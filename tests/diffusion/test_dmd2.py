@@ -68,6 +68,15 @@ def test_each_sample_has_its_own_scale():
     assert torch.allclose(2 * x.grad[0], torch.tensor([0.25, 0.25, 0.0, -0.5]))
 
 
+def test_a_sample_may_have_any_number_of_dimensions():
+    """The same numbers as a 1 x 2 x 2 image beside an image ten times as large."""
+    x, real, fake = (torch.cat([t, 10 * t]).view(2, 1, 2, 2) for t in (X, REAL, FAKE))
+    x.requires_grad_()
+    distribution_matching_loss(x, real, fake).backward()
+    expected = torch.tensor([0.25, 0.25, 0.0, -0.5]).view(1, 1, 2, 2) / 2
+    assert torch.allclose(x.grad, expected.expand(2, -1, -1, -1))
+
+
 def test_equal_scores_leave_the_sample_alone():
     for real in (REAL, X):  # X: the teacher returns the sample itself, scale 0
         x = X.clone().requires_grad_()
@@ -134,6 +143,7 @@ def test_levels_of_each_loss(monkeypatch):
     asked.clear()
     model.critic_losses((x, None), (x, None))
     assert asked == [(0, 1000)] * 3
+    assert (build().lowest, build().highest) == (20, 980)
 
 
 def test_generators_losses_leave_the_critic_without_gradient():
@@ -323,6 +333,30 @@ def test_predictions_can_be_repeated():
     model.progress.stage = "distill"
     (five,) = model(mode="predict", **data)
     assert not torch.equal(five["samples"], three["samples"])
+
+
+def test_who_samples_and_in_how_many_steps(monkeypatch):
+    """The generator at its levels from noise that is the index's; else the teacher."""
+    model, data = build(denoising_steps=(999, 500)), batch()
+    columns = Config.fromfile(ROOT / "configs/dmd2/toy.py").experiment.columns
+    assert f"teacher, {model.teacher_steps} steps" in columns  # what the table says
+    few, many = [], []
+    monkeypatch.setattr(model.process, "few_steps", lambda *args: few.append(args))
+    monkeypatch.setattr(model.process, "sample", lambda *args: many.append(args))
+    data["index"] += 5
+    model.predict(**data)
+    ((network, noise, condition, levels, _),) = few
+    assert network is model.generator
+    assert (condition, levels) == (None, (999, 500))
+    assert torch.equal(
+        noise, torch.randn(8, 2, generator=torch.Generator().manual_seed(5))
+    )
+    model.predict_on = "teacher"
+    model.predict(**data)
+    ((network, again, condition, steps),) = many
+    assert network is model.real
+    assert (condition, steps) == (None, 40)
+    assert torch.equal(again, noise)
 
 
 def test_toy_run_resumes_exactly(tmp_path):

@@ -52,6 +52,8 @@ def test_a_threshold_by_hand():
     """Level 1 - .4 .5^2 = .9 of (.2, .5, .6, 1): .88; .7 .5 + .3 .88 = .614."""
     found = update_threshold([0.2, 0.6, 1.0], 0.5, alpha=0.4, beta=0.7, gamma=2.0)
     assert found == pytest.approx(0.614)
+    one = update_threshold([1.0], 0.5, alpha=0.4, beta=0.7, gamma=2.0)
+    assert one == pytest.approx(0.635)  # .9 of the way from .5 to 1
     assert update_threshold([], 0.5) == 0.5
     # it stays below 1, or nothing would be selected again
     assert update_threshold([1.0] * 9, 0.9, beta=0.0) == 0.999
@@ -199,7 +201,7 @@ def test_a_round_by_hand(monkeypatch):
 
 
 def test_warm_up_by_hand(monkeypatch):
-    """Entropy is 1 for a uniform prediction; D takes source for 1, target for 0.
+    """Entropies are parts of a uniform one's; D takes source for 1, target for 0.
 
     The discriminator answers 0.3 for what looks like the source's map, else 0.8.
     """
@@ -209,7 +211,7 @@ def test_warm_up_by_hand(monkeypatch):
     def answer(segmentor, images):
         assert segmentor is method.student
         logits = torch.zeros(len(images), 4, *images.shape[-2:])
-        logits[:, 0] = images[:, 0]  # source 2, target 0: uniform
+        logits[:, 0] = images[:, 0]  # source 2, target ln 1.5
         return logits.requires_grad_()
 
     monkeypatch.setattr("pld_mmdet.segmentation.hiast.full_logits", answer)
@@ -218,7 +220,8 @@ def test_warm_up_by_hand(monkeypatch):
         "forward",
         lambda p: torch.where(p.amax() > 0.5, 0.3, 0.8) + 0 * p.mean(),
     )
-    images = torch.tensor([2.0, 0.0])[:, None, None, None].expand(2, 3, 2, 4)
+    images = torch.tensor([2.0, np.log(1.5)])[:, None, None, None].expand(2, 3, 2, 4)
+    entropy_ = np.log(4.5) - np.log(1.5) / 3  # p = 1/3 and three times 2/9
     batch = dict(
         inputs=images,
         targets=torch.zeros(2, 2, 4, dtype=torch.long),
@@ -227,7 +230,7 @@ def test_warm_up_by_hand(monkeypatch):
     losses = method.loss(**batch)
     expected = dict(
         loss_ce=np.log(np.e**2 + 3) - 2,
-        loss_entropy=3.0,
+        loss_entropy=3.0 * entropy_ / np.log(4),
         loss_adversarial=0.05 * (0.8 - 1) ** 2,
         loss_discriminator=0.5 * ((0.3 - 1) ** 2 + 0.8**2),
     )
@@ -318,7 +321,7 @@ def test_labelling_by_hand(tmp_path, monkeypatch):
 def test_each_class_has_its_own_threshold(tmp_path, monkeypatch):
     """Class 0 on the left, class 2 on the right; both move from batch to batch."""
     method = hiast(theta=0.9, alpha=0.2, beta=0.7, gamma=2.0)
-    values = iter([(4.0, 1.0), (6.0, 2.0)])
+    values = iter([(4.0, 1.0), (2.0, 6.0)])
 
     def answer(segmentor, images):
         logits = torch.zeros(len(images), 4, 32, 64)
@@ -330,12 +333,12 @@ def test_each_class_has_its_own_threshold(tmp_path, monkeypatch):
     folder.folder.mkdir()
     method._label(work_loader(images_of(tmp_path, 3)), folder)
     expected = [0.9] * 4
-    for c, numbers in ((0, (4.0, 6.0)), (2, (1.0, 2.0))):
+    for c, numbers in ((0, (4.0, 2.0)), (2, (1.0, 6.0))):
         for a, count in zip(numbers, (2048, 1024), strict=True):
             sure = float(np.exp(a) / (np.exp(a) + 3))
             expected[c] = update_threshold([sure] * count, expected[c], 0.2, 0.7, 2.0)
     assert folder.index()["thresholds"] == pytest.approx(expected, abs=1e-6)
-    assert expected[2] < 0.8 < 0.9 < expected[0]
+    assert expected[2] < expected[0] < 0.9  # the second batch moves it down
 
 
 def test_the_released_strong_view_multiplies_contrast_about_black(monkeypatch):
@@ -362,6 +365,12 @@ def work_loader(paths):
 def test_the_labelling_network_is_in_evaluation_mode_from_the_start():
     """A resumed run labels before anybody has called train()."""
     assert not HIAST(tiny_segmentor(), adversarial=0.0).teacher.backbone.training
+
+
+def test_what_the_published_setting_leaves_to_the_defaults():
+    method = HIAST(tiny_segmentor())
+    assert method.theta == 0.9
+    assert len(next(method.discriminator.parameters())) == 64
 
 
 def test_labelling_writes_whole_maps_once(tmp_path):
