@@ -146,6 +146,10 @@ def test_batches_of_one_kind(labelled, rest):
     assert (losses["loss_kd_unlabelled"] == 0) == (rest == 0)
 
 
+def test_the_students_own_classifier_is_dropped():
+    assert not any(name.startswith("student.fc") for name in build().state_dict())
+
+
 def test_teacher_stays_as_it_is():
     model, data = build(), batch()
     before = {k: v.clone() for k, v in model.teacher.state_dict().items()}
@@ -368,7 +372,6 @@ def test_confused_teacher_is_wrong_where_it_says():
 def test_toy_config(tmp_path):
     state = check_toy("dho/toy.py", tmp_path)
     assert "teacher.network.linear.weight" in state
-    assert not any(name.startswith("student.fc") for name in state)
 
 
 def test_rivals_and_readings(tmp_path):
