@@ -253,6 +253,88 @@ def test_box_loss_of_a_polisher_that_does_nothing_is_the_jitters_giou(monkeypatc
     )
 
 
+def test_box_loss_takes_the_nearest_object_of_its_own_image(monkeypatch):
+    model = build(box_jitters=(1, 1.0))
+    last = model.polish_student.box.layers[-1]
+    torch.nn.init.zeros_(last.weight)
+    torch.nn.init.zeros_(last.bias)
+    inputs, samples = prepared(model, labelled=3)
+    objects = (
+        [[44.0, 0.0, 64.0, 20.0]],
+        [],
+        [[0.0, 0.0, 20.0, 20.0], [30.0, 30.0, 50.0, 50.0]],
+    )
+    for sample, boxes in zip(samples["sup"], objects, strict=True):
+        sample.gt_instances = InstanceData(
+            bboxes=torch.tensor(boxes).reshape(-1, 4),
+            labels=torch.zeros(len(boxes), dtype=torch.long),
+        )
+    noises = [torch.zeros(1, len(boxes), 4) for boxes in objects]
+    noises[0][0, 0] = torch.tensor([0.5, 0.0, 0.5, 0.0])  # cut: half of its object
+    noises[2][0, 0] = 1.5  # the first object's jitter lies on the second
+    draws = iter(noises)
+    monkeypatch.setattr(torch, "randn", lambda *a, **k: next(draws))
+    features = model.teacher.extract_feat(inputs["sup"])
+    loss = model._box_loss(features, samples["sup"])
+    assert loss.item() == pytest.approx(0.5 / 6, abs=1e-5)
+
+
+def test_polishers_learn_from_the_teachers_features_and_are_weighed(monkeypatch):
+    weights = dict(box_weight=2.0, category_weight=0.25)
+    values = []
+    for kwargs in ({}, weights):
+        torch.manual_seed(4)
+        losses = fresh(build(**kwargs), semi_batch(labelled=2))
+        values.append([losses[f"loss_polish_{name}"].item() for name in ("box", "cls")])
+    (box, category), weighed = values
+    assert weighed == pytest.approx([2 * box, 0.25 * category], rel=1e-5)
+    model = build()
+    with torch.no_grad():
+        for parameter in model.student.parameters():
+            parameter.fill_(0.01)
+    inputs, samples = prepared(model, labelled=2)
+    expected, seen = model.teacher.extract_feat(inputs["sup"]), {}
+    for name in ("_box_loss", "_category_loss"):
+        monkeypatch.setattr(
+            model, name, lambda f, s, name=name: seen.update({name: f}) or f[0].sum()
+        )
+    model.loss(inputs, samples)
+    for features in (seen["_box_loss"], seen["_category_loss"]):
+        assert torch.allclose(features[0], expected[0], atol=1e-5)
+    assert not torch.allclose(
+        expected[0], model.student.extract_feat(inputs["sup"])[0], atol=1e-3
+    )
+    proposals = model._test_proposals(expected, samples["sup"])
+    theirs = model.teacher.rpn_head.predict(expected, samples["sup"], rescale=False)
+    for ours, found in zip(proposals, theirs, strict=True):
+        assert torch.equal(ours, found.bboxes)
+
+
+def test_numbers_of_the_config_reach_their_place():
+    model = build(context_fraction=0.3, polish_threshold=0.6)
+    inputs, samples = prepared(model, unlabelled=1)
+    features = model.teacher.extract_feat(inputs["weak"])
+    roi = torch.tensor([[0.0, 20, 20, 40, 30]])
+    around = torch.cat([roi[:, :1].expand(6, 1), context_boxes(roi[:, 1:], 0.3)], 1)
+    extractor = model.teacher.roi_head.bbox_roi_extractor
+    crops = model._crops(features, roi)
+    assert torch.allclose(crops[0, 1:], extractor(features[:4], around), atol=1e-5)
+    last = model.polish_teacher.category.layers[-1]
+    torch.nn.init.zeros_(last.weight)
+    last.bias.data = torch.tensor([0.0, 1.9, 0.0, 0.0])  # 0.69 for class 1
+    found = detections(3)
+    found[0].scores = torch.tensor([0.55, 0.65, 0.59])
+    found[0].labels = torch.tensor([2, 2, 0])
+    (judged,) = model.judge(features, found, samples["weak"])
+    assert judged.new_labels.tolist() == [1, 2, 1]
+    assert judged.keep.tolist() == [True] * 3
+    model.polish_threshold = 0.7
+    (judged,) = model.judge(features, found, samples["weak"])
+    assert judged.new_labels.tolist() == [2, 2, 0]
+    assert not judged.keep.any()
+    assert "new_labels" not in found[0]
+
+
 def test_category_pairs(monkeypatch):
     model = build(category_jitters=((1, 1.0),))
     inputs, samples = prepared(model)

@@ -133,8 +133,11 @@ class TestSoftLabelLoss:
         logits = self.LOGITS.clone().requires_grad_()
         soft_label_loss(logits, torch.tensor([4]), soft, C)[1].backward()
         assert soft.grad is None
-        with pytest.raises(ValueError, match="fit neither"):
-            soft_label_loss(logits, torch.tensor([0]), self.SOFT.repeat(2, 1), C)
+        for labels, rows in (([0], 2), ([4, 4], 1)):  # too many, too few
+            logits = self.LOGITS.repeat(len(labels), 1)
+            soft = self.SOFT.repeat(rows, 1)
+            with pytest.raises(ValueError, match="fit neither"):
+                soft_label_loss(logits, torch.tensor(labels), soft, C)
 
 
 def tiny_defrcn() -> ConfigDict:
