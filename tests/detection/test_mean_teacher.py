@@ -5,10 +5,21 @@ import copy
 import numpy as np
 import pytest
 import torch
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
 
-from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD
+from pld_mmdet.detection.mean_teacher import (
+    MeanTeacherSFOD,
+    _score_sums,
+    _supervised_sample,
+)
 from pld_mmdet.errors import UserError
-from tests.detection.helpers import batch_of, fresh, give_confidence
+from tests.detection.helpers import (
+    batch_of,
+    fresh,
+    give_confidence,
+    unlike_the_teacher,
+)
 from tests.helpers import tiny_faster_rcnn
 
 
@@ -110,3 +121,115 @@ def test_other_geometry_without_matrices_is_an_error():
     for samples in batch["data_samples"].values():
         samples[0].set_metainfo(dict(homography_matrix=None))
     assert np.isfinite(float(model.parse_losses(fresh(model, batch))[0]))
+
+
+def test_the_student_learns_what_the_teacher_sees():
+    """Networks that differ: boxes of one, stock losses of the other."""
+    model = build(loss_weights=dict(loss_bbox=0.25))
+    unlike_the_teacher(model)
+    data = model.data_preprocessor(batch_of(2, flip_strong=True), training=True)
+    weak, strong = (
+        (data["inputs"][view], data["data_samples"][view])
+        for view in ("weak", "strong")
+    )
+    truth = []
+    for found, sample in zip(
+        model.teacher.predict(*weak, rescale=False), strong[1], strict=True
+    ):
+        sure = found.pred_instances[found.pred_instances.scores > 0.5]
+        assert 0 < len(sure) < len(found.pred_instances)
+        x1, y1, x2, y2 = sure.bboxes.unbind(1)
+        boxes = torch.stack([64 - x2, y1, 64 - x1, y2], 1)
+        truth.append(
+            DetDataSample(
+                metainfo=sample.metainfo,
+                gt_instances=InstanceData(bboxes=boxes, labels=sure.labels),
+            )
+        )
+    torch.manual_seed(1)
+    expected = model.student.loss(strong[0], truth)
+    expected["loss_bbox"] = 0.25 * expected["loss_bbox"]
+    torch.manual_seed(1)
+    losses = model.loss(data["inputs"], data["data_samples"])
+    assert losses.keys() == expected.keys()
+    values = model.parse_losses(losses)[1]
+    for name, value in model.parse_losses(expected)[1].items():
+        assert torch.allclose(values[name], value, rtol=1e-4), name
+    counts = torch.bincount(torch.cat([t.gt_instances.labels for t in truth]))
+    assert torch.equal(model.pseudo_counts["high"][: len(counts)], counts / 2)
+
+
+def test_sums_of_all_scores():
+    found = [
+        InstanceData(scores=torch.tensor([0.25, 1.0])),
+        InstanceData(scores=torch.zeros(0)),
+        InstanceData(scores=torch.tensor([0.5])),
+    ]
+    # 0.25 ln 4 + 0.75 ln 4/3 and ln 2; a score of 1 has none
+    assert _score_sums(found).tolist() == pytest.approx([1.75, 0.562335 + 0.693147, 3])
+
+
+def shifted(x: float, y: float, shape: tuple[int, int]) -> DetDataSample:
+    matrix = np.eye(3, dtype=np.float32)
+    matrix[:2, 2] = x, y
+    return DetDataSample(metainfo=dict(homography_matrix=matrix, img_shape=shape))
+
+
+def test_truth_and_doubt_move_and_what_lies_outside_is_no_truth():
+    found = InstanceData(
+        bboxes=torch.tensor([[2.0, 3, 9, 30], [30.0, 10, 50, 60]]),
+        labels=torch.tensor([2, 1]),
+    )
+    doubtful = InstanceData(
+        bboxes=torch.tensor([[40.0, 5, 48, 20]]), labels=torch.tensor([0])
+    )
+    found.set_metainfo(dict(doubtful=doubtful))
+    weak, strong = shifted(0, 0, (64, 64)), shifted(-10, 4, (48, 40))
+    sample = _supervised_sample(found, weak, strong)
+    assert sample.gt_instances.bboxes.tolist() == [[20, 14, 40, 48]]
+    assert sample.gt_instances.labels.tolist() == [1]
+    assert sample.ignored_instances.bboxes.tolist() == [[30, 9, 38, 24]]
+    assert sample.ignored_instances.labels.tolist() == [0]
+    assert sample.img_shape == (48, 40)
+
+
+def test_masks_stay_with_their_objects_in_the_same_view():
+    found = InstanceData(
+        bboxes=torch.tensor([[2.0, 3, 9, 30], [30.0, 10, 50, 40]]),
+        labels=torch.tensor([2, 1]),
+        masks=torch.zeros(2, 48, 56, dtype=torch.bool),
+    )
+    found.masks[1, 10:40, 30:50] = True
+    view = shifted(0, 0, (48, 56))
+    truth = _supervised_sample(found, view, view).gt_instances
+    assert truth.masks.masks.shape == (2, 48, 56)
+    assert (truth.masks.height, truth.masks.width) == (48, 56)
+    assert truth.masks.masks.dtype == np.uint8
+    assert truth.masks.masks.sum((1, 2)).tolist() == [0, 600]
+    with pytest.raises(UserError, match="masks are not carried"):
+        _supervised_sample(found, view, shifted(1, 0, (48, 56)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (dict(teacher_statistics="mean"), "is not known"),
+        (dict(teacher_scales=()), "gives the teacher no view"),
+        (dict(teacher_scales=(1.0, 0.0)), "gives the teacher no view"),
+        (dict(ignore_above=-0.01), "leaves no band below 0.5"),
+        (dict(ignore_above=0.51), "leaves no band below 0.5"),
+        (
+            dict(ignore_above=0.4, class_thresholds=dict(lowest=0.3)),
+            "leaves no band below 0.3",
+        ),
+        (dict(teacher_scales=(1.0, 2.0), soft_rois="mixed"), "at its own size"),
+    ],
+)
+def test_options_without_a_meaning_are_refused(wrong, words):
+    with pytest.raises(UserError, match=words):
+        build(**wrong)
+
+
+def test_the_band_may_reach_from_nothing_to_the_threshold():
+    for least in (0.0, 0.5):
+        assert build(ignore_above=least).ignore_above == least
