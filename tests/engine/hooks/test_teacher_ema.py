@@ -161,3 +161,94 @@ def test_a_checkpoint_without_a_counter_goes_on_with_the_ramp(moment):
     runner.iter = 7
     fresh.before_train(runner)
     assert fresh.updates == whole.updates == {"after": 3, "before": 4}[moment]
+
+
+def drive_accumulated(hook, images, steps, size):
+    """As :func:`drive`; the student moves once in ``size`` iterations and at the end.
+
+    Returns:
+        The teacher after each iteration.
+    """
+    runner, trace = runner_with(Pair(0.0, 0.0), images=images), []
+    runner.optim_wrapper = SimpleNamespace(_accumulative_counts=size)
+    runner.max_iters = steps
+    for runner.iter in range(steps):
+        hook.before_train_iter(runner, runner.iter)
+        if (runner.iter + 1) % size == 0 or runner.iter + 1 == steps:
+            with torch.no_grad():
+                runner.model.student.weight.add_(1.0)
+        hook.after_train_iter(runner, runner.iter)
+        trace.append(runner.model.value())
+    return trace
+
+
+ACCUMULATED = {
+    "after": (dict(), [0, 0, 0.5, 0.5, 0.5, 1.25, 2.125]),
+    "before": (dict(moment="before"), [0, 0, 0, 0.5, 0.5, 0.5, 1.25]),
+    "every second": (dict(interval=2), [0, 0, 0, 0, 0, 1, 1]),
+}
+
+
+@pytest.mark.parametrize("case", ACCUMULATED)
+def test_accumulated_iterations_are_one_update(case):
+    changes, expected = ACCUMULATED[case]
+    hook = TeacherEMAHook(keep=0.5, **changes)
+    assert drive_accumulated(hook, 10, 7, 3) == expected
+
+
+def test_an_epoch_of_accumulated_steps_ends_with_the_step_that_fills_it():
+    """20 images in batches of 4 are 5 iterations, of which 2 make a step: 3 steps."""
+    hook = TeacherEMAHook(keep=0.0, unit="epoch")
+    assert drive_accumulated(hook, 20, 14, 2) == [0] * 5 + [3] * 6 + [6] * 3
+    hook = TeacherEMAHook(keep=0.0, unit="epoch", interval=2)
+    assert drive_accumulated(hook, 20, 14, 2) == [0] * 11 + [6] * 3
+
+
+@pytest.mark.parametrize(("moment", "updates"), [("after", 4), ("before", 5)])
+def test_a_lost_counter_follows_from_the_steps(moment, updates):
+    hook, runner = TeacherEMAHook(moment=moment, interval=2), runner_with(Pair())
+    runner.optim_wrapper = SimpleNamespace(_accumulative_counts=3)
+    runner.iter = 29  # 9 steps
+    hook.before_train(runner)
+    assert hook.updates == updates
+
+
+@pytest.mark.parametrize(
+    ("buffers", "mean"), [("average", 5), ("copy", 8), ("keep", 4)]
+)
+def test_buffers_follow_their_policy_after_the_first_copy(buffers, mean):
+    model = Pair()
+    model.student, model.teacher = nn.BatchNorm1d(1), nn.BatchNorm1d(1)
+    model.student.running_mean.fill_(4.0)
+    hook = TeacherEMAHook(keep=0.75, buffers=buffers)
+    hook.before_train(runner_with(model))
+    assert model.teacher.running_mean.item() == 4
+    model.student.running_mean.fill_(8.0)
+    model.student.weight.data.fill_(5.0)
+    hook.update(model)
+    assert model.teacher.running_mean.item() == mean
+    assert model.teacher.weight.item() == 2
+    assert model.student.running_mean.item() == 8
+
+
+def test_a_network_that_is_replaced_is_followed():
+    model, hook = Pair(0.0, 4.0), TeacherEMAHook(keep=0.5)
+    hook.update(model)
+    old, model.teacher = model.teacher, nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.teacher.weight)
+    nn.init.ones_(model.student.weight)
+    hook.update(model)
+    assert (old.weight.item(), model.value()) == (2.0, 0.5)
+    assert hook.updates == 2
+
+
+def test_the_ends_of_the_ranges_are_allowed_and_no_more():
+    for keep in (0.0, 1.0):
+        assert TeacherEMAHook(keep=keep, interval=1, warm_up=0).keep == keep
+    for wrong in (dict(keep=-0.01), dict(interval=0), dict(warm_up=-1)):
+        with pytest.raises(UserError, match="out of range"):
+            TeacherEMAHook(**wrong)
+    hook = TeacherEMAHook(keep=0.75, warm_up=2)
+    found = [hook.keep_at(n) for n in (0, 1, 3, 9, 10)]
+    assert found == pytest.approx([0, 0.25, 0.5, 0.75, 0.75])  # 1 - 3 / (n + 3)
+    assert TeacherEMAHook(keep=0.75).keep_at(0) == 0.75
