@@ -1,15 +1,18 @@
 """FST: hand-worked trajectories, what a virtual step leaves alone, the toy recipe."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from torch import nn
 
 from pld_mmdet.engine.method import Method
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
-from pld_mmdet.segmentation.fst import FST
+from pld_mmdet.segmentation.fst import FST, VirtualStepDDP
 from pld_mmdet.segmentation.self_training import CutMixSelfTraining
 from tests.segmentation.helpers import (
     ROOT,
@@ -105,6 +108,38 @@ def test_a_part_of_a_wide_batch_has_labelled_and_unlabelled_samples():
     method.train_step(batch, optimizer)
     phi = 0.9 * 2 + 0.1 * 0.8
     assert weights(method) == pytest.approx((0.4, 0.9 * phi + 0.1 * 0.4))
+
+
+def test_parts_of_a_wide_batch():
+    """Labelled samples 0 2 3 4 and the others, 1 5, in two parts; lists too."""
+    method, _ = one_weight(depth=0, width=1)
+    labelled = torch.tensor([True, False, True, True, True, False])
+    batch = dict(
+        labelled=labelled, inputs=torch.arange(12).view(6, 2), path=list("012345")
+    )
+    one, two = method._batches(batch)
+    assert (one["path"], two["path"]) == (list("021"), list("345"))
+    assert one["inputs"].tolist() == [[0, 1], [4, 5], [2, 3]]
+    assert two["labelled"].tolist() == [True, True, False]
+
+
+def test_the_wrapper_takes_this_process_device_and_is_the_network(monkeypatch):
+    seen, cuda = [], torch.cuda
+
+    def start(self, module, device_ids):
+        nn.Module.__init__(self)
+        self.module = module
+        seen.append(device_ids)
+
+    monkeypatch.setattr(MMDistributedDataParallel, "__init__", start)
+    model = SimpleNamespace(train_step=lambda *args, network: (*args, network))
+    monkeypatch.setattr(cuda, "is_available", lambda: False)
+    wrapper = VirtualStepDDP(model, device_ids=[1])
+    assert wrapper.train_step("data", "optimizer") == ("data", "optimizer", wrapper)
+    monkeypatch.setattr(cuda, "is_available", lambda: True)
+    monkeypatch.setattr(cuda, "current_device", lambda: 3)
+    VirtualStepDDP(model), VirtualStepDDP(model, device_ids=[1])
+    assert seen == [None, [3], [1]]
 
 
 @pytest.mark.parametrize(
@@ -264,8 +299,10 @@ def test_depth_and_width_exclude_each_other():
     with pytest.raises(UserError, match="count='steps'"):
         FST(dict(type="pld_mmdet.OneWeight"), count="steps")
     method, optimizer = one_weight(depth=0, width=3)
-    with pytest.raises(UserError, match="cannot part 2 labelled"):
-        method.train_step(batch_of(1.0, 2.0), optimizer)
+    batch = batch_of(1.0, 2.0)
+    batch["labelled"][2] = True
+    with pytest.raises(UserError, match="part 3 labelled and 1 unlabelled samples"):
+        method.train_step(batch, optimizer)
     optimizer._accumulative_counts = 2
     with pytest.raises(UserError, match="accumulate"):
         method.train_step(batch_of(1.0, 2.0, 3.0, 4.0), optimizer)
