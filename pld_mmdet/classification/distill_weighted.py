@@ -198,11 +198,11 @@ class DistillWeighted(TaughtStudent):
             found[f"loss_teacher_{i}"] = F.cross_entropy(source(x).float(), y)
         return found
 
-    @torch.no_grad()
     def wants_work(self, stage: str) -> str | None:
         """Nothing where no source is compared."""
         return None if self.lam == 1 else super().wants_work(stage)
 
+    @torch.no_grad()
     def start_stage(self, name: str, loader: Iterable | None, folder: Path) -> None:
         """Similarities and weights, from the labelled images.
 

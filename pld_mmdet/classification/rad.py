@@ -309,11 +309,11 @@ class RAD(TaughtStudent):
             return self.loss_student(inputs, targets)
         return {"loss_soft": soft_cross_entropy(self.student(inputs), soft)}
 
-    @torch.no_grad()
     def wants_work(self, stage: str) -> str | None:
         """Nothing is bought before the first round."""
         return None if stage == "round_1" else super().wants_work(stage)
 
+    @torch.no_grad()
     def start_stage(self, name: str, loader: Iterable | None, folder: Path) -> None:
         """Buy, write ``bought.pth``, and put a fresh student in its place.
 

@@ -95,11 +95,11 @@ class DParallel(Method):
             self.register_buffer("answers", written)
         self.writes = samples is not None
 
-    @torch.no_grad()
     def wants_work(self, stage: str) -> str | None:
         """Nothing where the data's own answers are the model's."""
         return super().wants_work(stage) if self.writes else None
 
+    @torch.no_grad()
     def start_stage(self, name: str, loader: DataLoader | None, folder: Path) -> None:
         """Write the answers, one token a call, before ``distill`` begins."""
         if name != "distill" or not self.writes:

@@ -132,12 +132,12 @@ class FIRST(Method):
         self.learner.train(mode)
         return self
 
-    @torch.no_grad()
     def wants_work(self, stage: str) -> str | None:
         """Nothing to calibrate on where the teacher is trusted as it is."""
         idle = stage == "calibrate" and self.trust == "none"
         return None if idle else super().wants_work(stage)
 
+    @torch.no_grad()
     def start_stage(self, name: str, loader: DataLoader | None, folder: Path) -> None:
         """Choose c or d in stage ``calibrate``; ask the teacher in ``answers``."""
         self.check_work(name, loader)

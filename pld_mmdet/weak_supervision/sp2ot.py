@@ -135,11 +135,11 @@ class SP2OT(Method):
         start = torch.zeros(2, num_clusters + 1, dtype=torch.double)
         self.register_buffer("potentials", start)
 
-    @torch.no_grad()
     def wants_work(self, stage: str) -> str | None:
         """The images, where their similarities or the bank are made beforehand."""
         return "all images, each once" if self.lambda0 or self.prefill else None
 
+    @torch.no_grad()
     def start_stage(self, name: str, loader: Iterable | None, folder: Path) -> None:
         """Similarities of the initial features: the top_k of each image.
 

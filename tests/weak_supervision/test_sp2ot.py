@@ -239,6 +239,7 @@ class TestModel:
         assert model.bank_index.tolist() == [0, 4, 7, 11]
         expected = model.head(data["view1"][[0, 4, 7, 11]])
         assert torch.allclose(model.bank_logits, expected, atol=1e-6)
+        assert not model.bank_logits.requires_grad
         assert model.banked == 4
         model.bank_logits.zero_()
         model.start_stage("cluster", loader, tmp_path)  # resumed: as it was
@@ -262,6 +263,14 @@ class TestModel:
         assert some[0, 2] == some[0, 0] == 0
         with pytest.raises(UserError, match="6 images for num_samples=12"):
             model.start_stage("cluster", loader[:1], tmp_path)
+
+    def test_what_is_made_before_the_stage_wants_all_images(self):
+        for options, wanted in (
+            (dict(lambda0=0.0), False),
+            (dict(lambda0=1.0), True),
+            (dict(lambda0=0.0, prefill=True), True),
+        ):
+            assert bool(tiny(**options).wants_work("cluster")) == wanted
 
     def test_labels_get_no_gradient(self):
         model = tiny()
