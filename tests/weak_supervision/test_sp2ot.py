@@ -272,6 +272,12 @@ class TestModel:
         ):
             assert bool(tiny(**options).wants_work("cluster")) == wanted
 
+    def test_what_the_published_setting_leaves_to_the_defaults(self):
+        model = tiny()
+        assert model.head.scale == CosineHead(4, 3).scale == 10
+        limits = dict(rounds=100, max_iterations=1000)
+        assert model.solver == dict(epsilon=0.1, gamma=1.0, **limits)
+
     def test_labels_get_no_gradient(self):
         model = tiny()
         logits = torch.randn(2, 6, 3, requires_grad=True)
