@@ -171,11 +171,15 @@ def test_context_reaches_the_box_head_only():
         crops[:, 1:] = torch.randn_like(crops[:, 1:])
         return crops
 
-    model.polish_threshold = 0.0  # keep all, so that rows can be compared
+    model.polish_threshold, seen = 0.0, []  # keep all, so that rows can be compared
+    model.polish_teacher.category.register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0].clone())
+    )
     before = model.polish(features, found, samples["weak"])
     model._crops = noisy
     after = model.polish(features, found, samples["weak"])
     assert torch.equal(before[1][0].labels, after[1][0].labels)
+    assert torch.equal(*seen)
     assert not torch.allclose(before[0][0].bboxes, after[0][0].bboxes)
 
 
@@ -247,7 +251,7 @@ def test_box_loss_of_a_polisher_that_does_nothing_is_the_jitters_giou(monkeypatc
     loss = model._box_loss(features, samples["sup"])
     assert loss.item() == pytest.approx((1 - 1 / 3 + 0) / 2, abs=1e-5)
     # A jitter that is no box any more is left out: only the object remains.
-    noise = torch.tensor([[[1.5, 0.0, 0.0, 0.0]]])
+    noise = torch.tensor([[[1.0, 0.0, 0.0, 0.0]]])
     assert model._box_loss(features, samples["sup"]).item() == pytest.approx(
         0, abs=1e-5
     )
@@ -375,6 +379,12 @@ def test_labelled_images_without_boxes_give_zero_losses():
 
 def test_no_pseudo_box():
     model = build(min_score=1.0)
+    inputs, samples = prepared(model, unlabelled=1)
+    model.num_classes = 1  # the polisher would have two columns
+    features = model.teacher.extract_feat(inputs["weak"])
+    for said in model.polish(features, detections(0), samples["weak"]):
+        assert [len(i) for i in said] == [0]
+    model.num_classes = 3
     losses = fresh(model, semi_batch())
     assert losses["unsup_loss_bbox"] == 0
     model.parse_losses(losses)[0].backward()

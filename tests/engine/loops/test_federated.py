@@ -127,7 +127,116 @@ def test_rounds_by_hand():
     assert model.branches == ["a", "a", "b"] * 6
 
 
+class Recorder(Client):
+    """Notes each step: round, client, branch, samples, a random number, the mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps, self.place, self.momenta = [], None, []
+
+    def start_client(self, round_, client) -> None:
+        self.place = round_, client
+
+    def train_step(self, batch, optim_wrapper) -> dict:
+        state = optim_wrapper.optimizer.state
+        self.momenta.append(len(state))
+        state["momentum"] = 1
+        samples = batch["inputs"].tolist()
+        noise = torch.rand(()).item()
+        self.steps.append((*self.place, batch["branch"], samples, noise, self.training))
+        return super().train_step(batch, optim_wrapper)
+
+
+class Distinct(Shares):
+    """Client k has 3 k + 4 samples: 100 k, 100 k + 1 and so on."""
+
+    def __init__(self) -> None:
+        def view(k, first):
+            values = range(100 * k + first, 100 * k + first + 3 * k + 4)
+            return [{"inputs": torch.tensor(float(v))} for v in values]
+
+        self.clients = [{"a": view(k, 0), "b": view(k, 50)} for k in range(3)]
+        self.sizes = [4, 7, 10]
+
+
+def recorded(begin=0, rounds=3, **changes):
+    """A run from a round on; the loop and what its model noted."""
+    model = Recorder().eval()
+    nn.init.zeros_(model.part.weight)
+    made = loop(runner(model, Distinct()), max_iters=rounds, **changes)
+    made._iter = begin
+    made.runner.outputs = []
+    made.runner.call_hook = lambda name, outputs=None, **_: (
+        made.runner.outputs.append((name, outputs)) if outputs else None
+    )
+    made.run()
+    return made, model
+
+
+def test_a_round_is_the_same_whatever_was_before_and_whoever_else_is_drawn():
+    _, whole = recorded()
+    _, late = recorded(begin=2)
+    assert late.steps == whole.steps[-9:]
+    assert len({step[4] for step in whole.steps}) == len(whole.steps)  # new numbers
+    _, few = recorded(clients_per_round=1)
+    assert len(few.steps) == 9
+    for step in few.steps:
+        assert step in whole.steps
+    first, second = (
+        {n for step in whole.steps if step[:3] == (round_, 2, "a") for n in step[3]}
+        for round_ in (0, 1)
+    )
+    assert not first & second  # 10 samples last for two rounds
+    assert all(step[5] for step in whole.steps)  # in training mode
+
+
+def test_clients_start_without_momentum_and_leave_none():
+    made, model = recorded()
+    assert model.momenta == [0, 1, 1] * 9
+    assert not made.runner.optim_wrapper.optimizer.state
+
+
+def test_shares_are_of_the_drawn_and_logs_are_means_over_steps():
+    made, model = recorded(rounds=1, clients_per_round=2)
+    drawn = draw_clients(0, 0, 3, 2)
+    moved = dict.fromkeys(drawn, 0.0)
+    means = []
+    for _, client, _, samples, *_ in model.steps:
+        means.append(sum(samples) / len(samples))
+        moved[client] += means[-1]
+    sizes = [made.sizes[c] for c in drawn]
+    expected = sum(n * moved[c] for n, c in zip(sizes, drawn, strict=True)) / sum(sizes)
+    assert model.part.weight.item() == pytest.approx(expected, rel=1e-5)
+    ((name, outputs),) = made.runner.outputs
+    assert name == "after_train_iter"
+    assert outputs == {"value": pytest.approx(sum(means) / 6, rel=1e-5)}
+
+
+@pytest.mark.parametrize(
+    ("interval", "stop", "expected"),
+    [(2, None, [2, 4, 5]), (None, None, [5]), (1, 3, [1, 2, 3])],
+)
+def test_rounds_are_evaluated_every_interval_and_at_the_end(interval, stop, expected):
+    made = loop(runner(), max_iters=5, val_interval=interval)
+    seen = []
+
+    def evaluate():
+        seen.append(made.iter)
+        made.stop_training = made.iter == stop
+
+    made.runner.val_loop = SimpleNamespace(run=evaluate)
+    made.run()
+    assert seen == expected
+    assert made.epoch == 1
+
+
 def test_refusals():
+    stock = {**LOADER, "sampler": dict(type="DefaultSampler")}
+    settings = dict(max_iters=1, clients_per_round=1, local=LOCAL)
+    with pytest.raises(UserError, match="DefaultSampler cannot skip"):
+        FederatedLoop(runner(), stock, **settings).run()
+    with pytest.raises(UserError, match="clients_per_round=0 of 3"):
+        loop(runner(), clients_per_round=0)
     with pytest.raises(UserError, match="one process, not on 2"):
         loop(runner(world_size=2))
     with pytest.raises(UserError, match="no branch 'c'"):
