@@ -1,5 +1,7 @@
 """AdaBN as a hook: which images it looks at, and what loaders it takes."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmdet.structures import DetDataSample
@@ -7,7 +9,8 @@ from mmengine.dataset import pseudo_collate
 from torch import nn
 from torch.utils.data import DataLoader
 
-from pld_mmdet.detection.hooks.adabn import adapt_batch_norm
+from pld_mmdet.detection.hooks.adabn import AdaBNHook, adapt_batch_norm
+from pld_mmdet.detection.loops.adabn import AdaBNLoop
 from pld_mmdet.errors import UserError
 
 
@@ -89,3 +92,105 @@ def test_a_view_that_no_image_has_is_a_sentence_and_changes_nothing():
         adapt_batch_norm(network, loader, 100)
     assert "branch='unsup_teacher'" in said.value.fix
     assert network.backbone.running_mean.item() == 7.0
+
+
+class Pair(nn.Module):
+    """A student and a teacher that differ."""
+
+    def __init__(self):
+        super().__init__()
+        self.student, self.teacher = Network(), Network()
+        self.data_preprocessor = self.student.data_preprocessor
+        nn.init.constant_(self.student.backbone.weight, 3.0)
+
+
+def loader_of(values, batch_size=2):
+    return DataLoader(plain(values), batch_size=batch_size, collate_fn=pseudo_collate)
+
+
+def test_images_are_spread_evenly_and_the_teacher_is_a_copy():
+    model, data = Pair(), [1.0, 90.0, 3.0, 90.0, 11.0, 90.0, 90.0]
+    assert adapt_batch_norm(model, loader_of(data, 1), num_images=3) == 1
+    for network in (model.student, model.teacher):
+        assert network.backbone.running_mean.item() == pytest.approx(6.0)  # 2, 4, 12
+        assert network.backbone.weight.item() == 3.0
+    few = Network()
+    adapt_batch_norm(few, loader_of(data[:1]), num_images=3)
+    assert few.backbone.running_mean.item() == 2.0
+
+
+class Headed(Network):
+    """Batch norm in a neck and perhaps in a head; notes how it is asked."""
+
+    with_neck = True
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.neck, self.head, self.asked = nn.BatchNorm2d(1), head, []
+
+    def extract_feat(self, inputs):
+        self.asked.append("features")
+        return self.neck(self.backbone(inputs))
+
+    def predict(self, inputs, samples, rescale):
+        self.asked.append(("whole", len(samples), rescale))
+        return self.head(self.backbone(inputs)), self.neck(inputs)
+
+
+def test_a_head_with_batch_norm_needs_the_whole_prediction():
+    plain_head = Headed(nn.Identity())
+    assert adapt_batch_norm(plain_head, loader_of([1.0, 3.0]), 2) == 2
+    assert plain_head.asked == ["features"]
+    headed = Headed(nn.BatchNorm2d(1))
+    assert adapt_batch_norm(headed, loader_of([1.0, 3.0]), 2) == 3
+    assert headed.asked == [("whole", 2, False)]
+
+
+def test_a_network_without_batch_norm_asks_for_no_image():
+    network = Network()
+    network.backbone = nn.Conv2d(1, 1, 1)
+    broken = DataLoader([None] * 4, batch_size=2, collate_fn=pseudo_collate)
+    assert adapt_batch_norm(network, broken, 4) == 0
+
+
+@pytest.mark.parametrize("iteration", [0, 1])
+def test_the_hook_adapts_before_the_first_step_only(iteration):
+    network, data = Network(), views([1.0, 3.0], "strong")
+    loader = DataLoader(data, batch_size=2, collate_fn=pseudo_collate)
+    run = SimpleNamespace(iter=iteration, model=network, train_dataloader=loader)
+    AdaBNHook(num_images=1, branch="strong").before_train(run)
+    assert network.backbone.running_mean.item() == (0.0 if iteration else 2.0)
+
+
+@pytest.mark.parametrize("done", [0, 1])
+def test_the_loop_adapts_saves_and_evaluates(done):
+    data, calls = views([1.0, 3.0, 5.0], "strong"), []
+
+    class Named(list):
+        metainfo = dict(classes=("cat",))
+
+    loader = DataLoader(Named(data), batch_size=2, collate_fn=pseudo_collate)
+
+    def save(folder, name, **kwargs):
+        mean = run.model.backbone.running_mean.item()
+        calls.append((folder, name, mean, kwargs, loop.iter))
+
+    run = SimpleNamespace(
+        model=Network(),
+        work_dir="/run",
+        visualizer=SimpleNamespace(dataset_meta=None),
+        val_loop=SimpleNamespace(run=lambda: calls.append("val")),
+        call_hook=calls.append,
+        save_checkpoint=save,
+    )
+    loop = AdaBNLoop(run, loader, num_images=2, branch="strong")
+    assert run.visualizer.dataset_meta == dict(classes=("cat",))
+    assert loop.epoch == 0
+    loop._iter = done
+    assert loop.run() is run.model
+    options = dict(save_optimizer=False, by_epoch=False)
+    saved = [] if done else [("/run", "iter_1.pth", 3.0, options, 1)]  # of 1 and 3
+    assert calls == ["before_train", *saved, "val", "after_train"]
+    run.val_loop = None
+    loop.run()
+    assert calls.count("val") == 1
