@@ -118,6 +118,31 @@ def test_last_stage_by_hand():
     torch.testing.assert_close(found["loss_hard"].detach(), hard)
 
 
+@pytest.mark.parametrize(
+    ("losses", "teacher", "student", "found"),
+    [
+        (["latent"], False, False, {"loss_hidden", "loss_attention"}),
+        (["hard"], False, True, {"loss_hard"}),
+        (["soft"], True, True, {"loss_soft"}),
+    ],
+)
+def test_heads_are_computed_where_they_are_compared(
+    losses, teacher, student, found, monkeypatch
+):
+    net = model(recipe={"TSD": {**RECIPE["TSD"], "losses": losses}})
+    enter(net, "TSD")
+    asked = []
+    for part in (net.finetuned, net.student):
+
+        def spy(ids, mask, head, inside=part.inside):
+            asked.append(head)
+            return inside(ids, mask, head=head)
+
+        monkeypatch.setattr(part, "inside", spy)
+    assert net.loss(**TASK).keys() == found
+    assert asked == [teacher, student]
+
+
 def with_gradient(net) -> set[str]:
     return {
         name.partition(".")[0]
@@ -172,8 +197,20 @@ def test_the_wrong_kind_of_data_is_refused():
 def test_networks_that_do_not_fit_are_refused():
     with pytest.raises(UserError, match=r"\(3 layers, 2 heads\) cannot imitate"):
         model(encoder(layers=3))
-    with pytest.raises(UserError, match="differ in shape"):
-        ERNIETiny(encoder("MaskedLM", width=16), encoder(), encoder(layers=2, width=4))
+    for heads in (1, 4):
+        student = encoder(layers=2, width=4)
+        student["config"]["num_attention_heads"] = heads
+        said = rf"\(2 layers, {heads} heads\) cannot .* \(4 layers, 2 heads\)"
+        with pytest.raises(UserError, match=said):
+            model(student)
+    small = encoder(layers=2, width=4)
+    for one, two in (
+        (dict(width=16), {}),
+        (dict(layers=2), dict(layers=4)),
+        (dict(layers=4), dict(layers=2)),
+    ):
+        with pytest.raises(UserError, match="differ in shape"):
+            ERNIETiny(encoder("MaskedLM", **one), encoder(**two), small)
 
 
 def test_predicts_with_the_network_that_is_asked_for():
@@ -198,6 +235,8 @@ def test_the_finetuned_teacher_begins_as_the_pretrained_one():
 
 def test_masked_words():
     torch.manual_seed(0)
+    net = model()  # the toy leaves the grammar's words to the defaults
+    assert (net.mask_id, net.first_word) == (MASK, MASK + 1) == (3, 4)
     ids = torch.randint(4, 30, (400, 20))
     ids[:, 0], ids[:, 15:] = 1, 0
     real = (ids > 0).long()
