@@ -161,6 +161,12 @@ def test_losses_from_the_parts():
     assert losses["loss_rec"].item() == pytest.approx(wanted.item())
 
 
+def test_inputs_are_what_the_data_gives_unless_said():
+    cfg = Config.fromfile(ROOT / "configs/dmae/toy.py").model
+    del cfg["mean"], cfg["std"]
+    assert torch.equal(MODELS.build(cfg).masked(images())[0], images())
+
+
 @pytest.mark.parametrize("normalise", [True, False])
 def test_two_pairs_of_blocks_have_each_their_projection(normalise):
     model = build(aligned=[(0, 4), (2, 1)], normalise=normalise)
@@ -183,6 +189,20 @@ def test_the_teachers_stage_trains_the_learner_and_its_decoder():
     model.loss(images())["loss_teacher"].backward()
     moved = {n.split(".")[0] for n, p in model.named_parameters() if p.grad is not None}
     assert moved == {"learner", "learner_decoder"}
+
+
+def test_the_teacher_is_what_its_stage_made_when_it_begins_to_teach():
+    model, no_stage = build(), build(teacher_decoder=None)
+    own = weights(model.teacher)
+    for name in ("teacher", "finetune", "again"):
+        model.start_stage(name, None, None)
+        assert torch.equal(weights(model.teacher), own)
+    model.start_stage("distill", None, None)
+    assert not torch.equal(weights(model.teacher), own)
+    assert torch.equal(weights(model.teacher), weights(model.learner))
+    own = weights(no_stage.teacher)
+    no_stage.start_stage("distill", None, None)
+    assert torch.equal(weights(no_stage.teacher), own)
 
 
 def test_features_are_the_mean_patch_without_the_class_token():
@@ -253,8 +273,13 @@ def test_fine_tuning_sees_few_labels_only(tmp_path):
 def test_refuses_what_cannot_work():
     with pytest.raises(UserError, match=r"alpha=1\.0 needs a teacher"):
         build(teacher=None)
-    with pytest.raises(UserError, match="the teacher has no block 6"):
-        build(aligned=[(1, 6)])
+    for pair, said in (
+        ((1, 6), "teacher has no block 6"),
+        ((1, 8), "teacher has no block 8"),
+        ((-1, 5), "student has no block -1"),
+    ):
+        with pytest.raises(UserError, match=said):
+            build(aligned=[(0, 0), pair])
     model = build(teacher_decoder=None)
     with pytest.raises(UserError, match="needs teacher_decoder"):
         enter(model, "teacher")
