@@ -7,6 +7,7 @@ optimizer and no second network.
 Examples:
     python tools/export.py work_dirs/lpld/foggy_streets/last.pth detector.pth
     python tools/export.py last.pth student.pth --network student --config CONFIG
+    python tools/export.py RUN/last.pth mean.pth --mean-of 5    # of its newest five
 """
 
 import argparse
@@ -21,6 +22,7 @@ from pld_mmdet.cli import (
     output_file,
     run_tool,
 )
+from pld_mmdet.values import POSITIVE_INT
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,6 +42,13 @@ def parse_args() -> argparse.Namespace:
         type=input_file,
         help="the run's config: also load the exported file strictly into its detector",
     )
+    parser.add_argument(
+        "--mean-of",
+        type=POSITIVE_INT,
+        default=1,
+        metavar="N",
+        help="the plain mean of the newest N numbered checkpoints beside CHECKPOINT",
+    )
     return parser.parse_args()
 
 
@@ -52,7 +61,9 @@ def main(args: argparse.Namespace) -> None:
         from pld_mmdet.engine.configs import read_config
 
         detector = read_config(args.config, model=True).model
-    network = export_detector(args.checkpoint, args.out, args.network, detector)
+    network = export_detector(
+        args.checkpoint, args.out, args.network, detector, args.mean_of
+    )
     print(f"{args.out}: {network}" + (", loads strictly" if detector else ""))
 
 

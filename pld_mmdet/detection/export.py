@@ -8,6 +8,7 @@ from pathlib import Path
 from pld_mmdet.engine.checkpoint import load_checkpoint_file, save_atomic, to_plain
 from pld_mmdet.engine.files import keep_inputs
 from pld_mmdet.engine.provenance import file_sha256
+from pld_mmdet.engine.runner import numbered_checkpoints
 from pld_mmdet.engine.weights import report_mismatch, require_finite
 from pld_mmdet.errors import UserError
 
@@ -19,6 +20,7 @@ def export_detector(
     out: str | Path,
     network: str | None = None,
     model: dict | None = None,
+    mean_of: int = 1,
 ) -> str:
     """Write the weights of one network without prefix, and the class names.
 
@@ -30,15 +32,39 @@ def export_detector(
             config text inside the checkpoint, or its default in the model named there.
         model: Model config to load the result into, strictly, before it is written; of
             a wrapper its ``detector``.
+        mean_of: The plain mean of so many numbered checkpoints, the newest of the
+            checkpoint's folder, instead of the checkpoint itself; whole numbers in it
+            (batch counters) are the newest's.
 
     Returns:
         What was exported: ``teacher``, ``student`` or ``detector``.
 
     Raises:
         UserError: If the network is not in the checkpoint, the result does not fit or
-            is not finite, or ``out`` is the checkpoint.
+            is not finite, ``out`` is a checkpoint that is read, or there are
+            fewer than ``mean_of``.
     """
-    keep_inputs(out, [checkpoint], "OUT")
+    files = [checkpoint] if mean_of == 1 else _newest(checkpoint, mean_of)
+    keep_inputs(out, files, "OUT")
+    parts = [_network_of(file, network) for file in files]
+    state, meta, network = parts[-1]
+    if len(parts) > 1:
+        state = _mean([part for part, *_ in parts], files)
+    if model is None:
+        require_finite(state, str(checkpoint))
+    else:
+        _check_fits(model, state, str(checkpoint))
+    kept = {k: meta[k] for k in ("dataset_meta", "epoch", "iter", "seed") if k in meta}
+    kept["exported_network"] = network or "detector"
+    kept["exported_from_sha256"] = ", ".join(map(file_sha256, files))
+    save_atomic(to_plain({"meta": kept, "state_dict": dict(state)}), out)
+    return kept["exported_network"]
+
+
+def _network_of(
+    checkpoint: str | Path, network: str | None
+) -> tuple[dict, dict, str | None]:
+    """A checkpoint's weights of one network, its meta, and which one it is."""
     content = load_checkpoint_file(checkpoint)
     state = content.get("state_dict", content)
     meta = content.get("meta") or {}
@@ -61,15 +87,38 @@ def export_detector(
         )
     if not state:
         raise UserError(f"{checkpoint} holds no weights.", "Name another checkpoint.")
-    if model is None:
-        require_finite(state, str(checkpoint))
-    else:
-        _check_fits(model, state, str(checkpoint))
-    kept = {k: meta[k] for k in ("dataset_meta", "epoch", "iter", "seed") if k in meta}
-    kept["exported_network"] = network or "detector"
-    kept["exported_from_sha256"] = file_sha256(checkpoint)
-    save_atomic(to_plain({"meta": kept, "state_dict": dict(state)}), out)
-    return kept["exported_network"]
+    return state, meta, network
+
+
+def _newest(checkpoint: str | Path, count: int) -> list[Path]:
+    found = numbered_checkpoints(Path(checkpoint).parent)[-count:]
+    if len(found) < count or count < 1:
+        raise UserError(
+            f"A mean of {count} checkpoints is asked for, and {Path(checkpoint).parent}"
+            f" holds {len(found)} with a number.",
+            "Ask for fewer, or let the run keep more: default_hooks.checkpoint."
+            "max_keep_ckpts.",
+        )
+    return found
+
+
+def _mean(states: list[dict], files: list[Path]) -> dict:
+    """The mean of each tensor, in double precision; whole numbers of the last."""
+    newest = states[-1]
+    for state, file in zip(states, files, strict=True):
+        if {k: v.shape for k, v in state.items()} != {
+            k: v.shape for k, v in newest.items()
+        }:
+            raise UserError(
+                f"{file} and {files[-1]} hold different networks.",
+                "Average checkpoints of one run only.",
+            )
+    return {
+        key: value
+        if not value.is_floating_point()
+        else (sum(state[key].double() for state in states) / len(states)).to(value)
+        for key, value in newest.items()
+    }
 
 
 def _result_network(config_text: str) -> str | None:

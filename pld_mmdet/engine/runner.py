@@ -443,9 +443,15 @@ def find_latest(work_dir: str | Path) -> str | None:
         for path in (named, work_dir / named.name):
             if named.name and path.is_file():
                 return str(path)
-    numbered = []
-    for path in work_dir.glob("*.pth"):
+    numbered = numbered_checkpoints(work_dir)
+    return str(numbered[-1]) if numbered else None
+
+
+def numbered_checkpoints(work_dir: str | Path) -> list[Path]:
+    """``iter_N.pth`` and ``epoch_N.pth`` of a run's folder, the newest last."""
+    found = []
+    for path in Path(work_dir).glob("*.pth"):
         match = re.fullmatch(r"(?:iter|epoch)_(\d+)\.pth", path.name)
         if match is not None:
-            numbered.append((int(match.group(1)), path))
-    return str(max(numbered)[1]) if numbered else None
+            found.append((int(match.group(1)), path))
+    return [path for _, path in sorted(found)]

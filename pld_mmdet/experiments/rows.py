@@ -22,7 +22,8 @@ experiment, where that exists, else that one itself; so a row that differs by a 
 one line with ``options``, the ``--cfg-options`` of its training. ``init`` names the row
 whose last checkpoint a row starts from, of the same seed, so all rows of one seed start
 from the same weights. ``prepare`` is a command between the two: ``{init}`` in it stands
-for that checkpoint, ``{out}`` for the file that it writes and training starts from.
+for that checkpoint, ``{out}`` for the file that it writes and training starts from;
+with ``trained=False`` nothing is trained and that file is tested.
 ``command`` is run instead of training: ``{config}``, ``{init}`` and ``{out}``, the
 row's folder, are filled in, and ``checkpoint`` names the file in it that is tested. Its
 ``quick`` are words that are appended.
@@ -77,6 +78,7 @@ class Row:
     config: str = ""
     init: str | None = None
     prepare: str | None = None
+    trained: bool = True
     command: str | None = None
     checkpoint: str | None = None
     options: list[str] = field(default_factory=list)
@@ -172,6 +174,11 @@ class Experiment:
                     "nothing would read.",
                     "Write them into the command.",
                 )
+            if not (row.trained or row.prepare) or (row.prepare and not row.init):
+                raise UserError(
+                    f"Row {row.name} of {config} has nothing to train or to prepare.",
+                    "With trained=False it needs `prepare`, and `prepare` an `init`.",
+                )
         made.rows = list(_with_origins(every, rows))
         return made
 
@@ -226,41 +233,17 @@ class Experiment:
                         job = self._prepare_job(row, seed, out, needs, origin, quick)
                         jobs.append(job)
                         needs, origin = (*ready, job.name), str(job.outputs[0])
-                outputs = (folder / "run.json",)
-                if row.baseline is not None:
-                    command = self._baseline_command(row, seed, folder, options)
-                    outputs += _metrics_files(row, folder)
-                    resume = ()
-                elif row.command:
-                    command = self._own_command(row, seed, folder, origin, quick)
-                    resume = ("--resume",)
-                else:
-                    command = _command(self.train, row.config)
-                    command += ("--work-dir", str(folder), "--seed", str(seed))
-                    start = [_seeded(option, seed) for option in options[row.name]]
-                    start += [f"load_from={origin}"] if origin else []
-                    command += _cfg_options(start)
-                    resume = _resume(resolved[row.name])
-                if row.checkpoint:
-                    outputs += (folder / row.checkpoint,)
-                if row.online:
-                    outputs += (folder / "online.json",)
-                jobs.append(
-                    Job(
-                        train,
-                        command,
-                        needs=needs,
-                        outputs=outputs,
-                        key=_seeded(_text(resolved[row.name]), seed),
-                        seconds=row.quick_seconds if quick else row.seconds,
-                        work_dir=folder,
-                        resume=resume,
-                    )
-                )
-                if row.baseline is not None:  # its command has scored it too
-                    continue
                 newest = f"{{last_checkpoint:{folder}}}"
                 tested = str(folder / row.checkpoint) if row.checkpoint else newest
+                if row.trained:
+                    cfg, way = resolved[row.name], (seed, folder, origin, quick)
+                    parts = self._training(row, *way, options, cfg)
+                    parts["key"] = _seeded(_text(cfg), seed)
+                    jobs.append(Job(train, needs=needs, work_dir=folder, **parts))
+                else:
+                    train, tested = needs[-1], origin
+                if row.baseline is not None:  # its command has scored it too
+                    continue
                 for label, other in row.evaluate.items():
                     own = isinstance(other, list)
                     config = row.config if own else other or row.config
@@ -357,6 +340,30 @@ class Experiment:
         ]
         name = f"seed_{seed}/{row.name}/prepare"
         return Job(name, tuple(words), needs=needs, outputs=(file,), seconds=8.0)
+
+    def _training(
+        self, row: Row, seed: int, folder: Path, origin: str, quick: bool, options, cfg
+    ) -> dict:
+        """The job of a row's training, or of what stands in for it."""
+        outputs, resume = (folder / "run.json",), ()
+        if row.baseline is not None:
+            command = self._baseline_command(row, seed, folder, options)
+            outputs += _metrics_files(row, folder)
+        elif row.command:
+            command = self._own_command(row, seed, folder, origin, quick)
+            resume = ("--resume",)
+        else:
+            command = _command(self.train, row.config)
+            command += ("--work-dir", str(folder), "--seed", str(seed))
+            start = [_seeded(option, seed) for option in options[row.name]]
+            start += [f"load_from={origin}"] if origin else []
+            command += _cfg_options(start)
+            resume = _resume(cfg)
+        names = [row.checkpoint] if row.checkpoint else []
+        names += ["online.json"] if row.online else []
+        outputs += tuple(folder / name for name in names)
+        seconds = row.quick_seconds if quick else row.seconds
+        return dict(command=command, outputs=outputs, resume=resume, seconds=seconds)
 
     def _own_command(
         self, row: Row, seed: int, folder: Path, init: str, quick: bool

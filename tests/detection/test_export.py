@@ -109,6 +109,38 @@ def test_plain_detector_loses_its_training_state(networks, tmp_path):
         export_detector(tmp_path / "a.pth", tmp_path / "b.pth", "teacher")
 
 
+def test_mean_of_the_newest_checkpoints(tmp_path):
+    """Of 2, 9 and 10 the newest two: numbers are not sorted as words."""
+    for number, value, seen in ((2, 50.0, 1), (9, 1.0, 6), (10, 4.0, 8)):
+        teacher = {"w": torch.full((2,), value), "batches": torch.tensor(seen)}
+        state = {f"teacher.{key}": value for key, value in teacher.items()}
+        state |= {f"student.{key}": -value for key, value in teacher.items()}
+        meta = {"iter": number, "cfg": "model = dict(predict_on='teacher')"}
+        path = tmp_path / f"iter_{number}.pth"
+        torch.save({"state_dict": state, "meta": meta}, path)
+    path.rename(tmp_path / "kept.pth")
+    (tmp_path / "last.pth").symlink_to("kept.pth")
+    torch.save(torch.load(tmp_path / "kept.pth", weights_only=True), path)
+    out = tmp_path / "out.pth"
+    assert export_detector(tmp_path / "last.pth", out, mean_of=2) == "teacher"
+    content = torch.load(out, weights_only=True)
+    assert content["state_dict"]["w"].tolist() == [2.5, 2.5]
+    assert content["state_dict"]["batches"] == 8
+    assert content["meta"]["iter"] == 10
+    assert len(content["meta"]["exported_from_sha256"].split(", ")) == 2
+    export_detector(tmp_path / "last.pth", out, "student", mean_of=3)
+    means = torch.load(out, weights_only=True)["state_dict"]
+    assert means["w"][0].item() == pytest.approx(-55 / 3)
+    for count in (0, 4):
+        with pytest.raises(UserError, match=f"mean of {count} .* holds 3 with"):
+            export_detector(tmp_path / "last.pth", out, mean_of=count)
+    torch.save({"state_dict": {"w": torch.zeros(3)}}, tmp_path / "epoch_11.pth")
+    with pytest.raises(UserError, match=r"iter_10\.pth and .*epoch_11\.pth hold diff"):
+        export_detector(tmp_path / "last.pth", out, mean_of=2)
+    with pytest.raises(UserError, match="OUT"):
+        export_detector(tmp_path / "last.pth", tmp_path / "iter_10.pth", mean_of=2)
+
+
 def test_unclear_result_asks(networks, tmp_path):
     state = {"student.w": torch.zeros(1), "teacher.w": torch.zeros(1)}
     torch.save({"state_dict": state}, tmp_path / "a.pth")

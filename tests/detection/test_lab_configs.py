@@ -113,6 +113,7 @@ def test_the_ablation_has_each_part_alone_and_left_out(monkeypatch):
         assert not rest[name]
     jobs = {job.name for job in experiment.jobs([10], Path("out"))}
     assert {f"seed_10/{name}/test_val" for name in names} <= jobs
+    assert "seed_10/mean_of_5/prepare" in jobs
 
 
 # Short forms on tiny data.

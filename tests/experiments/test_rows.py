@@ -98,6 +98,36 @@ experiment = dict(
         assert "--iterations" not in test.command
 
 
+def test_what_was_prepared_may_be_tested_as_it_is(tmp_path):
+    (tmp_path / "net.py").write_text("train_cfg = dict(max_iters=9)\n")
+    text = f"""
+experiment = dict(
+    name='mean', data='python make.py', metric='accuracy',
+    rows=[
+        dict(name='net', config='{tmp_path}/net.py', evaluate={{}}),
+        dict(name='mean', config='{tmp_path}/net.py', init='net', trained=False,
+             prepare='python export.py {{init}} {{out}}', evaluate=dict(test=None)),
+    ])
+"""
+    (tmp_path / "table.py").write_text(text)
+    experiment = Experiment.load(str(tmp_path / "table.py"))
+    jobs = {job.name: job for job in experiment.jobs([3], Path("out"))}
+    assert set(jobs) == {
+        "data",
+        "seed_3/net/train",
+        "seed_3/mean/prepare",
+        "seed_3/mean/test_test",
+    }
+    test = jobs["seed_3/mean/test_test"]
+    assert test.needs == ("seed_3/mean/prepare",)
+    assert "out/prepared/seed_3_mean.pth" in test.command
+    for wrong in ("prepare='python export.py {init} {out}',", "init='net',"):
+        assert wrong in text
+        (tmp_path / "table.py").write_text(text.replace(wrong, ""))
+        with pytest.raises(UserError, match=r"mean of .* has nothing to train"):
+            Experiment.load(str(tmp_path / "table.py"))
+
+
 def test_options_that_a_command_would_not_read_are_refused(tmp_path):
     (tmp_path / "table.py").write_text("""
 experiment = dict(name='a', rows=[

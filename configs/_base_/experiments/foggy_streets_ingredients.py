@@ -25,6 +25,11 @@ _parts = dict(
     soft_objectness=("soft objectness", "=0.5", "=0.0"),
     masks=("masked views", ".block=6", "=None"),
 )
+# Five teachers to average, at the last 200 iterations.
+_five = [
+    "default_hooks.checkpoint.interval=40",
+    "default_hooks.checkpoint.max_keep_ckpts=5",
+]
 
 
 def _part(name, change):
@@ -82,7 +87,7 @@ experiment = dict(
             quick=_quick[:2],
             seconds=560,
         ),
-        _row("best", "best, 400 iterations", _best, 240),
+        _row("best", "best, 400 iterations", _best, 240, _five),
         *[
             _row(f"ceiling_{n}", title, "configs/best/ceiling.py", 240, [option])
             for n, title, option in (
@@ -100,6 +105,15 @@ experiment = dict(
             200,
             init="best",
             prepare="python tools/export.py {init} {out}",
+        ),
+        row(
+            "mean_of_5",
+            "mean of best's last five teachers",
+            config=_best,
+            init="best",
+            prepare="python tools/export.py {init} {out} --mean-of 5",
+            trained=False,
+            evaluate=_val,
         ),
         *[
             _row(
