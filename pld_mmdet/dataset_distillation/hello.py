@@ -87,7 +87,7 @@ class HeLlO(Method):
     """
 
     default_stage = "student"
-    work = dict.fromkeys(("projector", "images"), "real images with labels")
+    work = {"images": "real images with labels"}
 
     def __init__(
         self,
@@ -171,11 +171,6 @@ class HeLlO(Method):
             learning[self.progress.stage].train(mode)
         return self
 
-    def wants_work(self, stage: str) -> str | None:
-        """Class means for ``projector`` only where the encoder knows no words."""
-        named = stage == "projector" and bool(self.projector.words.any())
-        return None if named else super().wants_work(stage)
-
     def start_stage(self, name: str, loader: object, folder: Path) -> None:
         """Words before ``projector``, patches before ``images``, files at the end.
 
@@ -197,6 +192,11 @@ class HeLlO(Method):
         What all classes have in common is taken away: it would be an offset of all
         logits, which the squared error to a teacher's logits does not forgive.
         """
+        if loader is None:  # not in `work`: weights that are loaded may bring words
+            raise UserError(
+                "HeLlO: the stage projector has no work_dataloader.",
+                "Give it one of real images with labels, or load words.",
+            )
         total = torch.zeros_like(self.projector.words)
         for batch in loader:
             x = batch["inputs"].to(total.device)
