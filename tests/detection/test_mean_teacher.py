@@ -8,6 +8,7 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
+from pld_mmdet.detection import mean_teacher
 from pld_mmdet.detection.mean_teacher import (
     MeanTeacherSFOD,
     _score_sums,
@@ -159,14 +160,30 @@ def test_the_student_learns_what_the_teacher_sees():
     assert torch.equal(model.pseudo_counts["high"][: len(counts)], counts / 2)
 
 
+def test_boxes_of_the_teacher_end_at_the_edges_of_the_image(monkeypatch):
+    model = build()
+    found = InstanceData(
+        bboxes=torch.tensor([[-5.0, 3, 20, 70], [70.0, 3, 90, 20], [3.0, 3, 9, 9]]),
+        labels=torch.tensor([2, 1, 0]),
+        scores=torch.tensor([0.9, 0.9, 0.4]),
+    )
+    monkeypatch.setattr(mean_teacher, "detect_in_views", lambda *args: [found])
+    data = model.data_preprocessor(batch_of(1), training=True)
+    views = data["inputs"]["weak"], data["data_samples"]["weak"]
+    (high,) = model.pseudo_labels(*views).high
+    assert high.bboxes.tolist() == [[0, 3, 20, 64]]
+    assert high.labels.tolist() == [2]
+    assert model.pseudo_scores[2] == 3  # what was seen, wherever it lay
+
+
 def test_sums_of_all_scores():
     found = [
-        InstanceData(scores=torch.tensor([0.25, 1.0])),
+        InstanceData(scores=torch.tensor([0.25, 1.0, 0.0])),
         InstanceData(scores=torch.zeros(0)),
         InstanceData(scores=torch.tensor([0.5])),
     ]
-    # 0.25 ln 4 + 0.75 ln 4/3 and ln 2; a score of 1 has none
-    assert _score_sums(found).tolist() == pytest.approx([1.75, 0.562335 + 0.693147, 3])
+    # 0.25 ln 4 + 0.75 ln 4/3 and ln 2; scores of 1 and 0 have none
+    assert _score_sums(found).tolist() == pytest.approx([1.75, 0.562335 + 0.693147, 4])
 
 
 def shifted(x: float, y: float, shape: tuple[int, int]) -> DetDataSample:

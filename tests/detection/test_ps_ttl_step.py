@@ -163,16 +163,18 @@ def test_support_images_of_both_views_weigh_what_is_said():
     model, seen = started(sup_weight=2.5), {}
 
     def loss(inputs, samples):
-        seen.update(images=len(inputs), paths=[s.img_path for s in samples])
+        light = inputs.mean((1, 2, 3)).argsort().tolist()
+        seen.update(light=light, paths=[s.img_path for s in samples])
         one = inputs.new_ones(())
         return dict(loss_cls=one, loss_rpn=[one, 3 * one], acc=one)
 
     model.student.loss = loss
     batch = step_batch(support=True)
+    batch["inputs"]["support_weak"][0] //= 4  # the darker one comes first
     for view in ("weak", "strong"):
         batch["data_samples"][f"support_{view}"][0].set_metainfo(dict(img_path=view))
     losses = fresh(model, batch)
-    assert seen == dict(images=2, paths=["weak", "strong"])
+    assert seen == dict(light=[0, 1], paths=["weak", "strong"])
     found = {k: [x.item() for x in v] for k, v in losses.items() if "sup_" in k}
     assert found == dict(sup_loss_cls=[2.5], sup_loss_rpn=[2.5, 7.5])
 
