@@ -140,10 +140,10 @@ def test_clean_images_are_scored_in_evaluation_mode_after_the_step(make):
 
 def test_a_resumed_stream_goes_on_where_it_was(make):
     loop = make(score=(6, 2))
-    loop._iter = 2
+    loop._iter = 1
     loop.run()
-    assert loop.runner.model.seen == [[4, 5]]
-    assert [given[1] for given in loop.evaluator.given] == [[4, 5]]
+    assert loop.runner.model.seen == [[2, 3], [4, 5]]
+    assert [given[1] for given in loop.evaluator.given] == [[2, 3], [4, 5]]
 
 
 def test_a_stopped_stream_has_no_score(make, tmp_path):
@@ -164,15 +164,15 @@ def test_a_stopped_stream_has_no_score(make, tmp_path):
 def test_times_are_medians_and_ninths_of_ten_for_one_image(make, tmp_path):
     loop = make()
     loop._iter = 3
-    loop.seconds = dict(learn=[0.2, 0.8, 0.4], score=[0.1, 0.3, 0.1])
+    loop.seconds = dict(learn=[0.2, 0.8, 0.4], score=[0.1, 0.3, 0.101])
     metrics = loop._finish()
     expected = {
         "online/ms_learn": 200,
         "online/ms_learn_p90": 360,  # of 100, 200, 400
-        "online/ms_score": 50,
-        "online/ms_score_p90": 130,  # of 50, 50, 150
-        "online/ms_image": 250,
-        "online/ms_image_p90": 490,  # of 150, 250, 550
+        "online/ms_score": 50.5,
+        "online/ms_score_p90": 130.1,  # of 50, 50.5, 150
+        "online/ms_image": 250.5,
+        "online/ms_image_p90": 490.1,  # of 150, 250.5, 550
         "score": 0.5,
     }
     assert metrics == pytest.approx(expected)
@@ -213,6 +213,7 @@ def test_the_support_set_is_drawn_once_in_order(make):
         (dict(world_size=2), "no meaning on 2 processes"),
         (dict(evaluator=None), "has no metric"),
         (dict(score=(5, 2)), "6 images in batches of 2, but 5 in batches of 2"),
+        (dict(score=(8, 2)), "6 images in batches of 2, but 8 in batches of 2"),
         (dict(score=(6, 1)), "6 images in batches of 2, but 6 in batches of 1"),
         (dict(stream=(5, 2)), "5 test images do not divide into batches of 2"),
     ],
@@ -246,7 +247,7 @@ def test_images_are_told_apart_by_path_or_index():
     assert _names(dict(data_samples=samples)) == ["a", "b", None]
     branches = dict(weak=samples[:2], strong=[])
     assert _names(dict(data_samples=branches)) == ["a", "b"]
-    with pytest.raises(UserError, match="Image 1 of a batch is learnt from as b"):
-        _require_same_images(
-            dict(data_samples=samples[:2]), dict(data_samples=samples[:1] * 2)
-        )
+    ours, other = samples[:2], samples[:1] * 2
+    for first, second, name in ((ours, other, "b"), (other, ours, "a")):
+        with pytest.raises(UserError, match=f"Image 1 of a batch is .* as {name}, sco"):
+            _require_same_images(dict(data_samples=first), dict(data_samples=second))
