@@ -351,9 +351,51 @@ def test_the_probe_trains_its_readers_alone(speech):
         n.partition(".")[0] for n, p in net.named_parameters() if p.grad is not None
     }
     assert learns == {"readers"}
+    assert not any(p.requires_grad for p in net.encoder.parameters())
     enter(net, "pretrain")
     assert net.to_topics.weight.requires_grad
     assert not net.readers[0][1].weight.requires_grad
+
+
+def test_the_convolutions_learn_a_share_of_their_gradient():
+    """What they say is as it was; of a gradient a quarter arrives."""
+    waves, found = torch.randn(2, 800), []
+    for scale in (1.0, 0.25):
+        net = model(feature_grad_scale=scale).eval()
+        hidden, penalty = net.encode(waves)
+        first = net.encoder.feature_extractor.conv_layers[0].conv.weight
+        found.append((hidden, penalty, torch.autograd.grad(penalty, first)[0]))
+    whole, part = found
+    torch.testing.assert_close(part[:2], whole[:2])
+    torch.testing.assert_close(part[2], whole[2] / 4)
+
+
+def test_units_that_are_read_right_are_counted(monkeypatch):
+    """Two frames each of two utterances; the readers say units 1 0 2 2."""
+    net = model(probe=(3, 4))
+    of_units, of_topics = torch.eye(3)[[1, 0, 2, 2]], torch.randn(2, 4)
+    monkeypatch.setattr(net, "_read", lambda waves, real: (of_units, of_topics))
+    topics, units = torch.tensor([3, 1]), torch.tensor([[1, 2], [2, 0]])
+    (answer,) = net.predict(torch.zeros(2, 200), topics, units)
+    assert answer["unit_correct"].tolist() == [1, 0, 1, 0]
+    assert answer["logits"] is of_topics
+    assert answer["targets"] is topics
+
+
+@pytest.mark.parametrize("kind", [OSError, ValueError])
+def test_a_labeller_that_cannot_be_loaded_is_named(kind, monkeypatch):
+    def gone(*_, **__):
+        raise kind("no such file\nand a long tale")
+
+    net = model(labeller="nowhere")
+    monkeypatch.setattr("transformers.HubertModel.from_pretrained", gone)
+    with pytest.raises(UserError, match=r"cannot be loaded: no such file\nName a"):
+        net._features()
+
+
+def test_what_settings_leave_to_the_defaults():
+    net = HuBERTopic(SMALL)
+    assert (net.sample_rate, net.kmeans) == (16_000, {"fit_frames": 200_000})
 
 
 def test_what_is_missing_is_said(speech):
@@ -441,5 +483,3 @@ def test_paper_config_trains_on_files(tmp_path):
     net = train(cfg).model
     assert net.starts.tolist()[-1] == len(net.units)
     assert net.starts.diff().tolist() == [net.frames(5000 + 700 * i) for i in range(4)]
-    with pytest.raises(UserError, match="labeller 'nowhere' cannot be loaded"):
-        model(labeller="nowhere")._features()
