@@ -120,6 +120,17 @@ def test_a_checkpoint_has_the_optimizer_of_the_stage_that_ended_with_it(
         assert loop._entered == entered
 
 
+def test_stages_that_train_are_known_to_the_model_before_the_run(make, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        Learner, "check_stage", lambda _, name: asked.append(name), raising=False
+    )
+    make()
+    assert asked == ["first", "last"]
+    loop = make([dict(name="a", max_iters=1), dict(name="b", max_iters=2)])
+    assert loop.max_iters == loop.val_interval == 3
+
+
 def own(name: str, **schedule) -> dict:
     return dict(optim_wrapper=dict(name=name), param_scheduler=schedule or None)
 
@@ -148,18 +159,18 @@ def test_stages_have_their_own_data_work_and_optimizer(make):
 
 def test_a_resumed_stage_skips_what_it_has_seen_and_starts_nothing(make):
     loop = make()
-    loop._iter = 5
+    loop._iter = 4
     loop.run()
-    begin = [("enter", "last"), ("count", 5, 7)]
+    begin = [("enter", "last"), ("count", 4, 7)]
     assert loop.runner.calls[:2] == begin
-    batches = [call[0] for call in loop.runner.calls[2:4]]
-    assert batches == [[4, 0], [1, 2]]
-    assert loop.runner.calls[4:] == [
+    batches = [call[0] for call in loop.runner.calls[2:5]]
+    assert batches == [[2, 3], [4, 0], [1, 2]]
+    assert loop.runner.calls[5:] == [
         ("enter", "close"),
         ("start", "close", None, "05_close", True),
     ]
     loop.enter(5)  # once is enough
-    assert len(loop.runner.calls) == 6
+    assert len(loop.runner.calls) == 7
 
 
 @pytest.mark.parametrize(
