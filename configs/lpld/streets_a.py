@@ -1,4 +1,4 @@
-# LPLD like for like (docs/lab/lpld.md, A); the second one has been run:
+# LPLD like for like (docs/lab/lpld.md, A):
 #   python tools/reproduce.py configs/lpld/streets_a.py --seeds 0 1 2 3 4 5 6 7 \
 #       --rows best lpld --result docs/results/lpld_a.json
 #   python tools/reproduce.py configs/lpld/streets_a.py --seeds 0 1 2 3 4 \
