@@ -7,60 +7,11 @@ arithmetic and the pairing.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pld_mmdet.distill.teachers import Teacher
 
 BUFFER_POLICIES = ("average", "copy", "keep")
-
-
-def paired_tensors(
-    teacher: nn.Module, student: nn.Module
-) -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
-    """Pair the tensors of two networks by name and shape.
-
-    Args:
-        teacher: The network that is averaged into. A wrapper of
-            ``pld_mmdet.distill.teachers`` stands for the network in it.
-        student: The network that is read.
-
-    Returns:
-        Two lists of ``(teacher, student)`` tensors: parameters, then buffers.
-        A tensor that is shared under two names appears once.
-
-    Raises:
-        ValueError: Names or shapes differ; the message lists all of them.
-    """
-    pairs, problems = [], []
-    teacher, student = _bare(teacher), _bare(student)
-    for ours, theirs in zip(_by_name(teacher), _by_name(student), strict=True):
-        problems += [f"{n}: only in the teacher" for n in ours.keys() - theirs.keys()]
-        problems += [f"{n}: only in the student" for n in theirs.keys() - ours.keys()]
-        both = [n for n in ours if n in theirs]
-        problems += [
-            f"{n}: teacher {tuple(ours[n].shape)}, student {tuple(theirs[n].shape)}"
-            for n in both
-            if ours[n].shape != theirs[n].shape
-        ]
-        pairs.append([(ours[n], theirs[n]) for n in both])
-    if problems:
-        raise ValueError(
-            "teacher and student do not fit together:\n  "
-            + "\n  ".join(sorted(problems))
-        )
-    return pairs[0], pairs[1]
-
-
-def _bare(network: nn.Module) -> nn.Module:
-    return _bare(network.network) if isinstance(network, Teacher) else network
-
-
-def _by_name(network: nn.Module) -> list[dict[str, Tensor]]:
-    """Parameters and buffers by name."""
-    return [
-        {name: home[key] for name, (home, key) in places.items()}
-        for places in _places(network)
-    ]
 
 
 def ema_update(
@@ -100,6 +51,7 @@ def ema_update(
 class Pairing:
     """The tensors of two networks, paired and checked once for many updates.
 
+    They are paired by name and shape; one that is shared under two names counts once.
     It remembers *where* tensors are (a module and a name), so that one that a module
     replaces, as ``module.to`` does with buffers, is found at the next update.
 
@@ -120,16 +72,15 @@ class Pairing:
                 f"buffers must be one of {BUFFER_POLICIES}, got {buffers!r}"
             )
         self.networks = teacher, student
-        paired_tensors(teacher, student)  # refuses what does not fit
-        places = zip(_places(_bare(teacher)), _places(_bare(student)), strict=True)
+        pairs = _places(_bare(teacher)), _places(_bare(student))
+        _refuse_misfit(*pairs)
         self._averaged: list[tuple[dict, dict, str]] = []
         self._copied: list[tuple[dict, dict, str]] = []
-        for number, (ours, theirs) in enumerate(places):
-            if number == 1 and buffers == "keep":
+        for policy, ours, theirs in zip(("average", buffers), *pairs, strict=True):
+            if policy == "keep":
                 continue
             for name, (home, key) in ours.items():
-                average = home[key].is_floating_point()
-                average &= number == 0 or buffers == "average"
+                average = policy == "average" and home[key].is_floating_point()
                 group = self._averaged if average else self._copied
                 group.append((home, theirs[name][0], key))
 
@@ -158,6 +109,32 @@ class Pairing:
             if other.dtype is not mine.dtype or other.device != mine.device:
                 other = other.to(mine)
             mine.lerp_(other, weight)
+
+
+def _bare(network: nn.Module) -> nn.Module:
+    return _bare(network.network) if isinstance(network, Teacher) else network
+
+
+def _refuse_misfit(teacher: tuple[dict, dict], student: tuple[dict, dict]) -> None:
+    """Names or shapes that differ, all in one message."""
+    problems = []
+    for pair in zip(teacher, student, strict=True):
+        ours, theirs = (
+            {name: tuple(home[key].shape) for name, (home, key) in places.items()}
+            for places in pair
+        )
+        problems += [f"{n}: only in the teacher" for n in ours.keys() - theirs.keys()]
+        problems += [f"{n}: only in the student" for n in theirs.keys() - ours.keys()]
+        problems += [
+            f"{n}: teacher {shape}, student {theirs[n]}"
+            for n, shape in ours.items()
+            if theirs.get(n, shape) != shape
+        ]
+    if problems:
+        raise ValueError(
+            "teacher and student do not fit together:\n  "
+            + "\n  ".join(sorted(problems))
+        )
 
 
 def _places(network: nn.Module) -> tuple[dict[str, tuple], dict[str, tuple]]:

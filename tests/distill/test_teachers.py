@@ -142,6 +142,12 @@ class TestCommittee:
         with pytest.raises(UserError, match="for 2 networks"):
             self.answer(weights)
 
+    def test_classes_lie_last_whatever_comes_before(self):
+        logits = torch.randn(2, 3, 4)
+        torch.testing.assert_close(
+            Committee([nn.Identity()])(logits), logits.softmax(-1)
+        )
+
     def test_words_networks_and_classes_that_do_not_fit(self):
         with pytest.raises(UserError, match="there is no network"):
             Committee([])
