@@ -7,11 +7,35 @@ arithmetic and the pairing.
 """
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pld_mmdet.distill.teachers import Teacher
 
 BUFFER_POLICIES = ("average", "copy", "keep")
+
+
+def paired_tensors(
+    teacher: nn.Module, student: nn.Module
+) -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
+    """The tensors of two networks, paired by name and shape, as they are now.
+
+    Args:
+        teacher: A wrapper of ``pld_mmdet.distill.teachers`` stands for the network in
+            it, here as everywhere in this file.
+        student: The other network.
+
+    Returns:
+        Two lists of ``(teacher, student)`` tensors: parameters, then buffers. One that
+        is shared under two names appears once.
+
+    Raises:
+        ValueError: Names or shapes differ; the message lists all of them.
+    """
+    parameters, buffers = (
+        [(home[key], theirs[name][0][key]) for name, (home, key) in ours.items()]
+        for ours, theirs in zip(*_fitting(teacher, student), strict=True)
+    )
+    return parameters, buffers
 
 
 def ema_update(
@@ -72,8 +96,7 @@ class Pairing:
                 f"buffers must be one of {BUFFER_POLICIES}, got {buffers!r}"
             )
         self.networks = teacher, student
-        pairs = _places(_bare(teacher)), _places(_bare(student))
-        _refuse_misfit(*pairs)
+        pairs = _fitting(teacher, student)
         self._averaged: list[tuple[dict, dict, str]] = []
         self._copied: list[tuple[dict, dict, str]] = []
         for policy, ours, theirs in zip(("average", buffers), *pairs, strict=True):
@@ -115,10 +138,10 @@ def _bare(network: nn.Module) -> nn.Module:
     return _bare(network.network) if isinstance(network, Teacher) else network
 
 
-def _refuse_misfit(teacher: tuple[dict, dict], student: tuple[dict, dict]) -> None:
-    """Names or shapes that differ, all in one message."""
-    problems = []
-    for pair in zip(teacher, student, strict=True):
+def _fitting(teacher: nn.Module, student: nn.Module) -> tuple[tuple, tuple]:
+    """:func:`_places` of both; names or shapes that differ, all in one message."""
+    pairs, problems = (_places(_bare(teacher)), _places(_bare(student))), []
+    for pair in zip(*pairs, strict=True):
         ours, theirs = (
             {name: tuple(home[key].shape) for name, (home, key) in places.items()}
             for places in pair
@@ -135,6 +158,7 @@ def _refuse_misfit(teacher: tuple[dict, dict], student: tuple[dict, dict]) -> No
             "teacher and student do not fit together:\n  "
             + "\n  ".join(sorted(problems))
         )
+    return pairs
 
 
 def _places(network: nn.Module) -> tuple[dict[str, tuple], dict[str, tuple]]:

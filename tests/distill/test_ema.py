@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pld_mmdet.distill.ema import Pairing, ema_update, ramped_keep
+from pld_mmdet.distill.ema import Pairing, ema_update, paired_tensors, ramped_keep
 from pld_mmdet.distill.teachers import Averaged, Frozen
 
 
@@ -29,6 +29,22 @@ def test_hand_worked_number():
     ema_update(teacher, student, keep=0.75)
     assert teacher.weight.item() == 1.5
     assert student.weight.item() == 3.0
+
+
+def test_tensors_are_paired_by_name():
+    teacher, student = pair()
+    parameters, buffers = paired_tensors(Frozen(teacher), student)
+    assert [ours is theirs for ours, theirs in parameters] == [False] * 4
+    assert parameters[2][0] is teacher[1].weight
+    assert parameters[2][1] is student[1].weight
+    assert [
+        b is student[1]._buffers[n]
+        for (_, b), n in zip(
+            buffers, ("running_mean", "running_var", "num_batches_tracked"), strict=True
+        )
+    ] == [True] * 3
+    with pytest.raises(ValueError, match="only in the student"):
+        paired_tensors(teacher[0], student)
 
 
 def test_a_wrapped_teacher_stands_for_its_network():
