@@ -1,5 +1,5 @@
 # What the collapse guard says of sound runs and of a slow decline: rows, rules and the
-# commands are those of docs/lab/guard.md. Not run yet.
+# commands are those of docs/lab/guard.md; Cascade's were not run.
 _base_ = []
 from pld_mmdet.recipes.streets import quick_streets
 from pld_mmdet.recipes.tables import row
