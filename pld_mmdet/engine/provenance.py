@@ -193,16 +193,20 @@ def initial_checkpoints(cfg: Config) -> list[str]:
     return list(dict.fromkeys(one for one in named if isinstance(one, str)))
 
 
-def annotations(cfg: Config) -> set[Path]:
+def annotations(cfg: Config, tested: bool = False) -> set[Path]:
     """Annotation files that a run of a config reads.
 
     What the Runner builds is looked at (loaders, evaluators, hooks, model); helper
     variables beside it are nobody's files.
+
+    Args:
+        cfg: The resolved config.
+        tested: It is tested, and so the files of its training are not read.
     """
     content = cfg.to_dict()
     return {
         path
-        for name in TOP
+        for name in (("test_dataloader", "test_evaluator") if tested else TOP)
         for part in _dicts(content.get(name))
         if (path := _annotation_file(part)) is not None
     }

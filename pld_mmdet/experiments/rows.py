@@ -207,17 +207,19 @@ class Experiment:
         """
         jobs: list[Job] = []
         options, resolved = {}, {}
+        files: set[Path] = set()
         for row in self.rows:
             named = [other for other in row.evaluate.values() if isinstance(other, str)]
             for config in {row.config, *named}:
                 key = row.name, config
                 options[key] = self.options(row, config, quick)
                 resolved[key] = _resolve(config, options[key])
+                files |= annotations(resolved[key], tested=True)
             # Training alone has the row's options; {seed} is still in them.
             own = [self._moved(option, quick) for option in row.options]
             options[row.name] = [*options[row.name, row.config], *own]
             resolved[row.name] = _resolve(row.config, options[row.name])
-        files = {path for cfg in resolved.values() for path in annotations(cfg)}
+            files |= annotations(resolved[row.name])
         before = self._data_job(jobs, files, quick)
         for seed in seeds:
             ready = self._seed_data_job(jobs, files, seed, before, quick)

@@ -20,6 +20,7 @@ def few_shot(tmp_path):
         (tmp_path / f"{name}.py").write_text(
             "train_dataloader = dict(dataset=dict("
             f"data_root='data/toy/', ann_file='{stem}.json'))\n"
+            f"test_evaluator = dict(ann_file='data/toy/{name}_test.json')\n"
         )
     shots = "train_dataloader.dataset.ann_file=3shot_seed{seed}.json"
     (tmp_path / "table.py").write_text(f"""
@@ -143,7 +144,9 @@ def test_the_seed_chooses_data_and_options(few_shot):
     script = jobs["data"].command[2]
     assert script.endswith("more.py 'two words'")
     assert "make.py toy && " in script
-    files = ["data/toy/3shot_seed0.json", "data/toy/base.json"]
+    # That a test of theirs would train on seed 0's shots asks nobody to make them.
+    files = [f"data/toy/{n}.json" for n in ("base", "base_test", "online_test")]
+    files += ["data/toy/shots_test.json"]
     assert jobs["data"].outputs == tuple(map(Path, files))
     own = jobs["seed_2/data"]
     assert own.command[1:] == ("more.py", "--seed", "2")
