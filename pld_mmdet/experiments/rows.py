@@ -48,21 +48,24 @@ itself; ``lower_is_better=True`` for losses and distances. ``pictures``: panels.
 ``train``, ``test``, ``baseline`` and ``report`` may name other commands than ours.
 """
 
+import copy
+import functools
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 from pld_mmdet.engine.configs import read_config
 from pld_mmdet.engine.provenance import annotations
 from pld_mmdet.errors import UserError
 from pld_mmdet.experiments.gates import Gate, read_gates
 from pld_mmdet.experiments.jobs import Job
+from pld_mmdet.experiments.options import moved, parse_options
 from pld_mmdet.places import home
 
 EVALUATION_SECONDS = 15.0
@@ -127,6 +130,9 @@ class Experiment:
     test: str = "python tools/test.py"
     baseline: str = "python tools/baseline.py"
     report: str = "python tools/report.py"
+    _read: Callable[[str], Config] = field(
+        default_factory=lambda: functools.cache(read_config), init=False, repr=False
+    )
 
     @classmethod
     def load(cls, config: str, rows: Sequence[str] | None = None) -> "Experiment":
@@ -189,10 +195,27 @@ class Experiment:
         own = [] if row.command else row.quick  # there they are words of the command
         options = [*self.quick.get("cfg_options", []), *own]
         if "data_root" in self.quick:
-            cfg = _resolve(config, []).to_dict()
+            cfg = self._resolved(config, []).to_dict()
+            read = {key: cfg[key] for key in cfg if not key.startswith("_")}
             for old, new in self._moves:
-                options += _moved(cfg, old, new)
+                options += moved(read, old, new)
         return options
+
+    def _resolved(self, config: str, options: Sequence[str]) -> Config:
+        """A config with options, without what changes no result: table and advice."""
+        cfg = copy.deepcopy(self._read(config))  # most rows share a few configs
+        cfg.pop("experiment", None)
+        cfg.pop("how_to_get", None)
+        try:
+            cfg.merge_from_dict(parse_options(options))
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{config} has no place for an option of its experiment's rows: "
+                f"{error}. The options are {' '.join(options)}.",
+                "A config that changes another inherits its experiment too: name the "
+                "one whose table it is (for most methods toy.py beside it).",
+            ) from None
+        return cfg
 
     def jobs(self, seeds: Sequence[int], out: Path, quick: bool = False) -> list[Job]:
         """The graph: data -> train (in the order of ``init``) -> tests.
@@ -213,12 +236,12 @@ class Experiment:
             for config in {row.config, *named}:
                 key = row.name, config
                 options[key] = self.options(row, config, quick)
-                resolved[key] = _resolve(config, options[key])
+                resolved[key] = self._resolved(config, options[key])
                 files |= annotations(resolved[key], tested=True)
             # Training alone has the row's options; {seed} is still in them.
             own = [self._moved(option, quick) for option in row.options]
             options[row.name] = [*options[row.name, row.config], *own]
-            resolved[row.name] = _resolve(row.config, options[row.name])
+            resolved[row.name] = self._resolved(row.config, options[row.name])
             files |= annotations(resolved[row.name])
         before = self._data_job(jobs, files, quick)
         for seed in seeds:
@@ -429,23 +452,6 @@ def _seeded(text: str, seed: int) -> str:
     return text.replace(SEED, str(seed))
 
 
-def _moved(value: object, old: str, new: str, key: str = "") -> list[str]:
-    """Options that put ``new`` for ``old`` where a path in a config begins with it."""
-    if isinstance(value, str) and value.startswith(old):
-        return [f"{key}={new}{value[len(old) :]}"]
-    if isinstance(value, dict):
-        parts = value.items()
-    elif isinstance(value, list | tuple):
-        parts = enumerate(value)
-    else:
-        return []
-    return [
-        option
-        for name, part in parts
-        for option in _moved(part, old, new, f"{key}.{name}" if key else str(name))
-    ]
-
-
 def _with_origins(rows: Sequence[Row], wanted: Sequence[str] | None) -> Iterator[Row]:
     by_name = {row.name: row for row in rows}
     names = list(wanted or by_name)
@@ -467,21 +473,6 @@ def _resume(cfg: Config) -> tuple[str, ...]:
     """AdaBN is one pass that keeps no state: it is done again."""
     loop = cfg.get("train_cfg", {}).get("type", "")
     return () if loop.endswith("AdaBNLoop") else ("--resume",)
-
-
-def _resolve(config: str, options: Sequence[str]) -> Config:
-    cfg = read_config(config)
-    # The experiment describes the table; another row of it changes no result.
-    cfg.pop("experiment", None)
-    cfg.pop("how_to_get", None)
-    cfg.merge_from_dict(parse_options(options))
-    return cfg
-
-
-def parse_options(options: Sequence[str]) -> dict:
-    """``['a.b=1']`` as mmengine's ``--cfg-options`` reads it: ``{'a.b': 1}``."""
-    pairs = (option.partition("=") for option in options)
-    return {key: DictAction._parse_iterable(value) for key, _, value in pairs}
 
 
 def _text(cfg: Config) -> str:

@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 
 from pld_mmdet.cli import build_runner
-from pld_mmdet.experiments.rows import parse_options
+from pld_mmdet.experiments.options import parse_options
 
 ROOT = Path(__file__).resolve().parents[2]
 _NUMBER = count()

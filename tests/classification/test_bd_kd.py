@@ -10,7 +10,8 @@ from pld_mmdet.classification import BDKD
 from pld_mmdet.distill.divergences import kl, reverse_kl
 from pld_mmdet.distill.losses import entropy
 from pld_mmdet.errors import UserError
-from pld_mmdet.experiments.rows import Experiment, parse_options
+from pld_mmdet.experiments.options import parse_options
+from pld_mmdet.experiments.rows import Experiment
 from pld_mmdet.registry import MODELS
 from pld_mmdet.shared import CIFAR
 from pld_mmdet.shared.data.cifar import crop_and_flip

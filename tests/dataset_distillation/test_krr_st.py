@@ -13,7 +13,7 @@ from pld_mmdet.dataset_distillation.distilled import DistilledPairs, SyntheticSe
 from pld_mmdet.dataset_distillation.krr_st import kernel_ridge
 from pld_mmdet.distill.contrastive import barlow_twins_loss
 from pld_mmdet.errors import UserError
-from pld_mmdet.experiments.rows import parse_options
+from pld_mmdet.experiments.options import parse_options
 from pld_mmdet.shared.views import random_view
 from tests.engine.processes import Tool
 from tests.engine.test_resume import differences

@@ -13,7 +13,8 @@ from mmengine.registry import init_default_scope
 from pld_mmdet.cli import build_runner
 from pld_mmdet.detection.data import fewshot_files, ov_files
 from pld_mmdet.detection.data.coco_semi import write_folds
-from pld_mmdet.experiments.rows import Experiment, parse_options
+from pld_mmdet.experiments.options import parse_options
+from pld_mmdet.experiments.rows import Experiment
 from pld_mmdet.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]

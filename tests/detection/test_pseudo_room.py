@@ -9,7 +9,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from pld_mmdet.adaptation.compose import strong_view
-from pld_mmdet.experiments.rows import Experiment, parse_options
+from pld_mmdet.experiments.options import parse_options
+from pld_mmdet.experiments.rows import Experiment
 from pld_mmdet.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]

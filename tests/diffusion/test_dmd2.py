@@ -14,7 +14,7 @@ from torch import nn
 from pld_mmdet.diffusion.dmd2 import distribution_matching_loss, gan_losses
 from pld_mmdet.diffusion.networks import Critic, DiffusersUNet
 from pld_mmdet.errors import UserError
-from pld_mmdet.experiments.rows import parse_options
+from pld_mmdet.experiments.options import parse_options
 from tests.toy_run import ROOT, assert_resume_is_exact, toy_config, train
 
 X = torch.tensor([[1.0, 2.0, 3.0, 4.0]])

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pld_mmdet.errors import UserError
-from pld_mmdet.experiments.rows import parse_options
+from pld_mmdet.experiments.options import parse_options
 from pld_mmdet.masked_image_modeling.dmae import feature_loss, masked_pixel_loss
 from pld_mmdet.masked_image_modeling.vit import (
     MaskedViT,

@@ -1,0 +1,47 @@
+"""Every experiment of this checkout makes a graph, at full length and with --quick."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pld_mmdet.errors import UserError
+from pld_mmdet.experiments.rows import Experiment
+from pld_mmdet.places import home
+
+ROOT = Path(home())
+STATED = re.compile(r"^experiment\s*=", re.MULTILINE)
+
+
+def stated() -> list[str]:
+    """Configs that write an experiment themselves, not those that inherit one."""
+    files = sorted((ROOT / "configs").rglob("*.py"))
+    return [
+        str(file.relative_to(ROOT))
+        for file in files
+        if STATED.search(file.read_text(encoding="utf-8"))
+    ]
+
+
+@pytest.fixture(autouse=True)
+def in_the_checkout(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize("config", stated())
+def test_both_lengths_make_a_graph(config):
+    experiment = Experiment.load(config)
+    real, quick = (experiment.jobs([10], Path("out"), way) for way in (False, True))
+    assert [job.name for job in real] == [job.name for job in quick]
+    assert all(job.outputs for job in real if job.name != "data")
+    if experiment.seed_data:  # so no job is asked for the files of another seed
+        files = " ".join(str(path) for job in real for path in job.outputs)
+        assert set(re.findall(r"(?:_seed|train\.)(\d+)", files)) == {"10"}
+
+
+def test_a_config_that_only_inherits_a_table_is_told_whose_it_is():
+    experiment = Experiment.load("configs/dmae/long.py")
+    with pytest.raises(
+        UserError, match=r"dmae/long\.py has no place .*stages\.1\.max_iters=2040"
+    ):
+        experiment.jobs([0], Path("out"))
