@@ -2,7 +2,7 @@
 
 import pytest
 
-from pld_mmdet.recipes import class_names, few_shot
+from pld_mmdet.recipes import class_names, few_shot, streets
 from pld_mmdet.recipes.detection import (
     box_head,
     coco,
@@ -153,6 +153,25 @@ def test_a_quick_look_has_a_folder_of_its_own():
     assert made["seed_data_args"] == f"--root {root}"
     assert made["data_root"] == ("data/foggy_streets/", f"{root}/")
     assert made["cfg_options"] == ["a=1"]
+
+
+def test_a_source_and_what_the_tool_made_of_it():
+    source = streets.source_row(of="_cascade", title="Cascade", seconds=7)
+    assert source["name"] == "source_cascade"
+    assert source["title"] == "Cascade, source only"
+    config = "configs/source/foggy_streets_cascade.py"
+    fog = "configs/source/foggy_streets_cascade_on_fog.py"
+    assert source["evaluate"] == dict(clear=config, fog=fog)
+    assert source["seconds"] == 7
+    plain = streets.source_row(False)
+    assert plain["evaluate"] == dict(fog=streets.FOG)
+    assert plain["title"] == "Source only"
+    made = streets.tool_row("a", "A", "--lr 3", "_cascade", quick=["--b"])
+    assert made["init"] == "source_cascade"
+    assert made["config"] == config
+    assert made["evaluate"] == dict(fog=fog)
+    assert made["command"].endswith(" --lr 3 --seed {seed} --out {out}")
+    assert made["quick"] == ["--b"]
 
 
 def test_splits_of_voc():

@@ -5,6 +5,7 @@ from pld_mmdet.recipes.tables import row
 
 CLEAR = "configs/source/foggy_streets.py"
 FOG = "configs/source/foggy_streets_on_fog.py"
+IMAGES = "data/foggy_streets/leftImg8bit_foggy/train/**/*beta_0.02.png"
 # Options of `--quick`: of a run, and of one on a few scenes
 SHORT = ("train_cfg.max_iters=12", "train_cfg.val_interval=12")
 FEW = (*SHORT, "expected_counts=None")
@@ -113,16 +114,47 @@ def quick_streets(
     return dict(made, data_root=("data/foggy_streets/", f"{root}/"), **more)
 
 
-def source_row(clear: bool = True, **more) -> dict:
+def source_row(clear: bool = True, of: str = "", title: str = "", **more) -> dict:
     """The detector that adaptation starts from.
 
     Args:
         clear: It is scored on clear images too.
+        of: Ending of its configs and its row, such as ``_cascade`` [Faster R-CNN].
+        title: Its name, where the table has several.
         more: Other entries of a row.
     """
-    scored = dict(clear=CLEAR, fog=FOG) if clear else dict(fog=FOG)
-    place = dict(config=CLEAR, evaluate=scored, quick=list(SHORT))
-    return row("source", "Source only", **place, **more)
+    config, fog = (
+        f"configs/source/foggy_streets{of}{end}.py" for end in ("", "_on_fog")
+    )
+    place = dict(config=config, quick=list(SHORT))
+    place["evaluate"] = dict(clear=config, fog=fog) if clear else dict(fog=fog)
+    title = f"{title}, source only" if title else "Source only"
+    return row(f"source{of}", title, **place | more)
+
+
+def tool_row(name: str, title: str, words: str = "", of: str = "", **more) -> dict:
+    """A detector that ``tools/adapt.py`` made from the source's.
+
+    Args:
+        name: Of the row.
+        title: Likewise.
+        words: What else the command says.
+        of: As in :func:`source_row`.
+        more: Other entries of a row.
+    """
+    config, fog = (
+        f"configs/source/foggy_streets{of}{end}.py" for end in ("", "_on_fog")
+    )
+    place = dict(
+        config=config,
+        init=f"source{of}",
+        command=f"python tools/adapt.py {{config}} {{init}} '{IMAGES}' {words} "
+        "--seed {seed} --out {out}",
+        checkpoint="adapted.pth",
+        evaluate=dict(fog=fog),
+        quick=["--iterations", "12", "--evaluations", "1"],
+    )
+    return row(name, title, **place | more)
 
 
 def oracle_row() -> dict:

@@ -2,35 +2,19 @@
 #   python tools/reproduce.py configs/_base_/experiments/foggy_streets_detectors.py \
 #       --seeds 0 1 2 --result docs/results/foggy_streets_detectors.json
 _base_ = []
-from pld_mmdet.recipes.streets import quick_streets
-from pld_mmdet.recipes.tables import row
+from pld_mmdet.recipes.streets import quick_streets, source_row, tool_row
 
-_images = "data/foggy_streets/leftImg8bit_foggy/train/**/*beta_0.02.png"
 _labels = "data/foggy_streets/annotations/val_foggy_beta_0.02.json"
 
 
 def _rows(name, title, method, seconds):
-    source = f"configs/source/foggy_streets{name}.py"
-    fog = f"configs/source/foggy_streets{name}_on_fog.py"
     return [
-        row(
-            f"source{name}",
-            f"{title}, source only",
-            config=source,
-            evaluate=dict(clear=source, fog=fog),
-            quick=["train_cfg.max_iters=12", "train_cfg.val_interval=12"],
-            seconds=560,
-        ),
-        row(
+        source_row(of=name, title=title, seconds=560),
+        tool_row(
             f"adapted{name}",
             f"{title}, adapt.py --method {method}",
-            config=source,
-            init=f"source{name}",
-            command=f"python tools/adapt.py {{config}} {{init}} '{_images}' "
-            f"--method {method} --val {_labels} --seed {{seed}} --out {{out}}",
-            checkpoint="adapted.pth",
-            evaluate=dict(fog=fog),
-            quick=["--iterations", "12", "--evaluations", "1"],
+            f"--method {method} --val {_labels}",
+            name,
             seconds=seconds,
         ),
     ]

@@ -1,10 +1,9 @@
 # Mean Teacher on heads other than Faster R-CNN's, against AdaBN alone. Runs from
 # configs/best/retinanet.py; docs/lab/heads.md.
 _base_ = "../../best/foggy_streets.py"
-from pld_mmdet.recipes.streets import FEW, SHORT, quick_streets
+from pld_mmdet.recipes.streets import FEW, FOG, quick_streets, source_row, tool_row
 from pld_mmdet.recipes.tables import row
 
-_images = "data/foggy_streets/leftImg8bit_foggy/train/**/*beta_0.02.png"
 # The val images, for choosing.
 _foggy = "annotations/val_foggy_beta_0.02.json"
 _val = [
@@ -13,30 +12,17 @@ _val = [
 ]
 
 
-def _source(name, title):
-    return row(
-        f"source_{name}",
-        f"{title}, source only",
-        config=f"configs/source/foggy_streets_{name}.py",
-        evaluate=dict(fog=f"configs/source/foggy_streets_{name}_on_fog.py", val=_val),
-        quick=list(SHORT),
-        seconds=900,
-    )
+def _scored(of):
+    return dict(fog=FOG.replace("_on_fog", f"{of}_on_fog"), val=_val)
 
 
-def _adapted(name, title, method, seconds):
-    return row(
-        f"{method}_{name}",
-        title,
-        config=f"configs/source/foggy_streets_{name}.py",
-        init=f"source_{name}",
-        command=f"python tools/adapt.py {{config}} {{init}} '{_images}' "
-        f"--method {method} --seed {{seed}} --out {{out}}",
-        checkpoint="adapted.pth",
-        evaluate=dict(fog=f"configs/source/foggy_streets_{name}_on_fog.py", val=_val),
-        quick=["--iterations", "12", "--evaluations", "1"],
-        seconds=seconds,
-    )
+def _source(of, title):
+    return source_row(of=of, title=title, evaluate=_scored(of), seconds=900)
+
+
+def _adapted(of, title, method, seconds):
+    place = dict(of=of, evaluate=_scored(of), seconds=seconds)
+    return tool_row(f"{method}{of}", title, f"--method {method}", **place)
 
 
 def _retinanet(name, title, *options):
@@ -59,8 +45,8 @@ experiment = dict(
     quick=quick_streets(48),
     reported="teacher of the last iteration",
     rows=[
-        _source("retinanet", "RetinaNet"),
-        _adapted("retinanet", "AdaBN", "adabn", 40),
+        _source("_retinanet", "RetinaNet"),
+        _adapted("_retinanet", "AdaBN", "adabn", 40),
         _retinanet("hard", "Mean Teacher, boxes above 0.25", "model.soft_dense=None"),
         _retinanet(
             "hard_skip",
@@ -74,8 +60,8 @@ experiment = dict(
             "Scores of the surest hundredth, as Dense Teacher",
             "model.soft_dense.region=0.01",
         ),
-        _source("cascade", "Cascade R-CNN"),
-        _adapted("cascade", "AdaBN", "adabn", 40),
-        _adapted("cascade", "AdaBN + Mean Teacher", "mean_teacher", 600),
+        _source("_cascade", "Cascade R-CNN"),
+        _adapted("_cascade", "AdaBN", "adabn", 40),
+        _adapted("_cascade", "AdaBN + Mean Teacher", "mean_teacher", 600),
     ],
 )
