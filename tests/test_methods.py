@@ -17,6 +17,7 @@ from mmengine.registry import MODELS, RUNNERS
 
 from pld_mmdet.catalogue import ROOT, entries
 from pld_mmdet.distill.teachers import Frozen
+from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.experiments.options import parse_options
 from tests.engine.processes import Tool, free_port, prepare
 from tests.paper_pins import check as check_pins
@@ -44,10 +45,32 @@ by_stem = pytest.mark.parametrize("entry", WALKED, ids=lambda entry: entry.stem)
 
 
 class Watch(Hook):
-    """Keeps each step's losses and what its frozen teachers were before the first."""
+    """What is seen of a run.
+
+    Each step's losses, what frozen teachers were before the first, and the modules
+    that built a graph while a stage was prepared.
+    """
 
     def __init__(self):
-        self.losses, self.before = [], None
+        self.losses, self.before, self.graphs = [], None, set()
+
+    def before_run(self, runner):
+        model = unwrapped(runner.model)
+        prepare = getattr(model, "start_stage", None)
+        if prepare is None:
+            return
+
+        def look(module, _, output):
+            if isinstance(output, torch.Tensor) and output.requires_grad:
+                self.graphs.add(type(module).__name__)
+
+        def watched(*args):
+            hooks = [one.register_forward_hook(look) for one in model.modules()]
+            prepare(*args)
+            for hook in hooks:
+                hook.remove()
+
+        model.start_stage = watched
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if self.before is None:
@@ -165,6 +188,13 @@ def test_leaves_frozen_teachers_untouched(entry, run):
         assert all(p.grad is None for p in teacher.parameters())
         after = teacher.state_dict()
         assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+@by_stem
+def test_what_a_stage_prepares_needs_no_graph(entry, run):
+    """Whole data sets go through a network there: their graphs would fill memory."""
+    _, watch, _ = run(entry)
+    assert watch.graphs == set()
 
 
 @by_stem
