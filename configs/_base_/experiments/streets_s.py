@@ -31,7 +31,7 @@ def _row(name, title, config, seconds, options, init="start"):
 
 _start = _row(
     "start",
-    "Start: 160 labelled images, 2,000 updates",
+    "Start: 160 labelled images, 3,000 updates",
     "configs/soft_teacher/streets_s_start.py",
     1500,
     _labels,
