@@ -7,7 +7,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS
 
-from pld_mmdet.experiments.rows import Experiment, recorded_seconds
+from pld_mmdet.experiments.durations import recorded_seconds
+from pld_mmdet.experiments.rows import Experiment
 from pld_mmdet.recipes import (
     cosine,
     drops,

@@ -1,14 +1,38 @@
-"""The ``--cfg-options`` of an experiment: read, and made for the quick data."""
+"""Commands and ``--cfg-options`` of an experiment, as text."""
 
+import json
+import shlex
+import sys
 from collections.abc import Sequence
 
-from mmengine.config import DictAction
+from mmengine.config import Config, DictAction
 
 
 def parse_options(options: Sequence[str]) -> dict:
     """``['a.b=1']`` as mmengine's ``--cfg-options`` reads it: ``{'a.b': 1}``."""
     pairs = (option.partition("=") for option in options)
     return {key: DictAction._parse_iterable(value) for key, _, value in pairs}
+
+
+def has_place(config: dict, option: str) -> bool:
+    """Whether what holds the key of ``a.b.0.c=1`` is there, so that it changes a part.
+
+    Examples:
+        >>> stages = dict(train_cfg=dict(stages=[dict(max_iters=9)]))
+        >>> has_place(stages, "train_cfg.stages.0.max_iters=1")
+        True
+        >>> has_place(stages, "train_cfg.stages.1.max_iters=1")
+        False
+    """
+    *parents, _ = option.partition("=")[0].split(".")
+    part = config
+    for key in parents:
+        inside = range(len(part)) if isinstance(part, list) else part
+        key = int(key) if isinstance(part, list) and key.isdigit() else key
+        if not isinstance(inside, dict | range) or key not in inside:
+            return False
+        part = part[key]
+    return isinstance(part, dict | list)
 
 
 def moved(value: object, old: str, new: str, key: str = "") -> list[str]:
@@ -26,3 +50,19 @@ def moved(value: object, old: str, new: str, key: str = "") -> list[str]:
         for name, part in parts
         for option in moved(part, old, new, f"{key}.{name}" if key else str(name))
     ]
+
+
+def text_of(cfg: Config) -> str:
+    """All of a config, in one order."""
+    return json.dumps(cfg.to_dict(), sort_keys=True, default=str)
+
+
+def command_of(text: str, *arguments: str) -> tuple[str, ...]:
+    """The words of a command; ``python`` is this one."""
+    program, *rest = shlex.split(text)
+    return (sys.executable if program == "python" else program, *rest, *arguments)
+
+
+def cfg_options(options: Sequence[str]) -> tuple[str, ...]:
+    """The words that give a tool these options, if there are any."""
+    return ("--cfg-options", *options) if options else ()

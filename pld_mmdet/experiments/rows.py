@@ -41,18 +41,18 @@ begin with ``model.``; a list of ``KEY=VALUE`` for all of its options and these.
 ``columns`` of the table are ``title=(label, metric)``; without them each label's
 ``metric`` and sizes are shown.
 How long a row takes is read from its record in ``docs/results``. ``quick`` is what
-``--quick`` changes: arguments of the data command, the folder of the data (old, new)
-wherever a config names it, and options for all rows or for one. ``metric`` is what
-the table shows: a fraction shown in percent, or with ``percent=False`` the number
-itself; ``lower_is_better=True`` for losses and distances. ``pictures``: panels.py.
-``train``, ``test``, ``baseline`` and ``report`` may name other commands than ours.
+``--quick`` changes [the config's ``walk`` and ``walk_data``]: arguments of the data
+command, the folder of the data (old, new) wherever a config names it, and options for
+all rows or for one. ``metric`` is what the table shows: a fraction in percent, or with
+``percent=False`` the number itself; ``lower_is_better=True`` for losses and distances.
+``pictures``: panels.py. ``train``, ``test``, ``baseline`` and ``report`` may name other
+commands than ours.
 """
 
 import copy
 import functools
 import json
 import shlex
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -63,13 +63,19 @@ from mmengine.config import Config
 from pld_mmdet.engine.configs import read_config
 from pld_mmdet.engine.provenance import annotations
 from pld_mmdet.errors import UserError
+from pld_mmdet.experiments.durations import recorded_seconds
 from pld_mmdet.experiments.gates import Gate, read_gates
 from pld_mmdet.experiments.jobs import Job
-from pld_mmdet.experiments.options import moved, parse_options
-from pld_mmdet.places import home
+from pld_mmdet.experiments.options import (
+    cfg_options,
+    command_of,
+    has_place,
+    moved,
+    parse_options,
+    text_of,
+)
 
 EVALUATION_SECONDS = 15.0
-UNKNOWN_SECONDS = 60.0
 SEED = "{seed}"
 
 
@@ -188,18 +194,36 @@ class Experiment:
         made.rows = list(_with_origins(every, rows))
         return made
 
-    def options(self, row: Row, config: str, quick: bool) -> list[str]:
-        """The ``--cfg-options`` that make a config quick; none for a real run."""
+    def options(
+        self, row: Row, config: str, quick: bool, own: Sequence[str] = ()
+    ) -> list[str]:
+        """``--cfg-options`` of a config: what makes it quick, and a row's own ones."""
         if not quick:
-            return []
-        own = [] if row.command else row.quick  # there they are words of the command
-        options = [*self.quick.get("cfg_options", []), *own]
+            return [*own]
+        if not self.quick:
+            return self._walk(config, own)
+        # those of a row with a command are words of the command
+        options = [
+            *self.quick.get("cfg_options", []),
+            *(() if row.command else row.quick),
+        ]
         if "data_root" in self.quick:
             cfg = self._resolved(config, []).to_dict()
             read = {key: cfg[key] for key in cfg if not key.startswith("_")}
             for old, new in self._moves:
                 options += moved(read, old, new)
-        return options
+        return [*options, *own]
+
+    def _walk(self, config: str, own: Sequence[str]) -> list[str]:
+        """``walk`` of a config and a row's own options; no stage is longer than two."""
+        cfg = self._read(config).to_dict()
+        kept = [option for option in cfg.get("walk") or () if has_place(cfg, option)]
+        kept += own
+        train = self._resolved(config, kept).get("train_cfg") or {}
+        stages = enumerate(train.get("stages") or ())
+        parts = [("", train), *((f"stages.{place}.", one) for place, one in stages)]
+        long = [name for name, part in parts if (part.get("max_iters") or 0) > 2]
+        return [*kept, *(f"train_cfg.{name}max_iters=2" for name in long)]
 
     def _resolved(self, config: str, options: Sequence[str]) -> Config:
         """A config with options, without what changes no result: table and advice."""
@@ -208,7 +232,7 @@ class Experiment:
         cfg.pop("how_to_get", None)
         try:
             cfg.merge_from_dict(parse_options(options))
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{config} has no place for an option of its experiment's rows: "
                 f"{error}. The options are {' '.join(options)}.",
@@ -240,7 +264,7 @@ class Experiment:
                 files |= annotations(resolved[key], tested=True)
             # Training alone has the row's options; {seed} is still in them.
             own = [self._moved(option, quick) for option in row.options]
-            options[row.name] = [*options[row.name, row.config], *own]
+            options[row.name] = self.options(row, row.config, quick, own)
             resolved[row.name] = self._resolved(row.config, options[row.name])
             files |= annotations(resolved[row.name])
         before = self._data_job(jobs, files, quick)
@@ -263,7 +287,7 @@ class Experiment:
                 if row.trained:
                     cfg, way = resolved[row.name], (seed, folder, origin, quick)
                     parts = self._training(row, *way, options, cfg)
-                    parts["key"] = _seeded(_text(cfg), seed)
+                    parts["key"] = _seeded(text_of(cfg), seed)
                     jobs.append(Job(train, needs=needs, work_dir=folder, **parts))
                 else:
                     train, tested = needs[-1], origin
@@ -275,17 +299,17 @@ class Experiment:
                     more = [_seeded(o, seed) for o in row.tested_with(other)]
                     more += other if own else []
                     metrics = folder / f"metrics_{label}.json"
-                    command = _command(self.test, config)
+                    command = command_of(self.test, config)
                     command += (tested, "--out-metrics", str(metrics))
                     command += ("--work-dir", str(folder / f"test_{label}"))
-                    command += _cfg_options([*options[row.name, config], *more])
+                    command += cfg_options([*options[row.name, config], *more])
                     jobs.append(
                         Job(
                             f"seed_{seed}/{row.name}/test_{label}",
                             command,
                             needs=(train,),
                             outputs=(metrics,),
-                            key=_text(resolved[row.name, config]) + "".join(more),
+                            key=text_of(resolved[row.name, config]) + "".join(more),
                             seconds=5.0 if quick else EVALUATION_SECONDS,
                         )
                     )
@@ -309,13 +333,16 @@ class Experiment:
         """Add the job that makes the data of all seeds; its name, if there is one."""
         if not self.data:
             return ()
-        commands = [self.data] if isinstance(self.data, str) else list(self.data)
+        given = self.data
+        if quick and not self.quick:
+            given = self._read(self.config).get("walk_data", given)
+        commands = [given] if isinstance(given, str) else list(given)
         if quick:
             more = self.quick.get("data_args", "")
             more = [more] if isinstance(more, str) else more
             pairs = zip_longest(commands, more, fillvalue="")
             commands = [f"{command} {arguments}" for command, arguments in pairs]
-        parts = [_command(command) for command in commands]
+        parts = [command_of(command) for command in commands]
         command = parts[0]
         if len(parts) > 1:
             command = ("sh", "-c", " && ".join(map(shlex.join, parts)))
@@ -336,7 +363,7 @@ class Experiment:
         if not self.seed_data:
             return needs
         text = f"{self.seed_data} {self.quick.get('seed_data_args', '') * quick}"
-        command = _command(_seeded(text, seed))
+        command = command_of(_seeded(text, seed))
         own = sorted(_seeded(str(path), seed) for path in files if SEED in str(path))
         job = Job(
             f"seed_{seed}/data",
@@ -361,7 +388,7 @@ class Experiment:
         file = out / "prepared" / f"seed_{seed}_{row.name}.pth"
         words = [
             _seeded(word, seed).replace("{init}", init).replace("{out}", str(file))
-            for word in _command(self._moved(row.prepare, quick))
+            for word in command_of(self._moved(row.prepare, quick))
         ]
         name = f"seed_{seed}/{row.name}/prepare"
         return Job(name, tuple(words), needs=needs, outputs=(file,), seconds=8.0)
@@ -378,11 +405,11 @@ class Experiment:
             command = self._own_command(row, seed, folder, origin, quick)
             resume = ("--resume",)
         else:
-            command = _command(self.train, row.config)
+            command = command_of(self.train, row.config)
             command += ("--work-dir", str(folder), "--seed", str(seed))
             start = [_seeded(option, seed) for option in options[row.name]]
             start += [f"load_from={origin}"] if origin else []
-            command += _cfg_options(start)
+            command += cfg_options(start)
             resume = _resume(cfg)
         names = [row.checkpoint] if row.checkpoint else []
         names += ["online.json"] if row.online else []
@@ -396,7 +423,7 @@ class Experiment:
         """The command that a row has instead of training."""
         words = shlex.split(_seeded(self._moved(row.command, quick), seed))
         filled = {"{config}": row.config, "{init}": init, "{out}": str(folder)}
-        return _command(shlex.join(filled.get(w, w) for w in words)) + tuple(
+        return command_of(shlex.join(filled.get(w, w) for w in words)) + tuple(
             row.quick if quick else ()
         )
 
@@ -412,7 +439,7 @@ class Experiment:
         words += ["--tests"]
         words += [f"{k}={v}" if v else k for k, v in row.evaluate.items()]
         changes = [_seeded(option, seed) for option in options[row.name]]
-        return _command(self.baseline, row.config, *words) + _cfg_options(changes)
+        return command_of(self.baseline, row.config, *words) + cfg_options(changes)
 
     def report_job(self, out: Path, needs: Sequence[str], key: str) -> Job:
         """The job that writes ``out/report.html`` from everything else.
@@ -423,25 +450,9 @@ class Experiment:
             key: Text of the results: other results, another report.
         """
         page = out / "report.html"
-        command = _command(self.report, str(out), "--out", str(page))
+        command = command_of(self.report, str(out), "--out", str(page))
         needs, outputs = tuple(needs), (page,)
         return Job("report", command, needs=needs, outputs=outputs, key=key, seconds=20)
-
-
-def recorded_seconds(experiment: str, row: str, folder: Path | None = None) -> float:
-    """How long a row took when it was recorded; a minute where it never was.
-
-    Args:
-        experiment: Its name.
-        row: Its name.
-        folder: Of the records [``docs/results`` of this checkout].
-    """
-    file = (folder or home() / "docs/results") / f"{experiment}.json"
-    if not file.is_file():
-        return UNKNOWN_SECONDS
-    rows = json.loads(file.read_text(encoding="utf-8")).get("rows", [])
-    minutes = [r["minutes"] for r in rows if r.get("name") == row and r.get("minutes")]
-    return 60.0 * minutes[0] if minutes else UNKNOWN_SECONDS
 
 
 def _metrics_files(row: Row, folder: Path) -> tuple[Path, ...]:
@@ -473,16 +484,3 @@ def _resume(cfg: Config) -> tuple[str, ...]:
     """AdaBN is one pass that keeps no state: it is done again."""
     loop = cfg.get("train_cfg", {}).get("type", "")
     return () if loop.endswith("AdaBNLoop") else ("--resume",)
-
-
-def _text(cfg: Config) -> str:
-    return json.dumps(cfg.to_dict(), sort_keys=True, default=str)
-
-
-def _command(text: str, *arguments: str) -> tuple[str, ...]:
-    program, *rest = shlex.split(text)
-    return (sys.executable if program == "python" else program, *rest, *arguments)
-
-
-def _cfg_options(options: Sequence[str]) -> tuple[str, ...]:
-    return ("--cfg-options", *options) if options else ()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pld_mmdet.engine.configs import read_config
 from pld_mmdet.errors import UserError
 from pld_mmdet.experiments.rows import Experiment
 from pld_mmdet.places import home
@@ -45,3 +46,26 @@ def test_a_config_that_only_inherits_a_table_is_told_whose_it_is():
         UserError, match=r"dmae/long\.py has no place .*stages\.1\.max_iters=2040"
     ):
         experiment.jobs([0], Path("out"))
+
+
+def lengths(job) -> list[int]:
+    """Iterations that the options of a training name last, one a stage."""
+    found = dict(re.findall(r"(train_cfg\S*max_iters)=(\d+)", " ".join(job.command)))
+    return [int(number) for number in found.values()]
+
+
+@pytest.mark.parametrize("config", stated())
+def test_quick_is_short(config):
+    """Twelve iterations at most, whatever a row says of its own length.
+
+    Where no length is named, the loop reads its data once, of which there are few.
+    """
+    experiment = Experiment.load(config)
+    for job in experiment.jobs([0], Path("out"), quick=True):
+        if "tools/train.py" in job.command:
+            short = lengths(job)
+            assert max(short, default=0) <= 12, job.name
+            loop = read_config(job.command[2]).train_cfg.get(
+                "type", "IterBasedTrainLoop"
+            )
+            assert short or loop.endswith(("OnlineLoop", "AdaBNLoop")), job.name
