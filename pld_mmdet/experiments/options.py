@@ -14,25 +14,34 @@ def parse_options(options: Sequence[str]) -> dict:
     return {key: DictAction._parse_iterable(value) for key, _, value in pairs}
 
 
-def has_place(config: dict, option: str) -> bool:
-    """Whether what holds the key of ``a.b.0.c=1`` is there, so that it changes a part.
+def has_place(config: dict, option: str, new: bool = False) -> bool:
+    """Whether a config has what ``a.b.0.c=1`` changes.
+
+    Args:
+        config: As plain data.
+        option: The text.
+        new: It may add ``c`` to an ``a.b.0`` that is there.
 
     Examples:
         >>> stages = dict(train_cfg=dict(stages=[dict(max_iters=9)]))
         >>> has_place(stages, "train_cfg.stages.0.max_iters=1")
         True
-        >>> has_place(stages, "train_cfg.stages.1.max_iters=1")
+        >>> has_place(stages, "train_cfg.stages.0.val_interval=1")
+        False
+        >>> has_place(stages, "train_cfg.stages.0.val_interval=1", new=True)
+        True
+        >>> has_place(stages, "train_cfg.stages.1.max_iters=1", new=True)
         False
     """
-    *parents, _ = option.partition("=")[0].split(".")
+    keys = option.partition("=")[0].split(".")
     part = config
-    for key in parents:
+    for key in keys[:-1] if new else keys:
         inside = range(len(part)) if isinstance(part, list) else part
         key = int(key) if isinstance(part, list) and key.isdigit() else key
         if not isinstance(inside, dict | range) or key not in inside:
             return False
         part = part[key]
-    return isinstance(part, dict | list)
+    return not new or isinstance(part, dict | list)
 
 
 def moved(value: object, old: str, new: str, key: str = "") -> list[str]:

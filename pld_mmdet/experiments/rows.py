@@ -215,9 +215,17 @@ class Experiment:
         return [*options, *own]
 
     def _walk(self, config: str, own: Sequence[str]) -> list[str]:
-        """``walk`` of a config and a row's own options; no stage is longer than two."""
+        """``walk`` of a config and a row's own options; no stage is longer than two.
+
+        Of ``walk`` the data and batches count: which stages a row has, it says itself.
+        """
         cfg = self._read(config).to_dict()
-        kept = [option for option in cfg.get("walk") or () if has_place(cfg, option)]
+        whole = config == self.config  # others inherit what they may have no use for
+        kept = [
+            option
+            for option in cfg.get("walk") or ()
+            if "max_iters=" not in option and has_place(cfg, option, new=whole)
+        ]
         kept += own
         train = self._resolved(config, kept).get("train_cfg") or {}
         stages = enumerate(train.get("stages") or ())
@@ -412,7 +420,8 @@ class Experiment:
             command += cfg_options(start)
             resume = _resume(cfg)
         names = [row.checkpoint] if row.checkpoint else []
-        names += ["online.json"] if row.online else []
+        # a walk ends before numbers are taken along the way
+        names += ["online.json"] if row.online and (self.quick or not quick) else []
         outputs += tuple(folder / name for name in names)
         seconds = row.quick_seconds if quick else row.seconds
         return dict(command=command, outputs=outputs, resume=resume, seconds=seconds)
