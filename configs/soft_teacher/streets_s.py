@@ -1,6 +1,5 @@
 # Soft Teacher, design S (docs/lab/soft_teacher.md): 160 labelled and 3,040 unlabelled
-# images, 1 : 3, alpha 3, 2,400 updates from a plain start. Not run yet:
-#   python tools/reproduce.py configs/soft_teacher/streets_s.py --gate --seeds 10 11
+# images, 1 : 3, alpha 3, 2,400 updates from a plain start. Its gate passed; to be run:
 #   python tools/reproduce.py configs/soft_teacher/streets_s.py --seeds 0 1 2 \
 #       --rows start supervised supervised_strong threshold soft_teacher no_jitter \
 #       --result docs/results/streets_s.json

@@ -302,8 +302,8 @@ def markdown(result: dict) -> str:
     commit = (result.get("commit") or "several")[:10]
     dirty = " with uncommitted changes" if result.get("dirty") else ""
     return (
-        f"{text}\n\n{result['metric']}{unit(result)} on the test split"
-        f"{_images(result)}, {_seeds(result)}. "
+        f"{text}\n\n{result['metric']}{unit(result)} on the "
+        f"{_tested(result)}, {_seeds(result)}. "
         f"Reported: {result['reported'] or 'network of the last iteration'}. "
         f"Made by `{result['command']}` at commit {commit}{dirty} on {machine}, "
         f"{result['minutes']:.0f} minutes in all.{_added(result)}"
@@ -323,11 +323,15 @@ def _added(result: dict) -> str:
     )
 
 
-def _images(result: dict) -> str:
-    """How many images the tests saw, where they said so (older records do not)."""
+def _tested(result: dict) -> str:
+    """The split, and how many images, where tests said so (older records do not)."""
     parts = [part for row in result["rows"] for part in row["evaluate"].values()]
-    counts = sorted({part["split"]["images"] for part in parts if part.get("split")})
-    return f" ({' or '.join(map(str, counts))} images)" if counts else ""
+    splits = [part["split"] for part in parts if part.get("split")]
+    files = {Path(name).stem for split in splits for name in split.get("files") or ()}
+    of_val = bool(files) and all(name.startswith("val") for name in files)
+    counts = sorted({split["images"] for split in splits})
+    images = f" ({' or '.join(map(str, counts))} images)" if counts else ""
+    return f"{'val' if of_val else 'test'} split{images}"
 
 
 def _seeds(result: dict) -> str:

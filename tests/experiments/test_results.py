@@ -133,6 +133,10 @@ def test_a_row_says_which_split_it_was_tested_on(tmp_path):
     result = collect(experiment, [0], tmp_path, dict(command="x", minutes=1.0))
     assert result["rows"][0]["evaluate"]["fog"]["split"] == split
     assert "on the test split (600 images)" in markdown(result)
+    split["files"] = ["data/foggy_streets/annotations/val_foggy.json"]
+    split["images"] = 200
+    result["rows"][0]["evaluate"]["fog"]["split"] = split
+    assert "on the val split (200 images)" in markdown(result)
 
 
 def test_an_older_table_says_nothing_about_its_split(tmp_path):
