@@ -341,9 +341,9 @@ class Experiment:
         """Add the job that makes the data of all seeds; its name, if there is one."""
         if not self.data:
             return ()
-        given = self.data
-        if quick and not self.quick:
-            given = self._read(self.config).get("walk_data", given)
+        given, own = self.data, self._read(self.config)
+        if quick and not self.quick and own.get("walk"):
+            given = own.get("walk_data", given)
         commands = [given] if isinstance(given, str) else list(given)
         if quick:
             more = self.quick.get("data_args", "")

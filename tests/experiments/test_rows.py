@@ -160,6 +160,48 @@ def test_the_seed_chooses_data_and_options(few_shot):
         assert not any("ann_file" in word for word in test.command)
 
 
+def test_without_quick_lengths_a_config_walks(tmp_path):
+    """Its data and batches; stages keep their zero, no other is longer than two."""
+    walk = "walk = ['train_cfg.stages.0.max_iters=7', 'train_dataloader.batch_size=3',"
+    (tmp_path / "toy.py").write_text(f"""
+train_cfg = dict(stages=[dict(max_iters=90), dict(max_iters=40), dict(max_iters=1)])
+train_dataloader = dict(batch_size=8, dataset=dict(root='whole'))
+{walk} 'train_dataloader.dataset.root=few', 'train_dataloader.dataset.size=5']
+walk_data = 'python make.py few'
+experiment = dict(
+    name='toy', data='python make.py whole', metric='accuracy',
+    rows=[
+        dict(name='late', config='{tmp_path}/toy.py', online='curve',
+             options=['train_cfg.stages.0.max_iters=0', 'a=1'], evaluate={{}}),
+        dict(name='plain', config='{tmp_path}/plain.py', evaluate={{}}),
+    ])
+""")
+    (tmp_path / "plain.py").write_text("""
+_base_ = 'toy.py'
+train_cfg = dict(_delete_=True, max_iters=90)
+""")
+    experiment = Experiment.load(str(tmp_path / "toy.py"))
+    made = {job.name: job for job in experiment.jobs([5], Path("out"), quick=True)}
+    assert made["data"].command[1:] == ("make.py", "few")
+    few = ["train_dataloader.batch_size=3", "train_dataloader.dataset.root=few"]
+    late, plain = (made[f"seed_5/{name}/train"] for name in ("late", "plain"))
+    given = late.command[late.command.index("--cfg-options") + 1 :]
+    assert list(given) == [
+        *(*few, "train_dataloader.dataset.size=5"),
+        *("train_cfg.stages.0.max_iters=0", "a=1", "train_cfg.stages.1.max_iters=2"),
+    ]
+    given = plain.command[plain.command.index("--cfg-options") + 1 :]
+    assert list(given) == [*few, "train_cfg.max_iters=2"]
+    assert late.outputs == (Path("out/seed_5/late/run.json"),)
+    whole = {job.name: job for job in experiment.jobs([5], Path("out"))}
+    assert whole["data"].command[1:] == ("make.py", "whole")
+    assert Path("out/seed_5/late/online.json") in whole["seed_5/late/train"].outputs
+    text = (tmp_path / "toy.py").read_text()
+    (tmp_path / "toy.py").write_text(text.replace(walk, "unused = ["))
+    made = Experiment.load(str(tmp_path / "toy.py")).jobs([5], Path("out"), quick=True)
+    assert made[0].command[1:] == ("make.py", "whole")
+
+
 def test_one_more_seed_changes_no_other(few_shot):
     before = JobGraph(few_shot.jobs([0], Path("out")), Path("out")).fingerprints
     after = JobGraph(few_shot.jobs([0, 1], Path("out")), Path("out")).fingerprints
