@@ -13,7 +13,7 @@ from pld_mmdet.benchmark.images import ROOT, image_files, training_batch
 from pld_mmdet.detection.lpld import LPLD
 from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD
 from pld_mmdet.distill.adabn import estimate_batch_norm
-from pld_mmdet.distill.ema import ema_update
+from pld_mmdet.distill.ema import Pairing
 from pld_mmdet.distill.feature_tap import FeatureTap
 from pld_mmdet.errors import UserError
 
@@ -195,13 +195,14 @@ def training_step(
         lr: Learning rate.
     """
     optimizer = sgd(student, lr)
+    pairs = None if teacher is None else Pairing(teacher, student)  # as the hook's
 
     def step() -> None:
         torch.manual_seed(0)
         optimizer.zero_grad(set_to_none=True)
         backward()
         optimizer.step()
-        if teacher is not None:
-            ema_update(teacher, student, KEEP)
+        if pairs is not None:
+            pairs.update(KEEP)
 
     return step

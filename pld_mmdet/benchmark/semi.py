@@ -34,7 +34,7 @@ from pld_mmdet.benchmark.plan import Plan
 from pld_mmdet.benchmark.timing import Comparison, Measurement, run_in_turn
 from pld_mmdet.detection.soft_teacher import BoxJitterSoftTeacher
 from pld_mmdet.distill.adabn import batch_norms, estimate_batch_norm
-from pld_mmdet.distill.ema import ema_update
+from pld_mmdet.distill.ema import Pairing
 from pld_mmdet.distill.feature_tap import FeatureTap
 
 OURS = "BoxJitterSoftTeacher"
@@ -114,7 +114,8 @@ class Pair:
         """The EMA of a side, as its hook calls it."""
         model = self.model(side)
         if side == OURS:
-            return lambda: ema_update(model.teacher, model.student, KEEP)
+            pairs = Pairing(model.teacher, model.student)
+            return lambda: pairs.update(KEEP)
         hook = MeanTeacherHook(momentum=1 - KEEP)
         return lambda: hook.momentum_update(model, 1 - KEEP)
 

@@ -21,7 +21,7 @@ from pld_mmdet.benchmark.networks import (
 from pld_mmdet.benchmark.plan import Plan
 from pld_mmdet.benchmark.released import released_rival
 from pld_mmdet.benchmark.timing import Comparison, Measurement, run_in_turn
-from pld_mmdet.distill.ema import ema_update
+from pld_mmdet.distill.ema import Pairing
 
 SMALL = ("foggy_streets.py", "R18-FPN small")
 R50_C4 = ("foggy_cityscapes.py", "R50-C4")
@@ -157,6 +157,7 @@ def _timed_parts(bench: Workbench) -> dict[str, float]:
     predict = spent["_teacher_detections"]
     mining = spent["_teacher_pass"] - predict
     forward = spent["_teacher_pass"] + spent["student_loss"] + spent["_distil"]
+    pairs = Pairing(model.teacher, model.student)
     return {
         "teacher predict": predict,
         "student loss": spent["student_loss"],
@@ -165,7 +166,7 @@ def _timed_parts(bench: Workbench) -> dict[str, float]:
         "splitting, counting": whole - forward,
         "backward": _seconds(lambda: total(losses).backward()),
         "SGD": _seconds(optimizer.step),
-        "EMA": _seconds(lambda: ema_update(model.teacher, model.student, KEEP)),
+        "EMA": _seconds(lambda: pairs.update(KEEP)),
     }
 
 
