@@ -1,5 +1,6 @@
 """What the command line tools share: config, errors in two lines, exit codes."""
 
+import io
 import os
 import pickle
 import re
@@ -176,6 +177,8 @@ def run_tool(
         stack: Whether the tool needs torch and mmengine.
     """
     interrupts.install()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe gets each line in its time
+        sys.stdout.reconfigure(line_buffering=True)
     arguments: list[Namespace] = []
     code = 0
     try:

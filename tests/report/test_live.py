@@ -266,6 +266,7 @@ def test_tool_watches_a_folder_without_torch(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=hear_ctrl_c,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"},
     )
     port = port_of(tool.stdout.readline())
     assert get(port)[0] == 200
