@@ -144,15 +144,32 @@ def test_shots():
 
 
 def test_a_quick_look_has_a_folder_of_its_own():
-    root = "data/foggy_streets_quick"
+    root = "data/foggy_streets_quick_48"
     alone = quick_streets(48)
     assert alone["data_args"] == f"--train 48 --val 16 --test 16 --root {root}"
+    root = "data/foggy_streets_quick_96"  # another size would be refused in the first
     assert "seed_data_args" not in alone
     made = quick_streets(96, others=2, per_seed=True, cfg_options=["a=1"])
     assert made["data_args"][1:] == [f"--root {root}"] * 2
     assert made["seed_data_args"] == f"--root {root}"
     assert made["data_root"] == ("data/foggy_streets/", f"{root}/")
     assert made["cfg_options"] == ["a=1"]
+
+
+def test_a_quick_look_at_two_sets_draws_one():
+    made = streets.two_sets(7, per_seed=True, cfg_options=["a=1"])
+    root = "data/foggy_streets_quick_7"
+    first, second = made["data"]
+    assert first == "python tools/prepare.py foggy_streets"
+    assert second.endswith("--root data/foggy_streets_3200 --train 3200 --val 0 --test 0")
+    few = f"--train 7 --val 16 --test 16 --root {root}"
+    assert made["quick"]["data_args"] == [few, few]
+    assert made["quick"]["data_root"] == [
+        ("data/foggy_streets/", f"{root}/"),
+        ("data/foggy_streets_3200/", f"{root}/"),
+    ]
+    assert made["quick"]["seed_data_args"] == f"--root {root}"
+    assert made["quick"]["cfg_options"] == ["a=1"]
 
 
 def test_a_source_and_what_the_tool_made_of_it():

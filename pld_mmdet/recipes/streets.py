@@ -106,12 +106,28 @@ def quick_streets(
         per_seed: There is a ``seed_data``.
         more: Other entries.
     """
-    root = "data/foggy_streets_quick"
+    root = f"data/foggy_streets_quick_{train}"
     scenes = f"--train {train} --val 16 --test 16 --root {root}"
     made = dict(data_args=[scenes, *[f"--root {root}"] * others] if others else scenes)
     if per_seed:
         made["seed_data_args"] = f"--root {root}"
     return dict(made, data_root=("data/foggy_streets/", f"{root}/"), **more)
+
+
+def two_sets(train: int = 48, **more) -> dict:
+    """Of an experiment that learns from 3,200 images too: how both sets are made.
+
+    Args:
+        train: Scenes of a ``--quick`` look, the same for both.
+        more: Other entries of :func:`quick_streets`.
+    """
+    quick, large = quick_streets(train, **more), "data/foggy_streets_3200"
+    quick["data_args"] = [quick["data_args"]] * 2
+    small = quick["data_root"]
+    quick["data_root"] = [small, (f"{large}/", small[1])]
+    make = "python tools/prepare.py foggy_streets"
+    both = [make, f"{make} --root {large} --train 3200 --val 0 --test 0"]
+    return dict(data=both, data_seconds=900, quick=quick)
 
 
 def source_row(clear: bool = True, of: str = "", title: str = "", **more) -> dict:

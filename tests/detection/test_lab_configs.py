@@ -20,6 +20,7 @@ from pld_mmdet.registry import MODELS
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = (
     "_base_/experiments/foggy_streets_guard",
+    "_base_/experiments/foggy_streets_fresh",
     "best/ingredients",
     "best/retinanet",
     "lpld/streets_a",

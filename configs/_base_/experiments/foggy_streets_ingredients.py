@@ -2,14 +2,11 @@
 # and the free looks first, then each ingredient alone on the long recipe, all together,
 # and each left out. Runs from configs/best/ingredients.py.
 _base_ = "../../best/long.py"
+from pld_mmdet.recipes.streets import two_sets
 from pld_mmdet.recipes.tables import row
 
 _val = dict(val="configs/best/on_val.py")
-_quick = [
-    "train_cfg.max_iters=12",
-    "train_cfg.val_interval=12",
-    "train_dataloader.dataset.dataset.data_root=data/foggy_streets_quick/",
-]
+_quick = ["train_cfg.max_iters=12", "train_cfg.val_interval=12"]
 _best = "configs/best/foggy_streets.py"
 _long = "configs/best/long.py"
 _all = "configs/best/ingredients.py"
@@ -66,16 +63,7 @@ def _adabn_row(name, title, images, **more):
 experiment = dict(
     _delete_=True,
     name="foggy_streets_ingredients",
-    data=[
-        "python tools/prepare.py foggy_streets",
-        "python tools/prepare.py foggy_streets --root data/foggy_streets_3200 "
-        "--train 3200 --val 0 --test 0",
-    ],
-    data_seconds=900,
-    quick=dict(
-        data_args=["--train 48 --val 16 --test 16 --root data/foggy_streets_quick"] * 2,
-        data_root=("data/foggy_streets/", "data/foggy_streets_quick/"),
-    ),
+    **two_sets(),
     reported="teacher of the last iteration, on val",
     rows=[
         row(
@@ -84,7 +72,7 @@ experiment = dict(
             config="configs/source/foggy_streets.py",
             init=None,
             evaluate=_val,
-            quick=_quick[:2],
+            quick=_quick,
             seconds=560,
         ),
         _row("best", "best, 400 iterations", _best, 240, _five),

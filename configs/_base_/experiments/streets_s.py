@@ -1,10 +1,10 @@
 # Few labels, design S (docs/lab/soft_teacher.md and dual_polish.md): 160 labelled and
 # 3,040 unlabelled images, the fold is the seed. Runs from soft_teacher/streets_s.py.
 _base_ = "../../soft_teacher/streets_5pct.py"
+from pld_mmdet.recipes.streets import two_sets
 from pld_mmdet.recipes.tables import row, table
 
 _large = "data/foggy_streets_3200"
-_tiny = "data/foggy_streets_quick"
 _fold = "semi_anns/train.{seed}@5"
 _both = [
     f"train_dataloader.dataset.dataset.datasets.0.ann_file={_fold}.json",
@@ -82,21 +82,9 @@ experiment = table(
         "dual_polish", "Dual polishing", "configs/dual_polish/streets_s.py", 3200, _both
     ),
     _delete_=True,
-    data=[
-        "python tools/prepare.py foggy_streets",
-        f"python tools/prepare.py foggy_streets --root {_large} --train 3200 "
-        "--val 0 --test 0",
-    ],
-    data_seconds=900,
+    **two_sets(160, per_seed=True, cfg_options=["expected_counts=None"]),
     seed_data=f"python tools/prepare.py coco_semi --root {_large} "
     "--ann annotations/train.json --percents 5 --folds {seed}",
-    quick=dict(
-        data_args=["--train 160 --val 16 --test 16 --root data/foggy_streets_quick"]
-        * 2,
-        seed_data_args=f"--root {_tiny}",
-        data_root=[("data/foggy_streets/", f"{_tiny}/"), (f"{_large}/", f"{_tiny}/")],
-        cfg_options=["expected_counts=None"],
-    ),
     metric="coco/bbox_mAP",
     columns={
         "AP": ("test", "coco/bbox_mAP"),
