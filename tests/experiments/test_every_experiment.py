@@ -69,3 +69,22 @@ def test_quick_is_short(config):
                 "type", "IterBasedTrainLoop"
             )
             assert short or loop.endswith(("OnlineLoop", "AdaBNLoop")), job.name
+
+
+def test_no_two_experiments_draw_different_scenes_into_one_folder():
+    drawn = {}
+    for config in stated():
+        experiment = Experiment.load(config)
+        for quick in (False, True):
+            words = " ".join(
+                " ".join(job.command)
+                for job in experiment.jobs([0], Path("out"), quick)
+                if job.name == "data"
+            )
+            for command in words.split("&&"):
+                asked = dict(
+                    re.findall(r"--(\w+) ([\w/]+)", command)
+                )  # last one counts
+                if "prepare.py foggy" in command and (root := asked.pop("root", None)):
+                    assert drawn.setdefault(root, asked) == asked, (root, config)
+    assert {"data/foggy_streets_3200", "data/street_maps"} <= set(drawn)
