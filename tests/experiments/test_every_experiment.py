@@ -1,6 +1,7 @@
 """Every experiment of this checkout makes a graph, at full length and with --quick."""
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,12 @@ def stated() -> list[str]:
     ]
 
 
+@cache
+def graph(config: str, quick: bool) -> list:
+    """The jobs of seed 10; not to be changed."""
+    return Experiment.load(config).jobs([10], Path("out"), quick)
+
+
 @pytest.fixture(autouse=True)
 def in_the_checkout(monkeypatch):
     monkeypatch.chdir(ROOT)
@@ -31,11 +38,12 @@ def in_the_checkout(monkeypatch):
 
 @pytest.mark.parametrize("config", stated())
 def test_both_lengths_make_a_graph(config):
-    experiment = Experiment.load(config)
-    real, quick = (experiment.jobs([10], Path("out"), way) for way in (False, True))
+    real, quick = graph(config, False), graph(config, True)
     assert [job.name for job in real] == [job.name for job in quick]
     assert all(job.outputs for job in real if job.name != "data")
-    if experiment.seed_data:  # so no job is asked for the files of another seed
+    if Experiment.load(
+        config
+    ).seed_data:  # so no job is asked for the files of another seed
         files = " ".join(str(path) for job in real for path in job.outputs)
         assert set(re.findall(r"(?:_seed|train\.)(\d+)", files)) == {"10"}
 
@@ -60,8 +68,7 @@ def test_quick_is_short(config):
 
     Where no length is named, the loop reads its data once, of which there are few.
     """
-    experiment = Experiment.load(config)
-    for job in experiment.jobs([0], Path("out"), quick=True):
+    for job in graph(config, True):
         if "tools/train.py" in job.command:
             short = lengths(job)
             assert max(short, default=0) <= 12, job.name
@@ -74,13 +81,9 @@ def test_quick_is_short(config):
 def test_no_two_experiments_draw_different_scenes_into_one_folder():
     drawn = {}
     for config in stated():
-        experiment = Experiment.load(config)
         for quick in (False, True):
-            words = " ".join(
-                " ".join(job.command)
-                for job in experiment.jobs([0], Path("out"), quick)
-                if job.name == "data"
-            )
+            made = [job for job in graph(config, quick) if job.name == "data"]
+            words = " ".join(word for job in made for word in job.command)
             for command in words.split("&&"):
                 asked = dict(
                     re.findall(r"--(\w+) ([\w/]+)", command)
