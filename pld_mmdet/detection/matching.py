@@ -46,8 +46,6 @@ def count_agreeing(
         [2] float: boxes with a partner (in both sets together), and N + M.
     """
     total = float(len(boxes) + len(other_boxes))
-    if not len(boxes) or not len(other_boxes):
-        return boxes.new_tensor([0.0, total])
     overlap = bbox_overlaps(boxes.float(), other_boxes.float())
     overlap = overlap * (labels[:, None] == other_labels[None, :])
     overlap = overlap.where(overlap >= min_iou, 0.0)

@@ -1,6 +1,8 @@
 """Batches and detectors for the tests of the wrappers."""
 
 import copy
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -136,3 +138,30 @@ def tiny_cascade(num_classes: int = 3) -> dict:
     model.roi_head.bbox_head = [copy.deepcopy(head) for _ in range(3)]
     model.train_cfg.rcnn = [copy.deepcopy(model.train_cfg.rcnn) for _ in range(3)]
     return model
+
+
+def on_processes(monkeypatch, module, size: int, work) -> list:
+    """What ``work(rank)`` gives on threads that a module takes for processes."""
+    here, meet, held = threading.local(), threading.Barrier(size, timeout=30), {}
+
+    def gather(value):
+        held[here.rank] = value
+        meet.wait()
+        values = [held[rank] for rank in range(size)]
+        meet.wait()
+        return values
+
+    def reduce(tensor, op):
+        parts = torch.stack(gather(tensor.clone()))
+        tensor.copy_(dict(sum=parts.sum, mean=parts.mean)[op](0))
+
+    def start(rank):
+        here.rank = rank
+        return work(rank)
+
+    stand_ins = dict(get_rank=lambda: here.rank, get_world_size=lambda: size)
+    stand_ins |= dict(all_gather_object=gather, all_reduce=reduce)
+    with monkeypatch.context() as patch, ThreadPoolExecutor(size) as pool:
+        for name, stand_in in stand_ins.items():
+            patch.setattr(module, name, stand_in, raising=False)
+        return list(pool.map(start, range(size)))

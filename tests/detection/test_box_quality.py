@@ -51,8 +51,8 @@ def sample(img_id, *rows):
     return dict(img_id=img_id, pred_instances=found)
 
 
-def measured(truth, *samples):
-    metric = BoxQualityMetric(truth)
+def measured(truth, *samples, **settings):
+    metric = BoxQualityMetric(truth, **settings)
     metric.dataset_meta = dict(classes=CLASSES)
     metric.process({}, samples)
     return metric.compute_metrics(metric.results)
@@ -92,6 +92,47 @@ def test_no_box_at_all(truth):
     assert found["boxes/per_image@0.9"] == 0
     assert found["boxes/recall@0.9"] == 0
     assert "boxes/precision@0.9" not in found
+
+
+def test_an_overlap_at_a_limit_is_enough_and_an_object_of_another_class_is_one(truth):
+    """IoU 0.75 and 0.5 exactly; thresholds in any order."""
+    found = measured(
+        truth,
+        sample(
+            4,
+            [0, 0, 20, 15, 0.8, 1],  # right, IoU 0.75
+            [30, 0, 40, 15, 0.7, 0],  # right, IoU 0.5
+            [30, 0, 40, 15, 0.65, 2],  # on a car, called bus, IoU 0.5
+        ),
+        thresholds=(0.72, 0.6),
+    )
+    assert found == pytest.approx(
+        {
+            "boxes/per_image@0.72": 1.0,
+            "boxes/precision@0.72": 1.0,
+            "boxes/precision75@0.72": 1.0,
+            "boxes/recall@0.72": 1 / 3,
+            "boxes/per_image@0.6": 3.0,
+            "boxes/precision@0.6": 2 / 3,
+            "boxes/precision75@0.6": 1 / 3,
+            "boxes/recall@0.6": 2 / 3,
+            "boxes/on_object@0.6-0.72": 1.0,
+        }
+    )
+
+
+def test_no_object_at_all_and_classes_that_nobody_asked_for(truth):
+    assert measured(truth, sample(5, [0, 0, 60, 60, 0.97, 0])) == {
+        "boxes/per_image@0.5": 1.0,
+        "boxes/precision@0.5": 0.0,
+        "boxes/precision75@0.5": 0.0,
+        "boxes/per_image@0.9": 1.0,
+        "boxes/precision@0.9": 0.0,
+        "boxes/precision75@0.9": 0.0,
+    }
+    boxes, labels = read_truth(truth, ("bus", "car"))[4]
+    assert boxes.tolist() == [[30, 0, 40, 30]]
+    assert labels.tolist() == [1]
 
 
 def ceiling(truth, kind, **kwargs):

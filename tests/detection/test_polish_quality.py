@@ -45,6 +45,26 @@ def test_filters_counted_by_hand():
     assert summary["cls/recall75"] == 0.5
 
 
+def test_boxes_that_share_an_object_and_overlaps_at_a_limit():
+    """IoU 1, 0.5 and 0.57 with one object: three boxes, one object found."""
+    quality = FilterQuality(min_ious=(0.5, 0.57))
+    rows = [[0, 0, 10, 10], [0, 0, 10, 5], [0, 0, 10, 5.7]]
+    quality.add({"found": boxes(rows, [0, 0, 0])}, OBJECTS, LABELS)
+    assert quality.summary() == pytest.approx(
+        {
+            "found/per_image": 3.0,
+            "found/iou": 2.07 / 3,
+            "found/precision50": 1.0,
+            "found/recall50": 1 / 2,
+            "found/precision57": 2 / 3,
+            "found/recall57": 1 / 2,
+        }
+    )
+    nothing = FilterQuality()
+    nothing.add({"found": boxes([], [])}, *NONE)
+    assert nothing.summary() == {"found/per_image": 0.0}
+
+
 def test_polishing_counted_by_hand():
     gain = PolishGain(bands=(0.3, 0.5, 0.9, 1.0))
     judged = boxes([[0, 0, 10, 4], [20, 20, 40, 40], [70, 70, 80, 80]], [1, 1, 0])
@@ -65,6 +85,23 @@ def test_polishing_counted_by_hand():
     assert "0.5-0.9/iou_after" not in summary
     assert summary["all/boxes"] == 2
     assert summary["nowhere/boxes"] == 1  # though it was moved onto an object
+
+
+def test_edges_of_the_bands_and_a_box_that_is_polished_onto_another_object():
+    """IoU before 0.25 and 0.5: each belongs to the band that begins there."""
+    gain = PolishGain(bands=(0.25, 0.5, 1.0))
+    judged = boxes([[0, 0, 10, 2.5], [0, 0, 10, 5], [0, 0, 10, 2]], [0, 0, 0])
+    own = torch.tensor([[0.0, 0, 10, 6], [20, 20, 40, 40], [0, 0, 10, 10]])
+    judged.polished = own
+    gain.add(judged, OBJECTS, LABELS)
+    summary = gain.summary()
+    assert summary["0.2-0.5/boxes"] == summary["0.5-1.0/boxes"] == 1
+    assert summary["0.2-0.5/iou_after"] == pytest.approx(0.6)
+    assert summary["0.5-1.0/iou_after"] == 0.0  # not on the object it was on
+    assert summary["all/boxes"] == 2
+    assert summary["all/iou_before"] == pytest.approx(0.375)
+    assert {n for n in summary if n.startswith("nowhere")} == {"nowhere/boxes"}
+    assert summary["nowhere/boxes"] == 1
 
 
 def test_what_has_no_polisher_has_no_number():

@@ -8,6 +8,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
 from pld_mmdet.detection.detectors.stock import build_detector
+from pld_mmdet.detection.evaluation.scores import das
 from pld_mmdet.detection.evaluation.scores.agreement import ViewAgreement
 from pld_mmdet.detection.evaluation.scores.box_stability import (
     BoxStability,
@@ -78,6 +79,17 @@ def test_one_box_has_one_partner():
     assert count_agreeing(twice, zero, once, zero[:1]).tolist() == [2.0, 3.0]
 
 
+def test_overlaps_that_are_no_pair_do_not_tear_one_apart():
+    """0.6 is a pair; two of 0.45 are more in sum, and none."""
+    ours = torch.tensor([[0.0, 0, 10, 10], [6.3, 0, 16.3, 10]])
+    theirs = torch.tensor([[2.5, 0, 12.5, 10], [-3.8, 0, 6.2, 10]])
+    labels = torch.tensor([3, 3])
+    assert count_agreeing(ours, labels, theirs, labels).tolist() == [2.0, 4.0]
+    large = torch.tensor([[0.0, 0, 800, 600]]).half()  # an area beyond half precision
+    found = count_agreeing(large, labels[:1], large, labels[:1])
+    assert found.tolist() == [2.0, 2.0]
+
+
 def test_stability_is_the_mean_overlap_of_the_best_pairs():
     plain = instances([[0, 0, 10, 10], [20, 0, 30, 10]])
     moved = instances([[20, 0, 30, 5], [0, 0, 10, 8], [90, 90, 99, 99]])
@@ -109,6 +121,52 @@ def test_prototype_ratio_by_hand():
     assert prototype_ratio(source, target) == pytest.approx(5 * 3 * 3 / 4)
     nearer = torch.tensor([[0.0, 1.0], [3.0, 1.0]])
     assert prototype_ratio(source, nearer) > prototype_ratio(source, target)
+    # source 3, target 7, across 5 and sqrt(65), same class 4 and sqrt(32)
+    wider = torch.tensor([[0.0, 4.0], [7.0, 4.0]])
+    expected = (5 + 65**0.5) / 2 * 3 * 7 / ((4 + 32**0.5) / 2)
+    assert prototype_ratio(source, wider) == pytest.approx(expected)
+
+
+def test_surest_images_are_the_source_and_a_score_is_of_what_was_added_since(
+    monkeypatch,
+):
+    """Mean scores 0.9, 0.5 and none: the first one alone against the other two.
+
+    Prototypes 5/3 and 3 against 10/3 and 38/9: across 13/9, inside 4/3 and 8/9, and
+    the same class 13/9.
+    """
+
+    def image(scores, features, softmax):
+        found = instances([[0, 0, 10, 10]] * len(scores), scores)
+        found.probs = torch.tensor([[0.25, 0.75]] * len(scores)).reshape(-1, 2)
+        proposals = torch.tensor(features)[:, None], torch.tensor(softmax)
+        found.set_metainfo(dict(proposals=proposals))
+        return found
+
+    def of_view(network, batch, view, shared):
+        assert view == "weak"
+        return batch
+
+    def moved(network, inputs, samples):
+        way = network.weight - plain.weight, network.bias - plain.bias
+        lengths.append(math.hypot(*(part.item() for part in way)))
+        return inputs
+
+    monkeypatch.setattr(das, "detect", of_view)
+    monkeypatch.setattr(das, "view_of", lambda *args: (of_view(*args), []))
+    monkeypatch.setattr(das, "predict", moved)
+    plain, score, lengths = torch.nn.Linear(1, 1), DetectionAdaptationScore(), []
+    unsure = image([], [4.0, 6.0], [[0.5, 0.5], [0.0, 1.0]])
+    sure = image([0.9], [1.0, 3.0], [[1.0, 0.0], [0.5, 0.5]])
+    score.add(plain, [unsure, sure], {})
+    score.add(plain, [image([0.4, 0.6], [2.0], [[0.25, 0.75]])], {})
+    ratio = 13 / 9 * 4 / 3 * 8 / 9 / (13 / 9)
+    expected = dict(das_fis=1.0, das_pdr=ratio, das=1 + math.log(ratio))
+    assert score.compute() == pytest.approx(expected, abs=1e-5)
+    torch.nn.init.constant_(plain.weight, 7.0)
+    score.add(plain, [sure], {})
+    assert score.compute() == pytest.approx(dict(das_fis=1.0, das=1.0), abs=1e-5)
+    assert lengths == pytest.approx([1.0] * 3, abs=1e-5)
 
 
 def test_published_score_of_a_run():
@@ -135,6 +193,11 @@ def test_perturbing_moves_a_copy_by_the_step_and_always_the_same_way():
     assert all(torch.equal(a, b) for a, b in pairs)
     again = perturbed(network, step=0.5)
     assert torch.equal(again.weight, moved.weight)
+    assert (way > 0).all()  # uniform in [0, 1), as in the release
+    other = perturbed(network, step=0.5, seed=1)
+    assert not torch.allclose(other.weight, moved.weight)
+    whole = perturbed(network).weight - network.weight
+    assert torch.allclose(whole, 2 * (moved.weight - network.weight), atol=1e-6)
 
 
 def test_predictions_carry_the_softmax_of_their_own_box_and_the_proposals():

@@ -33,7 +33,15 @@ def adapt_batch_norm(
 
     Returns:
         Number of adapted layers.
+
+    Raises:
+        UserError: No image was asked for, or none has that view.
     """
+    if num_images < 1:
+        raise UserError(
+            f"AdaBN cannot re-estimate anything on num_images={num_images}.",
+            "Write at least 1 (200 is the default), or leave AdaBN out.",
+        )
     network = model.student if hasattr(model, "student") else model
     layers = batch_norms(network)
     dataset = loader.dataset
@@ -64,14 +72,16 @@ def adapt_batch_norm(
 
     everything = chain([first] if first is not None else [], batches)
     estimate_batch_norm(network, everything, forward)
+    used = torch.tensor(counted[0])
+    all_reduce(used, op="sum")
     for layer in layers:
-        all_reduce(layer.running_mean, op="mean")
-        all_reduce(layer.running_var, op="mean")
+        # A process with fewer images says less, and one without any says nothing.
+        for statistics in (layer.running_mean, layer.running_var):
+            statistics.mul_(counted[0] / used.item())
+            all_reduce(statistics, op="sum")
     if network is not model:
         ema_update(model.teacher, network, keep=0.0, buffers="copy")
     if layers:
-        used = torch.tensor(counted[0])
-        all_reduce(used, op="sum")
         message = f"AdaBN: {len(layers)} layers re-estimated on {used} target images."
     else:
         message = (

@@ -154,7 +154,7 @@ class SourceBoxes:
             best: Largest share that the run has had so far.
         """
         total, share = self.total, found / self.total
-        low = share < self.min_kept - _ROUNDING
+        low = share < self.min_kept
         fallen = best - share > self.max_decline + _ROUNDING
         if not (low or fallen):
             return []

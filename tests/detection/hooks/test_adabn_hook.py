@@ -6,12 +6,16 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.dataset import pseudo_collate
+from mmengine.runner import get_priority
 from torch import nn
 from torch.utils.data import DataLoader
 
+from pld_mmdet.detection.hooks import CollapseGuardHook, adabn
 from pld_mmdet.detection.hooks.adabn import AdaBNHook, adapt_batch_norm
 from pld_mmdet.detection.loops.adabn import AdaBNLoop
+from pld_mmdet.engine.hooks import TeacherEMAHook
 from pld_mmdet.errors import UserError
+from tests.detection.helpers import on_processes
 
 
 class Network(nn.Module):
@@ -25,6 +29,8 @@ class Network(nn.Module):
         return self.backbone(inputs)
 
     def data_preprocessor(self, data, training):
+        assert training  # else mmdet's takes branches for one batch
+
         def stacked(images):
             assert None not in images
             return torch.stack(images)
@@ -151,6 +157,47 @@ def test_a_network_without_batch_norm_asks_for_no_image():
     network.backbone = nn.Conv2d(1, 1, 1)
     broken = DataLoader([None] * 4, batch_size=2, collate_fn=pseudo_collate)
     assert adapt_batch_norm(network, broken, 4) == 0
+
+
+@pytest.mark.parametrize(("images", "mean"), [(3, 4.0), (1, 2.0)])
+def test_each_image_counts_the_same_however_many_a_process_has(
+    monkeypatch, images, mean
+):
+    """Means 2, 6 and 4 on two processes: (2 + 4) and 6, or 2 and no image."""
+    data, said = [1.0, 5.0, 3.0][:images], []
+    monkeypatch.setattr(adabn, "print_log", lambda text, logger: said.append(text))
+
+    def adapted(rank):
+        network = Network()
+        adapt_batch_norm(network, loader_of(data, 1), num_images=9)
+        return network.backbone.running_mean.item(), network.backbone.running_var.item()
+
+    both = on_processes(monkeypatch, adabn, 2, adapted)
+    assert both == [pytest.approx((mean, 2.0))] * 2
+    assert said == [f"AdaBN: 1 layers re-estimated on {images} target images."] * 2
+
+
+def test_no_image_asked_for_is_a_sentence():
+    with pytest.raises(UserError, match="anything on num_images=0"):
+        adapt_batch_norm(Network(), loader_of([1.0]), num_images=0)
+
+
+def test_as_it_stands_the_hook_takes_200_images_of_the_weak_view(monkeypatch):
+    """Two of three of 300 images; the first 100 have another view."""
+    network, said = Network(), []
+    monkeypatch.setattr(adabn, "print_log", lambda text, logger: said.append(text))
+    data = [*views([50.0] * 100, "sup"), *views([4.0] * 200, "weak")]
+    loader = DataLoader(data, batch_size=50, collate_fn=pseudo_collate)
+    run = SimpleNamespace(iter=0, model=network, train_dataloader=loader)
+    AdaBNHook().before_train(run)
+    assert network.backbone.running_mean.item() == pytest.approx(5.0)
+    assert said == ["AdaBN: 1 layers re-estimated on 133 target images."]
+
+
+def test_the_teacher_is_a_copy_before_and_the_guard_looks_afterwards():
+    hooks = TeacherEMAHook, AdaBNHook, CollapseGuardHook
+    places = [get_priority(hook.priority) for hook in hooks]
+    assert places[0] < places[1] < places[2]
 
 
 @pytest.mark.parametrize("iteration", [0, 1])

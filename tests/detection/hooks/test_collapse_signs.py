@@ -30,6 +30,7 @@ def test_a_window_like_the_first_is_sound():
         (dict(score=0.39), "mean score of the detections has fallen from 0.80 to 0.39"),
         (dict(distance=0.51), "moved by 0.51"),
         (dict(score=float("nan")), "not finite"),
+        (dict(score=float("inf")), "not finite"),
     ],
 )
 def test_each_sign_alone(change, word):
@@ -55,9 +56,20 @@ def test_limits_are_no_signs(change):
 
 def test_little_agreement_counts_also_if_the_first_window_had_no_more():
     first = window(agreement=0.05)
-    assert judge(window(agreement=0.06), first) == [
+    assert judge(window(agreement=0.06, compared=10), first) == [
         "teacher and student agree on 6 % of their boxes"
     ]
+    assert judge(window(agreement=0.1), first) == []
+    del first["agreement"]  # a model that could not tell then
+    assert judge(window(agreement=0.12), first) == []
+
+
+def test_few_boxes_may_become_many_times_as_many():
+    """From 0.5 to 20 an image is 40 times as many, and still no flood."""
+    first = window((0.3, 0.1, 0.1))
+    assert judge(window((12.0, 4.0, 4.0)), first) == []
+    (sign,) = judge(window((12.6, 4.2, 4.2)), first)
+    assert "risen from 0.50 to 21.00" in sign
 
 
 def test_a_class_that_takes_over_unless_chance_explains_it():
@@ -69,6 +81,9 @@ def test_a_class_that_takes_over_unless_chance_explains_it():
     # of 5 boxes an image: 0.25 + 0.5 sqrt(3 / 5 n) reaches 0.4 at n = 20 / 3
     assert judge(later, images=7) != []
     assert judge(later, images=6) == []
+    # the window with fewer boxes has more chance in it, whichever it is
+    assert judge(window((4.0, 4.0, 12.0)), images=6) == []
+    assert judge(later, window((12.0, 4.0, 4.0)), images=6) == []
 
 
 def test_classes_that_went_silent_and_one_that_never_spoke():
@@ -81,3 +96,9 @@ def test_classes_that_went_silent_and_one_that_never_spoke():
     assert judge(window(now=400), seen=seen, silent_for=300) == [
         "2 of 3 classes have no pseudo label any more"
     ]
+    # of the classes that ever had a label: 2 of 3 again, not 2 of 4
+    seen["cow"] = None
+    assert judge(window(now=400), seen=seen, silent_for=300) != []
+    # without a word 600 steps are long
+    assert judge(window(now=699)) == []
+    assert judge(window(now=700)) == ["3 of 3 classes have no pseudo label any more"]

@@ -3,18 +3,19 @@
 import json
 import random
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, RUNNERS
 from mmengine.structures import InstanceData
 
-from pld_mmdet.detection.hooks import CollapseGuardHook
+from pld_mmdet.detection.hooks import CollapseGuardHook, decline
 from pld_mmdet.detection.hooks.decline import SourceBoxes, kept_share
 from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD
 from pld_mmdet.engine.runner import find_latest
 from pld_mmdet.errors import UserError
-from tests.detection.helpers import batch_of, give_confidence
+from tests.detection.helpers import batch_of, give_confidence, on_processes
 from tests.detection.hooks.test_collapse_guard import (
     SOUND,
     ScriptedTeacher,
@@ -50,6 +51,10 @@ def test_kept_boxes_by_hand():
     assert kept_share(before, now, min_iou=0.4) == (2, 4)
     assert kept_share(before, before) == (4, 4)
     assert kept_share([], []) == (0, 0)
+    # two on one object are one; half of an object is enough
+    twice = [boxes([0, 0, 10, 5], [0, 0, 10, 9])]
+    assert kept_share([boxes([0, 0, 10, 10])], twice) == (1, 1)
+    assert kept_share([boxes([0, 0, 10, 10])], [twice[0][:1]]) == (1, 1)
 
 
 class Answers:
@@ -87,6 +92,59 @@ def test_sure_boxes_are_remembered_and_found_again_from_half_the_threshold_on():
     # IoU 7/13 is enough, 6/14 is not
     moved = [sure(9, shift=3.0), sure(5, shift=4.0), row()]
     assert probe.kept(Answers(moved), IMAGES) == (7, 12)
+    probe.min_iou = 0.4
+    assert probe.kept(Answers(moved), IMAGES) == (12, 12)
+
+
+def test_images_are_spread_evenly_read_once_and_leave_no_trace_in_randomness():
+    class Drawing(list):
+        """Each image is augmented at random, as in training."""
+
+        def __getitem__(self, n):
+            asked.append(n)
+            random.random(), np.random.rand(), torch.rand(1)
+            return super().__getitem__(n)
+
+    asked, data = [], Drawing(dict(inputs=n) for n in range(40))
+    random.seed(3), np.random.seed(4), torch.manual_seed(5)
+    drawn = random.random(), np.random.rand(), torch.rand(1).item()
+    random.seed(3), np.random.seed(4), torch.manual_seed(5)
+    probe, model = SourceBoxes(), Answers([sure(1)] * 40)
+    probe.label(model, data)
+    assert probe.kept(model, data) == (16, 16)
+    assert asked == [0, 2, 5, 7, 10, 12, 15, 17, 20, 22, 25, 27, 30, 32, 35, 37]
+    assert (random.random(), np.random.rand(), torch.rand(1).item()) == drawn
+    few = SourceBoxes()  # asks for 16
+    few.label(model, data[:3])
+    assert few.total == 3
+
+
+def test_processes_look_at_their_shares_and_agree(monkeypatch):
+    """Five images on two processes; the boxes of image 3 are lost, two of image 0."""
+    source = Answers([sure(n) for n in (5, 4, 3, 2, 1)])
+    later = Answers([sure(3), sure(4), sure(3), row(), sure(1)])
+    data, asked = [dict(inputs=n) for n in range(5)], {0: [], 1: []}
+
+    def look(rank):
+        class Asked(list):
+            def __getitem__(self, n):
+                asked[rank].append(n)
+                return super().__getitem__(n)
+
+        probe = SourceBoxes(images=5)
+        probe.label(source, Asked(data))
+        return [len(b) for b in probe.boxes], probe.kept(later, Asked(data))
+
+    both = on_processes(monkeypatch, decline, 2, look)
+    assert both == [([5, 4, 3, 2, 1], (11, 15))] * 2
+    assert asked == {0: [0, 2, 4], 1: [1, 3]}
+
+
+def test_mmdet_s_name_of_the_weak_view():
+    views = dict(unsup_teacher=0, unsup_student=1, sup=None)
+    probe = SourceBoxes(images=1)
+    probe.label(Answers([sure(11), row()]), [dict(inputs=views, data_samples=views)])
+    assert probe.total == 11
 
 
 def test_thresholds_of_classes_are_those_of_the_start():
@@ -103,7 +161,7 @@ def test_thresholds_of_classes_are_those_of_the_start():
 
 
 def test_alarm_below_the_least_share_and_after_a_fall():
-    probe = SourceBoxes(min_kept=0.7, max_decline=0.1)
+    probe = SourceBoxes()  # 70 %, and 10 points
     probe.boxes = [sure(17), sure(23)]
     assert probe.judge(28, best=0.8) == []  # exactly 70 %, exactly 10 points
     assert probe.judge(32, best=0.0) == []  # the first window
@@ -136,12 +194,16 @@ def test_too_few_sure_boxes_cannot_judge_and_say_so(count, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "wrong", [dict(images=0), dict(min_kept=70), dict(max_decline=-0.1)]
+    "wrong",
+    [dict(images=0), dict(min_kept=70), dict(max_decline=-0.1), dict(min_iou=1.5)],
 )
 def test_wrong_arguments_are_a_sentence(wrong):
     (name,) = wrong
     with pytest.raises(UserError, match=f"cannot work with {name}={wrong[name]}"):
         CollapseGuardHook(probe=wrong)
+    off = SourceBoxes(images=1, min_kept=0.0, max_decline=1.0)
+    off.boxes = [sure(12)]
+    assert off.judge(0, best=1.0) == []
 
 
 def samples(sizes):
@@ -191,6 +253,8 @@ def test_the_state_is_plain_and_comes_back():
     assert not later.can_judge
     later.load(probe.state())
     assert later.kept(model, IMAGES) == (15, 15)
+    model.answers[1] = row(0.36, 0.34, 0.9)  # from half of 0.7 on
+    assert later.kept(model, IMAGES) == (14, 15)
 
 
 @MODELS.register_module(force=True)
