@@ -161,7 +161,9 @@ def test_a_quick_look_at_two_sets_draws_one():
     root = "data/foggy_streets_quick_7"
     first, second = made["data"]
     assert first == "python tools/prepare.py foggy_streets"
-    assert second.endswith("--root data/foggy_streets_3200 --train 3200 --val 0 --test 0")
+    assert second.endswith(
+        "--root data/foggy_streets_3200 --train 3200 --val 0 --test 0"
+    )
     few = f"--train 7 --val 16 --test 16 --root {root}"
     assert made["quick"]["data_args"] == [few, few]
     assert made["quick"]["data_root"] == [
