@@ -35,17 +35,17 @@ def adapt_batch_norm(
         Number of adapted layers.
 
     Raises:
-        UserError: No image was asked for, or none has that view.
+        UserError: No image is there or asked for, or none has that view.
     """
-    if num_images < 1:
-        raise UserError(
-            f"AdaBN cannot re-estimate anything on num_images={num_images}.",
-            "Write at least 1 (200 is the default), or leave AdaBN out.",
-        )
     network = model.student if hasattr(model, "student") else model
     layers = batch_norms(network)
     dataset = loader.dataset
     count = min(num_images, len(dataset))
+    if count < 1:
+        raise UserError(
+            f"AdaBN has no image: num_images={num_images} of {len(dataset)} images.",
+            "Write at least 1 (200 is the default) and name a folder that has images.",
+        )
     chosen = [i * len(dataset) // count for i in range(count)]
     chosen = chosen[get_rank() :: get_world_size()]
     # With a batch sampler (AspectRatioBatchSampler) torch's loader has no batch size.

@@ -177,9 +177,12 @@ def test_each_image_counts_the_same_however_many_a_process_has(
     assert said == [f"AdaBN: 1 layers re-estimated on {images} target images."] * 2
 
 
-def test_no_image_asked_for_is_a_sentence():
-    with pytest.raises(UserError, match="anything on num_images=0"):
-        adapt_batch_norm(Network(), loader_of([1.0]), num_images=0)
+@pytest.mark.parametrize(("images", "asked"), [([1.0], 0), ([], 3)])
+def test_no_image_is_a_sentence(images, asked):
+    data = DataLoader(images, sampler=range(len(images)))
+    words = f"num_images={asked} of {len(images)} images"
+    with pytest.raises(UserError, match=words):
+        adapt_batch_norm(Network(), data, num_images=asked)
 
 
 def test_as_it_stands_the_hook_takes_200_images_of_the_weak_view(monkeypatch):
