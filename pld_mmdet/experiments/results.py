@@ -328,10 +328,10 @@ def _tested(result: dict) -> str:
     parts = [part for row in result["rows"] for part in row["evaluate"].values()]
     splits = [part["split"] for part in parts if part.get("split")]
     files = {Path(name).stem for split in splits for name in split.get("files") or ()}
-    of_val = bool(files) and all(name.startswith("val") for name in files)
+    names = {"val" if name.startswith("val") else "test" for name in files} or {"test"}
     counts = sorted({split["images"] for split in splits})
     images = f" ({' or '.join(map(str, counts))} images)" if counts else ""
-    return f"{'val' if of_val else 'test'} split{images}"
+    return f"{' and '.join(sorted(names))} split{'s'[: len(names) - 1]}{images}"
 
 
 def _seeds(result: dict) -> str:

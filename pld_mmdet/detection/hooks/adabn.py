@@ -50,9 +50,20 @@ def adapt_batch_norm(
     chosen = chosen[get_rank() :: get_world_size()]
     # With a batch sampler (AspectRatioBatchSampler) torch's loader has no batch size.
     size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None) or 1
-    counted = [0]
-    batches = _batches(dataset, chosen, size, loader.collate_fn, branch, counted)
+    counted, others = [0], set()
+    batches = _batches(
+        dataset, chosen, size, loader.collate_fn, branch, counted, others
+    )
     first = next(batches, None) if layers else None
+    some = torch.tensor(counted[0])
+    all_reduce(some, op="sum")  # no process stops alone while the others wait
+    if layers and not some:
+        raise UserError(
+            f"AdaBN: not one of {count} training images has the view {branch!r}; "
+            f"they have {', '.join(map(repr, sorted(others))) or 'none'}.",
+            "Write the view of the unlabelled images in custom_hooks: "
+            f"AdaBNHook(branch={min(others, default='weak')!r}).",
+        )
     # Batch norm inside a box head sees proposals, so the whole prediction has to run;
     # for a backbone and neck their own forward is enough.
     feature_layers = len(batch_norms(network.backbone))
@@ -93,7 +104,13 @@ def adapt_batch_norm(
 
 
 def _batches(
-    dataset, chosen: list[int], size: int, collate, branch: str, counted: list[int]
+    dataset,
+    chosen: list[int],
+    size: int,
+    collate,
+    branch: str,
+    counted: list[int],
+    others: set[str],
 ) -> Iterator[dict]:
     """Batches of the chosen images; of several views the one that is wanted.
 
@@ -106,17 +123,15 @@ def _batches(
         collate: Makes a batch of samples.
         branch: View.
         counted: Its one number becomes the images that were used.
-
-    Raises:
-        UserError: No image has that view.
+        others: The views of the images that were left out are added.
     """
-    held, others = [], set()
+    held = []
     for index in chosen:
         sample = dataset[index]
         views = sample.get("inputs") if isinstance(sample, dict) else None
         if isinstance(views, dict):
             if views.get(branch) is None:
-                others |= {name for name, view in views.items() if view is not None}
+                others.update(n for n, view in views.items() if view is not None)
                 continue
             parts = ("inputs", "data_samples")
             sample = {k: {branch: v[branch]} for k, v in sample.items() if k in parts}
@@ -127,12 +142,6 @@ def _batches(
             held = []
     if held:
         yield collate(held)
-    if chosen and not counted[0]:
-        raise UserError(
-            f"AdaBN: not one of {len(chosen)} training images has the view "
-            f"{branch!r}; they have {', '.join(map(repr, sorted(others)))}.",
-            f"Write AdaBNHook(branch={sorted(others)[0]!r}) in custom_hooks.",
-        )
 
 
 @HOOKS.register_module()

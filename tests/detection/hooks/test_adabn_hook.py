@@ -177,6 +177,27 @@ def test_each_image_counts_the_same_however_many_a_process_has(
     assert said == [f"AdaBN: 1 layers re-estimated on {images} target images."] * 2
 
 
+def test_a_process_without_the_view_waits_for_none_and_adds_nothing(monkeypatch):
+    """Labelled and unlabelled in turn: the second process has all that count."""
+    data = [views([v], n)[0] for v, n in ((70.0, "sup"), (1.0, "weak")) * 2]
+
+    def adapted(rank, branch="weak"):
+        network = Network()
+        loader = DataLoader(data, batch_size=1, collate_fn=pseudo_collate)
+        adapt_batch_norm(network, loader, num_images=4, branch=branch)
+        return network.backbone.running_mean.item()
+
+    assert on_processes(monkeypatch, adabn, 2, adapted) == [2.0, 2.0]
+
+    def refused(rank):
+        with pytest.raises(UserError, match="not one of 4 training images") as said:
+            adapted(rank, "strong")
+        return said.value.fix
+
+    fixes = on_processes(monkeypatch, adabn, 2, refused)
+    assert ["'sup'" in fixes[0], "'weak'" in fixes[1]] == [True, True]
+
+
 @pytest.mark.parametrize(("images", "asked"), [([1.0], 0), ([], 3)])
 def test_no_image_is_a_sentence(images, asked):
     data = DataLoader(images, sampler=range(len(images)))
