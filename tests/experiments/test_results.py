@@ -137,6 +137,9 @@ def test_a_row_says_which_split_it_was_tested_on(tmp_path):
     split["images"] = 200
     result["rows"][0]["evaluate"]["fog"]["split"] = split
     assert "on the val split (200 images)" in markdown(result)
+    both = dict(split, files=["annotations/test.json"], images=600)
+    result["rows"][0]["evaluate"] |= {"clear": dict(split=both, values=[0.1])}
+    assert "on the test and val splits (200 or 600 images)" in markdown(result)
 
 
 def test_an_older_table_says_nothing_about_its_split(tmp_path):
