@@ -168,13 +168,16 @@ def reproduce(args: argparse.Namespace, console: Console) -> int:
 
 
 def _gated(experiment: Experiment, args: argparse.Namespace) -> Experiment:
-    """The experiment with the rows alone that its gates ask about."""
+    """The experiment with the rows and evaluations alone that its gates ask about."""
     if not experiment.gates:
         raise UserError(
             f"{args.config} has no gates.", "Leave --gate out: nothing is to be met."
         )
-    rows = list(dict.fromkeys(n for gate in experiment.gates for n in gate.rows()))
-    return Experiment.load(args.config, rows)
+    asked = [number for gate in experiment.gates for number in gate.asked()]
+    gated = Experiment.load(args.config, list(dict.fromkeys(row for row, _ in asked)))
+    for row in gated.rows:
+        row.evaluate = {k: v for k, v in row.evaluate.items() if (row.name, k) in asked}
+    return gated
 
 
 def _draw(experiment: Experiment, args: argparse.Namespace, out: Path, console) -> None:

@@ -52,7 +52,16 @@ class Gate:
 
     def rows(self) -> list[str]:
         """Names of the rows it asks about."""
-        return [name for name in (self.row, self.minus, self.over) if name]
+        return [row for row, _ in self.asked()]
+
+    def asked(self) -> list[tuple[str, str]]:
+        """Row, and evaluation or count, of each number that it needs."""
+        sources = (
+            (self.row, self.on),
+            (self.minus, self.minus_on or self.on),
+            (self.over, self.over_on or self.on),
+        )
+        return [(row, on) for row, on in sources if row]
 
     def value(self, result: dict) -> float | None:
         """The number in a result of ``collect``; None if it is not there yet."""

@@ -156,6 +156,19 @@ def test_a_changed_config_redoes_its_row_only(config):
     assert redone == [["train", str(path)], ["test", str(path)]]
 
 
+@pytest.mark.parametrize(("asked", "word"), [(0.05, "passes"), (0.2, "FAILS")])
+def test_a_gate_evaluates_only_what_it_asks_about(config, asked, word):
+    gate = dict(title="Gain", row="lpld", on="fog", metric="coco/AP50", at_least=asked)
+    gate |= dict(minus="source", minus_on="clear")
+    text = config.read_text().replace("'toy',", f"'toy', gates=[{gate}],", 1)
+    config.write_text(text)
+    done = run(config, "--seeds", 3, "--gate")
+    assert f"Gate: Gain: 0.1, at least {asked:g}: {word}." in done.stdout, done.stderr
+    assert done.returncode == (word == "FAILS")
+    tested = [c.split()[1] for c in calls(config) if c.startswith("test")]
+    assert [Path(path).stem for path in tested] == ["source", "lpld"]  # no source_fog
+
+
 def test_quick_moves_the_data_and_changes_options(config):
     done = run(config, "--seeds", 0, "--quick")
     assert done.returncode == 0, done.stdout + done.stderr

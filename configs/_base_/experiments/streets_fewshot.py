@@ -7,7 +7,7 @@ from pld_mmdet.recipes.tables import row, table
 _shots = "annotations/fewshot/streets_{k}shot_seed{seed}.json"
 _train = "train_dataloader.dataset.dataset.ann_file="
 _support = "train_cfg.support_dataloader.dataset.dataset.ann_file="
-_no_val = "train_cfg.val_interval=100000"
+_no_val = "train_cfg.val_begin=1000000"
 _quick = ["train_cfg.max_iters=12"]
 _extend = (
     "python tools/make_fewshot.py extend {init} {out} --seed {seed} --classes "

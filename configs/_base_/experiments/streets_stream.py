@@ -34,7 +34,7 @@ experiment = table(
         name="base",
         title="Base detector (6 classes)",
         config="configs/defrcn/streets_stream_base.py",
-        options=["train_cfg.val_interval=100000"],
+        options=["train_cfg.val_begin=1000000"],
         evaluate=dict(gate="configs/gates/streets_stream_base.py"),
         quick=_quick,
         seconds=3000,
@@ -48,7 +48,7 @@ experiment = table(
         f"--classes {_root}/annotations/fewshot/streets_10shot_seed0.json",
         options=[
             "train_dataloader.dataset.dataset.ann_file=" + _shots,
-            "train_cfg.val_interval=100000",
+            "train_cfg.val_begin=1000000",
         ],
         evaluate=dict(online=None, gate="configs/gates/streets_stream.py"),
         quick=_quick,
