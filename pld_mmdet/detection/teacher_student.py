@@ -12,6 +12,7 @@ from mmdet.models.detectors.base import BaseDetector
 from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
 from mmengine.logging import print_log
+from mmengine.model.weight_init import PretrainedInit, initialize
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
@@ -151,11 +152,16 @@ class DetectorWrapper(BaseDetector):
         return getattr(self, self.networks[0])
 
     def init_weights(self) -> None:
-        """Initialise the first network and copy it to the others."""
+        """Initialise the first network and copy it to the others; ``init_cfg``."""
+        cfgs = self.init_cfg or []
+        cfgs = [cfgs] if isinstance(cfgs, dict) else cfgs
+        files = [c for c in cfgs if c["type"] in (PretrainedInit, "Pretrained")]
         first, *others = (getattr(self, name) for name in self.networks)
+        initialize(first, [c for c in cfgs if c not in files])
         first.init_weights()
         for network in others:
             network.load_state_dict(first.state_dict())
+        initialize(self, files)  # of the plain detector or of all networks
 
     def forward(self, inputs, data_samples=None, mode: str = "tensor"):
         """As mmdet's; the branches of a training batch come under our names."""

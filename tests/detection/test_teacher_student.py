@@ -1,5 +1,8 @@
 """What all wrappers share: loading, refusing, counting; and the parts of a box head."""
 
+import copy
+
+import numpy as np
 import pytest
 import torch
 from mmengine.structures import InstanceData
@@ -17,7 +20,7 @@ from pld_mmdet.detection.marvel_ovd import MarvelOVD
 from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD
 from pld_mmdet.detection.ps_ttl import PSTTL
 from pld_mmdet.detection.soft_teacher import BoxJitterSoftTeacher
-from pld_mmdet.detection.teacher_student import TeacherStudentDetector
+from pld_mmdet.detection.teacher_student import TeacherStudentDetector, own_branches
 from pld_mmdet.errors import UserError
 from tests.detection.helpers import batch_of, tiny_cascade
 from tests.helpers import tiny_faster_rcnn
@@ -80,6 +83,150 @@ def test_counts_per_class_and_image():
     model._count(high=boxes, low=[i[:0] for i in boxes])
     assert model.pseudo_counts["high"].tolist() == [0.5, 0.0, 1.5]
     assert model.pseudo_counts["low"].tolist() == [0.0, 0.0, 0.0]
+
+    model._count(low=boxes)  # what was counted before is gone
+    assert {k: v.tolist() for k, v in model.pseudo_counts.items()} == {
+        "low": [0.5, 0.0, 1.5]
+    }
+
+
+def test_a_checkpoint_fills_a_model_that_is_a_part_of_another():
+    torch.manual_seed(0)
+    holder = torch.nn.ModuleDict(dict(model=PSTTL(tiny_faster_rcnn())))
+    holder["model_head"] = torch.nn.Linear(2, 3)
+    plain = MeanTeacherSFOD(tiny_faster_rcnn()).student.state_dict()
+    given = {f"model.{k}": v for k, v in plain.items()}
+    given |= {"model_head.weight": torch.ones(3, 2), "model_head.bias": torch.ones(3)}
+    holder.load_state_dict(given, strict=True)
+    for network in (holder["model"].student, holder["model"].teacher):
+        for name, value in network.state_dict().items():
+            assert torch.equal(value, plain[name]), name
+    assert holder["model_head"].bias.sum() == 3
+
+
+def test_init_cfg_fills_both_networks(tmp_path):
+    torch.manual_seed(0)
+    plain = MeanTeacherSFOD(tiny_faster_rcnn()).student.state_dict()
+    torch.save(plain, tmp_path / "plain.pth")
+    file = dict(type="Pretrained", checkpoint=str(tmp_path / "plain.pth"))
+    biases = dict(type="Normal", layer="Conv2d", std=0.01, bias=0.7)
+    detector = tiny_faster_rcnn()
+    detector.rpn_head.init_cfg = None  # says nothing itself
+    for cfg, loaded in ((file, True), ([biases, file], True), (biases, False)):
+        model = MeanTeacherSFOD(detector, init_cfg=cfg)
+        model.init_weights()
+        student, teacher = model.student.state_dict(), model.teacher.state_dict()
+        assert all(torch.equal(v, student[k]) for k, v in teacher.items())
+        assert all(torch.equal(v, student[k]) for k, v in plain.items()) == loaded
+    assert student["rpn_head.rpn_cls.bias"].tolist() == pytest.approx([0.7] * 3)
+
+
+def test_images_are_prepared_as_the_detector_says():
+    plain = tiny_faster_rcnn()
+    mean = MeanTeacherSFOD(plain).data_preprocessor.data_preprocessor.mean
+    assert mean.flatten().tolist() == pytest.approx([123.675, 116.28, 103.53])
+    own = dict(type="mmdet.DetDataPreprocessor", mean=[1, 2, 3], std=[4, 5, 6])
+    given = MeanTeacherSFOD(plain, data_preprocessor=own).data_preprocessor
+    assert given.std.flatten().tolist() == [4, 5, 6]
+    del plain.data_preprocessor
+    prepared = MeanTeacherSFOD(plain).data_preprocessor.data_preprocessor
+    assert not prepared._enable_normalize
+
+
+def test_the_result_answers_and_a_new_teacher_is_in_evaluation_mode():
+    model = LPLD(tiny_faster_rcnn())
+    assert not any(m.training for m in model.teacher.modules())
+    assert model.predict_on == "teacher"
+    for name in ("teacher", "student"):
+        network = getattr(model, name)
+        network.predict = lambda *a, name=name, **k: (name, *a, k)
+        network.extract_feat = lambda *a, name=name: (name, *a)
+        network._forward = lambda *a, name=name: (name, *a)
+    for name in ("teacher", "student"):
+        model.predict_on = name
+        assert model.predict(1, [2]) == (name, 1, [2], dict(rescale=True))
+        assert model.predict(1, [2], False) == (name, 1, [2], dict(rescale=False))
+        assert model.extract_feat(1) == (name, 1)
+        assert model._forward(1, [2]) == (name, 1, [2])
+
+
+def scripted(model, seen, **answers):
+    """Let networks answer rows (box, label, score) for each image; note the calls."""
+
+    def predict(name, inputs, samples, rescale=True):
+        seen[name] = dict(inputs=inputs, samples=samples, rescale=rescale)
+        seen[name] |= dict(mode=model.student.training, grad=torch.is_grad_enabled())
+        for sample, rows in zip(samples, answers[name], strict=True):
+            boxes, labels, scores = map(torch.tensor, zip(*rows, strict=True))
+            found = InstanceData(bboxes=boxes, labels=labels, scores=scores)
+            sample.pred_instances = found
+        return samples
+
+    for name in answers:
+        network = getattr(model, name)
+        network.predict = lambda *a, name=name, **k: predict(name, *a, **k)
+
+
+def test_agreement_of_the_teachers_weak_and_the_students_strong_view():
+    """The strong view lies 7 to the right and 3 up; only 0.25 of score is too little.
+
+    Of the first image's 2 + 2 boxes one pair agrees (the other: not in class), of the
+    second's 1 + 2 boxes one pair, given that the teacher's border is added.
+    """
+    batch = batch_of(2, poison=True)
+    shift = np.array([[1, 0, 7], [0, 1, -3], [0, 0, 1]], np.float32)
+    for sample in batch["data_samples"]["strong"]:
+        sample.set_metainfo(dict(homography_matrix=shift))
+    batch["data_samples"]["weak"][1].set_metainfo(dict(border=(2.0, 0.0, 3.0, 0.0)))
+    model, seen = MeanTeacherSFOD(tiny_faster_rcnn(), hpl_threshold=0.5), {}
+    first, second = ([10.0, 20, 30, 40], 2, 0.31), ([4.0, 4, 14, 24], 1, 0.9)
+    unsure, bordered = ([40.0, 40, 60, 60], 0, 0.25), ([1.0, 2, 11, 22], 1, 0.4)
+    same, other = ([17.0, 17, 37, 37], 2, 0.6), ([11.0, 1, 21, 21], 0, 0.9)
+    third, alone = ([11.0, 1, 21, 21], 1, 0.3), ([0.0, 40, 9, 60], 1, 0.8)
+    scripted(
+        model,
+        seen,
+        teacher=[[first, second, unsure], [bordered]],
+        student=[[same, other], [third, alone]],
+    )
+    views = model.data_preprocessor(copy.deepcopy(batch), True)["inputs"]
+    stock = dict(weak="unsup_teacher", strong="unsup_student")
+    given = {k: {stock[n]: v for n, v in of.items()} for k, of in batch.items()}
+    for mode in (True, False):
+        model.train(mode)
+        assert model.view_agreement(given).tolist() == [4, 7]
+        assert model.student.training == mode
+        for name, view in (("teacher", "weak"), ("student", "strong")):
+            asked = seen[name]
+            assert torch.equal(asked["inputs"], views[view])
+            assert not any("gt_instances" in s for s in asked["samples"])
+            assert [asked[k] for k in ("rescale", "mode", "grad")] == [False] * 3
+    assert given["inputs"]["unsup_student"][0].dtype == torch.uint8
+
+
+def test_the_teacher_on_one_image_in_pixels_of_the_input():
+    model, seen = MeanTeacherSFOD(tiny_faster_rcnn()), {}
+    rows = [([1.0, 2, 11, 22], 1, 0.1)]
+    scripted(model, seen, teacher=[rows])
+    batch = batch_of(1, poison=True)
+    sample = {k: v["weak"][0] for k, v in batch.items()}
+    more = dict(border=(2.0, 0.0, 3.0, 0.0), scale_factor=(2.0, 2.0))
+    sample["data_samples"].set_metainfo(more)
+    found = model.teacher_boxes(sample)
+    assert found.bboxes.tolist() == [[4, 4, 14, 24]]
+    assert found.labels.tolist() == [1]
+    asked = seen["teacher"]
+    views = model.data_preprocessor(batch, True)["inputs"]
+    assert torch.equal(asked["inputs"], views["weak"])
+    assert (asked["rescale"], asked["grad"]) == (False, False)
+    assert asked["samples"][0].scale_factor == (2.0, 2.0)
+    assert "gt_instances" not in asked["samples"][0]
+
+
+def test_a_missing_branch_is_said_with_those_that_have_images():
+    views = dict(sup=[1], unsup_teacher=[2], strong=[])
+    with pytest.raises(UserError, match=r"'strong' \(it has: sup, weak\)"):
+        own_branches(views, ("weak", "strong"))
 
 
 def test_mining_looks_at_boxes_of_the_same_image_only():
