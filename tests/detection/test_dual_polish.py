@@ -1,9 +1,11 @@
 """Dual polishing: hand-worked numbers, crops per image, gradient stops."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from mmengine.structures import InstanceData
 
 from pld_mmdet.detection.dual_polish import (
@@ -11,7 +13,7 @@ from pld_mmdet.detection.dual_polish import (
     context_boxes,
     polish_labels,
 )
-from pld_mmdet.detection.polishers import BoxPolisher, CategoryPolisher
+from pld_mmdet.detection.polishers import BoxPolisher, CategoryPolisher, Polishers
 from tests.detection.helpers import fresh, give_confidence
 from tests.detection.semi import semi_batch, without_boxes
 from tests.helpers import tiny_faster_rcnn
@@ -88,6 +90,54 @@ def test_parameters_of_the_released_layers():
     assert sum(p.numel() for p in category.parameters()) == 13_978_705
     kinds = [type(m).__name__ for m in category.layers]
     assert kinds == ["Linear", "ReLU", "Linear", "Linear"]
+
+
+def test_layers_of_a_box_polisher_by_hand():
+    """Crops side by side, 1x1, ReLU, three layers with a ReLU after two of them."""
+    torch.manual_seed(0)
+    polisher = BoxPolisher(2, (1, 3), crops=4, hidden_channels=5)
+    crops = torch.randn(6, 4, 2, 1, 3)
+    weight = polisher.fuse.weight.view(2, 4, 2)  # out, crop, channel
+    fused = torch.einsum("okc,nkchw->nohw", weight, crops)
+    hidden = (fused + polisher.fuse.bias.view(2, 1, 1)).clamp(min=0).reshape(6, 6)
+    layers = [m for m in polisher.layers if isinstance(m, torch.nn.Linear)]
+    for layer in layers:
+        hidden = F.linear(hidden, layer.weight, layer.bias)
+        hidden = hidden if layer is layers[-1] else hidden.clamp(min=0)
+    assert len(layers) == 3
+    assert torch.allclose(polisher(crops), hidden, atol=1e-6)
+    found = polisher.bfloat16()(crops.bfloat16())
+    assert (found.shape, found.dtype) == ((6, 4), torch.float32)
+
+
+def test_layers_of_a_category_polisher_by_hand():
+    torch.manual_seed(0)
+    polisher = CategoryPolisher(2, (1, 3), num_classes=3, hidden_channels=5)
+    crop = torch.randn(6, 2, 1, 3)
+    first, _, second, last = polisher.layers
+    hidden = F.linear(crop.reshape(6, 6), first.weight, first.bias).clamp(min=0)
+    hidden = F.linear(hidden, second.weight, second.bias)  # no ReLU
+    expected = F.linear(hidden, last.weight, last.bias)
+    assert torch.allclose(polisher(crop), expected, atol=1e-6)
+    found = polisher.bfloat16()(crop.bfloat16())
+    assert (found.shape, found.dtype) == ((6, 4), torch.float32)
+
+
+def test_polishers_fit_the_extractor_and_each_may_be_left_out():
+    layer = SimpleNamespace(output_size=(2, 5))
+    extractor = SimpleNamespace(out_channels=3, roi_layers=[layer])
+    both = Polishers(extractor, 4, crops=6, hidden_channels=7)
+    assert both.box.fuse.weight.shape == (3, 18, 1, 1)
+    assert both.box.layers[0].weight.shape == (7, 30)
+    assert both.category.layers[0].weight.shape == (7, 30)
+    assert both.category.layers[-1].weight.shape == (5, 7)
+    layer.output_size = 4  # a square
+    alone = Polishers(extractor, 4, box=False)
+    assert alone.box is None
+    assert alone.category.layers[0].weight.shape == (1024, 48)
+    alone = Polishers(extractor, 4, category=False)
+    assert alone.category is None
+    assert alone.box.fuse.weight.shape == (3, 21, 1, 1)
 
 
 def build(seed=0, **kwargs):
