@@ -11,12 +11,13 @@ from pld_mmdet.detection.pseudo_labels.dense_targets import (
     HEAD,
     dense_cls_loss,
     dense_logits,
+    dense_tap,
     surest,
 )
 from pld_mmdet.errors import UserError
 from tests.adaptation import detectors
 from tests.adaptation.tiny import spread_scores
-from tests.detection.helpers import batch_of, fresh
+from tests.detection.helpers import batch_of, fresh, unlike_the_teacher
 from tests.helpers import tiny_faster_rcnn
 
 KINDS = {
@@ -142,6 +143,21 @@ def test_a_teacher_that_is_the_student_has_nothing_to_teach(name):
     assert fresh(model, batch)[KINDS[name]].item() > 1e-5
 
 
+@pytest.mark.parametrize("name", ["retinanet", "dino"])
+def test_the_student_learns_the_teachers_scores_times_both_weights(name):
+    model = build(name, soft_dense=dict(weight=3.0, region=0.2))
+    model.student.bbox_head.loss_cls.loss_weight = 0.7
+    unlike_the_teacher(model)
+    with dense_tap(model.student) as ours, dense_tap(model.teacher) as theirs:
+        found = losses(model)[KINDS[name]]
+    both = dense_logits(model.student, ours), dense_logits(model.teacher, theirs)
+    expected = 3.0 * 0.7 * dense_cls_loss(*both, 0.2)
+    assert found.item() == pytest.approx(expected.item())
+    assert found.item() != pytest.approx(2.1 * dense_cls_loss(*both).item())
+    found.backward()
+    assert any(p.grad is not None and p.grad.any() for p in model.student.parameters())
+
+
 def test_an_image_without_a_box_is_left_out_on_both_sides():
     """Of images 0 and 1 the first is empty: as if the second came alone."""
     model = build("retinanet", soft_dense=dict(region=1.0), skip_empty=True)
@@ -172,6 +188,7 @@ def test_nothing_sure_is_finite_where_focal_loss_is_not_divided():
     [
         (dict(region="all"), "region='all' names no part"),
         (dict(region=0.0), "region=0.0 names no part"),
+        (dict(region=1.5), "region=1.5 names no part"),
         (dict(share=0.01), "soft_dense has no share"),
     ],
 )

@@ -2,33 +2,32 @@
 
 import copy
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
 from pld_mmdet.detection.lpld import LPLD
 from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD
 from pld_mmdet.detection.ps_ttl import PSTTL
-from pld_mmdet.detection.pseudo_labels.ingredients import Ingredients
+from pld_mmdet.detection.pseudo_labels import ingredients
+from pld_mmdet.detection.pseudo_labels.ingredients import (
+    OBJECTS,
+    Ingredients,
+    _with_boxes,
+)
 from pld_mmdet.detection.pseudo_labels.masks import covered_share, draw_mask, visible
 from pld_mmdet.detection.pseudo_labels.mosaic import make_mosaic, veil
-from pld_mmdet.detection.pseudo_labels.soft_targets import (
-    soft_cls_loss,
-    soft_objectness_loss,
-)
 from pld_mmdet.detection.pseudo_labels.teacher_views import (
     _detect_mirrored,
     detect_in_views,
 )
 from pld_mmdet.errors import UserError
-from tests.detection.helpers import batch_of, fresh, give_confidence, tiny_cascade
+from tests.detection.helpers import batch_of, fresh, give_confidence
 from tests.helpers import tiny_faster_rcnn
-
-
-def log(*rows):
-    return torch.tensor(rows).log()
 
 
 def build(kind=MeanTeacherSFOD, detector=None, threshold=0.5, **kwargs):
@@ -49,154 +48,33 @@ def totals(found):
     return {k: sum(v) if isinstance(v, list) else v for k, v in found.items()}
 
 
-# Soft targets.
-
-
-def test_a_missed_object_turns_the_sign_of_the_gradient():
-    """Teacher (person 0.2, background 0.8), student (0.1, 0.9)."""
-    teacher, student = log([0.2, 0.8]), log([0.1, 0.9]).requires_grad_()
-    loss = soft_cls_loss(student, torch.tensor([1]), teacher)
-    assert loss.item() == pytest.approx(0.044403, abs=1e-6)
-    (soft,) = torch.autograd.grad(loss, student)
-    assert soft[0].tolist() == pytest.approx([-0.1, 0.1], abs=1e-6)
-    hard = torch.nn.functional.cross_entropy(student, torch.tensor([1]))
-    (gradient,) = torch.autograd.grad(hard, student)
-    assert gradient[0].tolist() == pytest.approx([0.1, -0.1], abs=1e-6)
-
-
-TEACHER = log([0.01, 0.99], [0.01, 0.99], [0.2, 0.8], [0.7, 0.3])
-STUDENT = log([0.02, 0.98], [0.02, 0.98], [0.1, 0.9], [0.6, 0.4])
-NOTHING = torch.ones(4, dtype=torch.long)
-
-
-def test_division_by_rows_and_by_the_teachers_mass():
-    by_rows = soft_cls_loss(STUDENT, NOTHING, TEACHER)
-    assert by_rows.item() == pytest.approx(0.018061, abs=1e-6)
-    by_mass = soft_cls_loss(STUDENT, NOTHING, TEACHER, least_mass=0.0)
-    assert by_mass.item() == pytest.approx(0.078525, abs=1e-6)  # mass 0.92
-    at_least_one = soft_cls_loss(STUDENT, NOTHING, TEACHER, least_mass=1.0)
-    assert at_least_one.item() == pytest.approx(0.072243, abs=1e-6)
-
-
-def test_pseudo_boxes_keep_their_hard_label():
-    labels = torch.tensor([1, 1, 0, 1])  # the third RoI lies on a pseudo box
-    found = soft_cls_loss(STUDENT, labels, TEACHER)
-    rest = 0.072243 - 0.044403  # the other rows' divergence
-    assert found.item() == pytest.approx((rest + 2.302585) / 4, abs=1e-6)
-    everywhere = soft_cls_loss(STUDENT, labels, TEACHER, kind="all")
-    assert everywhere.item() == pytest.approx(0.018061, abs=1e-6)
-
-
-def test_background_by_the_teachers_belief():
-    """One positive CE 0.5; three backgrounds CE 0.1, believed 0.9, 0.5, 0.1."""
-    e = np.exp
-    student = log(*[[e(-0.5), 1 - e(-0.5)]], *[[1 - e(-0.1), e(-0.1)]] * 3)
-    teacher = log([0.6, 0.4], [0.1, 0.9], [0.5, 0.5], [0.9, 0.1])
-    labels = torch.tensor([0, 1, 1, 1])
-    found = soft_cls_loss(student.float(), labels, teacher, kind="weighted")
-    assert found.item() == pytest.approx(0.26, abs=1e-6)
-
-
-def test_no_roi_is_a_zero_with_a_gradient():
-    student = torch.zeros(0, 3, requires_grad=True)
-    loss = soft_cls_loss(student, torch.zeros(0, dtype=torch.long), torch.zeros(0, 3))
-    assert loss.item() == 0
-    loss.backward()
-
-
-def test_objectness_by_hand():
-    """Teacher -1, student -2: 0.664811, gradient -0.1497 (hard negative: +0.1192)."""
-    ours = torch.full((1, 1, 1, 1), -2.0, requires_grad=True)
-    loss = soft_objectness_loss([ours], [torch.full((1, 1, 1, 1), -1.0)])
-    assert loss.item() == pytest.approx(0.664811, abs=1e-6)
-    loss.backward()
-    assert ours.grad.item() == pytest.approx(-0.149738, abs=1e-6)
-    # two sure anchors: divided by their sum 1.9, not by 2
-    sure = torch.tensor([0.95, 0.95]).logit().view(1, 2, 1, 1)
-    cross = -0.95 * np.log(0.5) - 0.05 * np.log(0.5)
-    found = soft_objectness_loss([torch.zeros(1, 2, 1, 1)], [sure])
-    assert found.item() == pytest.approx(2 * cross / 1.9, abs=1e-6)
-
-
-@pytest.mark.parametrize("detector", [tiny_faster_rcnn, tiny_cascade])
-def test_soft_rois_change_the_class_losses_alone(detector):
-    plain = totals(losses(build(detector=detector())))
-    soft = totals(losses(build(detector=detector(), soft_rois="mixed")))
-    changed = {k for k in plain if not torch.equal(plain[k], soft[k])}
-    stages = ["loss_cls"] if detector is tiny_faster_rcnn else None
-    stages = stages or [f"s{n}.loss_cls" for n in range(3)]
-    assert changed == set(stages)
-
-
-def test_a_teacher_that_is_the_student_leaves_only_the_positives():
-    """Same view, equal networks: the divergence of the background rows is zero."""
-
-    def built(**kwargs):
-        model = build(**kwargs)
-        model.student.eval()  # batch norm as the teacher's
-        return model
-
-    model = built(soft_rois="mixed")
-    batch = batch_of(2)
-    batch["inputs"]["strong"] = copy.deepcopy(batch["inputs"]["weak"])
-    torch.manual_seed(3)
-    soft = fresh(model, batch)["loss_cls"]
-    plain = built()
-    torch.manual_seed(3)
-    hard = fresh(plain, batch)["loss_cls"]
-    assert 0 < soft.item() < hard.item()
-    everywhere = built(soft_rois="all")
-    torch.manual_seed(3)
-    assert fresh(everywhere, batch)["loss_cls"].item() == pytest.approx(0, abs=1e-5)
-
-
-def test_soft_rois_are_carried_to_the_other_geometry():
-    """A mirrored student's RoIs are mirrored back before the teacher looks at them."""
-    model = build(soft_rois="all")
-    batch = batch_of(2, flip_strong=True)
-    batch["inputs"]["strong"] = [i.flip(-1) for i in batch["inputs"]["weak"]]
-    torch.manual_seed(3)
-    mirrored = fresh(model, batch)["loss_cls"]
-    for sample in batch["data_samples"]["strong"]:  # a wrong matrix: looks elsewhere
-        sample.set_metainfo(dict(homography_matrix=np.eye(3, dtype=np.float32)))
-    torch.manual_seed(3)
-    assert mirrored.isfinite()
-    assert fresh(model, batch)["loss_cls"] != mirrored
-
-
-def test_soft_objectness_adds_one_loss_and_needs_one_geometry():
-    plain, soft = losses(build()), losses(build(soft_objectness=0.5))
-    assert set(soft) - set(plain) == {"loss_rpn_soft"}
-    assert soft["loss_rpn_soft"] > 0
-    with pytest.raises(UserError, match="differ in geometry"):
-        losses(build(soft_objectness=0.5), flip_strong=True)
-
-
 # Images without a confident box.
 
 
-def one_empty(model):
-    """Hide the second image's boxes."""
+def one_empty(model, image=1):
+    """Hide an image's boxes."""
     found = model._teacher_detections
 
     def hidden(inputs, samples):
         detections = found(inputs, samples)
-        detections[1] = detections[1][:0]
+        detections[image] = detections[image][:0]
         return detections
 
     model._teacher_detections = hidden
     return model
 
 
-def test_an_image_without_a_box_teaches_nothing():
+@pytest.mark.parametrize("options", [{}, dict(rpn_threshold=0.3)])
+def test_an_image_without_a_box_teaches_nothing(options):
     """As if the batch had the other image alone."""
-    both = losses(one_empty(build(skip_empty=True)))
-    model = build()
+    both = losses(one_empty(build(skip_empty=True, **options), 0))
+    model, batch = build(**options), batch_of(2)
+    second = {k: {n: v[1:] for n, v in of.items()} for k, of in batch.items()}
     torch.manual_seed(3)
-    alone = fresh(model, batch_of(1))
+    alone = fresh(model, second)
     for name, value in totals(alone).items():
         assert torch.allclose(totals(both)[name], value, atol=1e-5), name
-    plain = losses(one_empty(build()))
+    plain = losses(one_empty(build(**options), 0))
     assert totals(plain)["loss_rpn_cls"] != totals(both)["loss_rpn_cls"]
 
 
@@ -222,6 +100,30 @@ def test_less_sure_boxes_are_objects_to_the_rpn_only():
     assert more["loss_rpn_cls"] != plain["loss_rpn_cls"]
     with pytest.raises(UserError, match="no score below"):
         build(threshold=0.6, rpn_threshold=0.7)
+
+
+def test_objects_lie_strictly_above_and_are_carried_to_the_strong_view():
+    found = InstanceData(
+        bboxes=torch.tensor([[1.0, 2, 9, 9], [10, 20, 30, 40], [4, 4, 60, 60]]),
+        labels=torch.tensor([0, 2, 1]),
+        scores=torch.tensor([0.5, 0.51, 0.9]),
+    )
+    Ingredients(rpn_threshold=0.5).mark_objects([found])
+    objects = found.get(OBJECTS)
+    assert objects.labels.tolist() == [2, 1]
+    shift = np.array([[1, 0, 7], [0, 1, -3], [0, 0, 1]], np.float32)
+    weak, strong = (
+        DetDataSample(metainfo=dict(homography_matrix=matrix, img_shape=(48, 64)))
+        for matrix in (np.eye(3, dtype=np.float32), shift)
+    )
+    strong.ignored_instances = found[:1]
+    sample = _with_boxes(strong, objects, weak)
+    assert sample.gt_instances.bboxes.tolist() == [[17, 17, 37, 37], [11, 1, 64, 48]]
+    assert sample.gt_instances.labels.tolist() == [2, 1]
+    assert sample.ignored_instances.labels.tolist() == [0]
+    assert sample.img_shape == (48, 64)
+    with pytest.raises(UserError, match="no score below"):
+        build(rpn_threshold=-0.1)
 
 
 # Mosaic and veil.
@@ -320,6 +222,39 @@ def test_a_mask_hides_blocks():
     assert added == {"masked_loss_cls", "masked_loss_rpn_cls"}
 
 
+def test_what_is_learnt_from_a_masked_view(monkeypatch):
+    """The left half is hidden in the first image, a corner in the second."""
+    options = dict(block=4, share=(0.2, 0.6), weight=0.25, most_covered=0.4)
+    parts, seen = Ingredients(masks=options), []
+    masks = torch.zeros(2, 8, 8, dtype=torch.bool)
+    masks[0, :, :4] = masks[1, 6:, 6:] = True
+    monkeypatch.setattr(
+        ingredients, "draw_mask", lambda *a: (seen.append(a), masks[len(seen) - 1])[1]
+    )
+
+    def losses(student, teacher, inputs, samples, to_weak):
+        seen.extend([inputs, samples, to_weak])
+        one, two = torch.tensor(2.0), [torch.tensor(4.0)]
+        return dict(loss_cls=one, loss_bbox=one, loss_rpn_cls=two, loss_iou=two, acc=9)
+
+    parts._pass = losses
+    strong, samples = torch.full((2, 3, 8, 8), 5.0), []
+    for n in range(2):
+        samples.append(DetDataSample(metainfo=dict(img_id=n)))
+        samples[n].gt_instances = boxes([0, 0, 8, 8], [2, 0, 8, 8], labels=[1, 2])
+    samples[1].ignored_instances = boxes([1, 1, 3, 3])
+    found = parts._masked_losses("student", "teacher", strong, samples, "to weak")
+    assert found == dict(masked_loss_cls=0.5, masked_loss_rpn_cls=[1.0])
+    first, second, hidden, given, to_weak = seen
+    assert first == second == ((8, 8), 4, (0.2, 0.6))
+    assert torch.equal(hidden, 5.0 * ~masks[:, None].expand(2, 3, 8, 8))
+    assert (strong == 5).all()
+    # 1/2 and 1/3 of the boxes are covered in the first image, little in the second
+    assert [s.gt_instances.labels.tolist() for s in given] == [[2], [1, 2]]
+    assert ["ignored_instances" in s for s in given] == [False, True]
+    assert ([s.img_id for s in given], to_weak) == ([0, 1], "to weak")
+
+
 # A second opinion.
 
 
@@ -384,6 +319,10 @@ def test_lpld_takes_them_but_for_empty_images():
 
 
 def test_refusals():
+    for part in (dict(mosaic={}), dict(masks={})):
+        Ingredients(**part).check(SimpleNamespace(), 0.5)
+        with pytest.raises(UserError, match="not carried into new"):
+            Ingredients(**part).check(SimpleNamespace(with_mask=True), 0.5)
     with pytest.raises(UserError, match="soft_rois='hard' is not known"):
         build(soft_rois="hard")
     with pytest.raises(UserError, match="other"):
