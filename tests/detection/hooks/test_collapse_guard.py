@@ -19,7 +19,7 @@ from pld_mmdet.engine.runner import find_latest
 from pld_mmdet.errors import UserError
 from tests.engine.processes import forked
 from tests.engine.test_resume import differences
-from tests.engine.toy import ToyModel, write_config
+from tests.engine.toy import ToyAccuracy, ToyModel, write_config
 
 
 @MODELS.register_module(force=True)
@@ -119,6 +119,25 @@ def test_forced_collapse_stops_and_the_newest_checkpoint_is_the_good_one(tmp_pat
     # a bad state was saved on the way (iteration 12): the weights moved and came back
     bad = weights_of(tmp_path, "iter_12.pth")
     assert not torch.equal(bad["teacher.0.weight"], good["teacher.0.weight"])
+
+
+@pytest.mark.parametrize(("patience", "end"), [(1, 12), (3, 20)])
+def test_patience_and_one_evaluation_of_what_was_put_back(
+    tmp_path, monkeypatch, patience, end
+):
+    """It stops between two evaluations (12), or where one has just been made (20)."""
+    made = []
+
+    def count(self, results):
+        made.append(MessageHub.get_current_instance().get_info("iter"))
+        return {"accuracy": 1.0}
+
+    monkeypatch.setattr(ToyAccuracy, "compute_metrics", count)
+    script = [(8, *SOUND), (30, [0.0, 0.1], 0.1, 0.1)]
+    runner, _, written = run(tmp_path, script, action="stop", patience=patience)
+    assert runner.iter == end
+    assert written["events"][-1]["weights_of"] == 4
+    assert len(made) == 1 + end // 5 - (end == 20)  # every five, and at the end
 
 
 def test_one_class_takes_over(tmp_path):
