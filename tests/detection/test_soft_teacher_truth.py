@@ -190,6 +190,35 @@ def test_what_has_no_size_left_in_the_strong_view_teaches_nothing():
     assert carried.rpn is carried.cls is carried.reg
 
 
+def test_background_is_looked_at_where_it_lies_in_the_weak_view():
+    """The strong view lies 7 to the right of the weak one and 3 higher."""
+    model, batch, seen = build(), semi_batch(unlabelled=2), {}
+    for sample in batch["data_samples"]["strong"]:
+        sample.set_metainfo(dict(homography_matrix=view((7, -3), ()).homography_matrix))
+    for name in ("student", "teacher"):
+        getattr(model, name).roi_head.bbox_roi_extractor.register_forward_hook(
+            lambda _, inputs, __, name=name: seen.setdefault(name, []).append(inputs[1])
+        )
+    fresh(model, batch)
+    _, sampled, _ = seen["student"]  # labelled images, classes, boxes
+    back = seen["teacher"][-1]
+    lying = sampled - torch.tensor([0.0, 7, -3, 7, -3])
+    lying[:, 1:] = lying[:, 1:].clamp(0, 64)
+    assert 0 < len(back) < len(sampled)
+    assert (back[:, None] - lying).abs().amax(2).amin(1).max() < 1e-3
+
+
+def test_what_is_not_said_is_the_authors_setting():
+    model = BoxJitterSoftTeacher(tiny_faster_rcnn())
+    assert model.hpl_threshold == 0.5
+    assert (model.rpn_threshold, model.cls_threshold) == (0.9, 0.9)
+    assert (model.reg_threshold, model.jitter_times) == (0.02, 10)
+    assert (model.jitter_fraction, model.min_box_size) == (0.06, 0.0)
+    assert (model.sup_weight, model.unsup_weight) == (1.0, 4.0)
+    assert (model.weigh_background, model.refine_boxes) == (True, False)
+    assert (model.share_features, model.predict_on) == (True, "student")
+
+
 def test_refined_boxes_are_not_chosen_by_steadiness_too():
     with pytest.raises(UserError, match="not refined"):
         build(refine_boxes=True, reg_threshold=0.02)
