@@ -12,7 +12,7 @@ from mmdet.models.detectors.base import BaseDetector
 from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
 from mmengine.logging import print_log
-from mmengine.model.weight_init import PretrainedInit, initialize
+from mmengine.model.weight_init import initialize
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
@@ -23,6 +23,7 @@ from pld_mmdet.detection.detectors.stock import (
     num_classes,
 )
 from pld_mmdet.detection.matching import count_agreeing
+from pld_mmdet.engine.provenance import PRETRAINED
 from pld_mmdet.errors import UserError
 
 
@@ -155,7 +156,7 @@ class DetectorWrapper(BaseDetector):
         """Initialise the first network and copy it to the others; ``init_cfg``."""
         cfgs = self.init_cfg or []
         cfgs = [cfgs] if isinstance(cfgs, dict) else cfgs
-        files = [c for c in cfgs if c["type"] in (PretrainedInit, "Pretrained")]
+        files = [c for c in cfgs if c["type"] in PRETRAINED]
         first, *others = (getattr(self, name) for name in self.networks)
         initialize(first, [c for c in cfgs if c not in files])
         first.init_weights()

@@ -34,6 +34,9 @@ _PACKAGES = (
     "faster-coco-eval",
 )
 
+# Names of the ``init_cfg`` that reads a checkpoint.
+PRETRAINED = ("Pretrained", PretrainedInit, "mmengine.Pretrained")
+
 
 def command_line() -> str:
     """The command that runs now, as one would type it in the repository."""
@@ -188,8 +191,7 @@ def initial_checkpoints(cfg: Config) -> list[str]:
     content = cfg.to_dict()
     parts = (part for name in TOP for part in _dicts(content.get(name)))
     inits = (one for part in parts for one in _dicts(part.get("init_cfg")))
-    kinds = ("Pretrained", PretrainedInit, "mmengine.Pretrained")
-    named = (one.get("checkpoint") for one in inits if one.get("type") in kinds)
+    named = (one.get("checkpoint") for one in inits if one.get("type") in PRETRAINED)
     return list(dict.fromkeys(one for one in named if isinstance(one, str)))
 
 
