@@ -102,6 +102,10 @@ def test_a_checkpoint_fills_a_model_that_is_a_part_of_another():
         for name, value in network.state_dict().items():
             assert torch.equal(value, plain[name]), name
     assert holder["model_head"].bias.sum() == 3
+    full = {k: v + 1 for k, v in holder.state_dict().items()}  # with its memory
+    holder.load_state_dict(full, strict=True)
+    for name, value in holder.state_dict().items():
+        assert torch.equal(value, full[name]), name
 
 
 def test_init_cfg_fills_both_networks(tmp_path):
@@ -201,7 +205,13 @@ def test_agreement_of_the_teachers_weak_and_the_students_strong_view():
             assert torch.equal(asked["inputs"], views[view])
             assert not any("gt_instances" in s for s in asked["samples"])
             assert [asked[k] for k in ("rescale", "mode", "grad")] == [False] * 3
-    assert given["inputs"]["unsup_student"][0].dtype == torch.uint8
+    for sample in given["data_samples"]["unsup_student"]:  # nothing was written there
+        assert "gt_instances" in sample
+        assert "batch_input_shape" not in sample
+    for of in given.values():
+        del of["unsup_student"]
+    with pytest.raises(UserError, match="no image in branch 'strong'"):
+        model.view_agreement(given)
 
 
 def test_the_teacher_on_one_image_in_pixels_of_the_input():
