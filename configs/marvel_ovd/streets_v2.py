@@ -1,8 +1,6 @@
-# MarvelOVD where the simulated errors are systematic and the scores peaked
-# (docs/lab/marvel_ovd.md): six epochs from a start that is the burn-in. Not run yet:
+# MarvelOVD where the simulated errors are systematic and the scores peaked: six epochs
+# from a start that is the burn-in. Its gate failed (docs/lab/marvel_ovd.md):
 #   python tools/reproduce.py configs/marvel_ovd/streets_v2.py --gate --seeds 10 11
-#   python tools/reproduce.py configs/marvel_ovd/streets_v2.py --seeds 0 1 2 \
-#       --result docs/results/streets_ovd_v2.json
 _base_ = "../_base_/experiments/streets_ovd_v2.py"
 from pld_mmdet.recipes.detection import swapped, the
 from pld_mmdet.recipes.streets import warmed_cosine

@@ -1,6 +1,6 @@
 # Soft Teacher, design S (docs/lab/soft_teacher.md): 160 labelled and 3,040 unlabelled
-# images, 1 : 3, alpha 3, 2,400 updates from a plain start. Its gate passed and its first
-# look lost 6.7 AP to labels alone; that page has the reasons. Whole, it would be:
+# images, 1 : 3, alpha 3, 2,400 updates from a plain start. Its gate passed, and its
+# first look lost 6.7 AP to labels alone; that page has the reasons. Whole, it would be:
 #   python tools/reproduce.py configs/soft_teacher/streets_s.py --seeds 0 1 2 \
 #       --rows start supervised supervised_strong threshold soft_teacher no_jitter \
 #       --result docs/results/streets_s.json
