@@ -331,7 +331,8 @@ def _tested(result: dict) -> str:
     names = {"val" if name.startswith("val") else "test" for name in files} or {"test"}
     counts = sorted({split["images"] for split in splits})
     images = f" ({' or '.join(map(str, counts))} images)" if counts else ""
-    return f"{' and '.join(sorted(names))} split{'s'[: len(names) - 1]}{images}"
+    plural = "s" if len(names) > 1 else ""
+    return f"{' and '.join(sorted(names))} split{plural}{images}"
 
 
 def _seeds(result: dict) -> str:
