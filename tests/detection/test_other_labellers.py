@@ -78,6 +78,11 @@ def results(tmp_path, **changes):
     return str(path)
 
 
+def one_box(**changes):
+    row = dict(image_id=7, category_id=3, bbox=[10, 20, 30, 20], score=0.9)
+    return {"annotations": [row | changes]}
+
+
 def test_coco_results_are_read_by_image_and_class_name(tmp_path):
     opinion = SecondOpinion(results(tmp_path), CLASSES)
     assert opinion.boxes["a/0.png"].labels.tolist() == [2, 0]
@@ -98,8 +103,13 @@ def test_coco_results_are_read_by_image_and_class_name(tmp_path):
         ({"whole": "boxes"}, "no list of COCO results"),
         (
             {"whole": [dict(image_id=1, category_id="car", bbox=[1], score=1)]},
-            "ValueError",
+            "no bbox of four numbers",
         ),
+        (one_box(bbox=[3, 2, "five", 4]), "infinite or no number"),
+        (one_box(bbox=[9, 8, -7, 4]), "negative width"),
+        (one_box(score=87.0), "score of 87.0"),
+        (one_box(score=-0.3), "score of -0.3"),
+        (one_box(image_id=8), "belong to no image"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_a_sentence(tmp_path, content, sentence):

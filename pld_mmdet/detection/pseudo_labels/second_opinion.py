@@ -15,6 +15,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from pld_mmdet.detection.boxes import project_boxes, view_matrix
+from pld_mmdet.detection.data.coco import check_coco
 from pld_mmdet.errors import UserError
 from pld_mmdet.reading import read_json
 
@@ -262,7 +263,7 @@ def read_results(path: Path, classes: tuple[str, ...]) -> dict[str, InstanceData
     """Boxes of a results file by image name; see :class:`SecondOpinion`."""
     content = read_json(path, what="second opinion")
     try:
-        rows, images, names = _parts(content)
+        rows, images, names = _parts(content, path)
         found: dict[str, list] = {str(name): [] for name in images.values()}
         unknown = set()
         for row in rows:
@@ -272,7 +273,10 @@ def read_results(path: Path, classes: tuple[str, ...]) -> dict[str, InstanceData
                 unknown.add(name)
                 continue
             x, y, width, height = map(float, row["bbox"])
-            box = [x, y, x + width, y + height, float(row["score"])]
+            score = float(row["score"])
+            if not 0 <= score <= 1:
+                raise ValueError(f"a score of {score}, and 0 to 1 is meant")
+            box = [x, y, x + width, y + height, score]
             found.setdefault(image, []).append([*box, classes.index(name)])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
@@ -289,9 +293,15 @@ def read_results(path: Path, classes: tuple[str, ...]) -> dict[str, InstanceData
     return {name: _instances(rows) for name, rows in found.items()}
 
 
-def _parts(content) -> tuple[list[dict], dict, dict]:
+def _parts(content, path: Path) -> tuple[list[dict], dict, dict]:
     if isinstance(content, list):
+        names = {row["category_id"] for row in content}
+        categories = [dict(id=name, name=str(name)) for name in names]
+        check_coco(dict(categories=categories, annotations=content), str(path))
         return content, {}, {}
+    if not isinstance(content, dict):
+        raise TypeError("(neither a list nor an object)")
+    check_coco(content, str(path))
     images = {image["id"]: image["file_name"] for image in content["images"]}
     names = {kind["id"]: kind["name"] for kind in content["categories"]}
     return content["annotations"], images, names
