@@ -1,6 +1,7 @@
 """KD-Prune: train on a part of the data, with a teacher that has seen all of it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from mmengine.registry import DATASETS as ROOT_DATASETS
@@ -11,6 +12,7 @@ from torch.utils.data import Dataset
 from pld_mmdet.distill import selection
 from pld_mmdet.distill._checks import positive, same_shape
 from pld_mmdet.distill.divergences import kl
+from pld_mmdet.engine.checkpoint import refusal
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import DATASETS, MODELS
 from pld_mmdet.shared.taught import TaughtStudent
@@ -93,7 +95,7 @@ class Pruned(Dataset):
         balanced: The share of each class.
 
     Raises:
-        UserError: See :func:`subset`.
+        UserError: See :func:`subset`; or the file holds no scores.
     """
 
     def __init__(
@@ -105,7 +107,7 @@ class Pruned(Dataset):
         balanced: bool = False,
     ) -> None:
         self.dataset = ROOT_DATASETS.build(dataset)
-        values = None if scores is None else torch.load(scores, weights_only=True)
+        values = None if scores is None else _scores(Path(scores))
         labels = torch.as_tensor(self.dataset.targets) if balanced else None
         self.kept = subset(values, len(self.dataset), share, seed, labels)
         self.metainfo = getattr(self.dataset, "metainfo", {})
@@ -115,6 +117,25 @@ class Pruned(Dataset):
 
     def __getitem__(self, index: int) -> dict:
         return self.dataset[int(self.kept[index])]
+
+
+def _scores(file: Path) -> Tensor:
+    """One finite number a sample."""
+    if not file.is_file():
+        raise UserError(
+            f"The file of scores {file} does not exist.",
+            "Check the path (relative paths start at the current folder).",
+        )
+    try:
+        found = torch.load(file, weights_only=True, map_location="cpu")
+    except Exception as error:  # whatever broke inside: the file is not usable
+        raise refusal(file, error) from error
+    if not isinstance(found, Tensor) or found.dim() != 1 or not found.isfinite().all():
+        raise UserError(
+            f"{file} holds no scores.",
+            "Write one finite number a sample: torch.save(tensor, file).",
+        )
+    return found
 
 
 @MODELS.register_module()

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from pld_mmdet.distill._checks import same_shape, wide
 from pld_mmdet.distill.losses import soft_cross_entropy
 from pld_mmdet.distill.selection import margins
+from pld_mmdet.engine.checkpoint import load_checkpoint_file
 from pld_mmdet.engine.data.randomness import own_randomness
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import DATASETS, MODELS
@@ -204,7 +205,7 @@ class Bought(Dataset):
 
     def __init__(self, known: dict, pool: dict, file: str) -> None:
         self.known, self.pool = ROOT_DATASETS.build(known), ROOT_DATASETS.build(pool)
-        found = torch.load(file, weights_only=True)
+        found = load_checkpoint_file(file)
         self.index, self.soft = found["index"], found["soft"]
         self.metainfo = self.known.metainfo
 

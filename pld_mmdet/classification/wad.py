@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from pld_mmdet.distill._checks import wide
 from pld_mmdet.distill.contrastive import nt_xent
+from pld_mmdet.engine.checkpoint import load_checkpoint_file
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import DATASETS, MODELS
 from pld_mmdet.shared.taught import TaughtStudent
@@ -116,7 +117,7 @@ class Graded(Dataset):
 
     def __init__(self, dataset: dict, file: str) -> None:
         self.dataset = ROOT_DATASETS.build(dataset)
-        found = torch.load(file, weights_only=True)
+        found = load_checkpoint_file(file)
         self.labels, self.weight = found["labels"], found["weight"]
         self.pseudo = found["pseudo"]
         labelled, others = ((self.labels >= 0) == which for which in (True, False))

@@ -183,7 +183,13 @@ class SceneViews(Dataset):
                 f"{root} holds no views/<frame>_<view>.png, or no views.json.",
                 "Put the scene there as configs/gen4d/paper.py says (how_to_get).",
             )
-        self.angles = torch.tensor(read_json(angles, [[float]], "list of views"))
+        views = read_json(angles, [[float]], "list of views")
+        if any(len(view) != 2 for view in views):
+            raise UserError(
+                f"{angles}: a view is not [elevation, azimuth].",
+                "Give every view two angles in degrees.",
+            )
+        self.angles = torch.tensor(views).reshape(-1, 2)
         self.cameras = orbit(self.angles[:, 0], self.angles[:, 1], radius)
         numbers = [_numbers(file) for file in self.files]
         self.frames = 1 + max(frame for frame, _ in numbers)

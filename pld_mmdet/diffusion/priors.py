@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pld_mmdet.engine.checkpoint import load_checkpoint_file
 from pld_mmdet.engine.optional import require
 from pld_mmdet.registry import MODELS
 
@@ -113,7 +114,7 @@ class Zero123Prior(Prior):
         width = self.clip.config.projection_dim
         self.mix = nn.Linear(width + 4, width)
         file = f"{pretrained}/cc_projection/diffusion_pytorch_model.bin"
-        state = torch.load(file, weights_only=True, map_location="cpu")
+        state = load_checkpoint_file(file)
         names = {"weight": "projection.weight", "bias": "projection.bias"}
         self.mix.load_state_dict({ours: state[name] for ours, name in names.items()})
         mean, std = (torch.tensor(v)[:, None, None] for v in (self.MEAN, self.STD))

@@ -1,6 +1,5 @@
 """Text as a condition: diffusers' U-Net, CLIP's words and scores, captioned images."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch.utils.data import Dataset
 
 from pld_mmdet.engine.optional import require
 from pld_mmdet.errors import UserError
+from pld_mmdet.reading import read_json
 from pld_mmdet.registry import DATASETS, MODELS
 
 
@@ -185,6 +185,10 @@ class CaptionedImages(Dataset):
     Args:
         data_root: The folder.
         size: S.
+
+    Raises:
+        UserError: No such file, an image that is missing, or captions of several
+            lengths.
     """
 
     def __init__(self, data_root: str, size: int) -> None:
@@ -195,7 +199,16 @@ class CaptionedImages(Dataset):
                 f"{root} holds no captions.json.",
                 "Write {file name: token numbers} of its images there.",
             )
-        self.captions = list(json.loads(file.read_text("utf-8")).items())
+        found = read_json(file, {"*": [int]}, "list of captions")
+        missing = [name for name in found if not (root / name).is_file()]
+        if missing or len({*map(len, found.values())}) != 1:
+            what = f"has no image {missing[0]!r}" if missing else "differs in length"
+            raise UserError(
+                f"{file}: a caption {what}.",
+                "Give every image of the folder as many token numbers (padding="
+                "'max_length').",
+            )
+        self.captions = list(found.items())
         self.root, self.size = root, size
 
     def __len__(self) -> int:

@@ -134,6 +134,9 @@ class CifarC(Dataset):
             32 x 32 x 3 bytes, five severities of 10000 images one after the other.
         corruptions: Names of the files, in the order of the stream.
         severity: 1 to 5.
+
+    Raises:
+        UserError: A file is missing or of another length, or there is no such severity.
     """
 
     def __init__(
@@ -155,6 +158,13 @@ class CifarC(Dataset):
             np.load(root / f"{name}.npy", mmap_mode="r") for name in corruptions
         ]
         self.labels = np.load(root / "labels.npy")
+        sizes = [len(self.labels), *map(len, self.arrays)]
+        if severity not in range(1, 6) or len({*sizes}) > 1 or sizes[0] % 5:
+            raise UserError(
+                f"CifarC cannot read severity {severity} of {root}: labels and images "
+                f"are {', '.join(map(str, sizes))}.",
+                "Severities are 1 to 5, a fifth of as many images as labels each.",
+            )
         self.block = len(self.labels) // 5
         self.start = (severity - 1) * self.block
         self.metainfo = {"domains": tuple(corruptions)}

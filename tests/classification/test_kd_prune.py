@@ -108,12 +108,18 @@ def test_what_is_kept():
 def test_pruned_data_keep_their_numbers(tmp_path):
     digits = dict(type="pld_mmdet.Digits", part="val")
     scores = -torch.arange(360.0)
-    torch.save(scores, tmp_path / "scores.pth")
-    first = Pruned(digits, 0.05, scores=str(tmp_path / "scores.pth"))
+    file = tmp_path / "scores.pth"
+    torch.save(scores, file)
+    first = Pruned(digits, 0.05, scores=str(file))
     assert [first[i]["index"] for i in range(len(first))] == list(range(18))
-    torch.save(-scores, tmp_path / "scores.pth")
-    last = Pruned(digits, 0.05, scores=str(tmp_path / "scores.pth"))
+    torch.save(-scores, file)
+    last = Pruned(digits, 0.05, scores=str(file))
     assert [last[i]["index"] for i in range(len(last))] == list(range(342, 360))
+    torch.save(scores.clone().index_fill_(0, torch.tensor([7]), float("nan")), file)
+    with pytest.raises(UserError, match="holds no scores"):
+        Pruned(digits, 0.05, scores=str(file))
+    with pytest.raises(UserError, match="does not exist"):
+        Pruned(digits, 0.05, scores=str(tmp_path / "no.pth"))
     drawn = [Pruned(digits, 0.05, seed=seed).kept for seed in (0, 0, 1)]
     assert torch.equal(*drawn[:2])
     assert not torch.equal(*drawn[1:])

@@ -224,11 +224,19 @@ def test_offline_stage_end_to_end(tiny_clip, tmp_path, capsys):
     proposals = tmp_path / "proposals.json"
     boxes = [[2, 2, 20, 20], [15, 5, 39, 29]]
     rows = {i: dict(boxes=boxes, scores=[0.9, 0.4]) for i in ("1", "2")}
-    proposals.write_text(json.dumps(rows))
     out = tmp_path / "train.json"
     arguments = ["boxes", "--clip", tiny_clip, "--ann", ann, "--images", tmp_path]
     arguments += ["--novel", "bus", "tie", "--proposals", proposals, "--out", out]
     arguments = list(map(str, arguments))
+    for wrong in (
+        dict(boxes=[[2, 2, 20], [15, 5, 39, 29]], scores=[0.9, 0.4]),
+        dict(boxes=[[2, 2, 20, 20], [15, 5, 9, 29]], scores=[0.9, 0.4]),
+        dict(boxes=boxes, scores=[0.9]),
+    ):
+        proposals.write_text(json.dumps(rows | {"2": wrong}))
+        with pytest.raises(UserError, match="image id 2 are no boxes with a score"):
+            tool["main"](tool["parse_args"](arguments))
+    proposals.write_text(json.dumps(rows))
 
     (tmp_path / "b.png").rename(tmp_path / "later.png")
     with pytest.raises(UserError, match=r"b\.png is missing"):

@@ -444,3 +444,6 @@ def test_a_users_own_scene(tmp_path):
     (tmp_path / "views.json").write_text("[[0, 0]]")
     with pytest.raises(UserError, match="has 1 views"):
         SceneViews(str(tmp_path))
+    (tmp_path / "views.json").write_text("[[0, 0, 2.5], [30, 90, 2.5]]")
+    with pytest.raises(UserError, match=r"not \[elevation, azimuth\]"):
+        SceneViews(str(tmp_path))

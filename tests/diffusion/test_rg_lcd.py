@@ -399,6 +399,14 @@ def test_words_and_latents(tmp_path):
         Image.new("RGB", (20, 16), (255 * n, 0, 0)).save(tmp_path / f"{n}.png")
     with pytest.raises(UserError, match=r"no captions\.json"):
         CaptionedImages(str(tmp_path), 16)
+    for wrong, said in (
+        ('["a"]', "no list of captions"),
+        ('{"0.png": [18, 3], "1.png": [18, 4, 5]}', "differs in length"),
+        ('{"0.png": [18, 3], "7.png": [18, 4]}', r"no image '7\.png'"),
+    ):
+        (tmp_path / "captions.json").write_text(wrong)
+        with pytest.raises(UserError, match=said):
+            CaptionedImages(str(tmp_path), 16)
     captions = '{"0.png": [18, 3, 19, 19], "1.png": [18, 4, 5, 19]}'
     (tmp_path / "captions.json").write_text(captions)
     data = CaptionedImages(str(tmp_path), 16)

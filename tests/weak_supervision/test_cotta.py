@@ -311,6 +311,12 @@ class TestStream:
         assert sample["targets"] == 4
         with pytest.raises(UserError, match=r"no snow\.npy"):
             CifarC(str(tmp_path), ["snow"])
+        for severity in (0, 6):
+            with pytest.raises(UserError, match=f"severity {severity}"):
+                CifarC(str(tmp_path), ["fog"], severity)
+        np.save(tmp_path / "labels.npy", np.arange(15) % 5)
+        with pytest.raises(UserError, match="are 15, 10"):
+            CifarC(str(tmp_path), ["fog"])
 
     def test_metric_by_round_and_domain(self):
         metric = StreamMetric()

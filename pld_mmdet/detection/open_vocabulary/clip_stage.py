@@ -121,6 +121,15 @@ def _templates(args: Namespace) -> tuple[str, ...]:
 def _from_file(path: str) -> Propose:
     rows = {"#": {"boxes": [[float]], "scores": [float]}}
     content = read_json(path, rows, "file of proposals")
+    for image, row in content.items():
+        boxes, scores = row["boxes"], row["scores"]
+        sound = all(len(b) == 4 and b[0] < b[2] and b[1] < b[3] for b in boxes)
+        if not sound or len(boxes) != len(scores):
+            raise UserError(
+                f"{path}: the proposals of image id {image} are no boxes with a score.",
+                "A box is [x1, y1, x2, y2] in pixels with x1 < x2 and y1 < y2, and has "
+                "one score.",
+            )
 
     def find(image: dict, _: Path) -> tuple[torch.Tensor, torch.Tensor]:
         row = content.get(str(image["id"]))
