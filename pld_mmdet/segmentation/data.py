@@ -57,9 +57,10 @@ class LoadInstanceIds:
         """Add ``gt_seg_map``, H x W uint8."""
         path = results["seg_map_path"]
         ids = cv2.imread(path, cv2.IMREAD_UNCHANGED)
-        if ids is None:
+        if ids is None or ids.ndim != 2:
             raise UserError(
-                f"The label map {path} is missing or cannot be read.",
+                f"The label map {path} is missing, cannot be read or is no "
+                "one-channel image.",
                 "Prepare the data set again.",
             )
         ids = np.where(ids >= 1000, ids // 1000, ids)

@@ -244,6 +244,9 @@ def test_offline_stage_end_to_end(tiny_clip, tmp_path, capsys):
     parts = Path(f"{out}.parts.jsonl")
     done = parts.read_text()
     assert len(done.splitlines()) == 2  # settings and the first image
+    (tmp_path / "b.png").write_text("no image")
+    with pytest.raises(UserError, match="cannot be read"):
+        tool["main"](tool["parse_args"](arguments))
     (tmp_path / "later.png").rename(tmp_path / "b.png")
     tool["main"](tool["parse_args"](arguments))
     assert parts.read_text().startswith(done)

@@ -78,15 +78,17 @@ def _write_boxes(args: Namespace, content: dict) -> None:
         scorer = ClipScorer(args.clip, args.novel, templates, args.device)
     for image in track(left, "candidates"):
         path = Path(args.images) / image["file_name"]
-        if not path.is_file():
+        pixels = None
+        if path.is_file():
+            pixels = mmcv.imread(str(path))  # None of what is no image, unlike "rgb"
+        if pixels is None:
             raise UserError(
-                f"The image {path} is missing.",
+                f"The image {path} is missing or cannot be read.",
                 "Give the folder with --images, or take the image out of the file.",
             )
         boxes, objectness = find(image, path)
-        pixels = mmcv.imread(str(path), channel_order="rgb")
         rows, scores, labels = select_candidates(
-            boxes, scorer.score(pixels, boxes), args.min_score
+            boxes, scorer.score(mmcv.bgr2rgb(pixels), boxes), args.min_score
         )
         parts.add(
             dict(
