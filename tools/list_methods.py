@@ -68,7 +68,8 @@ def gain(entry: Entry, over: str = "", metric: str = "") -> str:
     if found is None:
         return ""
     record = entry.record()
-    scale, digits = (100, 1) if record.get("percent", True) else (1, 4)
+    plain = 2 if abs(found[0]) >= 1 else 4
+    scale, digits = (100, 1) if record.get("percent", True) else (1, plain)
     mean, spread = (scale * value for value in found)
     metric = (metric or record["metric"]).rpartition("/")[2]
     return f"{mean:+.{digits}f} ± {spread:.{digits}f} {metric}"

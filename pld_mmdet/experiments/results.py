@@ -223,15 +223,17 @@ def percent(result: dict, row: dict, label: str, metric: str) -> str:
     mean = part.get("mean", {}).get(metric)
     if mean is None:
         return ""
-    scale, digits = scale_of(result)
+    scale, digits = scale_of(result, mean)
     if len(part["seeds"]) < 2:
         return f"{scale * mean:.{digits}f}"
     return f"{scale * mean:.{digits}f} ± {scale * part['std'][metric]:.{digits}f}"
 
 
-def scale_of(result: dict) -> tuple[float, int]:
+def scale_of(result: dict, mean: float = 0.0) -> tuple[float, int]:
     """Factor and decimals of a shown metric: percent, or the plain number."""
-    return (100.0, 1) if result.get("percent", True) else (1.0, 4)
+    if result.get("percent", True):
+        return 100.0, 1
+    return 1.0, 2 if abs(mean) >= 10 else 4
 
 
 def unit(result: dict) -> str:

@@ -93,6 +93,13 @@ def test_markdown_says_where_the_numbers_come_from(tmp_path):
         assert part in text
 
 
+def test_numbers_that_are_no_percent_have_as_many_digits_as_they_need(tmp_path):
+    small = make(tmp_path, [0.0162, 0.0187]) | {"percent": False}
+    assert "| 0.0175 ± 0.0018 |" in markdown(small)
+    large = make(tmp_path, [84.3161, 77.2458]) | {"percent": False}
+    assert "| 80.78 ± 5.00 |" in markdown(large)
+
+
 def test_page_is_changed_between_its_markers_only(tmp_path):
     readme = tmp_path / "page.md"
     readme.write_text("a\n<!-- results:toy -->\nold\n<!-- /results:toy -->\nb\n")
