@@ -51,32 +51,24 @@ commands than ours.
 
 import copy
 import functools
-import json
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from pathlib import Path
 
 from mmengine.config import Config
 
 from pld_mmdet.engine.configs import read_config
-from pld_mmdet.engine.provenance import annotations
 from pld_mmdet.errors import UserError
 from pld_mmdet.experiments.durations import recorded_seconds
 from pld_mmdet.experiments.gates import Gate, read_gates
+from pld_mmdet.experiments.graph import Graph
 from pld_mmdet.experiments.jobs import Job
 from pld_mmdet.experiments.options import (
-    cfg_options,
     command_of,
     has_place,
     moved,
     parse_options,
-    text_of,
 )
-
-EVALUATION_SECONDS = 15.0
-SEED = "{seed}"
 
 
 @dataclass
@@ -208,9 +200,9 @@ class Experiment:
             *(() if row.command else row.quick),
         ]
         if "data_root" in self.quick:
-            cfg = self._resolved(config, []).to_dict()
+            cfg = self.resolved(config, []).to_dict()
             read = {key: cfg[key] for key in cfg if not key.startswith("_")}
-            for old, new in self._moves:
+            for old, new in self.moves:
                 options += moved(read, old, new)
         return [*options, *own]
 
@@ -227,13 +219,13 @@ class Experiment:
             if "max_iters=" not in option and has_place(cfg, option, new=whole)
         ]
         kept += own
-        train = self._resolved(config, kept).get("train_cfg") or {}
+        train = self.resolved(config, kept).get("train_cfg") or {}
         stages = enumerate(train.get("stages") or ())
         parts = [("", train), *((f"stages.{place}.", one) for place, one in stages)]
         long = [name for name, part in parts if (part.get("max_iters") or 0) > 2]
         return [*kept, *(f"train_cfg.{name}max_iters=2" for name in long)]
 
-    def _resolved(self, config: str, options: Sequence[str]) -> Config:
+    def resolved(self, config: str, options: Sequence[str]) -> Config:
         """A config with options, without what changes no result: table and advice."""
         cfg = copy.deepcopy(self._read(config))  # most rows share a few configs
         cfg.pop("experiment", None)
@@ -260,195 +252,20 @@ class Experiment:
             out: The experiment's folder.
             quick: With the tiny lengths of the experiment's ``quick``.
         """
-        jobs: list[Job] = []
-        options, resolved = {}, {}
-        files: set[Path] = set()
-        for row in self.rows:
-            named = [other for other in row.evaluate.values() if isinstance(other, str)]
-            for config in {row.config, *named}:
-                key = row.name, config
-                options[key] = self.options(row, config, quick)
-                resolved[key] = self._resolved(config, options[key])
-                files |= annotations(resolved[key], tested=True)
-            # Training alone has the row's options; {seed} is still in them.
-            own = [self._moved(option, quick) for option in row.options]
-            options[row.name] = self.options(row, row.config, quick, own)
-            resolved[row.name] = self._resolved(row.config, options[row.name])
-            files |= annotations(resolved[row.name])
-        before = self._data_job(jobs, files, quick)
-        for seed in seeds:
-            ready = self._seed_data_job(jobs, files, seed, before, quick)
-            for row in self.rows:
-                folder = out / f"seed_{seed}" / row.name
-                train = f"seed_{seed}/{row.name}/train"
-                needs = ready
-                origin = ""
-                if row.init:
-                    needs = (*ready, f"seed_{seed}/{row.init}/train")
-                    origin = f"{{last_checkpoint:{out / f'seed_{seed}' / row.init}}}"
-                    if row.prepare:
-                        job = self._prepare_job(row, seed, out, needs, origin, quick)
-                        jobs.append(job)
-                        needs, origin = (*ready, job.name), str(job.outputs[0])
-                newest = f"{{last_checkpoint:{folder}}}"
-                tested = str(folder / row.checkpoint) if row.checkpoint else newest
-                if row.trained:
-                    cfg, way = resolved[row.name], (seed, folder, origin, quick)
-                    parts = self._training(row, *way, options, cfg)
-                    parts["key"] = _seeded(text_of(cfg), seed)
-                    jobs.append(Job(train, needs=needs, work_dir=folder, **parts))
-                else:
-                    train, tested = needs[-1], origin
-                if row.baseline is not None:  # its command has scored it too
-                    continue
-                for label, other in row.evaluate.items():
-                    own = isinstance(other, list)
-                    config = row.config if own else other or row.config
-                    more = [_seeded(o, seed) for o in row.tested_with(other)]
-                    more += other if own else []
-                    metrics = folder / f"metrics_{label}.json"
-                    command = command_of(self.test, config)
-                    command += (tested, "--out-metrics", str(metrics))
-                    command += ("--work-dir", str(folder / f"test_{label}"))
-                    command += cfg_options([*options[row.name, config], *more])
-                    jobs.append(
-                        Job(
-                            f"seed_{seed}/{row.name}/test_{label}",
-                            command,
-                            needs=(train,),
-                            outputs=(metrics,),
-                            key=text_of(resolved[row.name, config]) + "".join(more),
-                            seconds=5.0 if quick else EVALUATION_SECONDS,
-                        )
-                    )
-        return jobs
-
-    def _moved(self, text: str, quick: bool) -> str:
-        """A command or option with the folder of the quick data."""
-        for old, new in self._moves if quick else []:
-            text = text.replace(old, new)
-        return text
+        return Graph(self, out, quick).jobs(seeds)
 
     @property
-    def _moves(self) -> list[tuple[str, str]]:
+    def moves(self) -> list[tuple[str, str]]:
         """Folders of the data and of the quick data: one pair, or several."""
         found = self.quick.get("data_root") or []
         return [tuple(found)] if found and isinstance(found[0], str) else found
 
-    def _data_job(
-        self, jobs: list[Job], files: set[Path], quick: bool
-    ) -> tuple[str, ...]:
-        """Add the job that makes the data of all seeds; its name, if there is one."""
-        if not self.data:
-            return ()
+    def data_commands(self, quick: bool) -> list[str]:
+        """What makes the data of all seeds, without the arguments of ``quick``."""
         given, own = self.data, self._read(self.config)
         if quick and not self.quick and own.get("walk"):
             given = own.get("walk_data", given)
-        commands = [given] if isinstance(given, str) else list(given)
-        if quick:
-            more = self.quick.get("data_args", "")
-            more = [more] if isinstance(more, str) else more
-            pairs = zip_longest(commands, more, fillvalue="")
-            commands = [f"{command} {arguments}" for command, arguments in pairs]
-        parts = [command_of(command) for command in commands]
-        command = parts[0]
-        if len(parts) > 1:
-            command = ("sh", "-c", " && ".join(map(shlex.join, parts)))
-        outputs = tuple(sorted(path for path in files if SEED not in str(path)))
-        seconds = 10.0 if quick else self.data_seconds
-        jobs.append(Job("data", command, outputs=outputs, seconds=seconds))
-        return ("data",)
-
-    def _seed_data_job(
-        self,
-        jobs: list[Job],
-        files: set[Path],
-        seed: int,
-        needs: tuple[str, ...],
-        quick: bool,
-    ) -> tuple[str, ...]:
-        """Add the job that makes one seed's data; the names of all data jobs."""
-        if not self.seed_data:
-            return needs
-        text = f"{self.seed_data} {self.quick.get('seed_data_args', '') * quick}"
-        command = command_of(_seeded(text, seed))
-        own = sorted(_seeded(str(path), seed) for path in files if SEED in str(path))
-        job = Job(
-            f"seed_{seed}/data",
-            command,
-            needs=needs,
-            outputs=tuple(map(Path, own)),
-            seconds=10.0,
-        )
-        jobs.append(job)
-        return (*needs, job.name)
-
-    def _prepare_job(
-        self,
-        row: Row,
-        seed: int,
-        out: Path,
-        needs: tuple[str, ...],
-        init: str,
-        quick: bool,
-    ) -> Job:
-        """The command between two trainings: a checkpoint in, a checkpoint out."""
-        file = out / "prepared" / f"seed_{seed}_{row.name}.pth"
-        words = [
-            _seeded(word, seed).replace("{init}", init).replace("{out}", str(file))
-            for word in command_of(self._moved(row.prepare, quick))
-        ]
-        name = f"seed_{seed}/{row.name}/prepare"
-        return Job(name, tuple(words), needs=needs, outputs=(file,), seconds=8.0)
-
-    def _training(
-        self, row: Row, seed: int, folder: Path, origin: str, quick: bool, options, cfg
-    ) -> dict:
-        """The job of a row's training, or of what stands in for it."""
-        outputs, resume = (folder / "run.json",), ()
-        if row.baseline is not None:
-            command = self._baseline_command(row, seed, folder, options)
-            outputs += _metrics_files(row, folder)
-        elif row.command:
-            command = self._own_command(row, seed, folder, origin, quick)
-            resume = ("--resume",)
-        else:
-            command = command_of(self.train, row.config)
-            command += ("--work-dir", str(folder), "--seed", str(seed))
-            start = [_seeded(option, seed) for option in options[row.name]]
-            start += [f"load_from={origin}"] if origin else []
-            command += cfg_options(start)
-            resume = _resume(cfg)
-        names = [row.checkpoint] if row.checkpoint else []
-        # a walk ends before numbers are taken along the way
-        names += ["online.json"] if row.online and (self.quick or not quick) else []
-        outputs += tuple(folder / name for name in names)
-        seconds = row.quick_seconds if quick else row.seconds
-        return dict(command=command, outputs=outputs, resume=resume, seconds=seconds)
-
-    def _own_command(
-        self, row: Row, seed: int, folder: Path, init: str, quick: bool
-    ) -> tuple[str, ...]:
-        """The command that a row has instead of training."""
-        words = shlex.split(_seeded(self._moved(row.command, quick), seed))
-        filled = {"{config}": row.config, "{init}": init, "{out}": str(folder)}
-        return command_of(shlex.join(filled.get(w, w) for w in words)) + tuple(
-            row.quick if quick else ()
-        )
-
-    def _baseline_command(
-        self, row: Row, seed: int, folder: Path, options: dict
-    ) -> tuple[str, ...]:
-        """The command that fits a trivial rival and scores it on all test data."""
-        given = row.baseline
-        given = {"type": given} if isinstance(given, str) else dict(given)
-        words = [given.pop("type"), "--seed", str(seed), "--work-dir", str(folder)]
-        if given:
-            words += ["--set", *(f"{k}={json.dumps(v)}" for k, v in given.items())]
-        words += ["--tests"]
-        words += [f"{k}={v}" if v else k for k, v in row.evaluate.items()]
-        changes = [_seeded(option, seed) for option in options[row.name]]
-        return command_of(self.baseline, row.config, *words) + cfg_options(changes)
+        return [given] if isinstance(given, str) else list(given)
 
     def report_job(self, out: Path, needs: Sequence[str], key: str) -> Job:
         """The job that writes ``out/report.html`` from everything else.
@@ -462,14 +279,6 @@ class Experiment:
         command = command_of(self.report, str(out), "--out", str(page))
         needs, outputs = tuple(needs), (page,)
         return Job("report", command, needs=needs, outputs=outputs, key=key, seconds=20)
-
-
-def _metrics_files(row: Row, folder: Path) -> tuple[Path, ...]:
-    return tuple(folder / f"metrics_{label}.json" for label in row.evaluate)
-
-
-def _seeded(text: str, seed: int) -> str:
-    return text.replace(SEED, str(seed))
 
 
 def _with_origins(rows: Sequence[Row], wanted: Sequence[str] | None) -> Iterator[Row]:
@@ -487,9 +296,3 @@ def _with_origins(rows: Sequence[Row], wanted: Sequence[str] | None) -> Iterator
         if by_name[name].init:
             names.append(by_name[name].init)
     return (row for row in rows if row.name in keep)
-
-
-def _resume(cfg: Config) -> tuple[str, ...]:
-    """AdaBN is one pass that keeps no state: it is done again."""
-    loop = cfg.get("train_cfg", {}).get("type", "")
-    return () if loop.endswith("AdaBNLoop") else ("--resume",)
