@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pld_mmdet.engine.arguments import check_arguments
 from pld_mmdet.engine.checkpoint import local_file
+from pld_mmdet.engine.class_order import check_class_order
 from pld_mmdet.engine.configs import check_names, check_numbers
 from pld_mmdet.engine.optim.precision import check_amp
 from pld_mmdet.engine.provenance import data_sets, initial_checkpoints
@@ -34,7 +35,8 @@ def check_config(cfg, stages: tuple[str, ...] = ("train", "val")) -> None:
 
     Raises:
         UserError: Says all that is missing in one line, and the commands in another;
-            or names an argument that nothing takes.
+            or names an argument that nothing takes, or a class that a COCO json has in
+            another place.
     """
     check_parts(cfg, stages)
     if "train" in stages:
@@ -53,6 +55,7 @@ def check_config(cfg, stages: tuple[str, ...] = ("train", "val")) -> None:
         fixes.append(how.get("checkpoint") or "correct load_from in the config")
     if wrong:
         raise UserError(f"Missing: {'; '.join(wrong)}.", "  then  ".join(fixes))
+    check_class_order(cfg, tuple(_LOADERS[stage] for stage in stages))
     check_writable(cfg.work_dir)
 
 
