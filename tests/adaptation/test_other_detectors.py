@@ -185,6 +185,36 @@ def test_class_names_of_checkpoint_and_config(tmp_path):
         read_detector(read_config(config), checkpoint, ["a", "b"])
 
 
+@pytest.mark.parametrize("place", ["checkpoint", "config"])
+def test_names_on_the_command_line_exchange_no_known_ones(tmp_path, place):
+    config, checkpoint = write_detector(
+        tmp_path,
+        classes=("cat", "dog", "hen") if place == "checkpoint" else None,
+        metainfo=dict(classes=("cat", "dog", "hen")) if place == "config" else None,
+    )
+    cfg = read_config(config)
+    same = read_detector(cfg, checkpoint, ["cat", "dog", "hen"])
+    assert same.classes == ("cat", "dog", "hen")
+    for names in (["dog", "cat", "hen"], ["cat", "dog", "cow"], ["cat", "dog"]):
+        with pytest.raises(UserError, match="--classes gives"):
+            read_detector(cfg, checkpoint, names)
+
+
+def test_names_of_the_type_of_the_data_may_be_replaced_and_not_exchanged(tmp_path):
+    config, checkpoint = write_detector(tmp_path, classes=None)
+    cfg = read_config(config)
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        if loader in cfg:
+            cfg[loader].dataset.type = "DeepFashionDataset"
+    names = read_detector(cfg, checkpoint, ["a", "b", "c"]).classes
+    assert names == ("a", "b", "c")
+    from mmdet.datasets import DeepFashionDataset
+
+    theirs = DeepFashionDataset.METAINFO["classes"]
+    with pytest.raises(UserError, match=f"'{theirs[-1]}' where the config's data set"):
+        read_detector(cfg, checkpoint, list(theirs[::-1]))
+
+
 def test_checkpoints_that_do_not_fit(tmp_path):
     config, checkpoint = write_detector(tmp_path / "a")
     other, _ = write_detector(tmp_path / "b", detectors.fcos())
