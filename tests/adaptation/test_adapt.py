@@ -202,6 +202,23 @@ def test_adabn_is_done_in_a_moment_and_trains_nothing(user, tmp_path):
         "running_mean", "running_var", "num_batches_tracked"
     }  # fmt: skip
     assert "none given" in "\n".join(said)
+    rule = next(line for line in said if line.startswith("Rule:"))
+    assert "nothing is trained" in rule
+    assert "iterations" not in rule
+    assert "Not read: --iterations; --method adabn has no use for it." in said
+
+
+def test_adabn_of_a_few_images_is_refused_at_once(user, tmp_path):
+    folder = write_images(tmp_path / "few", 3)
+    with pytest.raises(UserError, match=r"on 8 images or more; .* has 3") as caught:
+        pld_mmdet.adapt(*user[:2], folder, "adabn", out=tmp_path / "o", **SHORT)
+    assert "mean_teacher" in caught.value.fix
+    assert not (tmp_path / "o/config.py").exists()
+
+
+def test_images_of_labels_that_are_not_given(user, tmp_path):
+    with pytest.raises(UserError, match="nothing without --val"):
+        pld_mmdet.adapt(*user[:3], out=tmp_path / "o", val_images=user[2])
 
 
 def test_any_folder_of_photos_of_all_kinds(user, tmp_path):
