@@ -14,6 +14,7 @@ from pld_mmdet.distill.adabn import batch_norms
 from pld_mmdet.engine import configs
 from pld_mmdet.engine.arguments import check_arguments
 from pld_mmdet.engine.checkpoint import load_checkpoint_file
+from pld_mmdet.engine.provenance import data_sets
 from pld_mmdet.engine.weights import compare_classes, report_mismatch
 from pld_mmdet.errors import UserError
 
@@ -249,11 +250,8 @@ def _refuse_other_names(
 def _config_classes(cfg: Config) -> tuple[tuple[str, ...], bool]:
     """Class names of the config's data set, and whether the config itself says them."""
     for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
-        dataset = (cfg.get(loader) or {}).get("dataset")
-        while isinstance(dataset, dict) and "dataset" in dataset:
-            dataset = dataset["dataset"]
-        if not isinstance(dataset, dict):
-            continue
+        inner = data_sets((cfg.get(loader) or {}).get("dataset"))
+        dataset = next(iter(inner), {})
         names = (dataset.get("metainfo") or {}).get("classes")
         if names:
             return ((names,) if isinstance(names, str) else tuple(names)), True

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import pld_mmdet
+from pld_mmdet.adaptation.compose import split_pipeline
 from pld_mmdet.adaptation.detector import read_config, read_detector, require_method
 from pld_mmdet.adaptation.run import explain
 from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD
@@ -198,6 +199,19 @@ def test_names_on_the_command_line_exchange_no_known_ones(tmp_path, place):
     for names in (["dog", "cat", "hen"], ["cat", "dog", "cow"], ["cat", "dog"]):
         with pytest.raises(UserError, match="--classes gives"):
             read_detector(cfg, checkpoint, names)
+
+
+def test_data_sets_in_a_row(tmp_path):
+    names = dict(classes=("cat", "dog", "hen"))
+    config, checkpoint = write_detector(tmp_path, classes=None, metainfo=names)
+    cfg = read_config(config)
+    plain = split_pipeline(cfg)
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        if loader in cfg:
+            several = [cfg[loader].dataset, cfg[loader].dataset]
+            cfg[loader].dataset = dict(type="ConcatDataset", datasets=several)
+    assert read_detector(cfg, checkpoint).classes == names["classes"]
+    assert split_pipeline(cfg) == plain
 
 
 def test_names_of_the_type_of_the_data_may_be_replaced_and_not_exchanged(tmp_path):

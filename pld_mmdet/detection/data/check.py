@@ -316,7 +316,9 @@ def _check_counts(parts: Sequence[Part], expected: dict[str, int]) -> None:
 
 def _check_checkpoint(part: Part, path: str) -> None:
     meta = load_checkpoint_file(path).get("meta") or {}
-    classes = (meta.get("dataset_meta") or {}).get("classes")
+    info = meta.get("dataset_meta") or {}
+    classes = info.get("classes", info.get("CLASSES", meta.get("CLASSES")))  # mmdet 2
+    classes = (classes,) if isinstance(classes, str) else classes
     if classes is None:
         print(f"{path} does not say its classes: they cannot be compared.")
     elif tuple(classes) != part.classes:

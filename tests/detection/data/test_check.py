@@ -152,6 +152,7 @@ def test_classes_of_the_checkpoint(streets, tmp_path, capsys):
     assert (
         "was trained on the classes car, person, the config has person, rider" in text
     )
+    assert "trained on the classes car, the" in look({"CLASSES": "car"})  # mmdet 2
     capsys.readouterr()
     assert look({}) == ""
     assert "does not say its classes" in capsys.readouterr().out
