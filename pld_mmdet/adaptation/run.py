@@ -226,6 +226,7 @@ def adapt(
         say(f"Method:   {explain(detector, method, stage)}")
         say(recipe.sentence(method != "adabn"))
         _say_unread(given, say)
+        _say_floor(detector, recipe, method, say)
         listed = out / "images.txt"
         if not going_on:
             text = "\n".join(found.files) + "\n"
@@ -327,6 +328,19 @@ def _say_unread(given: dict, say: Callable[[str], None]) -> None:
     if names:
         which = ", ".join(f"--{name}" for name in names)
         say(f"Not read: {which}; --method {method} has no use for it.")
+
+
+def _say_floor(
+    detector: Detector, recipe: Recipe, method: str, say: Callable[[str], None]
+) -> None:
+    """Say when the config's own test settings drop boxes that the rule would take."""
+    test = detector.config.get("test_cfg") or {}
+    floor = (test.get("rcnn") or test).get("score_thr") or 0
+    if method != "adabn" and floor > recipe.threshold:
+        say(
+            f"Note: test_cfg.score_thr of the config drops boxes below {floor:g}, so "
+            f"pseudo labels and AP50 begin there and not at {recipe.threshold:g}."
+        )
 
 
 def _recipe(

@@ -181,8 +181,12 @@ def _gradient_scales(node, key: str) -> Iterator[tuple[str, float]]:
             yield from _gradient_scales(value, f"{key}.{number}")
 
 
-def check_writable(folder: str | Path) -> None:
+def check_writable(folder: str | Path, option: str = "--work-dir") -> None:
     """Make the folder and write a byte into it.
+
+    Args:
+        folder: Where something will be written.
+        option: With which another one is chosen, for the sentence.
 
     Raises:
         UserError: If that fails.
@@ -194,8 +198,8 @@ def check_writable(folder: str | Path) -> None:
             file.flush()
     except OSError as error:
         raise UserError(
-            f"The work dir {folder} cannot be written ({error.strerror}).",
-            "Choose another one with --work-dir, or free space.",
+            f"The folder {folder} cannot be written ({error.strerror}).",
+            f"Choose another one with {option}, or free space.",
         ) from error
 
 
