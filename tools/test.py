@@ -64,7 +64,7 @@ def main(args: argparse.Namespace) -> None:
 
     check_config(cfg, ("test",))
     if args.out_metrics is not None:  # before minutes of work, not after them
-        check_writable(Path(args.out_metrics).resolve().parent)
+        check_writable(Path(args.out_metrics).resolve().parent, "--out-metrics")
     begin = time.time()
     runner = build_runner(cfg)
     metrics = runner.test()

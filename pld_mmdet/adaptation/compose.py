@@ -167,7 +167,8 @@ def _pipeline(cfg: Config) -> list[dict]:
     for loader in ("test_dataloader", "val_dataloader"):
         dataset = (cfg.get(loader) or {}).get("dataset")
         while isinstance(dataset, dict) and "pipeline" not in dataset:
-            dataset = dataset.get("dataset")
+            several = dataset.get("datasets") or [None]
+            dataset = dataset.get("dataset", several[0])
         if isinstance(dataset, dict):
             return [dict(step) for step in dataset["pipeline"]]
     raise UserError(

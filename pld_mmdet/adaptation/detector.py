@@ -14,6 +14,7 @@ from pld_mmdet.distill.adabn import batch_norms
 from pld_mmdet.engine import configs
 from pld_mmdet.engine.arguments import check_arguments
 from pld_mmdet.engine.checkpoint import load_checkpoint_file
+from pld_mmdet.engine.provenance import data_sets
 from pld_mmdet.engine.weights import compare_classes, report_mismatch
 from pld_mmdet.errors import UserError
 
@@ -73,7 +74,8 @@ def read_detector(
     Args:
         cfg: Stock config.
         checkpoint: Weights of that detector, plain.
-        classes: Names to use when neither checkpoint nor config has them.
+        classes: Names to use when neither checkpoint nor config has them. They are
+            no order that could be chosen: that of the detector's outputs is fixed.
 
     Raises:
         UserError: The checkpoint does not fit, or class names are missing or differ.
@@ -193,6 +195,8 @@ def _class_names(
     ours, explicit = _config_classes(cfg)
     if explicit:
         compare_classes(ours, theirs, source)
+    if given:
+        _refuse_other_names(tuple(given), theirs, ours, explicit, source)
     names = tuple(given or ()) or theirs or ours
     outputs = num_classes(network)
     if len(names) != outputs:
@@ -213,14 +217,41 @@ def _class_names(
     return names
 
 
+def _refuse_other_names(
+    given: tuple[str, ...],
+    theirs: tuple[str, ...],
+    ours: tuple[str, ...],
+    explicit: bool,
+    source: str,
+) -> None:
+    """Refuse ``--classes`` that rename or reorder outputs whose names are known.
+
+    Names that only the type of the data set has are no more than a default, so others
+    may take their place; the same ones in another order are an exchange.
+    """
+    known, where = (theirs, source) if theirs else (ours, "the config's data set")
+    exchanged = sorted(given) == sorted(known)
+    if not known or given == known or not (theirs or explicit or exchanged):
+        return
+    pairs = enumerate(zip(given, known, strict=False))
+    at = next((i for i, (a, b) in pairs if a != b), None)
+    said = (
+        f"{len(given)} names, not {len(known)}"
+        if at is None
+        else f"{given[at]!r} where {where} has {known[at]!r} (class {at})"
+    )
+    raise UserError(
+        f"--classes gives {said}: the detector's outputs would go by other names.",
+        "Leave --classes out; if its outputs are others, say so in the config: "
+        "metainfo=dict(classes=...) of its data sets.",
+    )
+
+
 def _config_classes(cfg: Config) -> tuple[tuple[str, ...], bool]:
     """Class names of the config's data set, and whether the config itself says them."""
     for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
-        dataset = (cfg.get(loader) or {}).get("dataset")
-        while isinstance(dataset, dict) and "dataset" in dataset:
-            dataset = dataset["dataset"]
-        if not isinstance(dataset, dict):
-            continue
+        inner = data_sets((cfg.get(loader) or {}).get("dataset"))
+        dataset = next(iter(inner), {})
         names = (dataset.get("metainfo") or {}).get("classes")
         if names:
             return ((names,) if isinstance(names, str) else tuple(names)), True

@@ -45,7 +45,7 @@ def write_page(
         "minutes": record.get("minutes"),
         "ended": record.get("exit"),
         "images": images.sentence(),
-        "rule": recipe.sentence(),
+        "rule": recipe.sentence(method != "adabn"),
         "source": record.get("init_from") or "",
     }
     facts = [(key, value) for key, value in made.items() if value is not None]

@@ -50,8 +50,13 @@ class Recipe:
     threshold: float
     images: int
 
-    def sentence(self) -> str:
-        """The line that is printed."""
+    def sentence(self, trains: bool = True) -> str:
+        """The line that is printed; of AdaBN alone where nothing ``trains``."""
+        if not trains:
+            return (
+                f"Rule: {self.images} images, batch {self.batch} x {self.processes}, "
+                f"AdaBN on {self.adabn_images} of them; nothing is trained."
+            )
         step = self.batch * self.processes
         passes = self.iterations * step / self.images
         adabn = (

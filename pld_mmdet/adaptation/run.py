@@ -30,7 +30,7 @@ from pld_mmdet.adaptation.folder import Images, check_images, find_images
 from pld_mmdet.adaptation.labels import find_labels
 from pld_mmdet.adaptation.outcome import Outcome, read_outcome
 from pld_mmdet.adaptation.page import write_page
-from pld_mmdet.adaptation.recipe import Recipe, choose_recipe
+from pld_mmdet.adaptation.recipe import MIN_ADABN_IMAGES, Recipe, choose_recipe
 from pld_mmdet.adaptation.trial import try_step
 from pld_mmdet.cli import build_runner
 from pld_mmdet.detection.data.images import MAX_PIXELS
@@ -149,6 +149,11 @@ def adapt(
         kind.check(name, given[name])
     out = Path(out or Path("work_dirs/adapt") / f"{Path(config).stem}_{method}")
     _check_choices(guard, select, scores, gpus, log)
+    if val_images and not val:
+        raise UserError(
+            f"--val-images {val_images} changes nothing without --val.",
+            "Name the COCO json of these images with --val, or leave it out.",
+        )
     opinion.check_words(second_opinion, method)
     import_mmdet()
     cfg = read_config(config)
@@ -211,9 +216,17 @@ def adapt(
                 gpus,
                 dict(iterations=iterations, lr=lr, keep=keep, threshold=threshold),
             )
+            if method == "adabn" and not recipe.adabn_images:
+                raise UserError(
+                    f"AdaBN measures statistics on {MIN_ADABN_IMAGES} images or more; "
+                    f"{images} has {len(found.files)}.",
+                    "Add images, or use --method mean_teacher, which does without.",
+                )
             asked.recipe, asked.skipped = recipe, found.broken
         say(f"Method:   {explain(detector, method, stage)}")
-        say(recipe.sentence())
+        say(recipe.sentence(method != "adabn"))
+        _say_unread(given, say)
+        _say_floor(detector, recipe, method, say)
         listed = out / "images.txt"
         if not going_on:
             text = "\n".join(found.files) + "\n"
@@ -300,6 +313,33 @@ def _check_choices(
             f"--gpus {gpus} asks for more than the {torch.cuda.device_count()} GPUs "
             "that are visible.",
             f"Use --gpus {torch.cuda.device_count()}.",
+        )
+
+
+def _say_unread(given: dict, say: Callable[[str], None]) -> None:
+    """Name the options that this method does not read."""
+    method = given["method"]
+    names = [] if method == "lpld" or given["stage"] == -1 else ["stage"]
+    if method == "adabn":
+        names += [
+            n for n in ("iterations", "lr", "keep", "threshold") if given[n] is not None
+        ]
+        names += [] if given["select"] == "last" else ["select"]
+    if names:
+        which = ", ".join(f"--{name}" for name in names)
+        say(f"Not read: {which}; --method {method} has no use for it.")
+
+
+def _say_floor(
+    detector: Detector, recipe: Recipe, method: str, say: Callable[[str], None]
+) -> None:
+    """Say when the config's own test settings drop boxes that the rule would take."""
+    test = detector.config.get("test_cfg") or {}
+    floor = (test.get("rcnn") or test).get("score_thr") or 0
+    if method != "adabn" and floor > recipe.threshold:
+        say(
+            f"Note: test_cfg.score_thr of the config drops boxes below {floor:g}, so "
+            f"pseudo labels and AP50 begin there and not at {recipe.threshold:g}."
         )
 
 

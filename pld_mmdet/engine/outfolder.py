@@ -36,7 +36,7 @@ def locked(
     Raises:
         UserError: Another process works in the folder.
     """
-    check_writable(folder)
+    check_writable(folder, option)
     key = os.path.realpath(folder)
     if name == LOCK and os.environ.get(INHERITED) == key:
         yield

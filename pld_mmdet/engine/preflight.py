@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pld_mmdet.engine.arguments import check_arguments
 from pld_mmdet.engine.checkpoint import local_file
+from pld_mmdet.engine.class_order import check_class_order
 from pld_mmdet.engine.configs import check_names, check_numbers
 from pld_mmdet.engine.optim.precision import check_amp
 from pld_mmdet.engine.provenance import data_sets, initial_checkpoints
@@ -34,7 +35,8 @@ def check_config(cfg, stages: tuple[str, ...] = ("train", "val")) -> None:
 
     Raises:
         UserError: Says all that is missing in one line, and the commands in another;
-            or names an argument that nothing takes.
+            or names an argument that nothing takes, or a class that a COCO json has in
+            another place.
     """
     check_parts(cfg, stages)
     if "train" in stages:
@@ -53,6 +55,7 @@ def check_config(cfg, stages: tuple[str, ...] = ("train", "val")) -> None:
         fixes.append(how.get("checkpoint") or "correct load_from in the config")
     if wrong:
         raise UserError(f"Missing: {'; '.join(wrong)}.", "  then  ".join(fixes))
+    check_class_order(cfg, tuple(_LOADERS[stage] for stage in stages))
     check_writable(cfg.work_dir)
 
 
@@ -178,8 +181,12 @@ def _gradient_scales(node, key: str) -> Iterator[tuple[str, float]]:
             yield from _gradient_scales(value, f"{key}.{number}")
 
 
-def check_writable(folder: str | Path) -> None:
+def check_writable(folder: str | Path, option: str = "--work-dir") -> None:
     """Make the folder and write a byte into it.
+
+    Args:
+        folder: Where something will be written.
+        option: With which another one is chosen, for the sentence.
 
     Raises:
         UserError: If that fails.
@@ -191,8 +198,8 @@ def check_writable(folder: str | Path) -> None:
             file.flush()
     except OSError as error:
         raise UserError(
-            f"The work dir {folder} cannot be written ({error.strerror}).",
-            "Choose another one with --work-dir, or free space.",
+            f"The folder {folder} cannot be written ({error.strerror}).",
+            f"Choose another one with {option}, or free space.",
         ) from error
 
 

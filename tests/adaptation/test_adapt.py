@@ -8,6 +8,9 @@ import torch
 from mmengine.config import Config
 
 import pld_mmdet
+from pld_mmdet.adaptation.detector import read_config, read_detector
+from pld_mmdet.adaptation.recipe import choose_recipe
+from pld_mmdet.adaptation.run import _say_floor
 from pld_mmdet.detection.loops.scored_val import read_history
 from pld_mmdet.engine.outfolder import claimed
 from pld_mmdet.errors import UserError
@@ -202,6 +205,41 @@ def test_adabn_is_done_in_a_moment_and_trains_nothing(user, tmp_path):
         "running_mean", "running_var", "num_batches_tracked"
     }  # fmt: skip
     assert "none given" in "\n".join(said)
+    rule = next(line for line in said if line.startswith("Rule:"))
+    assert "nothing is trained" in rule
+    assert "iterations" not in rule
+    assert "Not read: --iterations; --method adabn has no use for it." in said
+
+
+def test_adabn_of_a_few_images_is_refused_at_once(user, tmp_path):
+    folder = write_images(tmp_path / "few", 3)
+    with pytest.raises(UserError, match=r"on 8 images or more; .* has 3") as caught:
+        pld_mmdet.adapt(*user[:2], folder, "adabn", out=tmp_path / "o", **SHORT)
+    assert "mean_teacher" in caught.value.fix
+    assert not (tmp_path / "o/config.py").exists()
+
+
+def test_a_config_that_drops_more_than_the_rule_is_named(user, tmp_path):
+    detector = read_detector(read_config(user[0]), user[1])
+    recipe = choose_recipe(12, 4)
+    for floor, count in ((0.05, 0), (0.9, 1)):
+        said = []
+        detector.config.test_cfg.rcnn.score_thr = floor
+        _say_floor(detector, recipe, "mean_teacher", said.append)
+        assert len(said) == count
+    assert "drops boxes below 0.9, so pseudo labels" in said[0]
+
+
+def test_an_out_folder_that_cannot_be_made_names_its_option(user, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError) as caught:
+        pld_mmdet.adapt(*user[:3], out=tmp_path / "file/out")
+    assert "--out," in caught.value.fix
+
+
+def test_images_of_labels_that_are_not_given(user, tmp_path):
+    with pytest.raises(UserError, match="nothing without --val"):
+        pld_mmdet.adapt(*user[:3], out=tmp_path / "o", val_images=user[2])
 
 
 def test_any_folder_of_photos_of_all_kinds(user, tmp_path):

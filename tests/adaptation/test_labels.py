@@ -59,6 +59,17 @@ def test_a_broken_entry_is_a_sentence(data, words):
         find_labels(val, None, root, CLASSES)
 
 
+def test_the_order_of_the_file_is_what_can_be_changed(data):
+    root, val = data
+    change(val, EDITS["every label would be shifted"])
+    with pytest.raises(UserError) as caught:
+        find_labels(val, None, root, CLASSES)
+    assert "Sort the file's categories in the order of the" in caught.value.fix
+    assert caught.value.fix.endswith(f"{', '.join(CLASSES)}.")
+    change(val, lambda c: c["categories"].reverse())  # what it says; the ids stay
+    assert find_labels(val, None, root, CLASSES)
+
+
 def test_a_broken_image_of_val_is_named_before_the_run(data):
     root, val = data
     (root / "004.png").write_bytes(b"\x89PNG")

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import pld_mmdet
+from pld_mmdet.adaptation.compose import split_pipeline
 from pld_mmdet.adaptation.detector import read_config, read_detector, require_method
 from pld_mmdet.adaptation.run import explain
 from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD
@@ -183,6 +184,49 @@ def test_class_names_of_checkpoint_and_config(tmp_path):
     assert found.classes == ("a", "b", "c")
     with pytest.raises(UserError, match="--classes names 2"):
         read_detector(read_config(config), checkpoint, ["a", "b"])
+
+
+@pytest.mark.parametrize("place", ["checkpoint", "config"])
+def test_names_on_the_command_line_exchange_no_known_ones(tmp_path, place):
+    config, checkpoint = write_detector(
+        tmp_path,
+        classes=("cat", "dog", "hen") if place == "checkpoint" else None,
+        metainfo=dict(classes=("cat", "dog", "hen")) if place == "config" else None,
+    )
+    cfg = read_config(config)
+    same = read_detector(cfg, checkpoint, ["cat", "dog", "hen"])
+    assert same.classes == ("cat", "dog", "hen")
+    for names in (["dog", "cat", "hen"], ["cat", "dog", "cow"], ["cat", "dog"]):
+        with pytest.raises(UserError, match="--classes gives"):
+            read_detector(cfg, checkpoint, names)
+
+
+def test_data_sets_in_a_row(tmp_path):
+    names = dict(classes=("cat", "dog", "hen"))
+    config, checkpoint = write_detector(tmp_path, classes=None, metainfo=names)
+    cfg = read_config(config)
+    plain = split_pipeline(cfg)
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        if loader in cfg:
+            several = [cfg[loader].dataset, cfg[loader].dataset]
+            cfg[loader].dataset = dict(type="ConcatDataset", datasets=several)
+    assert read_detector(cfg, checkpoint).classes == names["classes"]
+    assert split_pipeline(cfg) == plain
+
+
+def test_names_of_the_type_of_the_data_may_be_replaced_and_not_exchanged(tmp_path):
+    config, checkpoint = write_detector(tmp_path, classes=None)
+    cfg = read_config(config)
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        if loader in cfg:
+            cfg[loader].dataset.type = "DeepFashionDataset"
+    names = read_detector(cfg, checkpoint, ["a", "b", "c"]).classes
+    assert names == ("a", "b", "c")
+    from mmdet.datasets import DeepFashionDataset
+
+    theirs = DeepFashionDataset.METAINFO["classes"]
+    with pytest.raises(UserError, match=f"'{theirs[-1]}' where the config's data set"):
+        read_detector(cfg, checkpoint, list(theirs[::-1]))
 
 
 def test_checkpoints_that_do_not_fit(tmp_path):

@@ -55,6 +55,17 @@ def test_jitter_of_zero_strength_is_the_identity(image):
     assert np.abs(jitter(dict(img=image))["img"].astype(int) - image).max() <= 6
 
 
+def test_jitter_of_floats_is_that_of_bytes(image):
+    for seed in range(12):  # all four operations come first
+        changed = []
+        for kind in (np.uint8, np.float32):
+            np.random.seed(seed)
+            given = dict(img=image.astype(kind))
+            changed.append(RandomColorJitter(prob=1.0).transform(given)["img"])
+        assert changed[1].dtype == np.uint8
+        assert np.array_equal(*changed)
+
+
 def test_brightness_factor_range():
     np.random.seed(0)
     flat = np.full((2, 2, 3), 100, np.uint8)

@@ -12,7 +12,7 @@ from pld_mmdet.errors import UserError
 from pld_mmdet.reading import parse_json, read_text
 
 from .cityscapes import statistics
-from .coco import NEGATIVE, STRAY, TWICE, coco_faults
+from .coco import CORNERS, NEGATIVE, SHARES, STRAY, TWICE, coco_faults
 from .images import image_fault
 from .pool import run_jobs
 
@@ -23,6 +23,7 @@ CLASSES_AGREE = (
     "in names and order"
 )
 OBTAIN = "Make or download the data again"
+WRITE = "Write each bbox as x, y, width, height in pixels, and an area above 0"
 DELETE = "Delete the broken files"
 COUNT = "Complete the data, or change expected_counts if a part is wanted"
 
@@ -207,11 +208,12 @@ def _read_coco(split: str, dataset: dict, annotations: str, scope: str | None) -
         known = {image["id"] for image in images}
         strays = sum(item["image_id"] not in known for item in content["annotations"])
         flat = sum(min(item["bbox"][2:]) <= 0 for item in content["annotations"])
+        passed_over = sum(map(_passed_over, content["annotations"]))
         folder = (dataset.get("data_prefix") or {}).get("img", "")
         part.paths = [
             os.path.join(root, folder, image["file_name"]) for image in images
         ]
-        faults = coco_faults(content)
+        faults = coco_faults(content, complete=True)
         part.sizes = Counter((image["width"], image["height"]) for image in images)
     except FileNotFoundError:
         part.complain(f"the annotation file {path} is missing", OBTAIN)
@@ -239,13 +241,26 @@ def _read_coco(split: str, dataset: dict, annotations: str, scope: str | None) -
         part.complain(f"{path}: {strays} boxes belong to no image", OBTAIN)
     if flat:
         part.complain(f"{path}: {flat} boxes have no width or height", OBTAIN)
+    if passed_over and SHARES not in faults:
+        part.complain(
+            f"{path}: {passed_over} boxes have an area of 0 or a side below one pixel, "
+            "and mmdet passes over them",
+            WRITE,
+        )
     for kind, (number, example) in faults.items():
         if kind not in (STRAY, TWICE, NEGATIVE):  # those are counted here
-            part.complain(f"{path}: {number} {kind}, e.g. {example}", OBTAIN)
+            fix = WRITE if kind in (SHARES, CORNERS) else OBTAIN
+            part.complain(f"{path}: {number} {kind}, e.g. {example}", fix)
     if len(set(part.paths)) < len(part.paths):
         twice = len(part.paths) - len(set(part.paths))
         part.complain(f"{path} lists {twice} images twice", OBTAIN)
     return part
+
+
+def _passed_over(annotation: dict) -> bool:
+    """Whether mmdet's ``CocoDataset`` leaves out what is a box."""
+    side = min(annotation["bbox"][2:])
+    return 0 < side < 1 or (side > 0 and annotation.get("area", side) <= 0)
 
 
 def _classes(dataset: dict, scope: str | None) -> tuple[str, ...]:
@@ -301,7 +316,9 @@ def _check_counts(parts: Sequence[Part], expected: dict[str, int]) -> None:
 
 def _check_checkpoint(part: Part, path: str) -> None:
     meta = load_checkpoint_file(path).get("meta") or {}
-    classes = (meta.get("dataset_meta") or {}).get("classes")
+    info = meta.get("dataset_meta") or {}
+    classes = info.get("classes", info.get("CLASSES", meta.get("CLASSES")))  # mmdet 2
+    classes = (classes,) if isinstance(classes, str) else classes
     if classes is None:
         print(f"{path} does not say its classes: they cannot be compared.")
     elif tuple(classes) != part.classes:

@@ -235,15 +235,16 @@ def statistics(content: dict[str, Any]) -> dict[str, Any]:
         content: The parsed file.
 
     Returns:
-        ``images``, ``empty`` (images without a box), ``crowds``, and ``boxes`` (per
-        class name, crowds not counted), and ``left_out`` (what a converter left out or
-        found strange, see ``labelled.coco_content``).
+        ``images``, ``empty`` (images without a box), ``crowds`` (those and what is
+        marked ``ignore``, which mmdet leaves out), ``boxes`` (all others, per class
+        name), and ``left_out`` (what a converter left out or found strange, see
+        ``labelled.coco_content``).
     """
     names = {category["id"]: category["name"] for category in content["categories"]}
     boxes = dict.fromkeys(names.values(), 0)
     filled = set()
     for annotation in content["annotations"]:
-        if not annotation.get("iscrowd", 0):
+        if not (annotation.get("iscrowd") or annotation.get("ignore")):
             boxes[names[annotation["category_id"]]] += 1
             filled.add(annotation["image_id"])
     return {

@@ -16,6 +16,9 @@ _LISTS = ("images", "annotations", "categories")
 STRAY = "annotations belong to no image of the file"
 TWICE = "images are listed twice"
 NEGATIVE = "annotations have a bbox of negative width or height"
+# Of all annotations together; each by itself could be meant.
+SHARES = "annotations have a bbox in shares of the image (0 to 1), not in pixels"
+CORNERS = "annotations have a bbox of corners (x1, y1, x2, y2), not x, y, width, height"
 
 
 def read_coco(
@@ -106,8 +109,15 @@ def coco_faults(content: dict, complete: bool = False) -> dict[str, tuple[int, s
     for row in content.get("images", []):
         note(_image_fault(row, sizes, files, complete), row)
     seen: set = set()
+    sound = []
     for row in content.get("annotations", []):
-        note(_annotation_fault(row, sizes, categories, seen, complete), row)
+        fault = _annotation_fault(row, sizes, categories, seen, complete)
+        note(fault, row)
+        if fault is None:
+            sound.append(row)
+    fault = _convention_fault(sound, sizes or {})
+    for row in sound if fault else ():
+        note(fault, row)
     return {kind: (number, examples[kind]) for kind, number in kinds.most_common()}
 
 
@@ -174,6 +184,27 @@ def _annotation_fault(
     if not _is_number(area) or area < 0:
         return "annotations have an area that is no number from 0 on"
     return None
+
+
+def _convention_fault(rows: list[dict], sizes: dict) -> str | None:
+    """Boxes of another file format, which all pass one by one.
+
+    mmdet leaves shares of the image out without a word, and reads corners as boxes that
+    reach over the edge.
+    """
+    boxes = [row["bbox"] for row in rows]
+    if any(map(any, boxes)) and all(max(box) <= 1 for box in boxes):
+        return SHARES
+    if len(boxes) < 5 or not all(
+        wide >= left and tall >= top for left, top, wide, tall in boxes
+    ):
+        return None
+    over = 0
+    for row in rows:
+        left, top, wide, tall = row["bbox"]
+        width, height = sizes.get(row["image_id"]) or (math.inf, math.inf)
+        over += left + wide > 1.1 * width or top + tall > 1.1 * height
+    return CORNERS if over > 0.2 * len(boxes) else None
 
 
 def _is_id(value: Any) -> bool:

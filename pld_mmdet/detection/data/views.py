@@ -72,10 +72,12 @@ class RandomColorJitter(_ReadsChannels):
         self.hue = hue
 
     def transform(self, results: dict) -> dict:
-        """Change ``results['img']`` (H x W x 3, uint8)."""
+        """Change ``results['img']`` (H x W x 3, 0 to 255) to uint8."""
         if np.random.rand() >= self.prob:
             return results
         image = results["img"]
+        if image.dtype != np.uint8:  # CenterNet's, whose hue OpenCV would not count so
+            image = _blend(image, 0.0, 1.0)
         for operation in np.random.permutation(4):
             if operation == 3:
                 image = self._shift_hue(image, np.random.uniform(-self.hue, self.hue))

@@ -297,7 +297,8 @@ def match_classes(
             raise UserError(
                 f"{ann_file}: class {i} is {name!r} in the data set but"
                 f" {category['name']!r} in the file: every label would be shifted.",
-                f"List the classes in the file's order: {', '.join(listed)}.",
+                "Sort the file's categories in the order of the detector's classes "
+                f"(their ids may stay): {', '.join(classes)}.",
             )
     return {category["id"]: i for i, category in enumerate(used)}
 

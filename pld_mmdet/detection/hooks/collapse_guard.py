@@ -300,8 +300,13 @@ class CollapseGuardHook(Hook):
         runner.train_loop.stop_training = True
         self._event(
             runner,
-            f"{what}. Back to the weights of iteration {good}, and stopped. Lower the "
-            "learning rate or raise the threshold of the pseudo labels",
+            f"{what}. Back to the weights of iteration {good}, and stopped. "
+            + (
+                "Lower the learning rate or raise the threshold of the pseudo labels"
+                if any(self._first["classes"])
+                else "There was none from the beginning: lower their threshold, or see "
+                "whether these images show what the detector knows"
+            ),
             weights_of=good,
         )
 

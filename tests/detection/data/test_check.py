@@ -152,6 +152,7 @@ def test_classes_of_the_checkpoint(streets, tmp_path, capsys):
     assert (
         "was trained on the classes car, person, the config has person, rider" in text
     )
+    assert "trained on the classes car, the" in look({"CLASSES": "car"})  # mmdet 2
     capsys.readouterr()
     assert look({}) == ""
     assert "does not say its classes" in capsys.readouterr().out
@@ -175,7 +176,18 @@ def test_broken_annotations(data):
     def sizes(content):
         content["images"][0]["width"] = 1
 
+    def thin(content):
+        content["annotations"][0]["area"] = 0
+        content["annotations"][1]["bbox"][2] = 0.4
+
+    def shares(content):
+        for one in content["annotations"]:
+            one["bbox"] = [number / 400 for number in one["bbox"]]
+
     for edit, wanted in (
+        (thin, "2 boxes have an area of 0 or a side below one pixel"),
+        (shares, "annotations have a bbox in shares of the image"),
+        (lambda content: content["annotations"][0].pop("area"), "1 annotations have"),
         (stray, "1 boxes belong to no image"),
         (flat, "1 boxes have no width or height"),
         (twice, "lists 1 images twice"),
@@ -191,6 +203,15 @@ def test_broken_annotations(data):
     assert f"the annotation file {path} is missing" in sentences(
         check_data(config(data), fast=True)
     )
+
+
+def test_what_mmdet_ignores_is_no_box(data):
+    path = data / "annotations/val_foggy_beta_0.02.json"
+    before = check_data(config(data), fast=True)[1].counts
+    change(path, lambda c: [one.update(ignore=1) for one in c["annotations"]])
+    after = check_data(config(data), fast=True)[1].counts
+    assert sum(before["boxes"].values()) > 0 == sum(after["boxes"].values())
+    assert after["empty"] == after["images"]
 
 
 def test_a_missing_root_names_the_command_that_makes_it(tmp_path):

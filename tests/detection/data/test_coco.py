@@ -99,6 +99,32 @@ def test_two_faults_in_one_sentence():
         check_coco(content, "x.json")
 
 
+def other_boxes(rewrite) -> dict:
+    """Five sound boxes of each image, written otherwise."""
+    content = copy.deepcopy(GOOD)
+    content["annotations"] = []
+    for image in content["images"]:
+        wide, tall = image["width"], image["height"]
+        for n in range(1, 6):
+            box = rewrite(wide, tall, n * wide / 8, n * tall / 8, wide / 5, tall / 5)
+            row = dict(id=len(content["annotations"]), image_id=image["id"])
+            content["annotations"].append(row | dict(category_id=7, bbox=box, area=9))
+    return content
+
+
+def test_boxes_of_another_file_format():
+    check_coco(other_boxes(lambda w, h, *box: list(box)), "x.json", complete=True)
+    for words, rewrite in (
+        ("shares of", lambda w, h, x, y, a, b: [x / w, y / h, a / w, b / h]),
+        ("corners", lambda w, h, x, y, a, b: [x, y, x + a, y + b]),
+    ):
+        content = other_boxes(rewrite)
+        with pytest.raises(UserError, match=f"10 annotations have a bbox .*{words}"):
+            check_coco(content, "x.json")
+    whole = other_boxes(lambda w, h, *box: [0, 0, 1.02 * w, 1.02 * h])
+    check_coco(whole, "x.json")  # large boxes a little over the edge
+
+
 @pytest.mark.parametrize(
     "text",
     [

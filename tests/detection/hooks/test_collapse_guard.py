@@ -234,6 +234,8 @@ def test_no_object_at_all_stops_before_everything_becomes_background(tmp_path):
     runner, hook, written = run(tmp_path, [(40, [0.0, 0.0], 0.0, 0.0)], action="stop")
     assert runner.iter == 8
     assert "not one pseudo label" in written["events"][-1]["what"]
+    assert "lower their threshold" in written["events"][-1]["what"]
+    assert "raise the threshold" not in written["events"][-1]["what"]
     assert hook._good["iter"] == 0  # the weights it was given
 
 
