@@ -30,7 +30,7 @@ from pld_mmdet.adaptation.folder import Images, check_images, find_images
 from pld_mmdet.adaptation.labels import find_labels
 from pld_mmdet.adaptation.outcome import Outcome, read_outcome
 from pld_mmdet.adaptation.page import write_page
-from pld_mmdet.adaptation.recipe import Recipe, choose_recipe
+from pld_mmdet.adaptation.recipe import MIN_ADABN_IMAGES, Recipe, choose_recipe
 from pld_mmdet.adaptation.trial import try_step
 from pld_mmdet.cli import build_runner
 from pld_mmdet.detection.data.images import MAX_PIXELS
@@ -211,6 +211,12 @@ def adapt(
                 gpus,
                 dict(iterations=iterations, lr=lr, keep=keep, threshold=threshold),
             )
+            if method == "adabn" and not recipe.adabn_images:
+                raise UserError(
+                    f"AdaBN measures the images' statistics anew, and {recipe.images} "
+                    f"are too few for that: {MIN_ADABN_IMAGES} are needed.",
+                    "Add images, or use --method mean_teacher.",
+                )
             asked.recipe, asked.skipped = recipe, found.broken
         say(f"Method:   {explain(detector, method, stage)}")
         say(recipe.sentence())
@@ -250,7 +256,8 @@ def adapt(
             try_step(made, detector.name, method)
             text = made.pretty_text
             write_atomic(run_config, lambda file: file.write(text.encode()))
-        _train(made, run_config, gpus, going_on)
+        # AdaBN is one pass that keeps no state: it is done again.
+        _train(made, run_config, gpus, going_on and method != "adabn")
         return _finish(out, made, job, recipe, found, say)
 
 

@@ -202,6 +202,21 @@ def test_adabn_is_done_in_a_moment_and_trains_nothing(user, tmp_path):
         "running_mean", "running_var", "num_batches_tracked"
     }  # fmt: skip
     assert "none given" in "\n".join(said)
+    # resumed it is done again: its checkpoint holds no training state to go on with
+    same = dict(out=tmp_path / "o", resume=True, say=quiet, **SHORT)
+    again = pld_mmdet.adapt(config, checkpoint, images, "adabn", **same)
+    weights, _ = load_strictly(config, again.checkpoint)
+    pairs = zip(weights.state_dict().values(), network.state_dict().values())  # noqa: B905
+    assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
+    assert again.outcome.history == result.outcome.history
+    assert [row["iter"] for row in again.outcome.history] == [0, 1]
+
+
+def test_adabn_of_few_images_is_refused_before_anything_is_written(user, tmp_path):
+    few, out = write_images(tmp_path / "few", 7), tmp_path / "out"
+    with pytest.raises(UserError, match="7 are too few for that: 8 are needed"):
+        pld_mmdet.adapt(*user[:2], few, "adabn", out=out, say=quiet, **SHORT)
+    assert not (out / "adapt.json").exists()
 
 
 def test_any_folder_of_photos_of_all_kinds(user, tmp_path):
