@@ -263,7 +263,8 @@ def adapt(
             try_step(made, detector.name, method)
             text = made.pretty_text
             write_atomic(run_config, lambda file: file.write(text.encode()))
-        _train(made, run_config, gpus, going_on)
+        # AdaBN is one pass that keeps no state: it is done again.
+        _train(made, run_config, gpus, going_on and method != "adabn")
         return _finish(out, made, job, recipe, found, say)
 
 

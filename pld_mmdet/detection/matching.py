@@ -51,4 +51,4 @@ def count_agreeing(
     overlap = overlap.where(overlap >= min_iou, 0.0)
     rows, columns = match(-overlap)
     pairs = (overlap[rows, columns] > 0).sum().item()
-    return boxes.new_tensor([2.0 * pairs, total])
+    return boxes.new_tensor([2.0 * pairs, total], dtype=torch.float)

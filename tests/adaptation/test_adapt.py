@@ -209,14 +209,22 @@ def test_adabn_is_done_in_a_moment_and_trains_nothing(user, tmp_path):
     assert "nothing is trained" in rule
     assert "iterations" not in rule
     assert "Not read: --iterations; --method adabn has no use for it." in said
+    # resumed it is done again: its checkpoint holds no training state to go on with
+    same = dict(out=tmp_path / "o", resume=True, say=quiet, **SHORT)
+    again = pld_mmdet.adapt(config, checkpoint, images, "adabn", **same)
+    weights, _ = load_strictly(config, again.checkpoint)
+    pairs = zip(weights.state_dict().values(), network.state_dict().values())  # noqa: B905
+    assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
+    assert again.outcome.history == result.outcome.history
+    assert [row["iter"] for row in again.outcome.history] == [0, 1]
 
 
 def test_adabn_of_a_few_images_is_refused_at_once(user, tmp_path):
-    folder = write_images(tmp_path / "few", 3)
-    with pytest.raises(UserError, match=r"on 8 images or more; .* has 3") as caught:
+    folder = write_images(tmp_path / "few", 7)
+    with pytest.raises(UserError, match=r"on 8 images or more; .* has 7") as caught:
         pld_mmdet.adapt(*user[:2], folder, "adabn", out=tmp_path / "o", **SHORT)
     assert "mean_teacher" in caught.value.fix
-    assert not (tmp_path / "o/config.py").exists()
+    assert not (tmp_path / "o/adapt.json").exists()
 
 
 def test_a_config_that_drops_more_than_the_rule_is_named(user, tmp_path):

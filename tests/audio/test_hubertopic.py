@@ -251,8 +251,11 @@ def test_labels_lie_where_the_utterances_are(speech):
     net = model(speech)
     assert net.starts.tolist() == [59 * i for i in range(13)]
     assert net.topics.shape == (12,)
-    found = net._units_of(torch.tensor([3]), torch.tensor([160]), 10)
-    assert found[0].tolist() == net.units[3 * 59 + 2 : 3 * 59 + 12].tolist()
+    net.units = torch.arange(12 * 59)  # so that a place is seen
+    offset = torch.tensor([3 * 80, 5 * 80])  # bits that 177 and 649 have, too
+    found = net._units_of(torch.tensor([3, 11]), offset, 57)
+    assert found[0].tolist() == [*range(180, 237)]
+    assert found[1].tolist() == [*range(654, 708), 707, 707, 707]  # behind the end
 
 
 # Masks

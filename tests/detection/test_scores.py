@@ -88,6 +88,16 @@ def test_overlaps_that_are_no_pair_do_not_tear_one_apart():
     large = torch.tensor([[0.0, 0, 800, 600]]).half()  # an area beyond half precision
     found = count_agreeing(large, labels[:1], large, labels[:1])
     assert found.tolist() == [2.0, 2.0]
+    assert found.dtype == torch.float
+
+
+def test_partners_overlap_as_much_as_is_asked_for():
+    """64 of 136 px, 0.47; the box around both would make it 0.42."""
+    one, other = torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([[2.0, 2, 12, 12]])
+    label = torch.tensor([3])
+    assert count_agreeing(one, label, other, label).tolist() == [0.0, 2.0]
+    found = count_agreeing(one, label, other, label, min_iou=0.45)
+    assert found.tolist() == [2.0, 2.0]
 
 
 def test_stability_is_the_mean_overlap_of_the_best_pairs():

@@ -162,7 +162,6 @@ class AdaBNHook(Hook):
         self.num_images = num_images
         self.branch = branch
 
-    @torch.no_grad()
     def before_train(self, runner: Runner) -> None:
         """Adapt the statistics; see :func:`adapt_batch_norm`."""
         if runner.iter > 0:

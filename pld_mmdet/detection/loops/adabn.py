@@ -31,7 +31,17 @@ class AdaBNLoop(BaseLoop):
         runner.visualizer.dataset_meta = self.dataloader.dataset.metainfo
         self.num_images = num_images
         self.branch = branch
-        self.epoch = self.iter = self._epoch = self._iter = 0
+        self._epoch = self._iter = 0
+
+    @property
+    def epoch(self) -> int:
+        """Always 0; a runner that resumes sets it."""
+        return self._epoch
+
+    @property
+    def iter(self) -> int:
+        """1 when the statistics are adapted; a runner that resumes sets it."""
+        return self._iter
 
     def run(self):
         """Adapt, save, evaluate on val when there is a val loop."""
@@ -40,10 +50,11 @@ class AdaBNLoop(BaseLoop):
         if self._iter < self.max_iters:
             model = unwrapped(runner.model)
             adapt_batch_norm(model, self.dataloader, self.num_images, self.branch)
-            self.iter = self._iter = self.max_iters
+            # a runner saves before the loop counts, and writes one more
             runner.save_checkpoint(
                 runner.work_dir, "iter_1.pth", save_optimizer=False, by_epoch=False
             )
+            self._iter = self.max_iters
         if runner.val_loop is not None:
             runner.val_loop.run()
         runner.call_hook("after_train")

@@ -6,7 +6,6 @@ from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 
-from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.engine.progress import Progress
 from pld_mmdet.engine.steps import accumulation, len_epoch
 from pld_mmdet.registry import HOOKS
@@ -63,7 +62,7 @@ class ProgressHook(Hook):
             length = len(loop.dataloader)
         elif not getattr(loop, "counts_rounds", False):
             endless = not hasattr(loop.dataloader.dataset, "__len__")
-            length = end - begin if endless else len_epoch(runner)
+            length = max(1, end - begin) if endless else len_epoch(runner)
 
         def steps(iterations: int) -> int:
             # the last iteration of a run steps with what there is
@@ -90,7 +89,6 @@ class ProgressHook(Hook):
 
 
 def _modules(model: nn.Module) -> list[nn.Module]:
-    model = unwrapped(model)
     return [
         module
         for module in model.modules()

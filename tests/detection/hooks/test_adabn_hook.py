@@ -85,6 +85,8 @@ def test_a_loader_with_a_batch_sampler_has_a_batch_size_too():
 
 def test_labelled_images_without_the_view_are_left_out():
     data = [*views([50.0, 70.0], "sup"), *views([1.0, 3.0], "weak")]
+    for sample in data:
+        sample["source"] = "a folder"  # which has no views
     loader = DataLoader(data, batch_size=3, collate_fn=pseudo_collate)
     assert run(loader).running_mean.item() == 3.0
 
@@ -152,11 +154,15 @@ def test_a_head_with_batch_norm_needs_the_whole_prediction():
     assert headed.asked == [("whole", 2, False)]
 
 
-def test_a_network_without_batch_norm_asks_for_no_image():
+def test_a_network_without_batch_norm_asks_for_no_image(monkeypatch):
     network = Network()
     network.backbone = nn.Conv2d(1, 1, 1)
     broken = DataLoader([None] * 4, batch_size=2, collate_fn=pseudo_collate)
+    said = []
+    monkeypatch.setattr(adabn, "print_log", lambda text, logger: said.append(text))
     assert adapt_batch_norm(network, broken, 4) == 0
+    assert len(said) == 1
+    assert said[0].startswith("AdaBN: Network has no batch norm with running")
 
 
 @pytest.mark.parametrize(("images", "mean"), [(3, 4.0), (1, 2.0)])
@@ -228,7 +234,8 @@ def test_the_teacher_is_a_copy_before_and_the_guard_looks_afterwards():
 def test_the_hook_adapts_before_the_first_step_only(iteration):
     network, data = Network(), views([1.0, 3.0], "strong")
     loader = DataLoader(data, batch_size=2, collate_fn=pseudo_collate)
-    run = SimpleNamespace(iter=iteration, model=network, train_dataloader=loader)
+    wrapped = nn.DataParallel(network)
+    run = SimpleNamespace(iter=iteration, model=wrapped, train_dataloader=loader)
     AdaBNHook(num_images=1, branch="strong").before_train(run)
     assert network.backbone.running_mean.item() == (0.0 if iteration else 2.0)
 
@@ -243,25 +250,29 @@ def test_the_loop_adapts_saves_and_evaluates(done):
     loader = DataLoader(Named(data), batch_size=2, collate_fn=pseudo_collate)
 
     def save(folder, name, **kwargs):
-        mean = run.model.backbone.running_mean.item()
+        mean = run.model.module.backbone.running_mean.item()
         calls.append((folder, name, mean, kwargs, loop.iter))
 
     run = SimpleNamespace(
-        model=Network(),
+        model=nn.DataParallel(Network()),
         work_dir="/run",
         visualizer=SimpleNamespace(dataset_meta=None),
         val_loop=SimpleNamespace(run=lambda: calls.append("val")),
         call_hook=calls.append,
         save_checkpoint=save,
     )
+    plain_loop = AdaBNLoop(run, loader)
+    assert (plain_loop.num_images, plain_loop.branch) == (200, "weak")
     loop = AdaBNLoop(run, loader, num_images=2, branch="strong")
     assert run.visualizer.dataset_meta == dict(classes=("cat",))
-    assert loop.epoch == 0
-    loop._iter = done
+    loop._iter = done  # as a runner does that resumes
+    assert (loop.epoch, loop.iter) == (0, done)
     assert loop.run() is run.model
     options = dict(save_optimizer=False, by_epoch=False)
-    saved = [] if done else [("/run", "iter_1.pth", 3.0, options, 1)]  # of 1 and 3
+    # of 1 and 3; the runner adds the iteration that ends
+    saved = [] if done else [("/run", "iter_1.pth", 3.0, options, 0)]
     assert calls == ["before_train", *saved, "val", "after_train"]
+    assert loop.iter == 1
     run.val_loop = None
     loop.run()
     assert calls.count("val") == 1

@@ -170,8 +170,58 @@ def test_data_without_an_end_is_one_pass():
     run = SimpleNamespace(model=model, train_loop=loop, iter=6, max_iters=9)
     hook = ProgressHook()
     hook.before_train(run)
-    hook.before_train_iter(run, 6)
-    assert astuple(model.progress)[:4] == (6, 9, 0, 1)
+    # an evaluation that a resumed run makes up for comes before the next step
+    assert astuple(model.progress) == (6, 9, 0, 1, "distill", 1)
+    run.iter, loop.span = 8, lambda: (3, 9)
+    hook.before_train_iter(run, 8)
+    assert astuple(model.progress) == (5, 6, 0, 1, "distill", 1)
+    hook.after_train_iter(run, 8)
+    assert astuple(model.progress) == (6, 6, 1, 1, "distill", 1)
+    run.iter, loop.span = 3, lambda: (4, 4)  # a stage without iterations has a share
+    hook.after_train_iter(run, 3)
+    assert model.progress.share == 0
+
+
+class Staged(nn.Module):
+    """A model whose first stage has a name, with others inside."""
+
+    def __init__(self, stage, **inner):
+        super().__init__()
+        if stage:
+            self.default_stage = stage
+        self.progress = Progress(5, 9, 2, 3, "old", 4)
+        for name, module in inner.items():
+            setattr(self, name, module)
+
+
+def test_every_model_begins_at_its_own_stage_and_knows_nothing_else():
+    bar = nn.Identity()
+    bar.progress = 0.7  # of a progress bar
+    model = Staged("warm", inner=Staged("cold", plain=Staged(None)), bar=bar)
+    hook, run = ProgressHook(), SimpleNamespace(model=model, iter=0)
+    checkpoint = {}
+    hook.before_save_checkpoint(run, checkpoint)
+    assert checkpoint == {}  # nobody was told anything
+    run.train_loop = SimpleNamespace()
+    hook.before_train(run)
+    places = model.progress, model.inner.progress, model.inner.plain.progress
+    assert places == (Progress(stage="warm"), Progress(stage="cold"), Progress())
+    hook.before_save_checkpoint(run, checkpoint)
+    assert checkpoint[STATE_KEY]["stage"] == "warm"
+    for place in places:
+        place.step = place.steps = 7
+    hook.before_stage(run, "main")
+    assert {astuple(place) for place in places} == {astuple(Progress(stage="main"))}
+    assert bar.progress == 0.7
+
+
+def test_a_model_that_asks_for_nothing_needs_no_length_of_the_run():
+    """With several optimizers there may be none."""
+    run = SimpleNamespace(model=nn.Identity(), iter=4, train_loop=None)
+    hook = ProgressHook()
+    hook.before_train(run)
+    hook.after_train_iter(run, 4)
+    assert not hook._told
 
 
 def test_who_was_told_nothing_says_so():

@@ -1,13 +1,18 @@
 """Hooks of a few lines: seeds, schedules, missed evaluations, kept samples."""
 
 import random
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, get_priority
 
+from pld_mmdet.engine.data.randomness import seed_everything
+from pld_mmdet.engine.hooks import ProgressHook
 from pld_mmdet.engine.hooks.kept_samples import FILE, KeptSamplesHook
 from pld_mmdet.engine.hooks.missed_evaluation import (
     MissedEvaluationHook,
@@ -15,6 +20,8 @@ from pld_mmdet.engine.hooks.missed_evaluation import (
 )
 from pld_mmdet.engine.hooks.seed import IterationSeedHook
 from pld_mmdet.engine.hooks.step_schedule import StepScheduleHook
+
+PACKAGE = Path(__file__).resolve().parents[3] / "pld_mmdet"
 
 
 def drawn(seed, iteration, rank):
@@ -31,6 +38,26 @@ def test_an_iterations_numbers_follow_from_seed_iteration_and_rank():
     for numbers in zip(*first, strict=True):  # of random, numpy and torch
         assert len(set(numbers)) == len(places)
     assert drawn(None, 4, 1) == drawn(0, 4, 1)
+    seed_everything(0, 1, 3)  # sample 3 of the data, see engine/data/seeding.py
+    of_the_data = random.random()
+    assert drawn(0, 1, 3)[0] != of_the_data
+
+
+def test_no_two_places_draw_from_one_stream():
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        for number in re.findall(r"^_STREAM = [(\s]*(\d+)", text, re.MULTILINE):
+            found[path.name] = int(number)
+    assert len(found) > 5
+    assert len({*found.values()}) == len(found), found
+
+
+def test_seeds_come_first_and_a_missed_evaluation_after_the_checkpoints():
+    stock = {hook: get_priority(hook.priority) for hook in (CheckpointHook, Hook)}
+    for hook in IterationSeedHook, ProgressHook:
+        assert get_priority(hook.priority) < stock[Hook]
+    assert get_priority(MissedEvaluationHook.priority) > stock[CheckpointHook]
 
 
 @pytest.mark.parametrize(
@@ -85,6 +112,8 @@ def test_every_loop_says_when_an_evaluation_is_due(kind):
         found.append(due(loop))
         assert not due(loop, val_loop=None)
     assert [n for n, one in enumerate(found) if one] == [6, 7]
+    loop.val_begin = 7  # its last place
+    assert due(loop)
     assert not due(SimpleNamespace(iter=6, max_iters=6))  # it evaluates by itself
 
 
@@ -119,7 +148,8 @@ def test_a_resumed_run_makes_up_for_its_evaluation(resume, done, runs):
     assert len(ran) == len(said) == runs
 
 
-def test_the_first_samples_are_kept_and_a_test_begins_anew(tmp_path):
+def test_the_first_samples_are_kept_and_a_test_begins_anew(tmp_path, monkeypatch):
+    assert KeptSamplesHook().count == 2000
     hook, run = KeptSamplesHook(count=5), SimpleNamespace(work_dir=str(tmp_path))
     hook.before_test(run)
     hook.after_test_iter(run, 0, outputs=None)
@@ -129,6 +159,10 @@ def test_the_first_samples_are_kept_and_a_test_begins_anew(tmp_path):
         values = torch.arange(start, start + 3.0, requires_grad=True)
         answer = dict(samples=values, references=values[:1] + 100, other=values)
         hook.after_test_iter(run, 0, outputs=[answer])
+    with monkeypatch.context() as patch:  # of several processes one writes
+        patch.setattr("mmengine.dist.utils.is_main_process", lambda group=None: False)
+        hook.after_test(run)
+        assert not (tmp_path / FILE).exists()
     hook.after_test(run)
     with np.load(tmp_path / FILE) as kept:
         assert {*kept} == {"samples", "references"}

@@ -32,7 +32,7 @@ REASONS = {
         "whether the counter, which is saved, was read; pairs of the networks' tensors",
         "_is_counting _pairs",
     ),
-    "AdaBNLoop": ("follows from the iteration, which is saved", "iter _iter"),
+    "AdaBNLoop": ("follows from the iteration, which is saved", "_iter"),
     "FederatedLoop": (
         "follows from the iteration; loaders are built again and skip",
         "_iter _epoch _loaders",
