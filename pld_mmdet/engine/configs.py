@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from pld_mmdet import interrupts, values
 from pld_mmdet.engine.arguments import ANY, find, signature
 from pld_mmdet.engine.files import flattened
+from pld_mmdet.engine.lazy_configs import with_names
 from pld_mmdet.errors import UserError
 
 _YAPF = "yapf.yapflib.yapf_api"  # what mmengine lays out configs with
@@ -94,7 +95,7 @@ NUMBERS = {
 
 
 def read_config(path: str | Path, model: bool = False, what: str = "config") -> Config:
-    """Read a config file.
+    """Read a config file, in MMEngine's old or new style.
 
     Configs are Python: reading one runs it.
 
@@ -120,7 +121,7 @@ def read_config(path: str | Path, model: bool = False, what: str = "config") -> 
             "Name the config (a .py file) first and the checkpoint after it.",
         )
     try:
-        cfg = Config.fromfile(str(path))
+        cfg = with_names(Config.fromfile(str(path)))
     except UserError:
         raise
     except (Exception, SystemExit) as error:
