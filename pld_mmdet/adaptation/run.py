@@ -161,6 +161,8 @@ def adapt(
         claimed(out, resume, ("config.py", "*.pth"), "--out") as going_on,
         watched(out, watch, say),
     ):
+        if resume and not going_on:
+            say(f"Nothing to resume in {out}: a new run begins.")
         detector = read_detector(cfg, checkpoint, classes)
         say(f"Detector: {detector.sentence()}")
         require_method(detector, method, stage)

@@ -221,8 +221,11 @@ def test_adabn_is_done_in_a_moment_and_trains_nothing(user, tmp_path):
 
 def test_adabn_of_a_few_images_is_refused_at_once(user, tmp_path):
     folder = write_images(tmp_path / "few", 7)
+    said = []
+    same = dict(out=tmp_path / "o", resume=True, say=said.append, **SHORT)
     with pytest.raises(UserError, match=r"on 8 images or more; .* has 7") as caught:
-        pld_mmdet.adapt(*user[:2], folder, "adabn", out=tmp_path / "o", **SHORT)
+        pld_mmdet.adapt(*user[:2], folder, "adabn", **same)
+    assert said[0] == f"Nothing to resume in {tmp_path / 'o'}: a new run begins."
     assert "mean_teacher" in caught.value.fix
     assert not (tmp_path / "o/adapt.json").exists()
 
