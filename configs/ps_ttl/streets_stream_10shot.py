@@ -1,6 +1,6 @@
 # PS-TTL on a stream of 2,000 images (docs/lab/ps_ttl.md): thresholds, rate and support
 # loss as released; 0.9995 leaves 37 % of the start, as 0.9998 does after 4,952 images.
-# Its gate passed; to be run:
+# Its gate passed; recorded with:
 #   C=configs/ps_ttl/streets_stream_10shot.py
 #   python tools/reproduce.py $C --seeds 0 1 2 --result docs/results/streets_stream.json
 _base_ = "../_base_/experiments/streets_stream.py"
