@@ -1,7 +1,6 @@
 """KD-Prune: train on a part of the data, with a teacher that has seen all of it."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from mmengine.registry import DATASETS as ROOT_DATASETS
@@ -12,7 +11,7 @@ from torch.utils.data import Dataset
 from pld_mmdet.distill import selection
 from pld_mmdet.distill._checks import positive, same_shape
 from pld_mmdet.distill.divergences import kl
-from pld_mmdet.engine.checkpoint import refusal
+from pld_mmdet.engine.checkpoint import load_plain_file
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import DATASETS, MODELS
 from pld_mmdet.shared.taught import TaughtStudent
@@ -107,7 +106,7 @@ class Pruned(Dataset):
         balanced: bool = False,
     ) -> None:
         self.dataset = ROOT_DATASETS.build(dataset)
-        values = None if scores is None else _scores(Path(scores))
+        values = None if scores is None else _scores(scores)
         labels = torch.as_tensor(self.dataset.targets) if balanced else None
         self.kept = subset(values, len(self.dataset), share, seed, labels)
         self.metainfo = getattr(self.dataset, "metainfo", {})
@@ -119,17 +118,9 @@ class Pruned(Dataset):
         return self.dataset[int(self.kept[index])]
 
 
-def _scores(file: Path) -> Tensor:
+def _scores(file: str) -> Tensor:
     """One finite number a sample."""
-    if not file.is_file():
-        raise UserError(
-            f"The file of scores {file} does not exist.",
-            "Check the path (relative paths start at the current folder).",
-        )
-    try:
-        found = torch.load(file, weights_only=True, map_location="cpu")
-    except Exception as error:  # whatever broke inside: the file is not usable
-        raise refusal(file, error) from error
+    found = load_plain_file(file, what="file of scores")
     if not isinstance(found, Tensor) or found.dim() != 1 or not found.isfinite().all():
         raise UserError(
             f"{file} holds no scores.",

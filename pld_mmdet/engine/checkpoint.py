@@ -168,6 +168,37 @@ def refusal(path: str | Path, error: Exception) -> UserError:
     )
 
 
+def load_plain_file(
+    path: str | Path,
+    map_location: str | torch.device | Callable = "cpu",
+    what: str = "checkpoint",
+):
+    """Whatever plain data a file of ``torch.save`` holds; nothing in it is executed.
+
+    Args:
+        path: The file.
+        map_location: As in ``torch.load``.
+        what: What it is meant to be, for the sentence.
+
+    Raises:
+        UserError: If the file is missing, damaged, or holds more than plain data.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(
+            f"The {what} {path} does not exist.",
+            "Check the path (relative paths start at the current folder).",
+        )
+    try:
+        _check_archive(path)
+        with _plain_data_only():
+            return torch.load(path, map_location=map_location, weights_only=True)
+    except PermissionError as error:
+        raise UserError(f"No permission to read {path}.", f"chmod +r {path}") from error
+    except Exception as error:  # whatever broke inside: the file is not usable
+        raise refusal(path, error) from error
+
+
 def load_checkpoint_file(
     path: str | Path, map_location: str | torch.device | Callable = "cpu"
 ) -> dict:
@@ -188,21 +219,9 @@ def load_checkpoint_file(
     if str(path).startswith(("http://", "https://")):
         path = _download(str(path))
     path = Path(path)
-    if not path.is_file():
-        raise UserError(
-            f"The checkpoint {path} does not exist.",
-            "Check the path (relative paths start at the current folder).",
-        )
-    if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors" and path.is_file():
         return {"state_dict": _load_safetensors(path, map_location)}
-    try:
-        _check_archive(path)
-        with _plain_data_only():
-            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    except PermissionError as error:
-        raise UserError(f"No permission to read {path}.", f"chmod +r {path}") from error
-    except Exception as error:  # whatever broke inside: the file is not usable
-        raise refusal(path, error) from error
+    checkpoint = load_plain_file(path, map_location)
     if not isinstance(checkpoint, dict):
         raise UserError(
             f"{path} holds a {type(checkpoint).__name__}, not a dict of weights.",

@@ -1,14 +1,13 @@
 """AdaBN as an algorithm of its own: no step, no loss, one pass over some images."""
 
-from mmengine.runner.base_loop import BaseLoop
-
 from pld_mmdet.detection.hooks.adabn import adapt_batch_norm
+from pld_mmdet.engine.loops.counted import CountedLoop
 from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.registry import LOOPS
 
 
 @LOOPS.register_module()
-class AdaBNLoop(BaseLoop):
+class AdaBNLoop(CountedLoop):
     """Re-estimate batch-norm statistics on the training images and save.
 
     The checkpoint is ``iter_1.pth``, found through ``last_checkpoint`` like any other.
@@ -20,28 +19,14 @@ class AdaBNLoop(BaseLoop):
         branch: View that is used when the pipeline makes several.
     """
 
-    max_epochs = 1
-    max_iters = 1
     val_interval = 1
-    val_begin = 1
-    stop_training = False
+    _max_iters = 1
 
     def __init__(self, runner, dataloader, num_images: int = 200, branch: str = "weak"):
         super().__init__(runner, dataloader)
         runner.visualizer.dataset_meta = self.dataloader.dataset.metainfo
         self.num_images = num_images
         self.branch = branch
-        self._epoch = self._iter = 0
-
-    @property
-    def epoch(self) -> int:
-        """Always 0; a runner that resumes sets it."""
-        return self._epoch
-
-    @property
-    def iter(self) -> int:
-        """1 when the statistics are adapted; a runner that resumes sets it."""
-        return self._iter
 
     def run(self):
         """Adapt, save, evaluate on val when there is a val loop."""
