@@ -221,7 +221,7 @@ class Graph:
             command,
             needs=(needs,),
             outputs=(metrics,),
-            key=text_of(self.resolved[row.name, config]) + "".join(more),
+            key=text_of(self.resolved[row.name, config]),  # options: the command
             seconds=5.0 if self.quick else EVALUATION_SECONDS,
         )
 
