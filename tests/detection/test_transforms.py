@@ -66,6 +66,26 @@ def test_jitter_of_floats_is_that_of_bytes(image):
         assert np.array_equal(*changed)
 
 
+@pytest.mark.parametrize(
+    "transform",
+    [
+        RandomColorJitter(prob=1.0),
+        RandomGrayscale(prob=1.0),
+        RandomEraseNoise(area=(0.1, 0.11), prob=1.0),
+    ],
+    ids=lambda t: type(t).__name__,
+)
+def test_images_of_another_range_get_a_sentence(transform, image):
+    share, normal = image / 255, (image - 120.0) / 60
+    for given in (share, normal, image - 123.7, image.astype(np.uint16) * 257):
+        with pytest.raises(ValueError, match=f"0 to 255, got {given.dtype} from"):
+            transform(dict(img=given))
+    over = np.where(image > 200, 255 + 30.5, image).astype(np.float32)  # bicubic
+    black = np.zeros_like(over)
+    for given in (over, black):
+        assert transform(dict(img=given))["img"].dtype == np.uint8
+
+
 def test_brightness_factor_range():
     np.random.seed(0)
     flat = np.full((2, 2, 3), 100, np.uint8)

@@ -39,6 +39,26 @@ class _ReadsChannels(BaseTransform):
         return image.astype(np.float32) @ _LUMA[self.channel_order]  # H x W
 
 
+def _as_bytes(image: np.ndarray) -> np.ndarray:
+    """The image as uint8; others (CenterNet's floats) are rounded and cut to 0..255.
+
+    Raises:
+        ValueError: The values are of another range: 16 bits, 0..1, or normalised. What
+            resizing adds beyond 0..255 is no reason.
+    """
+    if image.dtype == np.uint8:
+        return image
+    low, high = image.min(initial=0), image.max(initial=0)
+    small = max(-low, high) <= 4 and (image != image.round()).any()
+    if low < -64 or high > 320 or small:
+        raise ValueError(
+            f"The strong view reads images of 0 to 255, got {image.dtype} from "
+            f"{low:.4g} to {high:.4g}: load 8 bits (color_type='color') and "
+            "leave scaling to the data preprocessor"
+        )
+    return _blend(image, 0.0, 1.0)
+
+
 def _blend(image: np.ndarray, other: np.ndarray | float, factor: float) -> np.ndarray:
     """``factor * image + (1 - factor) * other`` in uint8."""
     mixed = factor * image.astype(np.float32) + (1.0 - factor) * other
@@ -75,9 +95,7 @@ class RandomColorJitter(_ReadsChannels):
         """Change ``results['img']`` (H x W x 3, 0 to 255) to uint8."""
         if np.random.rand() >= self.prob:
             return results
-        image = results["img"]
-        if image.dtype != np.uint8:  # CenterNet's, whose hue OpenCV would not count so
-            image = _blend(image, 0.0, 1.0)
+        image = _as_bytes(results["img"])
         for operation in np.random.permutation(4):
             if operation == 3:
                 image = self._shift_hue(image, np.random.uniform(-self.hue, self.hue))
@@ -110,7 +128,7 @@ class RandomGrayscale(_ReadsChannels):
     def transform(self, results: dict) -> dict:
         """Change ``results['img']`` (H x W x 3, uint8)."""
         if np.random.rand() < self.prob:
-            gray = self._gray(results["img"]).round().astype(np.uint8)
+            gray = self._gray(_as_bytes(results["img"])).round().astype(np.uint8)
             results["img"] = np.repeat(gray[..., None], 3, axis=2)
         return results
 
@@ -168,7 +186,8 @@ class RandomEraseNoise(BaseTransform):
                 top = np.random.randint(0, height - h + 1)
                 left = np.random.randint(0, width - w + 1)
                 noise = np.random.randint(0, 256, (h, w, 3), dtype=np.uint8)
-                image = results["img"].copy()  # the weak view may share the memory
+                # copied: the weak view may share the memory
+                image = _as_bytes(results["img"]).copy()
                 image[top : top + h, left : left + w] = noise
                 results["img"] = image
                 break
