@@ -22,6 +22,22 @@ def test_statistics_are_the_average_over_batches():
     assert torch.allclose(net[0].running_var, torch.tensor([1.0, 5.0]))
 
 
+def test_a_batch_counts_as_its_images_at_each_call_of_a_shared_layer():
+    net = nn.BatchNorm1d(1)
+
+    def twice(batch):  # as a head does on two levels
+        net(batch)
+        net(batch + 100.0)
+
+    batches = [torch.tensor([[0.0], [1.0], [5.0]]), torch.tensor([[3.0], [9.0]])]
+    estimate_batch_norm(net, batches, twice, len)
+    # means 2, 102 (of 3) and 6, 106 (of 2): (3 * 104 + 2 * 112) / 10
+    assert net.running_mean.item() == pytest.approx(53.6)
+    # unbiased variances 7 and 18, each twice
+    assert net.running_var.item() == pytest.approx((3 * 14 + 2 * 36) / 10)
+    assert not net._forward_pre_hooks
+
+
 def test_weights_modes_and_momentum_stay():
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).train()
     net[1].eval()

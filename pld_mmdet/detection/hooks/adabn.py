@@ -81,8 +81,12 @@ def adapt_batch_norm(
         else:
             network.predict(inputs, samples, rescale=False)
 
+    def images(batch: dict) -> int:
+        inputs = batch["inputs"]
+        return len(inputs[branch] if isinstance(inputs, dict) else inputs)
+
     everything = chain([first] if first is not None else [], batches)
-    estimate_batch_norm(network, everything, forward)
+    estimate_batch_norm(network, everything, forward, images)
     used = torch.tensor(counted[0])
     all_reduce(used, op="sum")
     for layer in layers:
@@ -115,6 +119,7 @@ def _batches(
     """Batches of the chosen images; of several views the one that is wanted.
 
     Labelled images of a semi-supervised data set have no weak view: they are left out.
+    A batch has images of one size: what it is padded with is no content.
 
     Args:
         dataset: Of the training loader.
@@ -125,7 +130,7 @@ def _batches(
         counted: Its one number becomes the images that were used.
         others: The views of the images that were left out are added.
     """
-    held = []
+    every: dict[tuple, list] = {}
     for index in chosen:
         sample = dataset[index]
         views = sample.get("inputs") if isinstance(sample, dict) else None
@@ -135,13 +140,14 @@ def _batches(
                 continue
             parts = ("inputs", "data_samples")
             sample = {k: {branch: v[branch]} for k, v in sample.items() if k in parts}
+            views = views[branch]
+        held = every.setdefault(tuple(getattr(views, "shape", ())), [])
         held.append(sample)
         counted[0] += 1
         if len(held) == size:
             yield collate(held)
-            held = []
-    if held:
-        yield collate(held)
+            held.clear()
+    yield from map(collate, filter(None, every.values()))
 
 
 @HOOKS.register_module()

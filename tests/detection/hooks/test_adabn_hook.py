@@ -77,10 +77,27 @@ def test_a_loader_with_a_batch_sampler_has_a_batch_size_too():
     assert sampled.batch_size is None
     usual = DataLoader(data, batch_size=2, collate_fn=pseudo_collate)
     one, other = run(sampled), run(usual)
-    # batches (1, 3, 3, 5) and (8, 10): means 3 and 9, unbiased variances 8/3 and 2
-    assert one.running_mean.item() == other.running_mean.item() == 6.0
-    assert one.running_var.item() == pytest.approx((8 / 3 + 2) / 2)
+    # batches (1, 3, 3, 5) and (8, 10): means 3 and 9, unbiased variances 8/3 and 2;
+    # the first counts twice, as it has two images
+    assert one.running_mean.item() == other.running_mean.item() == 5.0
+    assert one.running_var.item() == pytest.approx((2 * 8 / 3 + 2) / 3)
     assert one.num_batches_tracked == 2
+
+
+def test_images_of_another_size_are_not_padded_but_wait_for_their_like():
+    """Batches (1, 7), (5, 5) and the last one of each size: 2, 2, 1 and 1 images."""
+    sizes = [2, 3, 2, 3, 3, 2]
+    values = [1.0, 5.0, 7.0, 5.0, 11.0, 13.0]
+    data = [
+        dict(inputs=torch.full((1, 1, n), v), data_samples=DetDataSample())
+        for n, v in zip(sizes, values, strict=True)
+    ]
+    for sample in data:
+        sample["inputs"][..., 0] += 1  # constant images have no variance to see
+    network = run(DataLoader(data, batch_size=2, collate_fn=pseudo_collate))
+    # mean of an image: its value + 1 / its width; a padded batch would have zeros
+    wanted = (1.5 + 7.5 + 13.5 + 3 * 1 / 3 + 5 + 5 + 11) / 6
+    assert network.running_mean.item() == pytest.approx(wanted)
 
 
 def test_labelled_images_without_the_view_are_left_out():
