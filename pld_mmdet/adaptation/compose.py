@@ -249,6 +249,7 @@ def _model(detector: Detector, recipe: Recipe, job: Job) -> dict:
         detector=detector.config,
         hpl_threshold=recipe.threshold,
         predict_on="teacher",
+        norm_eval=True,
     )
     if job.method == "lpld" and detector.stages > 1:
         model["stage"] = job.stage

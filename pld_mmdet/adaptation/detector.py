@@ -126,7 +126,8 @@ def prepare_model(model: ConfigDict) -> None:
     """Make a model config ready for adapting, in place.
 
     The weights come from the checkpoint, so nothing is downloaded. Batch norm keeps its
-    statistics in training (AdaBN sets them), and SyncBN, which needs a GPU and is the
+    statistics in training (AdaBN sets them; ``norm_eval`` of the wrapper sees to necks,
+    heads and backbones without the option), and SyncBN, which needs a GPU and is the
     same thing in evaluation mode, becomes BN. A random resize of the whole batch goes
     (YOLOX): it would give the two views different sizes.
     """

@@ -66,6 +66,7 @@ class MeanTeacherSFOD(TeacherStudentDetector):
         teacher_flip: The teacher also looks at the mirrored weak view.
         second_opinion: Keys of :class:`SecondOpinion` (``file``, ``classes``): boxes of
             another labeller that the teacher misses count as well.
+        norm_eval: See :class:`TeacherStudentDetector`.
         **ingredients: See :class:`Ingredients`: ``skip_empty``, ``soft_rois``,
             ``soft_objectness``, ``soft_dense``, ``rpn_threshold``, ``mosaic``,
             ``masks``.
@@ -88,6 +89,7 @@ class MeanTeacherSFOD(TeacherStudentDetector):
         loss_weights: dict[str, float] | None = None,
         teacher_flip: bool = False,
         second_opinion: dict | None = None,
+        norm_eval: bool = False,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
         **ingredients,
@@ -95,6 +97,7 @@ class MeanTeacherSFOD(TeacherStudentDetector):
         super().__init__(
             detector,
             predict_on=predict_on,
+            norm_eval=norm_eval,
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
         )

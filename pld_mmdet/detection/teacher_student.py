@@ -23,6 +23,7 @@ from pld_mmdet.detection.detectors.stock import (
     num_classes,
 )
 from pld_mmdet.detection.matching import count_agreeing
+from pld_mmdet.distill.adabn import batch_norms
 from pld_mmdet.engine.provenance import PRETRAINED
 from pld_mmdet.errors import UserError
 
@@ -206,6 +207,8 @@ class TeacherStudentDetector(DetectorWrapper):
     Args:
         detector: Config of an mmdet detector.
         predict_on: ``'teacher'`` or ``'student'``: the network that is the result.
+        norm_eval: The student's batch norm keeps its statistics in training, in all of
+            the network (a backbone's own ``norm_eval`` says nothing of neck and heads).
         **kwargs: See :class:`DetectorWrapper`.
 
     Raises:
@@ -217,9 +220,15 @@ class TeacherStudentDetector(DetectorWrapper):
     hpl_threshold: float | Tensor
 
     def __init__(
-        self, detector: dict, *, predict_on: str = "teacher", **kwargs
+        self,
+        detector: dict,
+        *,
+        predict_on: str = "teacher",
+        norm_eval: bool = False,
+        **kwargs,
     ) -> None:
         super().__init__(detector, **kwargs)
+        self.norm_eval = norm_eval
         # by this name mmdet's TeacherStudentValLoop evaluates both networks
         self.semi_test_cfg: dict[str, str] = {}
         self.predict_on = predict_on
@@ -229,6 +238,9 @@ class TeacherStudentDetector(DetectorWrapper):
         """The teacher stays in evaluation mode whatever the student does."""
         super().train(mode)
         self.teacher.eval()
+        if self.norm_eval:
+            for layer in batch_norms(self.student):
+                layer.eval()
         return self
 
     @property

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.structures import InstanceData
+from torch.nn import BatchNorm2d
 
 from pld_mmdet.detection.detectors.two_stage import (
     box_head,
@@ -22,7 +23,7 @@ from pld_mmdet.detection.ps_ttl import PSTTL
 from pld_mmdet.detection.soft_teacher import BoxJitterSoftTeacher
 from pld_mmdet.detection.teacher_student import TeacherStudentDetector, own_branches
 from pld_mmdet.errors import UserError
-from tests.detection.helpers import batch_of, tiny_cascade
+from tests.detection.helpers import batch_of, fresh, tiny_cascade
 from tests.helpers import tiny_faster_rcnn
 
 PAIRS = [MeanTeacherSFOD, LPLD, BoxJitterSoftTeacher, PSTTL, DualPolishTeacher]
@@ -321,3 +322,18 @@ def test_zero_loss_reaches_every_weight():
     loss.backward()
     assert loss.item() == 0
     assert all(p.grad is not None and not p.grad.any() for p in layer.parameters())
+
+
+@pytest.mark.parametrize("norm_eval", [False, True])
+def test_batch_norm_of_neck_and_heads_keeps_its_statistics_if_asked(norm_eval):
+    detector = tiny_faster_rcnn()
+    detector.neck.norm_cfg = dict(type="BN", requires_grad=True)
+    model = MeanTeacherSFOD(detector, hpl_threshold=0.5, norm_eval=norm_eval).train()
+    layers = [m for m in model.student.neck.modules() if isinstance(m, BatchNorm2d)]
+    assert layers
+    assert {m.training for m in layers} == {not norm_eval}
+    assert model.student.neck.training
+    before = copy.deepcopy(layers[0].running_mean)
+    fresh(model, batch_of(2))
+    assert torch.equal(layers[0].running_mean, before) == norm_eval
+    assert not any(m.training for m in model.teacher.modules())
