@@ -20,7 +20,11 @@ from pld_mmdet.detection.pseudo_labels.ingredients import (
     _with_boxes,
 )
 from pld_mmdet.detection.pseudo_labels.masks import covered_share, draw_mask, visible
-from pld_mmdet.detection.pseudo_labels.mosaic import make_mosaic, veil
+from pld_mmdet.detection.pseudo_labels.mosaic import (
+    draw_mosaic,
+    make_mosaic,
+    veil,
+)
 from pld_mmdet.detection.pseudo_labels.teacher_views import (
     _detect_mirrored,
     detect_in_views,
@@ -126,6 +130,21 @@ def test_objects_lie_strictly_above_and_are_carried_to_the_strong_view():
         build(rpn_threshold=-0.1)
 
 
+def test_what_teaches_the_box_head_is_an_object_too():
+    """A second opinion's box (label 2) that the teacher does not see."""
+    noted = boxes([0, 0, 10, 10], [20, 20, 40, 40], labels=[0, 1])
+    high = boxes([1, 0, 10, 10], [20, 30, 40, 50], [60, 60, 70, 90], labels=[0, 1, 2])
+    high.set_metainfo({OBJECTS: noted})  # IoU 0.9, 1/3 and 0
+    found = ingredients._objects(high)
+    assert found.labels.tolist() == [0, 1, 1, 2]
+    assert found.bboxes[2:].tolist() == [[20, 30, 40, 50], [60, 60, 70, 90]]
+    high.set_metainfo({OBJECTS: boxes()})
+    assert ingredients._objects(high).labels.tolist() == [0, 1, 2]
+    nothing = high[:0]
+    nothing.set_metainfo({OBJECTS: noted})
+    assert ingredients._objects(nothing).labels.tolist() == [0, 1]
+
+
 # Mosaic and veil.
 
 
@@ -194,6 +213,19 @@ def test_a_mosaic_is_a_second_set_of_losses():
         build(mosaic=dict(size=2))
 
 
+def test_images_that_teach_nothing_are_no_tiles():
+    torch.manual_seed(0)
+    inputs = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 3, 32, 64)
+    high = [boxes(), boxes([4, 4, 9, 30]), boxes(), boxes([40, 8, 64, 32])]
+    drawn = draw_mosaic(inputs, high, None, 0.0, [1, 3])
+    assert sorted(t.image for t in drawn.tiles) == [1, 1, 3, 3]
+    assert len(drawn.sample.gt_instances) == 4
+    model, seen = one_empty(build(skip_empty=True, mosaic={}), 0), []
+    model.ingredients._mosaic_losses = lambda *args: (seen.append(args[-1]), {})[1]
+    losses(model)
+    assert seen == [[1]]
+
+
 # Masks.
 
 
@@ -235,7 +267,8 @@ def test_what_is_learnt_from_a_masked_view(monkeypatch):
     def losses(student, teacher, inputs, samples, to_weak):
         seen.extend([inputs, samples, to_weak])
         one, two = torch.tensor(2.0), [torch.tensor(4.0)]
-        return dict(loss_cls=one, loss_bbox=one, loss_rpn_cls=two, loss_iou=two, acc=9)
+        other = dict.fromkeys(("loss_iou", "loss_dfl", "loss_wh", "loss_xy"), two)
+        return dict(loss_cls=one, loss_bbox=one, loss_rpn_cls=two, acc=9) | other
 
     parts._pass = losses
     strong, samples = torch.full((2, 3, 8, 8), 5.0), []
@@ -253,6 +286,10 @@ def test_what_is_learnt_from_a_masked_view(monkeypatch):
     assert [s.gt_instances.labels.tolist() for s in given] == [[2], [1, 2]]
     assert ["ignored_instances" in s for s in given] == [False, True]
     assert ([s.img_id for s in given], to_weak) == ([0, 1], "to weak")
+    parts._pass = lambda *args: dict(positive_bag_loss=torch.tensor(1.0))
+    seen.clear()
+    with pytest.raises(UserError, match="none of positive_bag_loss is known"):
+        parts._masked_losses("student", "teacher", strong, samples, "to weak")
 
 
 # A second opinion.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import bbox_overlaps
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
@@ -36,6 +37,8 @@ from pld_mmdet.distill.feature_tap import FeatureTap
 from pld_mmdet.errors import UserError
 
 OBJECTS = "objects"
+# Parts of the names of class losses; all others are of boxes (iou, dfl, wh, l1 ...).
+_CLASS_LOSSES = ("cls", "obj", "conf", "centerness", "heatmap")
 
 
 @dataclass
@@ -56,7 +59,8 @@ class Ingredients:
             it is); see :func:`~.dense_targets.dense_cls_loss`. Views of one geometry
             only; mosaic and masks keep the hard loss.
         rpn_threshold: Boxes above teach the RPN that there is an object, while those
-            above ``hpl_threshold`` teach the RoI head (LabelMatch, PseCo: 0.4).
+            above ``hpl_threshold`` teach the RoI head (LabelMatch, PseCo: 0.4); what
+            teaches the RoI head teaches the RPN too.
         mosaic: ``dict(weight=0.5, veil=(0.4, 0.9), least_height=7)``, each with that
             default; ``veil=None`` for none.
         masks: ``dict(block=6, share=(0.3, 0.5), weight=1, most_covered=0.7)``, likewise
@@ -175,7 +179,7 @@ class Ingredients:
         objects = None
         if self.rpn_threshold is not None:
             objects = [
-                _with_boxes(sample, high[n].get(OBJECTS), views["weak"][n])
+                _with_boxes(sample, _objects(high[n]), views["weak"][n])
                 for n, sample in zip(kept, samples, strict=True)
             ]
 
@@ -186,7 +190,8 @@ class Ingredients:
             _one_geometry(views)
         losses = self._pass(student, teacher, strong, samples, to_weak, kept, objects)
         if self.mosaic is not None:
-            losses |= self._mosaic_losses(student, teacher, high, inputs["weak"])
+            weak = inputs["weak"]
+            losses |= self._mosaic_losses(student, teacher, high, weak, kept)
         if self.masks is not None:
             losses |= self._masked_losses(student, teacher, strong, samples, to_weak)
         self._taught = None  # the teacher's activations may go
@@ -230,9 +235,11 @@ class Ingredients:
         teacher: nn.Module,
         high: list[InstanceData],
         weak: Tensor,
+        kept: list[int],
     ) -> dict[str, Tensor]:
         chosen = self.mosaic
-        mosaic = draw_mosaic(weak, high, chosen["veil"], chosen["least_height"])
+        settings = chosen["veil"], chosen["least_height"]
+        mosaic = draw_mosaic(weak, high, *settings, kept)
         if not len(mosaic.sample.gt_instances):
             return {}
         args = mosaic.inputs, [mosaic.sample], mosaic.to_weak
@@ -262,8 +269,13 @@ class Ingredients:
             seen.append(copy)
         losses = self._pass(student, teacher, hidden, seen, to_weak)
         classes = {
-            k: v for k, v in losses.items() if "bbox" not in k and "iou" not in k
+            k: v for k, v in losses.items() if any(part in k for part in _CLASS_LOSSES)
         }
+        if not classes:
+            raise UserError(
+                f"masks: none of {', '.join(losses)} is known as a class loss.",
+                "Leave masks out for this detector.",
+            )
         return _renamed("masked", classes, chosen["weight"])
 
 
@@ -296,6 +308,17 @@ def _renamed(prefix: str, losses: dict, weight: float) -> dict:
         return value * weight
 
     return {f"{prefix}_{k}": weighed(v) for k, v in losses.items() if "loss" in k}
+
+
+def _objects(high: InstanceData) -> InstanceData:
+    """The noted objects, and the confident boxes that none of them covers."""
+    noted = high.get(OBJECTS)
+    covered = bbox_overlaps(high.bboxes, noted.bboxes)
+    more = high[covered.amax(1) < 0.5] if len(noted) else high
+    return InstanceData(
+        bboxes=torch.cat([noted.bboxes, more.bboxes]),
+        labels=torch.cat([noted.labels, more.labels]),
+    )
 
 
 def _with_boxes(

@@ -134,9 +134,18 @@ def draw_mosaic(
     high: list[InstanceData],
     veil_range: tuple[float, float] | None,
     least_height: float,
+    images: list[int],
 ) -> Mosaic:
-    """A mosaic of images in random order, each mirrored or not, each with its veil."""
-    images = torch.randperm(len(inputs)).tolist()
+    """A mosaic in random order, each image mirrored or not, each with its veil.
+
+    Args:
+        inputs: See :func:`make_mosaic`.
+        high: Likewise.
+        veil_range: Of the transmissions; None for no veil.
+        least_height: See :func:`make_mosaic`.
+        images: Numbers of those that may be in it.
+    """
+    images = [images[n] for n in torch.randperm(len(images)).tolist()]
     order = [images[n % len(images)] for n in range(4)]
     flips = (torch.rand(4) < 0.5).tolist()
     transmissions = None
