@@ -2,6 +2,7 @@
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ from pld_mmdet.errors import UserError
 from pld_mmdet.waiting import counted
 
 MAX_BROKEN = 0.05
+# Of phones and cameras; whoever has them wants to know that they are not read.
+_OTHER_PICTURES = (".heic", ".heif", ".avif", ".dng", ".cr2", ".nef", ".arw", ".gif")
+_OTHER_PICTURES += (".jp2", ".jxl", ".jfif", ".ppm", ".pgm", ".exr")
 MAX_RATIO = 50  # a thinner image has no pixel left after resizing
 
 
@@ -54,14 +58,18 @@ class Images:
         return f"Skipped {len(self.broken)} unreadable images: {names}"
 
 
-def find_images(images: str | Path) -> tuple[Path, list[str]]:
+def find_images(
+    images: str | Path, say: Callable[[str], None] = print
+) -> tuple[Path, list[str]]:
     """List the images of a folder (recursively) or of a glob.
 
     Hidden files are left out, such as the ``._photo.jpg`` that another system writes
     beside each photo.
 
     Args:
-        images: A folder, one image, or a pattern such as ``'shots/**/*.png'``.
+        images: A folder, one image, or a pattern such as ``'shots/**/*.png'``; the
+            folders before the first part that is no folder's name are no pattern.
+        say: Receives how many pictures in other formats are left out.
 
     Returns:
         The folder and the sorted paths relative to it.
@@ -80,7 +88,11 @@ def find_images(images: str | Path) -> tuple[Path, list[str]]:
         found = list(_walk(root))
     elif glob.has_magic(text) and not Path(text).is_file():
         parts = Path(text).parts
-        at = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+        at = next(
+            i
+            for i, part in enumerate(parts)
+            if glob.has_magic(part) and not Path(*parts[: i + 1]).is_dir()
+        )
         root = Path(*parts[:at]) if at else Path(".")
         if not root.is_dir():
             raise UserError(
@@ -94,7 +106,8 @@ def find_images(images: str | Path) -> tuple[Path, list[str]]:
                 if _matches(path.relative_to(root).parts, parts[at:])
             ]
         else:
-            found = [Path(p) for p in glob.glob(text)]
+            escaped = Path(glob.escape(str(root)), *parts[at:])
+            found = [Path(p) for p in glob.glob(str(escaped))]
     elif Path(text).is_file():
         root, found = Path(text).parent, [Path(text)]
     else:
@@ -108,6 +121,12 @@ def find_images(images: str | Path) -> tuple[Path, list[str]]:
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     ]
     files = sorted(os.path.relpath(path, root) for path in each_once(named))
+    other = Counter(p.suffix.lower() for p in found) & Counter(
+        dict.fromkeys(_OTHER_PICTURES, len(found))
+    )
+    if files and other:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(other.items()))
+        say(f"Left out of {text}: {kinds}; read are {', '.join(IMAGE_SUFFIXES)}.")
     if not files:
         other = len([p for p in found if p.is_file()])
         raise UserError(

@@ -166,7 +166,7 @@ def adapt(
         detector = read_detector(cfg, checkpoint, classes)
         say(f"Detector: {detector.sentence()}")
         require_method(detector, method, stage)
-        root, files = find_images(images)
+        root, files = find_images(images, say)
         keep_inputs(out, [root])
         asked = describe(
             config,

@@ -301,3 +301,40 @@ def test_a_file_larger_than_any_allowed_image_is_not_read(tmp_path):
         file.seek(-12, 2)
         file.write(bomb(4, 4)[-12:])
     assert image_fault(path) == ("too large, 8192 MB", None)
+
+
+def test_deep_images_that_eight_bits_would_make_black_are_a_fault(tmp_path):
+    values = np.random.default_rng(0).integers(0, 4096, (20, 30), dtype=np.uint16)
+    for name, image in dict(
+        thermal=values,  # 12 bits in 16: at most 15 of 255
+        depth=values * 2,  # 31 of 255
+        night=(values // 300).astype(np.uint8),  # dark, but that is what it shows
+        nothing=np.zeros_like(values),
+    ).items():
+        cv2.imwrite(str(tmp_path / f"{name}.png"), image)
+    faults = {p.stem: image_fault(p)[0] for p in tmp_path.iterdir()}
+    black = f"black in 8 bits: its uint16 values end at {values.max()}"
+    assert faults == dict(thermal=black, depth=None, night=None, nothing=None)
+
+
+def test_pictures_in_other_formats_are_counted(tmp_path):
+    write_images(tmp_path, 2)
+    for name in ("a.HEIC", "b.heic", "c.cr2", "d.txt"):
+        (tmp_path / name).touch()
+    said = []
+    assert len(find_images(tmp_path, said.append)[1]) == 2
+    assert said == [
+        f"Left out of {tmp_path}: 1 .cr2, 2 .heic; read are .png, .jpg, .jpeg, .bmp, "
+        ".tif, .tiff, .webp."
+    ]
+
+
+def test_a_folder_with_brackets_before_a_pattern_is_that_folder(tmp_path):
+    for name, count in (("shots[1]", 2), ("shots1", 4)):
+        write_images(tmp_path / name, count)
+    root, files = find_images(tmp_path / "shots[1]" / "*.png", print)
+    assert (root, files) == (tmp_path / "shots[1]", ["000.png"])
+    root, files = find_images(tmp_path / "shots[1]" / "**" / "*.png", print)
+    assert files == ["000.png", "sub/001.png"]
+    _, files = find_images(tmp_path / "shot*[12]" / "*.png", print)
+    assert files == ["shots1/000.png", "shots1/002.png"]

@@ -16,6 +16,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB`\x82"
 _JPEG_END = b"\xff\xd9"
 _PILLOW = threading.Lock()
+_DARK = 20  # brightest of 255 up to which deeper images are refused: 12 bits in 16
 
 
 def image_fault(
@@ -76,9 +77,14 @@ def _look(
     # Older versions of cv2 decode a damaged PNG to a half grey picture without a word.
     if content.startswith(_PNG) and not _sums_agree(content):
         return "damaged", None
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    content = np.frombuffer(content, np.uint8)
+    image = cv2.imdecode(content, cv2.IMREAD_COLOR)
     if image is None:
         return "not decodable", None
+    if image.max() < _DARK:
+        deep = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+        if deep is not None and deep.dtype != np.uint8 and deep.max() > 0:
+            return f"black in 8 bits: its {deep.dtype} values end at {deep.max()}", None
     return None, (image.shape[1], image.shape[0])
 
 
