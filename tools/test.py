@@ -24,6 +24,7 @@ from pld_mmdet.cli import (
     output_folder,
     run_tool,
 )
+from pld_mmdet.errors import UserError
 
 
 def parse_args() -> argparse.Namespace:
@@ -49,9 +50,15 @@ def main(args: argparse.Namespace) -> None:
     cfg = load_config(args)
     cfg.load_from, cfg.resume = args.checkpoint, False
     if args.split == "val":
-        cfg.test_dataloader = cfg.val_dataloader
-        cfg.test_evaluator = cfg.val_evaluator
+        for part in ("dataloader", "evaluator"):
+            if cfg.get(f"val_{part}") is None:
+                raise UserError(
+                    f"--split val: {args.config} has no val_{part}.",
+                    "Write one into the config, or leave --split out.",
+                )
+            cfg[f"test_{part}"] = cfg[f"val_{part}"]
     if args.show_dir is not None:
+        cfg.setdefault("default_hooks", {})
         cfg.default_hooks.visualization = dict(
             type="DetVisualizationHook",
             draw=True,

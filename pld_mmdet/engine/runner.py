@@ -17,6 +17,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmengine.visualization import Visualizer
 from torch import nn
+from torch.utils.data import DataLoader
 
 from pld_mmdet import interrupts
 from pld_mmdet.engine.checkpoint import (
@@ -47,6 +48,7 @@ class SafeRunner(Runner):
 
     - Checkpoints are read with ``weights_only=True`` and nothing else, also those that
       backbones name in ``init_cfg``.
+    - ``num_workers=0`` may stand beside options of workers, which torch refuses.
     - A checkpoint of another architecture or of other class names stops the run; with
       ``fine_tune=True`` at the top of the config what fits is loaded and the rest is
       listed.
@@ -69,6 +71,14 @@ class SafeRunner(Runner):
         if self.distributed and not torch.cuda.is_available():
             start_cpu_group(self.launcher, env_cfg.get("dist_cfg", {}).get("timeout"))
         super().setup_env(env_cfg)
+
+    @staticmethod
+    def build_dataloader(dataloader, *args, **kwargs) -> DataLoader:
+        """As mmengine's; without workers there is nothing to keep or to fetch ahead."""
+        if isinstance(dataloader, dict) and dataloader.get("num_workers") == 0:
+            ours = ("persistent_workers", "prefetch_factor")
+            dataloader = {k: v for k, v in dataloader.items() if k not in ours}
+        return Runner.build_dataloader(dataloader, *args, **kwargs)
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
         """Start with a log, numbers and pictures of this run alone.
@@ -427,7 +437,7 @@ def _check_training_state(checkpoint: dict, source: str) -> None:
 
 
 def find_latest(work_dir: str | Path) -> str | None:
-    """The newest checkpoint of a run, also after its folder was moved.
+    """The newest checkpoint of a run, also after its folder was moved or copied.
 
     Args:
         work_dir: The run's folder.
@@ -440,7 +450,7 @@ def find_latest(work_dir: str | Path) -> str | None:
     record = work_dir / "last_checkpoint"
     if record.is_file():
         named = Path(record.read_text().strip())
-        for path in (named, work_dir / named.name):
+        for path in (work_dir / named.name, named):
             if named.name and path.is_file():
                 return str(path)
     numbered = numbered_checkpoints(work_dir)

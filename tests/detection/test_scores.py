@@ -303,3 +303,13 @@ def test_processes_agree_on_the_mean_of_their_shares(monkeypatch):
     parts = [dict(a=0.2, b=3.0), dict(a=0.4)]
     monkeypatch.setattr(scored_val, "all_gather_object", lambda values: parts)
     assert mean_over_processes(parts[1]) == dict(a=pytest.approx(0.3), b=3.0)
+    # a process that saw no box at all, and one without the second part
+    parts = [
+        dict(das=-3.0, das_fis=0.25, das_pdr=0.03, c=math.nan),
+        dict(das=math.nan, das_fis=math.nan, das_pdr=0.05, c=math.nan),
+        dict(das=0.5, das_fis=0.5, c=math.nan),
+    ]
+    means = mean_over_processes(parts[1])
+    assert math.isnan(means.pop("c"))
+    wanted = dict(das=-3.0, das_fis=0.375, das_pdr=pytest.approx(0.04))
+    assert means == wanted

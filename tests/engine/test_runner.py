@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from pld_mmdet.engine.runner import find_latest
+from pld_mmdet.engine.runner import SafeRunner, find_latest
 from pld_mmdet.engine.weights import compare_classes, load_weights, report_mismatch
 from pld_mmdet.errors import UserError
 from tests.engine.processes import Tool
@@ -92,6 +92,30 @@ def test_test_tool_writes_metrics(trained, tmp_path):
     assert len(report["checkpoint_sha256"]) == 64
     assert report["seconds"] > 0
     assert report["command"].startswith("python tools/test.py")
+
+
+def test_test_tool_needs_the_split_that_is_asked_for(trained, tmp_path):
+    config = tmp_path / "no_val.py"
+    text = "val_dataloader = val_evaluator = val_cfg = None\n"
+    config.write_text(f"_base_ = ['{trained / 'toy.py'}']\n{text}")
+    arguments = [config, trained / "run/last.pth", "--split", "val"]
+    lines = refused(tmp_path, *arguments, tool="test")
+    assert "no_val.py has no val_dataloader" in lines[0]
+
+
+def test_a_loader_without_workers_keeps_and_fetches_nothing():
+    loader = dict(
+        dataset=[1, 2, 3],
+        sampler=dict(type="DefaultSampler", shuffle=False),
+        batch_size=2,
+        collate_fn=dict(type="default_collate"),
+        num_workers=0,
+        persistent_workers=True,
+        prefetch_factor=4,
+    )
+    made = SafeRunner.build_dataloader(loader)
+    assert [len(batch) for batch in made] == [2, 1]
+    assert loader["persistent_workers"]  # the config stays as it was written
 
 
 def test_resume_before_the_first_checkpoint_keeps_load_from(trained, tmp_path):
@@ -252,6 +276,13 @@ def test_newest_checkpoint_is_found_also_after_moving(tmp_path):
     assert Path(find_latest(tmp_path)).name == "iter_10.pth"
     (tmp_path / "last_checkpoint").write_text("/elsewhere/run/iter_9.pth")
     assert find_latest(tmp_path) == str(tmp_path / "iter_9.pth")
+    older = tmp_path / "the run that was copied"
+    older.mkdir()
+    (older / "iter_9.pth").touch()
+    (tmp_path / "last_checkpoint").write_text(str(older / "iter_9.pth"))
+    assert find_latest(tmp_path) == str(tmp_path / "iter_9.pth")
+    (tmp_path / "iter_9.pth").unlink()  # written elsewhere: CheckpointHook(out_dir)
+    assert find_latest(tmp_path) == str(older / "iter_9.pth")
     (tmp_path / "last_checkpoint").write_text("")
     assert Path(find_latest(tmp_path)).name == "iter_10.pth"
 

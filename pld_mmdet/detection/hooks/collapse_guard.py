@@ -327,6 +327,7 @@ class CollapseGuardHook(Hook):
         rates = [group["lr"] for group in groups]
         unwrapped(runner.model).load_state_dict(self._good["model"])
         runner.optim_wrapper.load_state_dict(copy.deepcopy(self._good["optimizer"]))
+        runner.optim_wrapper.zero_grad()  # of the weights that are gone
         self._newest = self._good
         groups = runner.optim_wrapper.optimizer.param_groups
         for group, rate in zip(groups, rates, strict=True):

@@ -159,14 +159,22 @@ def mean_over_processes(values: dict[str, float]) -> dict[str, float]:
     """Mean of the processes' values, each of which scored its share of the images.
 
     All processes get the same numbers, so that they choose the same checkpoint. A score
-    that only some of them could compute is the mean over those.
+    that only some of them could compute is the mean over those (NaN if none could), and
+    a score with parts (``das`` of ``das_fis`` and ``das_pdr``) over those that have all
+    parts which any process has.
     """
-    parts = all_gather_object(values)
-    names = dict.fromkeys(name for part in parts for name in part)
+    everything = all_gather_object(values)
+    names = dict.fromkeys(name for values in everything for name in values)
+    finite = [
+        {name: v for name, v in values.items() if math.isfinite(v)}
+        for values in everything
+    ]
     means = {}
     for name in names:
-        known = [part[name] for part in parts if name in part]
-        means[name] = sum(known) / len(known)
+        known = [values for values in finite if name in values]
+        parts = {n for values in known for n in values if n.startswith(f"{name}_")}
+        known = [v for v in known if parts <= v.keys()] or known
+        means[name] = sum(v[name] for v in known) / len(known) if known else math.nan
     return means
 
 
