@@ -360,6 +360,10 @@ def test_refusals():
         Ingredients(**part).check(SimpleNamespace(), 0.5)
         with pytest.raises(UserError, match="not carried into new"):
             Ingredients(**part).check(SimpleNamespace(with_mask=True), 0.5)
+    detector = tiny_faster_rcnn()
+    detector.rpn_head.loss_cls.use_sigmoid = False
+    with pytest.raises(UserError, match=r"one sigmoid logit an anchor.* has 2"):
+        build(detector=detector, soft_objectness=0.5)
     with pytest.raises(UserError, match="soft_rois='hard' is not known"):
         build(soft_rois="hard")
     with pytest.raises(UserError, match="other"):

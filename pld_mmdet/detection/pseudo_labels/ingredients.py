@@ -106,6 +106,12 @@ class Ingredients:
         two_stage = {"soft_rois", "soft_objectness", "rpn_threshold"} & {*self.given()}
         if two_stage:
             require_softmax_head(detector, ", ".join(sorted(two_stage)), cascade=True)
+        if self.soft_objectness and detector.rpn_head.cls_out_channels != 1:
+            raise UserError(
+                "soft_objectness reads one sigmoid logit an anchor, and the RPN has "
+                f"{detector.rpn_head.cls_out_channels}.",
+                "Leave it out, or set use_sigmoid=True of the RPN's loss_cls.",
+            )
         if self.soft_dense is not None:
             require_dense_head(detector, "soft_dense")
         if self.rpn_threshold is not None and not 0 <= self.rpn_threshold <= threshold:

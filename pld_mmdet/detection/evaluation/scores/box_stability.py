@@ -63,7 +63,12 @@ class BoxStability:
             )
 
     def _drop(self, module, inputs, maps):
-        return tuple(F.dropout(m, self.rate, training=True) for m in maps)
+        return tuple(m * self._mask(m).to(m) for m in maps)
+
+    def _mask(self, like: Tensor) -> Tensor:
+        """Drawn on the CPU: its generator is the one that an evaluation seeds."""
+        ones = torch.ones_like(like, device="cpu", dtype=torch.float)
+        return F.dropout(ones, self.rate, training=True)
 
     def compute(self) -> dict[str, float]:
         """``box_stability`` in [0, 1]."""
