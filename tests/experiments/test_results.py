@@ -160,6 +160,8 @@ def test_the_split_is_told_by_the_word_and_of_what_is_shown(tmp_path):
     assert "on the test and val splits (200 or 2000 images)" in markdown(result)
     result["columns"] = {"all": ["online", METRIC]}  # the gate is in no column
     assert "on the test split (2000 images)" in markdown(result)
+    result["columns"]["mean of the run (val)"] = ["online", METRIC]
+    assert "on the test and val splits (2000 images)" in markdown(result)
     gate["files"] = ["annotations/intervals.json"]
     assert "on the test split (200 or" in markdown({**result, "columns": {}})
 
