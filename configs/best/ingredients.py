@@ -1,5 +1,6 @@
 # Everything at once that may help a teacher which misses small objects; what each part
-# is and why: docs/lab/room.md. Not measured yet. The ablation, on val:
+# is and why: docs/lab/room.md. Not measured: the ablation on val ended at its first
+# rule, after the ceilings, before any ingredient was run. All of it:
 #   python tools/reproduce.py configs/best/ingredients.py --seeds 10 11
 _base_ = "../_base_/experiments/foggy_streets_ingredients.py"
 

@@ -1,4 +1,4 @@
-# TENT with ten times the learning rate: fast, and it forgets.
+# TENT with ten times the learning rate.
 _base_ = ["./tent.py"]
 
 optim_wrapper = dict(optimizer=dict(lr=1e-2))

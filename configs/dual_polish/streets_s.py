@@ -1,6 +1,6 @@
 # Dual polishing, design S (docs/lab/dual_polish.md): Soft Teacher's setting there, with
-# polishers half as wide and a fifth of the published pairs. Not run yet, and only if
-# Soft Teacher gains there:
+# polishers half as wide and a fifth of the published pairs. Not run: it was to be only
+# if Soft Teacher gains there, and it does not. The command:
 #   python tools/reproduce.py configs/soft_teacher/streets_s.py --seeds 0 1 2 3 4 \
 #       --rows start soft_teacher twice dual_polish \
 #       --result docs/results/streets_s_polish.json

@@ -1,4 +1,4 @@
-# FedLabel on digits: ten clients, Dirichlet 0.2, 6 % labels (65 in all), five clients a
+# FedLabel on digits: ten clients, Dirichlet 0.2, 6 % labels (64 in all), five clients a
 # round, 80 rounds of which 30 learn from labels only. The experiment as first planned.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy_val.py"]
 from pld_mmdet.recipes import loader, optimizer

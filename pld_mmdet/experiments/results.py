@@ -1,5 +1,6 @@
 """From finished runs to a table: means over seeds, and where each number comes from."""
 
+import re
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -326,11 +327,21 @@ def _added(result: dict) -> str:
 
 
 def _tested(result: dict) -> str:
-    """The split, and how many images, where tests said so (older records do not)."""
-    parts = [part for row in result["rows"] for part in row["evaluate"].values()]
-    splits = [part["split"] for part in parts if part.get("split")]
+    """The split, and how many images, where tests said so (older records do not).
+
+    Of the evaluations that the table shows; others, such as a gate's, are not in it.
+    """
+    parts = [part for row in result["rows"] for part in row["evaluate"].items()]
+    columns = result.get("columns") or {}
+    shown = {label for label, _ in columns.values()}
+    kept = [part for label, part in parts if not shown or label in shown]
+    splits = [part["split"] for part in kept if part.get("split")]
     files = {Path(name).stem for split in splits for name in split.get("files") or ()}
-    names = {"val" if name.startswith("val") else "test" for name in files} or {"test"}
+    # the word may stand anywhere: val_foggy, streets_val_base, instances_val2017
+    validates = re.compile(r"(^|_)val")
+    names = {"val" if validates.search(name) else "test" for name in files} or {"test"}
+    if any(title.endswith("(val)") for title in columns):
+        names.add("val")  # the curve of a run, which keeps no name of its data
     counts = sorted({split["images"] for split in splits})
     images = f" ({' or '.join(map(str, counts))} images)" if counts else ""
     plural = "s" if len(names) > 1 else ""

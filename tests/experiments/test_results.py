@@ -149,6 +149,23 @@ def test_a_row_says_which_split_it_was_tested_on(tmp_path):
     assert "on the test and val splits (200 or 600 images)" in markdown(result)
 
 
+def test_the_split_is_told_by_the_word_and_of_what_is_shown(tmp_path):
+    result = make(tmp_path, [0.40])
+    (row,) = result["rows"]
+    stream = {"images": 2000, "files": ["annotations/fewshot/streets_test.json"]}
+    gate = {"images": 200, "files": ["annotations/fewshot/streets_val_base.json"]}
+    row["evaluate"]["fog"]["split"] = gate
+    assert "on the val split (200 images)" in markdown(result)
+    row["evaluate"]["online"] = {**row["evaluate"]["fog"], "split": stream}
+    assert "on the test and val splits (200 or 2000 images)" in markdown(result)
+    result["columns"] = {"all": ["online", METRIC]}  # the gate is in no column
+    assert "on the test split (2000 images)" in markdown(result)
+    result["columns"]["mean of the run (val)"] = ["online", METRIC]
+    assert "on the test and val splits (2000 images)" in markdown(result)
+    gate["files"] = ["annotations/intervals.json"]
+    assert "on the test split (200 or" in markdown({**result, "columns": {}})
+
+
 def test_an_older_table_says_nothing_about_its_split(tmp_path):
     text = markdown(make(tmp_path, [0.40]))
     assert "on the test split, seed 0" in text
