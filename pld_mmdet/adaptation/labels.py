@@ -7,6 +7,7 @@ from pld_mmdet.adaptation.folder import look_at
 from pld_mmdet.detection.data.coco import read_coco
 from pld_mmdet.detection.data.images import MAX_PIXELS
 from pld_mmdet.detection.evaluation.ap50 import match_classes
+from pld_mmdet.engine.files import each_once
 from pld_mmdet.errors import UserError
 from pld_mmdet.waiting import counted
 
@@ -24,17 +25,18 @@ def find_labels(
     Args:
         val: COCO json, or None.
         val_images: Folder that its file names are relative to; None: it is searched.
-        root: Folder of the unlabelled images, which is searched first.
+        root: Folder of the unlabelled images, which is searched too.
         classes: Of the detector.
         max_pixels: See :func:`pld_mmdet.detection.data.images.image_fault`.
-        say: Receives the time left, where it takes long.
+        say: Receives the folder, and the time left where it takes long.
 
     Returns:
         ``val`` and ``val_root``; nothing without ``val``.
 
     Raises:
-        UserError: The file or an entry of it is broken, its classes are others, or one
-            of its images is missing, cannot be read or has another size.
+        UserError: The file or an entry of it is broken, its classes are others, two
+            folders could be meant, or one of its images is missing, cannot be read or
+            has another size.
     """
     if val is None:
         return {}
@@ -58,17 +60,31 @@ def find_labels(
             f"{val} lists no {what}, so there is nothing to measure.",
             "Name a COCO json with labelled images, or leave --val out.",
         )
-    near = [root, path.parent, path.parent.parent]
-    places = [Path(val_images)] if val_images else near
-    place = next((p for p in places if (p / images[0]["file_name"]).is_file()), None)
-    if place is None:
-        raise UserError(
-            f"The images of {path} (for example {images[0]['file_name']}) were not "
-            f"found in {', '.join(map(str, places))}.",
-            "Name their folder with --val-images.",
-        )
+    place = _place(path, Path(val_images) if val_images else None, root, images)
+    say(f"Labels:   {len(images)} images of {path.name} in {place}")
     _check_images(str(val), place, images, max_pixels, say)
     return dict(val=path, val_root=place.resolve())
+
+
+def _place(path: Path, named: Path | None, root: Path, images: list[dict]) -> Path:
+    """The one folder that has the first image."""
+    first = images[0]["file_name"]
+    places = [named] if named else [root, path.parent, path.parent.parent]
+    there = {place / first: place for place in places}
+    found = [there[file] for file in each_once(there)]
+    if not found:
+        raise UserError(
+            f"The images of {path} (for example {first}) were not found in "
+            f"{', '.join(map(str, places))}.",
+            "Name their folder with --val-images.",
+        )
+    if len(found) > 1:
+        raise UserError(
+            f"{first} of {path} is in {' and in '.join(map(str, found))}, and these "
+            "are different files.",
+            "Name the folder that the labels belong to with --val-images.",
+        )
+    return found[0]
 
 
 def _check_images(

@@ -32,6 +32,28 @@ def test_good_labels_and_where_their_images_are(data, tmp_path):
         find_labels(tmp_path, None, root, CLASSES)
 
 
+def test_two_folders_with_the_same_names_are_asked_about(data, tmp_path):
+    root, val = data
+    own = write_images(tmp_path / "labelled", 10, seed=1)  # the same names
+    val = val.rename(own / "val.json")
+    with pytest.raises(UserError, match="different files") as caught:
+        find_labels(val, None, root, CLASSES)
+    assert f"{root} and in {own}" in caught.value.what
+    assert "--val-images" in caught.value.fix
+    said = []
+    found = find_labels(val, own, root, CLASSES, say=said.append)
+    assert found["val_root"] == own
+    assert said == [f"Labels:   3 images of val.json in {own}"]
+
+
+def test_one_folder_by_two_ways_is_one(data, tmp_path):
+    root, val = data
+    (tmp_path / "link").symlink_to(root)
+    val = val.rename(root / "val.json")
+    for way in (root, tmp_path / "link"):
+        assert find_labels(val, None, way, CLASSES)["val_root"] == root
+
+
 EDITS = {
     "NaN": lambda c: c["annotations"][0].update(bbox=[0, 0, float("nan"), 1]),
     "outside of their image": lambda c: c["annotations"][0].update(bbox=[1e6, 0, 9, 9]),
