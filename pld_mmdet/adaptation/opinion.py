@@ -61,6 +61,7 @@ def ask(
     detector: Detector,
     images: Images,
     out: Path,
+    going_on: bool,
     say: Callable[[str], None],
 ) -> dict | None:
     """The ``second_opinion`` of the model: the boxes' file, checked.
@@ -71,6 +72,8 @@ def ask(
         detector: The one that is adapted.
         images: What it learns from.
         out: Folder of the run.
+        going_on: Whether the boxes in ``out`` are this run's; otherwise they may be
+            those of a start with other options that failed.
         say: Receives a line for the user.
 
     Raises:
@@ -90,7 +93,7 @@ def ask(
                 "Use a detector of the same classes, or write its boxes into a file "
                 "and rename them there.",
             )
-        if not file.is_file():
+        if not (going_on and file.is_file()):
             say(f"Second opinion: {other.name} looks at {len(images.files)} images ...")
             write_json(file, detect(cfg, other, words[1], images, say))
     opinion = SecondOpinion(str(file), detector.classes)

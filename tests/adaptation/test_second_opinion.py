@@ -55,9 +55,12 @@ def test_a_file_of_boxes_teaches_beside_the_teacher(user, tmp_path):
 
 def test_another_detector_looks_at_every_image_once(user, tmp_path):
     other = write_detector(tmp_path / "other")
+    kept = tmp_path / "out/second_opinion.json"
+    kept.parent.mkdir()
+    write(kept, [ROW])  # of a start with another detector that failed
     result, said = adapted(user, tmp_path / "out", list(other), method="lpld")
     assert "FasterRCNN looks at 6 images" in said
-    content = json.loads((tmp_path / "out/second_opinion.json").read_text())
+    content = json.loads(kept.read_text())
     assert [i["file_name"] for i in content["images"]][:2] == ["000.png", "002.png"]
     assert [c["name"] for c in content["categories"]] == list(CLASSES)
     assert len(content["annotations"]) > 6
@@ -68,6 +71,11 @@ def test_another_detector_looks_at_every_image_once(user, tmp_path):
         assert x + width <= 96.001
         assert y + height <= 64.001
     assert Config.fromfile(str(result.config)).model.type == "pld_mmdet.LPLD"
+    before = kept.stat().st_mtime_ns
+    more = dict(method="lpld", resume=True)
+    said = adapted(user, tmp_path / "out", list(other), **more)[1]
+    assert "looks at" not in said
+    assert kept.stat().st_mtime_ns == before
 
 
 class Answers:
