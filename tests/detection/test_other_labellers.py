@@ -137,6 +137,26 @@ def test_its_own_threshold_leaves_as_many_boxes_as_the_teacher_has(tmp_path):
     assert fixed.own_threshold() == 0.55
 
 
+@pytest.mark.parametrize(
+    ("scores", "an_image", "threshold"),
+    [
+        ([0.9, 0.6, 0.6, 0.4, 0.3], 1.0, 0.4),  # two would count
+        ([0.9, 0.6, 0.6, 0.4, 0.3], 0.5, 0.6),  # one counts: no tie is parted
+        ([0.9, 0.6, 0.6, 0.4, 0.3], 1.5, 0.4),
+        ([1.0, 1.0, 1.0, 1.0], 0.5, 0.0),
+        ([1.0, 1.0, 1.0, 1.0], 0.0, 1.0),  # the teacher has none
+    ],
+)
+def test_boxes_of_one_score_count_together(tmp_path, scores, an_image, threshold):
+    rows = [
+        dict(image_id=f"{n % 2}.png", category_id="car", bbox=[n, 0, 5, 6], score=score)
+        for n, score in enumerate(scores)
+    ]
+    opinion = SecondOpinion(results(tmp_path, whole=rows), CLASSES)
+    opinion.per_image.fill_(an_image)
+    assert opinion.own_threshold() == pytest.approx(threshold)
+
+
 def test_boxes_come_into_the_view_and_keep_what_travels(tmp_path):
     """The view is half as large and mirrored: x 10..40 of 100 becomes 30..45."""
     opinion = SecondOpinion(results(tmp_path), CLASSES, threshold=0.5)

@@ -138,8 +138,9 @@ class SecondOpinion(nn.Module):
     is a file name and whose ``category_id`` is a class name.
 
     Without a ``threshold`` of its own, those above the score count that leaves the
-    labeller as many boxes an image as the teacher has confident ones; the teacher's
-    number is a running mean and travels in the checkpoint.
+    labeller as many boxes an image as the teacher has confident ones, or more where
+    boxes of one score would be parted; the teacher's number is a running mean and
+    travels in the checkpoint.
 
     Args:
         file: Path of the json.
@@ -218,7 +219,11 @@ class SecondOpinion(nn.Module):
         rank = int(self.per_image.item() * len(self.boxes))
         if rank >= len(self.scores):
             return 0.0
-        return self.scores[rank].item()
+        limit = self.scores[rank]
+        if rank > 0 and self.scores[rank - 1] == limit:  # a tie: all of it counts
+            lower = self.scores[self.scores < limit]
+            return lower[0].item() if len(lower) else 0.0
+        return limit.item()
 
     def _in_view(
         self, sample: DetDataSample, like: InstanceData
