@@ -97,7 +97,8 @@ def ask(
             say(f"Second opinion: {other.name} looks at {len(images.files)} images ...")
             write_json(file, detect(cfg, other, words[1], images, say))
     opinion = SecondOpinion(str(file), detector.classes)
-    known = opinion.check_images([str(images.root / name) for name in images.files])
+    root = images.root.resolve()  # as the run will name them
+    known = opinion.check_images([str(root / name) for name in images.files])
     boxes = len(opinion.scores)
     say(
         f"Second opinion: {boxes} boxes in {file.name}, for {known} of the "

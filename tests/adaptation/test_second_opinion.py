@@ -53,6 +53,18 @@ def test_a_file_of_boxes_teaches_beside_the_teacher(user, tmp_path):
         adapted(user, tmp_path / "out", [other], resume=True)
 
 
+def test_whole_paths_fit_a_folder_that_is_named_from_here(tmp_path, monkeypatch):
+    """The run names its images by whole paths, however the folder was written."""
+    monkeypatch.chdir(tmp_path)
+    name = str(tmp_path / "photos/sub/001.png")
+    file = write(tmp_path / "boxes.json", [ROW | dict(image_id=name)])
+    images = Images(Path("photos"), ["000.png", "sub/001.png"])
+    said = []
+    detector = SimpleNamespace(classes=CLASSES)
+    opinion.ask([file], detector, images, tmp_path, False, said.append)
+    assert "for 1 of the 2 images" in said[0]
+
+
 def test_another_detector_looks_at_every_image_once(user, tmp_path):
     other = write_detector(tmp_path / "other")
     kept = tmp_path / "out/second_opinion.json"

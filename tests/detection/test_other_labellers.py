@@ -96,6 +96,27 @@ def test_coco_results_are_read_by_image_and_class_name(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("/x/sub/a.jpg", "/x/sub/a.jpg"),
+        ("./a.jpg", "/x/sub/a.jpg"),
+        ("./sub\\a.jpg", "/x/sub/a.jpg"),
+        ("C:\\x\\sub\\a.jpg", "C:/x/sub/a.jpg"),
+        ("sub//a.jpg", "C:\\x\\sub\\a.jpg"),
+        ("a.jpg", "a.jpg"),
+    ],
+)
+def test_a_name_is_found_however_its_path_is_written(tmp_path, name, path):
+    row = dict(image_id=name, category_id="car", bbox=[2, 0, 5, 6], score=0.8)
+    bare = SecondOpinion(results(tmp_path, whole=[row]), CLASSES)
+    assert bare.check_images([path, "/y/b.jpg"]) == 1
+    images = [dict(id=7, file_name=name), dict(id=9, file_name="a/1.png")]
+    assert SecondOpinion(results(tmp_path, images=images), CLASSES).check_images([path])
+    with pytest.raises(UserError, match="No image name"):
+        bare.check_images(["/y/b.jpg", "/x/sub/ca.jpg"])
+
+
+@pytest.mark.parametrize(
     ("content", "sentence"),
     [
         ({"categories": [dict(id=3, name="lorry"), dict(id=5, name="car")]}, "lorry"),

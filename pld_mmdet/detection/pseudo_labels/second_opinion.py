@@ -6,7 +6,7 @@ labellers sees would count 0.4. Here a cluster has its best score, and stays if 
 its boxes passes the threshold of the labeller it comes from.
 """
 
-from pathlib import Path, PurePath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -249,13 +249,20 @@ class SecondOpinion(nn.Module):
         )
 
     def _key(self, path: str) -> str | None:
-        """The entry whose name is the longest end of a path."""
-        parts = PurePath(path).parts
-        for n in range(len(parts)):
-            name = "/".join(parts[n:])
-            if name in self.boxes:
-                return name
-        return None
+        """The entry whose name is the path, or the longest end of it."""
+        whole = plain_name(path)
+        parts = PurePosixPath(whole).parts
+        ends = ["/".join(parts[n:]) for n in range(1, len(parts))]
+        return next((name for name in [whole, *ends] if name in self.boxes), None)
+
+
+def plain_name(name: object) -> str:
+    """A path as it is compared: slashes only, no ``./`` before it.
+
+    >>> plain_name("./sub\\\\a.jpg")
+    'sub/a.jpg'
+    """
+    return str(PurePosixPath(str(name).replace("\\", "/")))
 
 
 def _keep_count(module: SecondOpinion, state_dict: dict, prefix: str, *args) -> None:
@@ -269,10 +276,10 @@ def read_results(path: Path, classes: tuple[str, ...]) -> dict[str, InstanceData
     content = read_json(path, what="second opinion")
     try:
         rows, images, names = _parts(content, path)
-        found: dict[str, list] = {str(name): [] for name in images.values()}
+        found: dict[str, list] = {plain_name(name): [] for name in images.values()}
         unknown = set()
         for row in rows:
-            image = str(images.get(row["image_id"], row["image_id"]))
+            image = plain_name(images.get(row["image_id"], row["image_id"]))
             name = str(names.get(row["category_id"], row["category_id"]))
             if name not in classes:
                 unknown.add(name)
