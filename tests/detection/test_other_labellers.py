@@ -116,6 +116,21 @@ def test_a_name_is_found_however_its_path_is_written(tmp_path, name, path):
         bare.check_images(["/y/b.jpg", "/x/sub/ca.jpg"])
 
 
+def test_a_name_that_fits_two_images_is_refused(tmp_path):
+    def read(*names):
+        row = dict(category_id="car", bbox=[2, 0, 5, 6], score=0.8)
+        rows = [row | dict(image_id=name) for name in names]
+        return SecondOpinion(results(tmp_path, whole=rows), CLASSES)
+
+    paths = ["/x/cam1/img.jpg", "/x/cam2/img.jpg"]
+    words = "'img.jpg' .* two images, /x/cam1/img.jpg and /x/cam2/img.jpg"
+    with pytest.raises(UserError, match=words) as caught:
+        read("img.jpg").check_images(paths)
+    assert "folder into the names" in caught.value.fix
+    assert read("img.jpg", "cam2/img.jpg").check_images([*paths, *paths]) == 4
+    assert read("cam2/img.jpg").check_images(paths) == 1
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [

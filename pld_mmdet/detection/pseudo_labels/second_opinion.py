@@ -157,6 +157,7 @@ class SecondOpinion(nn.Module):
         super().__init__()
         self.file, self.threshold = str(file), threshold
         self.boxes = read_results(Path(file), classes)
+        self._path_of: dict[str, str] = {}  # the one image that an entry is of
         every = [found.scores for found in self.boxes.values()]
         self.scores = torch.cat(every).sort(descending=True).values
         self.register_buffer("per_image", torch.zeros(()))
@@ -167,7 +168,7 @@ class SecondOpinion(nn.Module):
         """How many of the files have an entry.
 
         Raises:
-            UserError: None has.
+            UserError: None has, or two have the same.
         """
         found = sum(self._key(name) is not None for name in files)
         if files and not found:
@@ -249,11 +250,23 @@ class SecondOpinion(nn.Module):
         )
 
     def _key(self, path: str) -> str | None:
-        """The entry whose name is the path, or the longest end of it."""
+        """The entry whose name is the path, or the longest end of it.
+
+        Raises:
+            UserError: It served another image before.
+        """
         whole = plain_name(path)
         parts = PurePosixPath(whole).parts
         ends = ["/".join(parts[n:]) for n in range(1, len(parts))]
-        return next((name for name in [whole, *ends] if name in self.boxes), None)
+        key = next((name for name in [whole, *ends] if name in self.boxes), None)
+        other = whole if key is None else self._path_of.setdefault(key, whole)
+        if other != whole:
+            raise UserError(
+                f"{key!r} in {self.file} is the name of two images, {other} and "
+                f"{whole}.",
+                "Write the folder into the names too.",
+            )
+        return key
 
 
 def plain_name(name: object) -> str:
