@@ -77,7 +77,7 @@ def ask(
         say: Receives a line for the user.
 
     Raises:
-        UserError: Classes or image names do not fit.
+        UserError: Classes, image names or sizes do not fit.
     """
     if not words:
         return None
@@ -98,7 +98,8 @@ def ask(
             write_json(file, detect(cfg, other, words[1], images, say))
     opinion = SecondOpinion(str(file), detector.classes)
     root = images.root.resolve()  # as the run will name them
-    known = opinion.check_images([str(root / name) for name in images.files])
+    files = [str(root / name) for name in images.files]
+    known = opinion.check_images(files, images.each)
     boxes = len(opinion.scores)
     say(
         f"Second opinion: {boxes} boxes in {file.name}, for {known} of the "

@@ -136,9 +136,17 @@ def test_an_image_comes_with_all_that_its_config_packs(tmp_path, monkeypatch):
     ]
 
 
+HALF = dict(  # of images of 96 x 64 px
+    images=[dict(id=1, file_name="002.png", width=48, height=32)],
+    categories=[dict(id=1, name="dog")],
+    annotations=[dict(image_id=1, category_id=1, bbox=[5, 5, 20, 9], score=0.8)],
+)
+
+
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
+        (HALF, "48 x 32 px of .*002.png, and the image has 96 x 64 px"),
         ([ROW | dict(category_id="cow")], "does not know: cow"),
         ([ROW | dict(image_id="photo.png")], "'photo.png'"),
         ({"boxes": []}, "no list of COCO results"),

@@ -131,6 +131,18 @@ def test_a_name_that_fits_two_images_is_refused(tmp_path):
     assert read("cam2/img.jpg").check_images(paths) == 1
 
 
+def test_images_of_another_size_than_the_file_states_are_refused(tmp_path):
+    images = [dict(id=7, file_name="a/0.png"), dict(id=9, file_name="./a/1.png")]
+    images[1] |= dict(width=100.0, height=80)
+    opinion = SecondOpinion(results(tmp_path, images=images), CLASSES)
+    paths = ["/a/0.png", "/a/1.png", "/b.png"]
+    with pytest.raises(UserError, match=r"100.0 x 80 px of /a/1.png.* 50 x 40 px"):
+        opinion.check_images(paths, [(1, 2), (50, 40), (3, 4)])
+    for size in ((100, 80), (80, 100)):
+        assert opinion.check_images(paths, [(1, 2), size, (3, 4)]) == 2
+    assert opinion.check_images(paths) == 2
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
@@ -213,6 +225,16 @@ def test_boxes_come_into_the_view_and_keep_what_travels(tmp_path):
     assert joined.bboxes[1].tolist() == pytest.approx([30, 10, 45, 20])
     assert joined.get("doubtful") == "kept"
     assert opinion.per_image.item() == 1.0
+    sample.set_metainfo(dict(ori_shape=(40, 50)))  # nothing is stated
+    assert len(opinion.join([ours], [sure], [sample], 0.7, False)[0]) == 2
+    images = [dict(id=7, file_name="a/0.png", width=100, height=80)]
+    images.append(dict(id=9, file_name="a/1.png"))
+    sized = SecondOpinion(results(tmp_path, images=images), CLASSES, threshold=0.5)
+    with pytest.raises(UserError, match=r"100 x 80 px of /data/a/0.png.*50 x 40 px"):
+        sized.join([ours], [sure], [sample], 0.7, False)
+    for shape in ((80, 100), (80, 100, 3), (100, 80)):  # the last one is turned
+        sample.set_metainfo(dict(ori_shape=shape))
+        assert len(sized.join([ours], [sure], [sample], 0.7, False)[0]) == 2
     sample.set_metainfo(dict(img_path="/data/b.png"))
     (same,) = opinion.join([ours], [sure], [sample], 0.7, False)
     assert same is sure
