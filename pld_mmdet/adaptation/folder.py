@@ -32,12 +32,14 @@ class Images:
         files: Readable images, sorted.
         broken: (file, what is wrong) of those that are left out.
         sizes: Smallest and largest width and height in pixels, (w, h) each.
+        each: Width and height of each of the files.
     """
 
     root: Path
     files: list[str]
     broken: list[tuple[str, str]] = field(default_factory=list)
     sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
+    each: list[tuple[int, int]] | None = None
 
     def sentence(self) -> str:
         """Count, place and sizes in one line."""
@@ -236,4 +238,4 @@ def check_images(
         )
     low = tuple(min(s[i] for s in sizes) for i in (0, 1))
     high = tuple(max(s[i] for s in sizes) for i in (0, 1))
-    return Images(root, good, broken, (low, high))
+    return Images(root, good, broken, (low, high), sizes)

@@ -61,6 +61,7 @@ def ask(
     detector: Detector,
     images: Images,
     out: Path,
+    going_on: bool,
     say: Callable[[str], None],
 ) -> dict | None:
     """The ``second_opinion`` of the model: the boxes' file, checked.
@@ -71,10 +72,12 @@ def ask(
         detector: The one that is adapted.
         images: What it learns from.
         out: Folder of the run.
+        going_on: Whether the boxes in ``out`` are this run's; otherwise they may be
+            those of a start with other options that failed.
         say: Receives a line for the user.
 
     Raises:
-        UserError: Classes or image names do not fit.
+        UserError: Classes, image names or sizes do not fit.
     """
     if not words:
         return None
@@ -90,11 +93,13 @@ def ask(
                 "Use a detector of the same classes, or write its boxes into a file "
                 "and rename them there.",
             )
-        if not file.is_file():
+        if not (going_on and file.is_file()):
             say(f"Second opinion: {other.name} looks at {len(images.files)} images ...")
             write_json(file, detect(cfg, other, words[1], images, say))
     opinion = SecondOpinion(str(file), detector.classes)
-    known = opinion.check_images([str(images.root / name) for name in images.files])
+    root = images.root.resolve()  # as the run will name them
+    files = [str(root / name) for name in images.files]
+    known = opinion.check_images(files, images.each)
     boxes = len(opinion.scores)
     say(
         f"Second opinion: {boxes} boxes in {file.name}, for {known} of the "

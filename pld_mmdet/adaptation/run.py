@@ -250,7 +250,9 @@ def adapt(
             workers=workers,
             amp=amp,
             log=tuple(log),
-            second_opinion=opinion.ask(second_opinion, detector, found, out, say),
+            second_opinion=opinion.ask(
+                second_opinion, detector, found, out, going_on, say
+            ),
             **labels,
         )
         run_config = out / "config.py"

@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from pld_mmdet.adaptation.labels import find_labels
 from pld_mmdet.errors import UserError
@@ -30,6 +32,28 @@ def test_good_labels_and_where_their_images_are(data, tmp_path):
         find_labels(val, tmp_path, root, CLASSES)
     with pytest.raises(UserError, match="does not exist"):
         find_labels(tmp_path, None, root, CLASSES)
+
+
+def test_two_folders_with_the_same_names_are_asked_about(data, tmp_path):
+    root, val = data
+    own = write_images(tmp_path / "labelled", 10, seed=1)  # the same names
+    val = val.rename(own / "val.json")
+    with pytest.raises(UserError, match="different files") as caught:
+        find_labels(val, None, root, CLASSES)
+    assert f"{root} and in {own}" in caught.value.what
+    assert "--val-images" in caught.value.fix
+    said = []
+    found = find_labels(val, own, root, CLASSES, say=said.append)
+    assert found["val_root"] == own
+    assert said == [f"Labels:   3 images of val.json in {own}"]
+
+
+def test_one_folder_by_two_ways_is_one(data, tmp_path):
+    root, val = data
+    (tmp_path / "link").symlink_to(root)
+    val = val.rename(root / "val.json")
+    for way in (root, tmp_path / "link"):
+        assert find_labels(val, None, way, CLASSES)["val_root"] == root
 
 
 EDITS = {
@@ -74,4 +98,36 @@ def test_a_broken_image_of_val_is_named_before_the_run(data):
     root, val = data
     (root / "004.png").write_bytes(b"\x89PNG")
     with pytest.raises(UserError, match=r"1 of its 3 .*004\.png \(truncated\)"):
+        find_labels(val, None, root, CLASSES)
+
+
+TURNED = r"turned\.jpg \(turned by EXIF; the boxes are those of the unturned photo\)"
+
+
+@pytest.mark.parametrize(
+    ("box", "name", "fault"),
+    [
+        ([36, 5, 30, 30], "turned.jpg", None),  # ends at 66 of 64 + 2
+        ([37, 5, 30, 30], "turned.jpg", TURNED),
+        ([3, 64, 30, 34], "turned.jpg", None),  # ends at 98 of 96 + 2
+        ([3, 64, 30, 35], "turned.jpg", TURNED),
+        ([-3, 5, 30, 30], "turned.jpg", TURNED),
+        ([37, 5, 30, 30], "plain.png", r"64 x 96 px, the file says 96 x 64"),
+    ],
+)
+def test_a_turned_photo_needs_boxes_of_what_one_sees(data, box, name, fault):
+    """The camera's 96 x 64 px are read as 64 x 96; the file states the camera's."""
+    root, val = data
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.zeros((64, 96, 3), np.uint8)).save(
+        root / "turned.jpg", exif=exif
+    )
+    Image.fromarray(np.zeros((96, 64, 3), np.uint8)).save(root / "plain.png")
+    change(val, lambda c: c["images"][1].update(file_name=name))
+    change(val, lambda c: c["annotations"][1].update(bbox=box))
+    if fault is None:
+        assert find_labels(val, None, root, CLASSES)
+        return
+    with pytest.raises(UserError, match=fault):
         find_labels(val, None, root, CLASSES)

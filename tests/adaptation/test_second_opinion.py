@@ -53,11 +53,26 @@ def test_a_file_of_boxes_teaches_beside_the_teacher(user, tmp_path):
         adapted(user, tmp_path / "out", [other], resume=True)
 
 
+def test_whole_paths_fit_a_folder_that_is_named_from_here(tmp_path, monkeypatch):
+    """The run names its images by whole paths, however the folder was written."""
+    monkeypatch.chdir(tmp_path)
+    name = str(tmp_path / "photos/sub/001.png")
+    file = write(tmp_path / "boxes.json", [ROW | dict(image_id=name)])
+    images = Images(Path("photos"), ["000.png", "sub/001.png"])
+    said = []
+    detector = SimpleNamespace(classes=CLASSES)
+    opinion.ask([file], detector, images, tmp_path, False, said.append)
+    assert "for 1 of the 2 images" in said[0]
+
+
 def test_another_detector_looks_at_every_image_once(user, tmp_path):
     other = write_detector(tmp_path / "other")
+    kept = tmp_path / "out/second_opinion.json"
+    kept.parent.mkdir()
+    write(kept, [ROW])  # of a start with another detector that failed
     result, said = adapted(user, tmp_path / "out", list(other), method="lpld")
     assert "FasterRCNN looks at 6 images" in said
-    content = json.loads((tmp_path / "out/second_opinion.json").read_text())
+    content = json.loads(kept.read_text())
     assert [i["file_name"] for i in content["images"]][:2] == ["000.png", "002.png"]
     assert [c["name"] for c in content["categories"]] == list(CLASSES)
     assert len(content["annotations"]) > 6
@@ -68,6 +83,11 @@ def test_another_detector_looks_at_every_image_once(user, tmp_path):
         assert x + width <= 96.001
         assert y + height <= 64.001
     assert Config.fromfile(str(result.config)).model.type == "pld_mmdet.LPLD"
+    before = kept.stat().st_mtime_ns
+    more = dict(method="lpld", resume=True)
+    said = adapted(user, tmp_path / "out", list(other), **more)[1]
+    assert "looks at" not in said
+    assert kept.stat().st_mtime_ns == before
 
 
 class Answers:
@@ -116,9 +136,17 @@ def test_an_image_comes_with_all_that_its_config_packs(tmp_path, monkeypatch):
     ]
 
 
+HALF = dict(  # of images of 96 x 64 px
+    images=[dict(id=1, file_name="002.png", width=48, height=32)],
+    categories=[dict(id=1, name="dog")],
+    annotations=[dict(image_id=1, category_id=1, bbox=[5, 5, 20, 9], score=0.8)],
+)
+
+
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
+        (HALF, "48 x 32 px of .*002.png, and the image has 96 x 64 px"),
         ([ROW | dict(category_id="cow")], "does not know: cow"),
         ([ROW | dict(image_id="photo.png")], "'photo.png'"),
         ({"boxes": []}, "no list of COCO results"),

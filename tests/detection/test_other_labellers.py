@@ -96,6 +96,54 @@ def test_coco_results_are_read_by_image_and_class_name(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("/x/sub/a.jpg", "/x/sub/a.jpg"),
+        ("./a.jpg", "/x/sub/a.jpg"),
+        ("./sub\\a.jpg", "/x/sub/a.jpg"),
+        ("C:\\x\\sub\\a.jpg", "C:/x/sub/a.jpg"),
+        ("sub//a.jpg", "C:\\x\\sub\\a.jpg"),
+        ("a.jpg", "a.jpg"),
+    ],
+)
+def test_a_name_is_found_however_its_path_is_written(tmp_path, name, path):
+    row = dict(image_id=name, category_id="car", bbox=[2, 0, 5, 6], score=0.8)
+    bare = SecondOpinion(results(tmp_path, whole=[row]), CLASSES)
+    assert bare.check_images([path, "/y/b.jpg"]) == 1
+    images = [dict(id=7, file_name=name), dict(id=9, file_name="a/1.png")]
+    assert SecondOpinion(results(tmp_path, images=images), CLASSES).check_images([path])
+    with pytest.raises(UserError, match="No image name"):
+        bare.check_images(["/y/b.jpg", "/x/sub/ca.jpg"])
+
+
+def test_a_name_that_fits_two_images_is_refused(tmp_path):
+    def read(*names):
+        row = dict(category_id="car", bbox=[2, 0, 5, 6], score=0.8)
+        rows = [row | dict(image_id=name) for name in names]
+        return SecondOpinion(results(tmp_path, whole=rows), CLASSES)
+
+    paths = ["/x/cam1/img.jpg", "/x/cam2/img.jpg"]
+    words = "'img.jpg' .* two images, /x/cam1/img.jpg and /x/cam2/img.jpg"
+    with pytest.raises(UserError, match=words) as caught:
+        read("img.jpg").check_images(paths)
+    assert "folder into the names" in caught.value.fix
+    assert read("img.jpg", "cam2/img.jpg").check_images([*paths, *paths]) == 4
+    assert read("cam2/img.jpg").check_images(paths) == 1
+
+
+def test_images_of_another_size_than_the_file_states_are_refused(tmp_path):
+    images = [dict(id=7, file_name="a/0.png"), dict(id=9, file_name="./a/1.png")]
+    images[1] |= dict(width=100.0, height=80)
+    opinion = SecondOpinion(results(tmp_path, images=images), CLASSES)
+    paths = ["/a/0.png", "/a/1.png", "/b.png"]
+    with pytest.raises(UserError, match=r"100.0 x 80 px of /a/1.png.* 50 x 40 px"):
+        opinion.check_images(paths, [(1, 2), (50, 40), (3, 4)])
+    for size in ((100, 80), (80, 100)):
+        assert opinion.check_images(paths, [(1, 2), size, (3, 4)]) == 2
+    assert opinion.check_images(paths) == 2
+
+
+@pytest.mark.parametrize(
     ("content", "sentence"),
     [
         ({"categories": [dict(id=3, name="lorry"), dict(id=5, name="car")]}, "lorry"),
@@ -137,6 +185,26 @@ def test_its_own_threshold_leaves_as_many_boxes_as_the_teacher_has(tmp_path):
     assert fixed.own_threshold() == 0.55
 
 
+@pytest.mark.parametrize(
+    ("scores", "an_image", "threshold"),
+    [
+        ([0.9, 0.6, 0.6, 0.4, 0.3], 1.0, 0.4),  # two would count
+        ([0.9, 0.6, 0.6, 0.4, 0.3], 0.5, 0.6),  # one counts: no tie is parted
+        ([0.9, 0.6, 0.6, 0.4, 0.3], 1.5, 0.4),
+        ([1.0, 1.0, 1.0, 1.0], 0.5, 0.0),
+        ([1.0, 1.0, 1.0, 1.0], 0.0, 1.0),  # the teacher has none
+    ],
+)
+def test_boxes_of_one_score_count_together(tmp_path, scores, an_image, threshold):
+    rows = [
+        dict(image_id=f"{n % 2}.png", category_id="car", bbox=[n, 0, 5, 6], score=score)
+        for n, score in enumerate(scores)
+    ]
+    opinion = SecondOpinion(results(tmp_path, whole=rows), CLASSES)
+    opinion.per_image.fill_(an_image)
+    assert opinion.own_threshold() == pytest.approx(threshold)
+
+
 def test_boxes_come_into_the_view_and_keep_what_travels(tmp_path):
     """The view is half as large and mirrored: x 10..40 of 100 becomes 30..45."""
     opinion = SecondOpinion(results(tmp_path), CLASSES, threshold=0.5)
@@ -157,6 +225,16 @@ def test_boxes_come_into_the_view_and_keep_what_travels(tmp_path):
     assert joined.bboxes[1].tolist() == pytest.approx([30, 10, 45, 20])
     assert joined.get("doubtful") == "kept"
     assert opinion.per_image.item() == 1.0
+    sample.set_metainfo(dict(ori_shape=(40, 50)))  # nothing is stated
+    assert len(opinion.join([ours], [sure], [sample], 0.7, False)[0]) == 2
+    images = [dict(id=7, file_name="a/0.png", width=100, height=80)]
+    images.append(dict(id=9, file_name="a/1.png"))
+    sized = SecondOpinion(results(tmp_path, images=images), CLASSES, threshold=0.5)
+    with pytest.raises(UserError, match=r"100 x 80 px of /data/a/0.png.*50 x 40 px"):
+        sized.join([ours], [sure], [sample], 0.7, False)
+    for shape in ((80, 100), (80, 100, 3), (100, 80)):  # the last one is turned
+        sample.set_metainfo(dict(ori_shape=shape))
+        assert len(sized.join([ours], [sure], [sample], 0.7, False)[0]) == 2
     sample.set_metainfo(dict(img_path="/data/b.png"))
     (same,) = opinion.join([ours], [sure], [sample], 0.7, False)
     assert same is sure

@@ -6,7 +6,8 @@ labellers sees would count 0.4. Here a cluster has its best score, and stays if 
 its boxes passes the threshold of the labeller it comes from.
 """
 
-from pathlib import Path, PurePath
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -135,11 +136,13 @@ class SecondOpinion(nn.Module):
     The file is COCO's: ``images`` (id, file_name), ``categories`` (id, name) and
     ``annotations`` with ``image_id``, ``category_id``, ``bbox`` (x, y, width, height
     in pixels of the file) and ``score``; or a bare list of results whose ``image_id``
-    is a file name and whose ``category_id`` is a class name.
+    is a file name and whose ``category_id`` is a class name. Where ``images`` state
+    ``width`` and ``height``, the images must have them (or have been turned).
 
     Without a ``threshold`` of its own, those above the score count that leaves the
-    labeller as many boxes an image as the teacher has confident ones; the teacher's
-    number is a running mean and travels in the checkpoint.
+    labeller as many boxes an image as the teacher has confident ones, or more where
+    boxes of one score would be parted; the teacher's number is a running mean and
+    travels in the checkpoint.
 
     Args:
         file: Path of the json.
@@ -156,19 +159,30 @@ class SecondOpinion(nn.Module):
         super().__init__()
         self.file, self.threshold = str(file), threshold
         self.boxes = read_results(Path(file), classes)
+        self._path_of: dict[str, str] = {}  # the one image that an entry is of
         every = [found.scores for found in self.boxes.values()]
         self.scores = torch.cat(every).sort(descending=True).values
         self.register_buffer("per_image", torch.zeros(()))
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self._register_load_state_dict_pre_hook(_keep_count, with_module=True)
 
-    def check_images(self, files: list[str]) -> int:
+    def check_images(
+        self, files: list[str], sizes: Sequence[tuple[int, int]] | None = None
+    ) -> int:
         """How many of the files have an entry.
 
+        Args:
+            files: Paths.
+            sizes: Width and height of each in pixels, if known.
+
         Raises:
-            UserError: None has.
+            UserError: None has, two have the same, or one of another size.
         """
-        found = sum(self._key(name) is not None for name in files)
+        keys = [self._key(name) for name in files]
+        for name, key, size in zip(files, keys, sizes or (), strict=bool(sizes)):
+            if key is not None:
+                self._check_size(key, name, size)
+        found = sum(key is not None for key in keys)
         if files and not found:
             raise UserError(
                 f"No image name in {self.file} is one of the images to learn from: it "
@@ -218,7 +232,11 @@ class SecondOpinion(nn.Module):
         rank = int(self.per_image.item() * len(self.boxes))
         if rank >= len(self.scores):
             return 0.0
-        return self.scores[rank].item()
+        limit = self.scores[rank]
+        if rank > 0 and self.scores[rank - 1] == limit:  # a tie: all of it counts
+            lower = self.scores[self.scores < limit]
+            return lower[0].item() if len(lower) else 0.0
+        return limit.item()
 
     def _in_view(
         self, sample: DetDataSample, like: InstanceData
@@ -226,6 +244,8 @@ class SecondOpinion(nn.Module):
         key = self._key(sample.img_path)
         if key is None:
             return None
+        if "ori_shape" in sample:
+            self._check_size(key, sample.img_path, sample.ori_shape[1::-1])
         found = self.boxes[key]
         matrix = view_matrix(sample)
         if matrix is None:
@@ -243,14 +263,42 @@ class SecondOpinion(nn.Module):
             labels=found.labels.to(device),
         )
 
+    def _check_size(self, key: str, path: str, size: tuple[int, int]) -> None:
+        stated = self.boxes[key].get("size")
+        if stated and sorted(stated) != sorted(size):  # EXIF may have turned it
+            raise UserError(
+                f"{self.file} has boxes for {stated[0]} x {stated[1]} px of {path}, "
+                f"and the image has {size[0]} x {size[1]} px.",
+                "Scale them to the pixels of the images, width and height too.",
+            )
+
     def _key(self, path: str) -> str | None:
-        """The entry whose name is the longest end of a path."""
-        parts = PurePath(path).parts
-        for n in range(len(parts)):
-            name = "/".join(parts[n:])
-            if name in self.boxes:
-                return name
-        return None
+        """The entry whose name is the path, or the longest end of it.
+
+        Raises:
+            UserError: It served another image before.
+        """
+        whole = plain_name(path)
+        parts = PurePosixPath(whole).parts
+        ends = ["/".join(parts[n:]) for n in range(1, len(parts))]
+        key = next((name for name in [whole, *ends] if name in self.boxes), None)
+        other = whole if key is None else self._path_of.setdefault(key, whole)
+        if other != whole:
+            raise UserError(
+                f"{key!r} in {self.file} is the name of two images, {other} and "
+                f"{whole}.",
+                "Write the folder into the names too.",
+            )
+        return key
+
+
+def plain_name(name: object) -> str:
+    """A path as it is compared: slashes only, no ``./`` before it.
+
+    >>> plain_name("./sub\\\\a.jpg")
+    'sub/a.jpg'
+    """
+    return str(PurePosixPath(str(name).replace("\\", "/")))
 
 
 def _keep_count(module: SecondOpinion, state_dict: dict, prefix: str, *args) -> None:
@@ -263,11 +311,11 @@ def read_results(path: Path, classes: tuple[str, ...]) -> dict[str, InstanceData
     """Boxes of a results file by image name; see :class:`SecondOpinion`."""
     content = read_json(path, what="second opinion")
     try:
-        rows, images, names = _parts(content, path)
-        found: dict[str, list] = {str(name): [] for name in images.values()}
+        rows, images, names, sizes = _parts(content, path)
+        found: dict[str, list] = {plain_name(name): [] for name in images.values()}
         unknown = set()
         for row in rows:
-            image = str(images.get(row["image_id"], row["image_id"]))
+            image = plain_name(images.get(row["image_id"], row["image_id"]))
             name = str(names.get(row["category_id"], row["category_id"]))
             if name not in classes:
                 unknown.add(name)
@@ -290,25 +338,33 @@ def read_results(path: Path, classes: tuple[str, ...]) -> dict[str, InstanceData
             f"{', '.join(sorted(unknown)[:8])}. It knows {', '.join(classes)}.",
             "Rename them in the file's categories, or leave their boxes out.",
         )
-    return {name: _instances(rows) for name, rows in found.items()}
+    return {name: _instances(rows, sizes.get(name)) for name, rows in found.items()}
 
 
-def _parts(content, path: Path) -> tuple[list[dict], dict, dict]:
+def _parts(content, path: Path) -> tuple[list[dict], dict, dict, dict]:
     if isinstance(content, list):
         names = {row["category_id"] for row in content}
         categories = [dict(id=name, name=str(name)) for name in names]
         check_coco(dict(categories=categories, annotations=content), str(path))
-        return content, {}, {}
+        return content, {}, {}, {}
     if not isinstance(content, dict):
         raise TypeError("(neither a list nor an object)")
     check_coco(content, str(path))
     images = {image["id"]: image["file_name"] for image in content["images"]}
     names = {kind["id"]: kind["name"] for kind in content["categories"]}
-    return content["annotations"], images, names
+    sizes = {
+        plain_name(image["file_name"]): (image["width"], image["height"])
+        for image in content["images"]
+        if None not in (image.get("width"), image.get("height"))
+    }
+    return content["annotations"], images, names, sizes
 
 
-def _instances(rows: list[list[float]]) -> InstanceData:
+def _instances(rows: list[list[float]], size: tuple | None) -> InstanceData:
     table = torch.tensor(rows, dtype=torch.float).reshape(-1, 6)
     return InstanceData(
-        bboxes=table[:, :4], scores=table[:, 4], labels=table[:, 5].long()
+        metainfo=dict(size=size),
+        bboxes=table[:, :4],
+        scores=table[:, 4],
+        labels=table[:, 5].long(),
     )
