@@ -1,5 +1,5 @@
-# What the collapse guard says of sound runs and of a slow decline: rows, rules and the
-# commands are those of docs/lab/guard.md; Cascade's were not run.
+# What the collapse guard says of sound runs and of a slow decline: rows, rules, the
+# commands and what came out are in docs/lab/guard.md.
 _base_ = []
 from pld_mmdet.recipes.streets import quick_streets, source_row, tool_row
 
