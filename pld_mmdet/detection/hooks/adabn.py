@@ -17,6 +17,8 @@ from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import HOOKS
 
+_SIZES = 8  # image sizes that wait for a second image at a time
+
 
 def adapt_batch_norm(
     model: nn.Module, loader: DataLoader, num_images: int, branch: str = "weak"
@@ -119,7 +121,8 @@ def _batches(
     """Batches of the chosen images; of several views the one that is wanted.
 
     Labelled images of a semi-supervised data set have no weak view: they are left out.
-    A batch has images of one size: what it is padded with is no content.
+    A batch has images of one size: what it is padded with is no content. Of many sizes
+    the oldest waits no longer, so that few images are in memory.
 
     Args:
         dataset: Of the training loader.
@@ -141,13 +144,14 @@ def _batches(
             parts = ("inputs", "data_samples")
             sample = {k: {branch: v[branch]} for k, v in sample.items() if k in parts}
             views = views[branch]
-        held = every.setdefault(tuple(getattr(views, "shape", ())), [])
-        held.append(sample)
+        shape = tuple(getattr(views, "shape", ()))
+        every.setdefault(shape, []).append(sample)
         counted[0] += 1
-        if len(held) == size:
-            yield collate(held)
-            held.clear()
-    yield from map(collate, filter(None, every.values()))
+        if len(every[shape]) == size:
+            yield collate(every.pop(shape))
+        elif len(every) > _SIZES:
+            yield collate(every.pop(next(iter(every))))
+    yield from map(collate, every.values())
 
 
 @HOOKS.register_module()

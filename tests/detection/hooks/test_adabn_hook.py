@@ -100,6 +100,21 @@ def test_images_of_another_size_are_not_padded_but_wait_for_their_like():
     assert network.running_mean.item() == pytest.approx(wanted)
 
 
+def test_of_many_sizes_few_images_wait():
+    made, waiting = [], []
+
+    class Data:
+        def __getitem__(self, n):
+            waiting.append(n - sum(map(len, made)))
+            return dict(inputs=torch.zeros(1, 1, n + 2), data_samples=DetDataSample())
+
+    args = 4, pseudo_collate, "weak", [0], set()
+    for batch in adabn._batches(Data(), list(range(30)), *args):
+        made.append(batch["inputs"])
+    assert max(waiting) == adabn._SIZES == 8
+    assert [images[0].shape[-1] for images in made] == list(range(2, 32))
+
+
 def test_labelled_images_without_the_view_are_left_out():
     data = [*views([50.0, 70.0], "sup"), *views([1.0, 3.0], "weak")]
     for sample in data:

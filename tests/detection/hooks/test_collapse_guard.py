@@ -1,15 +1,18 @@
 """The collapse guard: scripted pseudo labels on a toy model, judged by a real run."""
 
+import copy
 import json
 import os
 import random
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
+from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS, MODELS, RUNNERS
 from torch import nn
 
@@ -435,3 +438,18 @@ def test_wrong_arguments_and_models_without_pseudo_labels(tmp_path):
     cfg.custom_hooks = [dict(type="pld_mmdet.CollapseGuardHook")]
     with pytest.raises(UserError, match="ToyModel has none"):
         RUNNERS.build(cfg).train()
+
+
+def test_gradients_of_the_weights_that_are_gone_are_gone_too():
+    """A rollback between two halves of an accumulated step."""
+    model = torch.nn.Linear(2, 1)
+    optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
+    hook = CollapseGuardHook()
+    state = dict(model=model.state_dict(), optimizer=optimizer.state_dict())
+    hook._good = copy.deepcopy(state)
+    model(torch.ones(1, 2)).sum().backward()
+    with torch.no_grad():
+        model.weight.add_(3.0)
+    hook._restore(SimpleNamespace(model=model, optim_wrapper=optimizer))
+    assert torch.equal(model.weight, hook._good["model"]["weight"])
+    assert not any(p.grad is not None and p.grad.any() for p in model.parameters())
