@@ -14,6 +14,7 @@ from pld_mmdet.detection.lpld import LPLD
 from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD
 from pld_mmdet.detection.ps_ttl import PSTTL
 from pld_mmdet.detection.pseudo_labels import ingredients
+from pld_mmdet.detection.pseudo_labels.ignore_band import KEY as DOUBTFUL
 from pld_mmdet.detection.pseudo_labels.ingredients import (
     OBJECTS,
     Ingredients,
@@ -194,6 +195,38 @@ def test_tiles_and_their_boxes_by_hand():
         [0.0, 10.0, 2.0, 20.0, 30.0],
         [1.0, 4.0, 4.0, 9.0, 18.0],
     ]
+
+
+def test_a_mosaic_ignores_the_doubtful_boxes_of_its_tiles():
+    """However small they are, where the confident ones of their image go."""
+    high = [boxes([2, 4, 12, 30]), boxes(), boxes([40, 8, 64, 32])]
+    high[0].set_metainfo({DOUBTFUL: boxes([10, 2, 20, 30], labels=[1])})
+    high[2].set_metainfo({DOUBTFUL: boxes([4, 4, 9, 10], labels=[2])})
+    made = make_mosaic(torch.zeros(3, 3, 32, 64), high, [2, 0, 1, 2], [0, 1, 0, 0])
+    assert made.sample.gt_instances.labels.tolist() == [0, 0, 0]
+    assert made.sample.ignored_instances.labels.tolist() == [2, 1, 2]
+    assert made.sample.ignored_instances.bboxes.tolist() == [
+        [2.0, 2.0, 4.5, 5.0],
+        [54.0, 1.0, 59.0, 15.0],
+        [34.0, 18.0, 36.5, 21.0],
+    ]
+    plain = make_mosaic(torch.zeros(1, 3, 32, 64), high[1:2], [0] * 4, [False] * 4)
+    assert "ignored_instances" not in plain.sample
+
+
+def test_the_band_of_the_teacher_reaches_the_mosaic(monkeypatch):
+    given, run = [], Ingredients._pass
+
+    def noted(self, student, teacher, inputs, samples, *args):
+        given.append(samples)
+        return run(self, student, teacher, inputs, samples, *args)
+
+    monkeypatch.setattr(Ingredients, "_pass", noted)
+    losses(build(threshold=0.6, mosaic=dict(least_height=1), ignore_above=0.1))
+    both, (mosaic,) = given
+    count = [len(sample.ignored_instances) for sample in both]
+    assert min(count) > 0
+    assert len(mosaic.ignored_instances) == 2 * sum(count)  # each image is there twice
 
 
 def test_a_mosaic_is_a_second_set_of_losses():

@@ -17,6 +17,8 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from pld_mmdet.detection.pseudo_labels.ignore_band import KEY as DOUBTFUL
+
 BRIGHTEST = 0.01  # share of a tile's pixels whose mean is the airlight
 
 
@@ -90,7 +92,8 @@ def make_mosaic(
 
     Args:
         inputs: [N, 3, H, W] weak views, preprocessed.
-        high: Their confident boxes in pixels.
+        high: Their confident boxes in pixels, each perhaps with the doubtful ones
+            (:func:`~.ignore_band.mark_doubtful`), which the mosaic ignores.
         order: Four image numbers: top left, top right, bottom left, bottom right.
         flips: Which tiles are mirrored.
         transmissions: Of each tile's veil; None leaves the tiles as they are.
@@ -99,22 +102,21 @@ def make_mosaic(
     small = F.avg_pool2d(inputs, 2)
     height, width = small.shape[-2:]
     canvas = small.new_zeros(1, small.shape[1], 2 * height, 2 * width)
-    tiles, boxes, labels = [], [], []
+    tiles, objects, spared = [], [], []
     for n, (image, flip) in enumerate(zip(order, flips, strict=True)):
         top, left = n // 2 * height, n % 2 * width
-        tiles.append(Tile(image, left, top, flip))
+        tile = Tile(image, left, top, flip)
+        tiles.append(tile)
         piece = small[image].flip(-1) if flip else small[image]
         if transmissions is not None:
             piece = veil(piece, transmissions[n])
         canvas[0, :, top : top + height, left : left + width] = piece
-        box = high[image].bboxes / 2.0
-        if flip:
-            box = torch.stack(
-                [width - box[:, 2], box[:, 1], width - box[:, 0], box[:, 3]], 1
-            )
-        tall = box[:, 3] - box[:, 1] >= least_height
-        boxes.append(box[tall] + box.new_tensor([left, top, left, top]))
-        labels.append(high[image].labels[tall])
+        found = high[image]
+        placed = _placed(found, tile, width)
+        tall = placed.bboxes[:, 3] - placed.bboxes[:, 1] >= least_height
+        objects.append(placed[tall])
+        if DOUBTFUL in found:
+            spared.append(_placed(found.get(DOUBTFUL), tile, width))
     shape = tuple(canvas.shape[-2:])
     sample = DetDataSample(
         metainfo=dict(
@@ -124,9 +126,21 @@ def make_mosaic(
             batch_input_shape=shape,
             scale_factor=(1.0, 1.0),
         ),
-        gt_instances=InstanceData(bboxes=torch.cat(boxes), labels=torch.cat(labels)),
+        gt_instances=InstanceData.cat(objects),
     )
+    if spared:
+        sample.ignored_instances = InstanceData.cat(spared)
     return Mosaic(canvas, sample, tiles, (height, width))
+
+
+def _placed(found: InstanceData, tile: Tile, width: int) -> InstanceData:
+    """Boxes and labels where they lie in the mosaic; ``width`` is a tile's."""
+    boxes = found.bboxes / 2.0
+    if tile.flip:
+        left, top, right, bottom = boxes.unbind(1)
+        boxes = torch.stack([width - right, top, width - left, bottom], 1)
+    corner = boxes.new_tensor([tile.left, tile.top, tile.left, tile.top])
+    return InstanceData(bboxes=boxes + corner, labels=found.labels)
 
 
 def draw_mosaic(
