@@ -77,6 +77,8 @@ class MeanTeacherSFOD(TeacherStudentDetector):
     Source: IRG-SFDA repository (82c84894) and LPLD repository (61192a05).
     """
 
+    uses_labels = False
+
     def __init__(
         self,
         detector: dict,

@@ -14,7 +14,7 @@ from mmengine.dist import master_only
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
@@ -27,10 +27,12 @@ from pld_mmdet.engine.checkpoint import (
     save_atomic,
     to_plain,
 )
+from pld_mmdet.engine.data.labels import require_boxes
 from pld_mmdet.engine.hooks.missed_evaluation import MissedEvaluationHook
 from pld_mmdet.engine.models import unwrapped
 from pld_mmdet.engine.optim.groups import check_custom_keys
 from pld_mmdet.engine.processes import start_cpu_group
+from pld_mmdet.engine.provenance import data_sets
 from pld_mmdet.engine.steps import accumulation
 from pld_mmdet.engine.weights import (
     compare_classes,
@@ -78,7 +80,26 @@ class SafeRunner(Runner):
         if isinstance(dataloader, dict) and dataloader.get("num_workers") == 0:
             ours = ("persistent_workers", "prefetch_factor")
             dataloader = {k: v for k, v in dataloader.items() if k not in ours}
-        return Runner.build_dataloader(dataloader, *args, **kwargs)
+        try:
+            return Runner.build_dataloader(dataloader, *args, **kwargs)
+        except ValueError as error:
+            if "need at least one array" not in str(error):
+                raise
+            parts = data_sets(dataloader.get("dataset"))
+            files = ", ".join(str(part.get("ann_file", "?")) for part in parts)
+            raise UserError(
+                f"A data set has no image left to load ({files}).",
+                "Correct ann_file and metainfo.classes, or filter_cfg: it leaves out "
+                "images without a box and small ones.",
+            ) from error
+
+    def build_train_loop(self, loop) -> BaseLoop:
+        """As mmengine's; labels that a detector needs have to be there."""
+        built = super().build_train_loop(loop)
+        users = built, unwrapped(self.model)
+        if all(getattr(user, "uses_labels", True) for user in users):
+            require_boxes(getattr(getattr(built, "dataloader", None), "dataset", None))
+        return built
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
         """Start with a log, numbers and pictures of this run alone.

@@ -19,6 +19,7 @@ class AdaBNLoop(CountedLoop):
         branch: View that is used when the pipeline makes several.
     """
 
+    uses_labels = False
     val_interval = 1
     _max_iters = 1
 
