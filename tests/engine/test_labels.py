@@ -76,6 +76,7 @@ def test_what_loads_no_boxes_is_not_asked(tmp_path):
     no_boxes = (LOADED[0], dict(LOADED[1], with_bbox=False))
     require_boxes(made(tmp_path, "none.json", pipeline=no_boxes))
     require_boxes([1, 2])
+    require_boxes(SimpleNamespace(datasets={"by": "name"}))
     require_boxes(None)
     labelled = made(tmp_path, "empty.json")
     with pytest.raises(UserError, match=r"empty\.json; 2 images"):

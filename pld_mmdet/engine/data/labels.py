@@ -34,8 +34,10 @@ def require_boxes(dataset: Any) -> None:
 
 def _parts(dataset: Any) -> Iterator[Any]:
     """The data sets inside of wrappers."""
-    inner = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]
-    if inner[0] is None:
+    inner = getattr(dataset, "datasets", None)
+    if not isinstance(inner, list | tuple):
+        inner = [getattr(dataset, "dataset", None)]
+    if inner == [None]:
         yield dataset
     else:
         for part in inner:
