@@ -77,6 +77,7 @@ def test_what_loads_no_boxes_is_not_asked(tmp_path):
     require_boxes(made(tmp_path, "none.json", pipeline=no_boxes))
     require_boxes([1, 2])
     require_boxes(SimpleNamespace(datasets={"by": "name"}))
+    require_boxes(SimpleNamespace(dataset=np.zeros(3)))
     require_boxes(None)
     labelled = made(tmp_path, "empty.json")
     with pytest.raises(UserError, match=r"empty\.json; 2 images"):

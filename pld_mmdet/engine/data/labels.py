@@ -37,7 +37,7 @@ def _parts(dataset: Any) -> Iterator[Any]:
     inner = getattr(dataset, "datasets", None)
     if not isinstance(inner, list | tuple):
         inner = [getattr(dataset, "dataset", None)]
-    if inner == [None]:
+    if len(inner) == 1 and inner[0] is None:
         yield dataset
     else:
         for part in inner:
