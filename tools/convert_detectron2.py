@@ -90,12 +90,12 @@ def main(args: argparse.Namespace) -> None:
 
 
 def _classes(cfg) -> tuple:
-    from pld_mmdet.detection.data.check import leaves
+    from pld_mmdet.engine.provenance import data_sets
 
     loader = cfg.get("val_dataloader") or cfg.get("test_dataloader")
     if loader is None:
         return ()
-    first = next(leaves(loader["dataset"]))
+    first = data_sets(loader["dataset"])[0]
     return (first.get("metainfo") or {}).get("classes", ())
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from pld_mmdet.engine import provenance
-from pld_mmdet.engine.provenance import annotations
+from pld_mmdet.engine.provenance import annotations, data_sets
 
 
 def leaf(name, root="data/"):
@@ -61,3 +61,11 @@ def test_initial_weights_are_named_with_their_checksums(tmp_path):
     abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert provenance.pretrained(cfg) == {a: abc, gone: None}
     assert provenance.pretrained(Config({})) == {}
+
+
+def test_data_sets_of_nested_wrappers():
+    inner = dict(type="A"), dict(type="B")
+    nested = dict(
+        type="RepeatDataset", dataset=dict(type="ConcatDataset", datasets=list(inner))
+    )
+    assert data_sets(nested) == list(inner)

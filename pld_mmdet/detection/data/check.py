@@ -2,12 +2,13 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
 from pld_mmdet.engine.checkpoint import load_checkpoint_file
+from pld_mmdet.engine.provenance import data_sets
 from pld_mmdet.errors import UserError
 from pld_mmdet.reading import parse_json, read_text
 
@@ -93,7 +94,8 @@ def check_data(
     for split in SPLITS:
         loader = cfg.get(f"{split}_dataloader")
         if loader:
-            parts += [_read(split, leaf, scope) for leaf in leaves(loader["dataset"])]
+            leaves = data_sets(loader["dataset"])
+            parts += [_read(split, leaf, scope) for leaf in leaves]
     if not parts:
         raise UserError(
             "The config has none of train_dataloader, val_dataloader, test_dataloader.",
@@ -111,15 +113,6 @@ def check_data(
     if checkpoint is not None:
         _check_checkpoint(parts[0], checkpoint)
     return parts
-
-
-def leaves(dataset: Any) -> Iterator[dict]:
-    """The innermost data set configs of nested wrappers (concatenated, repeated)."""
-    inner = dataset.get("dataset", dataset.get("datasets"))
-    if inner is None:
-        yield dataset
-    for one in inner if isinstance(inner, list | tuple) else [inner] if inner else []:
-        yield from leaves(one)
 
 
 def problems(parts: Sequence[Part]) -> list[Problem]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from pld_mmdet.detection.data.check import check_data, leaves, problems, raise_problems
+from pld_mmdet.detection.data.check import check_data, problems, raise_problems
 from pld_mmdet.detection.data.cityscapes import CLASSES
 from pld_mmdet.detection.data.images import image_fault
 from pld_mmdet.errors import UserError
@@ -264,14 +264,6 @@ def test_classes_of_a_data_set_without_metainfo(data):
     # CocoDataset then has the 80 classes of COCO.
     assert "lacks the classes airplane" in text
     assert "val has the classes person, bicycle, car" in text
-
-
-def test_leaves_of_nested_wrappers():
-    inner = dict(type="A"), dict(type="B")
-    nested = dict(
-        type="RepeatDataset", dataset=dict(type="ConcatDataset", datasets=list(inner))
-    )
-    assert list(leaves(nested)) == list(inner)
 
 
 def test_jpeg(tmp_path):
