@@ -8,11 +8,8 @@ eight outputs; the metric averages over the classes that occur.
 import argparse
 from pathlib import Path
 
-from pld_mmdet.errors import UserError
-from pld_mmdet.reading import parse_json, users_text
-
-from .cityscapes import CLASSES
-from .labelled import (
+from pld_mmdet.detection.data.cityscapes import CLASSES
+from pld_mmdet.detection.data.labelled import (
     Box,
     LabelledImage,
     coco_content,
@@ -20,6 +17,8 @@ from .labelled import (
     sized_image,
     write_split,
 )
+from pld_mmdet.errors import UserError
+from pld_mmdet.reading import parse_json, users_text
 
 # Images whose label file says timeofday: daytime.
 EXPECTED_COUNTS = {"train": 36728, "val": 5258}

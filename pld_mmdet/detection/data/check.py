@@ -7,15 +7,21 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
+from pld_mmdet.detection.data.cityscapes import statistics
+from pld_mmdet.detection.data.coco import (
+    CORNERS,
+    NEGATIVE,
+    SHARES,
+    STRAY,
+    TWICE,
+    coco_faults,
+)
+from pld_mmdet.detection.data.images import image_fault
+from pld_mmdet.detection.data.pool import run_jobs
 from pld_mmdet.engine.checkpoint import load_checkpoint_file
 from pld_mmdet.engine.provenance import data_sets
 from pld_mmdet.errors import UserError
 from pld_mmdet.reading import parse_json, read_text
-
-from .cityscapes import statistics
-from .coco import CORNERS, NEGATIVE, SHARES, STRAY, TWICE, coco_faults
-from .images import image_fault
-from .pool import run_jobs
 
 SPLITS = ("train", "val", "test")
 # What mends a problem.

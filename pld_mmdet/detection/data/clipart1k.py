@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from . import voc
+from pld_mmdet.detection.data import voc
 
 EXPECTED_COUNTS = {"train": 500, "test": 500}
 _HOW = (

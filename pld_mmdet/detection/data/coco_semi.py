@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from pld_mmdet.detection.data.cityscapes import statistics
+from pld_mmdet.detection.data.coco import read_coco
+from pld_mmdet.detection.data.files import write_json
 from pld_mmdet.errors import UserError
 from pld_mmdet.values import PERCENT, SEED
-
-from .cityscapes import statistics
-from .coco import read_coco
-from .files import write_json
 
 FOLDER = "semi_anns"
 _UNLABELED = ("image_info_unlabeled2017.json", "instances_unlabeled2017.json")

@@ -2,9 +2,8 @@
 
 import argparse
 
+from pld_mmdet.detection.data import cityscapes
 from pld_mmdet.values import POSITIVE
-
-from . import cityscapes
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,10 +8,7 @@ wrong.
 import argparse
 from pathlib import Path
 
-from pld_mmdet.errors import UserError
-from pld_mmdet.reading import users_text
-
-from .labelled import (
+from pld_mmdet.detection.data.labelled import (
     Box,
     coco_content,
     image_of,
@@ -19,6 +16,8 @@ from .labelled import (
     sized_image,
     write_split,
 )
+from pld_mmdet.errors import UserError
+from pld_mmdet.reading import users_text
 
 EXPECTED_COUNTS = {"train": 7481}
 CLASSES = ("car",)

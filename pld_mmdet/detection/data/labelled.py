@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pld_mmdet.detection.data.cityscapes import statistics
+from pld_mmdet.detection.data.files import write_bytes, write_json
+from pld_mmdet.detection.data.images import image_size
 from pld_mmdet.errors import UserError
 from pld_mmdet.reading import users_text
-
-from .cityscapes import statistics
-from .files import write_bytes, write_json
-from .images import image_size
 
 
 @dataclass
@@ -211,7 +210,7 @@ def write_split(root: Path, name: str, content: dict[str, Any]) -> dict[str, Any
 
 def report_split(name: str, counts: dict[str, Any], expected: int | None) -> None:
     """Print a split's counts, and whether it is the whole set."""
-    from .cityscapes import summary
+    from pld_mmdet.detection.data.cityscapes import summary
 
     print(summary(name, counts))
     if expected is not None and counts["images"] != expected:

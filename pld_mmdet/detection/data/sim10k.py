@@ -3,10 +3,9 @@
 import argparse
 from pathlib import Path
 
+from pld_mmdet.detection.data.labelled import coco_content, report_split, write_split
+from pld_mmdet.detection.data.voc import read_folder
 from pld_mmdet.errors import UserError
-
-from .labelled import coco_content, report_split, write_split
-from .voc import read_folder
 
 EXPECTED_COUNTS = {"train": 10000}
 CLASSES = ("car",)

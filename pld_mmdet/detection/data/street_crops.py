@@ -13,6 +13,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pld_mmdet.detection.data.cityscapes import LABEL_IDS
+from pld_mmdet.detection.data.files import write_bytes
+from pld_mmdet.detection.data.foggy_streets.generate import CITIES
+from pld_mmdet.detection.data.foggy_streets.generate import VERSION as STREETS
+from pld_mmdet.detection.data.foggy_streets.render import render
+from pld_mmdet.detection.data.masks import boxes_of
+from pld_mmdet.detection.data.pool import default_workers, run_jobs
 from pld_mmdet.errors import UserError
 from pld_mmdet.shared.data.street_crops import (
     BACKGROUND,
@@ -30,14 +37,6 @@ from pld_mmdet.values import (
     SEED,
     SHARE,
 )
-
-from .cityscapes import LABEL_IDS
-from .files import write_bytes
-from .foggy_streets.generate import CITIES
-from .foggy_streets.generate import VERSION as STREETS
-from .foggy_streets.render import render
-from .masks import boxes_of
-from .pool import default_workers, run_jobs
 
 # Raise it whenever the same seed gives other crops.
 VERSION = 1

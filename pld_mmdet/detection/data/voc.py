@@ -6,10 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pld_mmdet.detection.data.fewshot import VOC
-from pld_mmdet.errors import UserError
-from pld_mmdet.reading import read_bytes
-
-from .labelled import (
+from pld_mmdet.detection.data.labelled import (
     Box,
     LabelledImage,
     coco_content,
@@ -19,6 +16,8 @@ from .labelled import (
     sized_image,
     write_split,
 )
+from pld_mmdet.errors import UserError
+from pld_mmdet.reading import read_bytes
 
 EXPECTED_COUNTS = {"train": 16551, "test": 4952}
 _HOW = (

@@ -7,7 +7,7 @@ the metric averages over the classes that occur.
 import argparse
 from pathlib import Path
 
-from . import voc
+from pld_mmdet.detection.data import voc
 
 EXPECTED_COUNTS = {"train": 1000, "test": 1000}
 _HOW = (

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .camera import EYE_HEIGHT, Camera
-from .canvas import Light
+from pld_mmdet.detection.data.foggy_streets.camera import EYE_HEIGHT, Camera
+from pld_mmdet.detection.data.foggy_streets.canvas import Light
 
 # Cityscapes label ids.
 ROAD, SIDEWALK, BUILDING, SKY = 7, 8, 11, 23

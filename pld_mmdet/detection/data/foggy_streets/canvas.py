@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from .camera import Camera, Pose
+from pld_mmdet.detection.data.foggy_streets.camera import Camera, Pose
 
 # cv2 takes fixed-point coordinates: 4 binary digits after the point.
 SHIFT = 4

@@ -6,8 +6,8 @@ heading; a limb is a capsule on the picture between two projected joints.
 
 import numpy as np
 
-from .camera import Pose
-from .canvas import Canvas, Colour
+from pld_mmdet.detection.data.foggy_streets.camera import Pose
+from pld_mmdet.detection.data.foggy_streets.canvas import Canvas, Colour
 
 SKIN = np.array(
     [[140, 175, 225], [110, 150, 205], [70, 105, 160], [45, 65, 100]], float

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from .camera import Pose
-from .canvas import Canvas
+from pld_mmdet.detection.data.foggy_streets.camera import Pose
+from pld_mmdet.detection.data.foggy_streets.canvas import Canvas
 
 POLE, TRAFFIC_SIGN, VEGETATION, STATIC = 17, 20, 21, 4
 

@@ -9,14 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pld_mmdet.detection.data.cityscapes import clear_name, convert, foggy_name, summary
+from pld_mmdet.detection.data.files import TEMPORARY, write_json, write_png
+from pld_mmdet.detection.data.foggy_streets.fog import BETAS, add_fog
+from pld_mmdet.detection.data.foggy_streets.render import render
+from pld_mmdet.detection.data.pool import default_workers, run_jobs
 from pld_mmdet.errors import UserError
 from pld_mmdet.values import COUNT, PROCESSES, SEED
-
-from ..cityscapes import clear_name, convert, foggy_name, summary
-from ..files import TEMPORARY, write_json, write_png
-from ..pool import default_workers, run_jobs
-from .fog import BETAS, add_fog
-from .render import render
 
 # Raise it whenever the same seed gives other pictures.
 VERSION = 2

@@ -12,8 +12,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..cityscapes import LABEL_IDS
-from ..masks import boxes_of
+from pld_mmdet.detection.data.cityscapes import LABEL_IDS
+from pld_mmdet.detection.data.masks import boxes_of
 
 BACKGROUND = {
     23: "sky", 11: "building", 7: "road", 8: "sidewalk", 21: "vegetation", 17: "pole",

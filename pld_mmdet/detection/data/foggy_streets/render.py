@@ -6,15 +6,33 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .backdrop import blotches, paint_backdrop, sample_street
-from .canvas import Canvas, Light, multiply
-from .figures import draw_bicycle, draw_motorcycle, draw_person, draw_rider
-from .fog import transmission
-from .furniture import draw_bin, draw_pole, draw_tree
-from .labels import instance_map, polygons
-from .scene import FOOTPRINT, Thing, sample_camera, sample_things
-from .transit import draw_bus, draw_train
-from .vehicles import draw_car, draw_truck
+from pld_mmdet.detection.data.foggy_streets.backdrop import (
+    blotches,
+    paint_backdrop,
+    sample_street,
+)
+from pld_mmdet.detection.data.foggy_streets.canvas import Canvas, Light, multiply
+from pld_mmdet.detection.data.foggy_streets.figures import (
+    draw_bicycle,
+    draw_motorcycle,
+    draw_person,
+    draw_rider,
+)
+from pld_mmdet.detection.data.foggy_streets.fog import transmission
+from pld_mmdet.detection.data.foggy_streets.furniture import (
+    draw_bin,
+    draw_pole,
+    draw_tree,
+)
+from pld_mmdet.detection.data.foggy_streets.labels import instance_map, polygons
+from pld_mmdet.detection.data.foggy_streets.scene import (
+    FOOTPRINT,
+    Thing,
+    sample_camera,
+    sample_things,
+)
+from pld_mmdet.detection.data.foggy_streets.transit import draw_bus, draw_train
+from pld_mmdet.detection.data.foggy_streets.vehicles import draw_car, draw_truck
 
 # Drawn at twice the size and reduced by area: cheap anti-aliasing.
 OVERSAMPLING = 2

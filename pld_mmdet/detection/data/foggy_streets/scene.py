@@ -9,10 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .backdrop import LANE, Street
-from .camera import EYE_HEIGHT, FOCAL_PER_WIDTH, Camera, Pose
-from .transit import BUS_LENGTH, TRAIN_LENGTH
-from .vehicles import CAR_LENGTH, TRUCK_LENGTH
+from pld_mmdet.detection.data.foggy_streets.backdrop import LANE, Street
+from pld_mmdet.detection.data.foggy_streets.camera import (
+    EYE_HEIGHT,
+    FOCAL_PER_WIDTH,
+    Camera,
+    Pose,
+)
+from pld_mmdet.detection.data.foggy_streets.transit import BUS_LENGTH, TRAIN_LENGTH
+from pld_mmdet.detection.data.foggy_streets.vehicles import CAR_LENGTH, TRUCK_LENGTH
 
 # Mean number of each kind per image; a ridden two-wheeler brings its rider.
 MEANS = {

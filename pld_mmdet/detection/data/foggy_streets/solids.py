@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from .camera import Pose
-from .canvas import Canvas, Colour
+from pld_mmdet.detection.data.foggy_streets.camera import Pose
+from pld_mmdet.detection.data.foggy_streets.canvas import Canvas, Colour
 
 GLASS: Colour = (78, 66, 54)
 TYRE: Colour = (28, 28, 30)

@@ -4,9 +4,18 @@ from functools import partial
 
 import numpy as np
 
-from .camera import Pose
-from .canvas import Canvas, Colour
-from .solids import GLASS, RED_LAMP, TRIM, WHITE_LAMP, Solid, pick_paint, quad, tone
+from pld_mmdet.detection.data.foggy_streets.camera import Pose
+from pld_mmdet.detection.data.foggy_streets.canvas import Canvas, Colour
+from pld_mmdet.detection.data.foggy_streets.solids import (
+    GLASS,
+    RED_LAMP,
+    TRIM,
+    WHITE_LAMP,
+    Solid,
+    pick_paint,
+    quad,
+    tone,
+)
 
 BUS_LENGTH, TRAIN_LENGTH = 11.0, 24.0
 

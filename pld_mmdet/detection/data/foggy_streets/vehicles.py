@@ -2,9 +2,17 @@
 
 import numpy as np
 
-from .camera import Pose
-from .canvas import Canvas
-from .solids import GLASS, TRIM, TYRE, Solid, pick_paint, quad, tone
+from pld_mmdet.detection.data.foggy_streets.camera import Pose
+from pld_mmdet.detection.data.foggy_streets.canvas import Canvas
+from pld_mmdet.detection.data.foggy_streets.solids import (
+    GLASS,
+    TRIM,
+    TYRE,
+    Solid,
+    pick_paint,
+    quad,
+    tone,
+)
 
 CAR_LENGTH, TRUCK_LENGTH = 4.6, 8.0
 
