@@ -51,7 +51,7 @@ class ToolParser(ArgumentParser):
         outputs = [(k, v) for k, v in _given(found) if isinstance(v, Output)]
         inputs = [value for _, value in _given(found) if isinstance(value, Input)]
         if outputs:
-            from pld_mmdet.engine.files import keep_inputs
+            from pld_mmdet.engine.state.files import keep_inputs
 
             for name, value in outputs:
                 try:
@@ -185,7 +185,7 @@ def run_tool(
         if parse is not None:
             arguments.append(parse())
         if stack:
-            from pld_mmdet.engine.stack import check_stack
+            from pld_mmdet.engine.run.stack import check_stack
 
             check_stack()
         code = main(*arguments) or 0
@@ -200,7 +200,7 @@ def run_tool(
             _complain(error)
             code = 2
         elif isinstance(error, pickle.UnpicklingError):
-            from pld_mmdet.engine.checkpoint import refusal
+            from pld_mmdet.engine.state.checkpoint import refusal
 
             _complain(refusal("A checkpoint", error))
             code = 2
@@ -261,11 +261,11 @@ def load_config(args: Namespace, model: bool = True):
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     from mmengine.config import DictAction
 
-    from pld_mmdet.engine.configs import check_option, read_config
+    from pld_mmdet.engine.config.configs import check_option, read_config
 
     cfg = read_config(args.config, model=model)
     if args.cfg_options and cfg.get("default_scope") == "mmdet":
-        from pld_mmdet.engine.stack import import_mmdet
+        from pld_mmdet.engine.run.stack import import_mmdet
 
         import_mmdet()  # so that the keys of its classes are known
     options = {}
@@ -312,7 +312,7 @@ def build_runner(cfg):
     """Build the config's runner; ``SafeRunner`` if it names none."""
     from mmengine.registry import RUNNERS
 
-    from pld_mmdet.engine.stack import import_mmdet
+    from pld_mmdet.engine.run.stack import import_mmdet
 
     if cfg.get("default_scope") == "mmdet":
         import_mmdet()
@@ -327,8 +327,8 @@ def resume_sentence(args: Namespace, work_dir: str) -> str:
         args: Of tools/train.py.
         work_dir: Where its checkpoints are.
     """
-    from pld_mmdet.engine.provenance import command_line
-    from pld_mmdet.engine.runner import find_latest
+    from pld_mmdet.engine.run.runner import find_latest
+    from pld_mmdet.engine.state.provenance import command_line
 
     latest = find_latest(work_dir)
     if latest is None:

@@ -12,7 +12,7 @@ import pytest
 from mmengine.registry import DefaultScope
 from mmengine.runner import runner
 
-from pld_mmdet.engine.configs import unformatted
+from pld_mmdet.engine.config.configs import unformatted
 from tests.engine.processes import prepare
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a missing folder is not looked for on the net

@@ -19,9 +19,9 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
-from pld_mmdet.engine.arguments import check_arguments
-from pld_mmdet.engine.configs import check_numbers
-from pld_mmdet.engine.preflight import check_settings
+from pld_mmdet.engine.config.arguments import check_arguments
+from pld_mmdet.engine.config.configs import check_numbers
+from pld_mmdet.engine.config.preflight import check_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 #: What is pinned of every published config.

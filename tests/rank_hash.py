@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from mmengine.hooks import Hook
 
-from pld_mmdet.engine.models import unwrapped
+from pld_mmdet.engine.run.models import unwrapped
 from pld_mmdet.registry import HOOKS
 
 

@@ -17,7 +17,7 @@ from yapf.yapflib import yapf_api
 
 from pld_mmdet import interrupts
 from pld_mmdet.cli import run_tool
-from pld_mmdet.engine.runner import SafeRunner
+from pld_mmdet.engine.run.runner import SafeRunner
 from tests.engine.processes import ROOT, forked
 from tests.engine.toy import write_config
 

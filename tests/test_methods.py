@@ -17,7 +17,7 @@ from mmengine.registry import MODELS, RUNNERS
 
 from pld_mmdet.catalogue import ROOT, entries
 from pld_mmdet.distill.teachers import Frozen
-from pld_mmdet.engine.models import unwrapped
+from pld_mmdet.engine.run.models import unwrapped
 from pld_mmdet.experiments.options import parse_options
 from tests.engine.processes import Tool, free_port, prepare
 from tests.paper_pins import check as check_pins

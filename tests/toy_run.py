@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
 
-from pld_mmdet.engine.checkpoint import load_checkpoint_file
+from pld_mmdet.engine.state.checkpoint import load_checkpoint_file
 from pld_mmdet.experiments.options import parse_options
 
 ROOT = Path(__file__).resolve().parents[1]

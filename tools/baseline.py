@@ -64,7 +64,7 @@ def main(args: argparse.Namespace) -> None:
     if args.work_dir is None:
         score(args, None)
         return
-    from pld_mmdet.engine.outfolder import locked
+    from pld_mmdet.engine.state.outfolder import locked
 
     folder = Path(args.work_dir)
     with locked(folder, "--work-dir"):
@@ -78,7 +78,7 @@ def main(args: argparse.Namespace) -> None:
 
 def score(args: argparse.Namespace, folder: Path | None) -> None:
     """Fit and score on each of --tests, into the folder if there is one."""
-    from pld_mmdet.engine import provenance
+    from pld_mmdet.engine.state import provenance
     from pld_mmdet.shared.baselines import evaluate
 
     begin = time.time()
@@ -115,7 +115,7 @@ def score(args: argparse.Namespace, folder: Path | None) -> None:
 
 
 def _write(path: Path, content: dict) -> None:
-    from pld_mmdet.engine.files import write_atomic
+    from pld_mmdet.engine.state.files import write_atomic
 
     text = json.dumps(content, indent=1) + "\n"
     write_atomic(path, lambda file: file.write(text.encode()))

@@ -66,7 +66,7 @@ def main(args: argparse.Namespace) -> None:
     from mmengine.registry import init_default_scope
 
     from pld_mmdet.benchmark.table import print_results, write_json
-    from pld_mmdet.engine.stack import import_mmdet
+    from pld_mmdet.engine.run.stack import import_mmdet
 
     import_mmdet()
     init_default_scope("mmdet")

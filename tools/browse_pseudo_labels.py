@@ -62,10 +62,10 @@ def main(args: argparse.Namespace) -> None:
 
     from pld_mmdet.adaptation.folder import check_images, find_images
     from pld_mmdet.detection.data.files import write_png
-    from pld_mmdet.engine.checkpoint import load_checkpoint_file
-    from pld_mmdet.engine.preflight import check_parts
-    from pld_mmdet.engine.stack import import_mmdet
-    from pld_mmdet.engine.weights import report_mismatch
+    from pld_mmdet.engine.config.preflight import check_parts
+    from pld_mmdet.engine.run.stack import import_mmdet
+    from pld_mmdet.engine.state.checkpoint import load_checkpoint_file
+    from pld_mmdet.engine.state.weights import report_mismatch
     from pld_mmdet.registry import DATASETS, MODELS
     from pld_mmdet.report.browse import draw, label_images, write_page
     from pld_mmdet.report.pictures import spaced
@@ -110,7 +110,7 @@ def _dataset(cfg, images) -> dict:
     Raises:
         UserError: The config has no such pipeline.
     """
-    from pld_mmdet.engine.provenance import data_sets
+    from pld_mmdet.engine.state.provenance import data_sets
 
     loader = cfg.get("val_dataloader") or cfg.get("test_dataloader") or {}
     dataset = next(iter(data_sets(loader.get("dataset"))), {})

@@ -54,10 +54,10 @@ def main(args: argparse.Namespace) -> None:
     from pld_mmdet.detection.detectors import detectron2_weights as d2
     from pld_mmdet.detection.detectors.detectron2_reference import largest_difference
     from pld_mmdet.detection.detectors.stock import build_detector
-    from pld_mmdet.engine.checkpoint import save_atomic
-    from pld_mmdet.engine.provenance import file_sha256
-    from pld_mmdet.engine.stack import import_mmdet
-    from pld_mmdet.engine.weights import report_mismatch
+    from pld_mmdet.engine.run.stack import import_mmdet
+    from pld_mmdet.engine.state.checkpoint import save_atomic
+    from pld_mmdet.engine.state.provenance import file_sha256
+    from pld_mmdet.engine.state.weights import report_mismatch
 
     import_mmdet()
     detector = build_detector(cfg.model.get("detector", cfg.model)).eval()
@@ -90,7 +90,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def _classes(cfg) -> tuple:
-    from pld_mmdet.engine.provenance import data_sets
+    from pld_mmdet.engine.state.provenance import data_sets
 
     loader = cfg.get("val_dataloader") or cfg.get("test_dataloader")
     if loader is None:

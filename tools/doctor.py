@@ -118,7 +118,7 @@ def check_core(report: Report) -> None:
 
 def check_stack(report: Report) -> None:
     """Which line of mmengine, mmcv and mmdet, and whether its operators run."""
-    from pld_mmdet.engine import stack
+    from pld_mmdet.engine.run import stack
 
     try:
         line = stack.check_stack()

@@ -54,11 +54,11 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     """Read, select, check, write."""
-    from pld_mmdet.detection.export import export_detector
+    from pld_mmdet.detection.detectors.export import export_detector
 
     detector = None
     if args.config is not None:
-        from pld_mmdet.engine.configs import read_config
+        from pld_mmdet.engine.config.configs import read_config
 
         detector = read_config(args.config, model=True).model
     network = export_detector(

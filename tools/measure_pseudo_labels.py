@@ -70,7 +70,7 @@ def validation(cfg):
     Raises:
         UserError: There is none with annotations.
     """
-    from pld_mmdet.engine.provenance import data_sets
+    from pld_mmdet.engine.state.provenance import data_sets
 
     loader = cfg.get("val_dataloader") or {}
     leaves = data_sets(loader.get("dataset"))
@@ -111,13 +111,13 @@ def main(args: argparse.Namespace) -> None:
 
     from pld_mmdet.detection.data.coco import read_coco
     from pld_mmdet.detection.evaluation.pseudo_quality import measure, over_checkpoints
-    from pld_mmdet.engine.checkpoint import load_checkpoint_file
-    from pld_mmdet.engine.files import write_atomic, write_json
-    from pld_mmdet.engine.optional import require
-    from pld_mmdet.engine.preflight import check_parts
-    from pld_mmdet.engine.provenance import command_line, commit
-    from pld_mmdet.engine.stack import import_mmdet
-    from pld_mmdet.engine.weights import report_mismatch
+    from pld_mmdet.engine.config.preflight import check_parts
+    from pld_mmdet.engine.run.optional import require
+    from pld_mmdet.engine.run.stack import import_mmdet
+    from pld_mmdet.engine.state.checkpoint import load_checkpoint_file
+    from pld_mmdet.engine.state.files import write_atomic, write_json
+    from pld_mmdet.engine.state.provenance import command_line, commit
+    from pld_mmdet.engine.state.weights import report_mismatch
     from pld_mmdet.registry import MODELS
 
     if args.polish:

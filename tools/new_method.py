@@ -34,7 +34,7 @@ METHOD = '''"""{title} ({year})."""
 from torch import Tensor
 
 from pld_mmdet.distill.divergences import kl
-from pld_mmdet.engine.method import DistilledClassifier
+from pld_mmdet.engine.run.method import DistilledClassifier
 from pld_mmdet.registry import MODELS
 
 

@@ -18,7 +18,7 @@ from pld_mmdet.cli import (
 
 # Each module offers arguments(parser) and prepare(args).
 DATA_SETS = {
-    "foggy_streets": "pld_mmdet.detection.data.foggy_streets.generate",
+    "foggy_streets": "pld_mmdet.detection.generators.foggy_streets.generate",
     "street_crops": "pld_mmdet.detection.data.street_crops",
     "cityscapes": "pld_mmdet.detection.data.cityscapes",
     "foggy_cityscapes": "pld_mmdet.detection.data.foggy_cityscapes",

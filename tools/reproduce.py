@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from pld_mmdet.cli import ToolParser, input_file, output_file, output_folder, run_tool  # noqa: E402
-from pld_mmdet.engine.files import write_json  # noqa: E402
+from pld_mmdet.engine.state.files import write_json  # noqa: E402
 from pld_mmdet.errors import UserError  # noqa: E402
 from pld_mmdet.experiments.gates import judge  # noqa: E402
 from pld_mmdet.experiments.jobs import JobGraph  # noqa: E402

@@ -66,8 +66,8 @@ def main(args: argparse.Namespace) -> None:
         recorded_run,
         score_run,
     )
-    from pld_mmdet.engine.files import write_json
-    from pld_mmdet.engine.provenance import command_line, commit
+    from pld_mmdet.engine.state.files import write_json
+    from pld_mmdet.engine.state.provenance import command_line, commit
 
     console = Console()
     runs = {

@@ -37,7 +37,7 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     """Try, print, write."""
     from pld_mmdet.adaptation import support, support_table
-    from pld_mmdet.engine.stack import import_mmdet
+    from pld_mmdet.engine.run.stack import import_mmdet
     from pld_mmdet.reading import page_around
     from pld_mmdet.waiting import counted
 

@@ -65,9 +65,9 @@ def main(args: argparse.Namespace) -> None:
             interval=1,
             test_out_dir=os.path.abspath(args.show_dir),
         )
-    from pld_mmdet.engine import provenance
-    from pld_mmdet.engine.files import write_json
-    from pld_mmdet.engine.preflight import check_config, check_writable
+    from pld_mmdet.engine.config.preflight import check_config, check_writable
+    from pld_mmdet.engine.state import provenance
+    from pld_mmdet.engine.state.files import write_json
 
     check_config(cfg, ("test",))
     if args.out_metrics is not None:  # before minutes of work, not after them

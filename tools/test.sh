@@ -11,7 +11,7 @@ case "${1:-}" in
   --quick)
     shift
     set -- tests/distill tests/experiments/test_rows.py tests/experiments/test_results.py \
-      tests/engine/test_method.py tests/engine/test_optim.py tests/shared/test_views.py \
+      tests/engine/run/test_method.py tests/engine/optim/test_optim.py tests/shared/test_views.py \
       tests/shared/test_mixing.py tests/tools/test_list_methods.py tests/test_recipes.py \
       tests/docs/test_commands.py "$@"
     ;;

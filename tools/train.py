@@ -77,10 +77,10 @@ def main(args: argparse.Namespace) -> None:
     args.work_dir = cfg.work_dir  # for the sentence after Ctrl-C
     if args.seed is not None:
         cfg.merge_from_dict({"randomness.seed": args.seed})
+    from pld_mmdet.engine.config.preflight import check_config
     from pld_mmdet.engine.optim.precision import use_amp
     from pld_mmdet.engine.optim.scaling import scale_config, world_size
-    from pld_mmdet.engine.preflight import check_config
-    from pld_mmdet.engine.runner import find_latest
+    from pld_mmdet.engine.run.runner import find_latest
 
     if args.amp is not None:
         use_amp(cfg, args.amp)
@@ -105,8 +105,8 @@ def main(args: argparse.Namespace) -> None:
         if latest is not None:
             cfg.load_from = latest
     check_config(cfg, ("train", "val"))
-    from pld_mmdet.engine.outfolder import claimed
-    from pld_mmdet.engine.resuming import refuse_other_recipe
+    from pld_mmdet.engine.state.outfolder import claimed
+    from pld_mmdet.engine.state.resuming import refuse_other_recipe
     from pld_mmdet.report.live import is_first_process, watched
 
     first = is_first_process()  # the other processes write nothing into the folder

@@ -1,5 +1,5 @@
 # How a run of a method outside detection behaves: as runtime.py, without detections to
-# draw. Batches are dicts of stacked tensors (pld_mmdet.engine.method).
+# draw. Batches are dicts of stacked tensors (pld_mmdet.engine.run.method).
 default_scope = "mmengine"
 runner_type = "pld_mmdet.SafeRunner"
 

@@ -58,7 +58,7 @@ experiment = table(
     percent=False,
     lower_is_better=True,
     reported="one call",
-    pictures=dict(draw="pld_mmdet.diffusion.pictures.points", reach=2.0),
+    pictures=dict(draw="pld_mmdet.diffusion.scores.pictures.points", reach=2.0),
     columns={
         "one call": ("test", "energy_distance"),
         "mean of the run (val)": ("curve", "energy_distance_mean"),

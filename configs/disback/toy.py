@@ -58,7 +58,7 @@ experiment = table(
     percent=False,
     lower_is_better=True,
     reported="generator, one call",
-    pictures=dict(draw="pld_mmdet.diffusion.pictures.points"),
+    pictures=dict(draw="pld_mmdet.diffusion.scores.pictures.points"),
     columns={
         "mean of the run (val)": ("curve", "energy_distance_mean"),
         "worst of the run (val)": ("curve", "energy_distance_worst"),

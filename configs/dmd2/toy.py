@@ -63,7 +63,7 @@ experiment = table(
     percent=False,
     lower_is_better=True,
     reported="generator, one step",
-    pictures=dict(draw="pld_mmdet.diffusion.pictures.points"),
+    pictures=dict(draw="pld_mmdet.diffusion.scores.pictures.points"),
     columns={
         "test": ("test", "energy_distance"),
         "worst of the run (val)": ("curve", "energy_distance_worst"),

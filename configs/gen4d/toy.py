@@ -86,7 +86,9 @@ experiment = table(
     reported="the moving Gaussians",
     # view 0 and a view that nobody trained on, both at times 1/8 and 5/8
     pictures=dict(
-        draw="pld_mmdet.diffusion.pictures.images", which=(1, 13, 5, 17), columns=2
+        draw="pld_mmdet.diffusion.scores.pictures.images",
+        which=(1, 13, 5, 17),
+        columns=2,
     ),
     columns={
         "held out, all": ("test", "psnr"),

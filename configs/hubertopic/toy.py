@@ -62,7 +62,7 @@ experiment = table(
         baseline=dict(
             type="raw_input",
             target="topics",
-            features="pld_mmdet.audio.features.mean_mfcc",
+            features="pld_mmdet.audio.networks.features.mean_mfcc",
             geometry=dict(sample_rate=4000, window=110, hop=80),
             standardise=True,
             evaluator=dict(type="pld_mmdet.ClassificationMetric"),

@@ -1,7 +1,7 @@
 # I2D2 in a world of 30 concepts and 12 properties: a GPT-2 of a noisy corpus, a critic
 # of 400 labels, two rounds of self-imitation.
 _base_ = "../_base_/toy_runtime.py"
-from pld_mmdet.language.world import words_of
+from pld_mmdet.language.data.world import words_of
 from pld_mmdet.recipes import loader, loaders, optimizer, stage, staged
 from pld_mmdet.recipes.language import bert, classifier, gpt2
 from pld_mmdet.recipes.tables import in_parts, lengths, row, table

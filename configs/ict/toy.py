@@ -34,7 +34,7 @@ experiment = table(
     percent=False,
     lower_is_better=True,
     reported="average of the generator",
-    pictures=dict(draw="pld_mmdet.diffusion.pictures.points", label="one"),
+    pictures=dict(draw="pld_mmdet.diffusion.scores.pictures.points", label="one"),
     columns={
         "1 step": ("one", "energy_distance"),
         "2 steps": ("two", "energy_distance"),

@@ -43,7 +43,7 @@ experiment = table(
     metric="violations",
     lower_is_better=True,
     reported="the sampler",
-    pictures=dict(draw="pld_mmdet.diffusion.pictures.tokens"),
+    pictures=dict(draw="pld_mmdet.diffusion.scores.pictures.tokens"),
     columns={
         "violations": ("test", "violations"),
         "by the last call": ("test", "final_share"),

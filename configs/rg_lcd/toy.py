@@ -55,7 +55,7 @@ experiment = table(
     metric="true",
     percent=False,
     reported="student, two calls",
-    pictures=dict(draw="pld_mmdet.diffusion.pictures.points", reach=2.0),
+    pictures=dict(draw="pld_mmdet.diffusion.scores.pictures.points", reach=2.0),
     columns={
         "true reward": ("test", "true"),
         "expert reward": ("test", "expert"),

@@ -59,7 +59,7 @@ experiment = table(
         "train_dataloader.dataset.labelled=48",
         baseline=dict(
             type="raw_input",
-            features="pld_mmdet.audio.features.flat_log_mel",
+            features="pld_mmdet.audio.networks.features.flat_log_mel",
             geometry=dict(sample_rate=4000, window=256, hop=100, bins=32),
             standardise=True,
         ),

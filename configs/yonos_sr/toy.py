@@ -74,7 +74,7 @@ experiment = table(
     percent=False,
     lower_is_better=True,
     reported="x4",
-    pictures=dict(draw="pld_mmdet.diffusion.pictures.images"),
+    pictures=dict(draw="pld_mmdet.diffusion.scores.pictures.images"),
     columns={
         "patches": ("test", "patch_distance"),
         "PSNR": ("test", "psnr"),

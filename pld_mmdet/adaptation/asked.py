@@ -10,9 +10,9 @@ from mmengine.config import Config
 from pld_mmdet.adaptation.folder import Images, shown
 from pld_mmdet.adaptation.recipe import Recipe
 from pld_mmdet.detection.data.image_folder import listed_images
-from pld_mmdet.engine.files import write_json
-from pld_mmdet.engine.provenance import file_sha256
-from pld_mmdet.engine.resuming import listed
+from pld_mmdet.engine.state.files import write_json
+from pld_mmdet.engine.state.provenance import file_sha256
+from pld_mmdet.engine.state.resuming import listed
 from pld_mmdet.errors import UserError
 from pld_mmdet.reading import read_json
 

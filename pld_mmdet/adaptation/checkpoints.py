@@ -13,11 +13,11 @@ from mmengine.runner import Runner
 
 from pld_mmdet.adaptation.compose import SCORE_TYPES, pack_keys, strong_view
 from pld_mmdet.detection.loops.scored_val import read_history, score_detector
-from pld_mmdet.engine.checkpoint import load_checkpoint_file
-from pld_mmdet.engine.configs import read_config
+from pld_mmdet.engine.config.configs import read_config
 from pld_mmdet.engine.data.randomness import own_randomness
-from pld_mmdet.engine.stack import import_mmdet
-from pld_mmdet.engine.weights import report_mismatch
+from pld_mmdet.engine.run.stack import import_mmdet
+from pld_mmdet.engine.state.checkpoint import load_checkpoint_file
+from pld_mmdet.engine.state.weights import report_mismatch
 from pld_mmdet.errors import UserError
 from pld_mmdet.waiting import counted
 

@@ -11,11 +11,11 @@ from pld_mmdet.adaptation.unsuited import refuse_unsuited
 from pld_mmdet.detection.detectors.stock import build_detector, num_classes
 from pld_mmdet.detection.detectors.two_stage import require_softmax_head
 from pld_mmdet.distill.adabn import batch_norms
-from pld_mmdet.engine import configs
-from pld_mmdet.engine.arguments import check_arguments
-from pld_mmdet.engine.checkpoint import load_checkpoint_file
-from pld_mmdet.engine.provenance import data_sets
-from pld_mmdet.engine.weights import compare_classes, report_mismatch
+from pld_mmdet.engine.config import configs
+from pld_mmdet.engine.config.arguments import check_arguments
+from pld_mmdet.engine.state.checkpoint import load_checkpoint_file
+from pld_mmdet.engine.state.provenance import data_sets
+from pld_mmdet.engine.state.weights import compare_classes, report_mismatch
 from pld_mmdet.errors import UserError
 
 METHODS = ("lpld", "mean_teacher", "adabn")

@@ -17,8 +17,8 @@ from mmengine.hooks import Hook
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from pld_mmdet.engine.files import write_atomic
-from pld_mmdet.engine.models import unwrapped
+from pld_mmdet.engine.run.models import unwrapped
+from pld_mmdet.engine.state.files import write_atomic
 from pld_mmdet.registry import HOOKS
 
 FILE = "examples.json"

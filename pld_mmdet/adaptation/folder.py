@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pld_mmdet.detection.data.image_folder import IMAGE_SUFFIXES
 from pld_mmdet.detection.data.images import MAX_PIXELS, image_fault
-from pld_mmdet.engine.files import each_once
+from pld_mmdet.engine.state.files import each_once
 from pld_mmdet.errors import UserError
 from pld_mmdet.waiting import counted
 

@@ -8,7 +8,7 @@ from pld_mmdet.adaptation.folder import look_at
 from pld_mmdet.detection.data.coco import read_coco
 from pld_mmdet.detection.data.images import MAX_PIXELS, image_size
 from pld_mmdet.detection.evaluation.ap50 import match_classes
-from pld_mmdet.engine.files import each_once
+from pld_mmdet.engine.state.files import each_once
 from pld_mmdet.errors import UserError
 from pld_mmdet.waiting import counted
 

@@ -13,9 +13,9 @@ from pld_mmdet.adaptation.detector import Detector, read_config, read_detector
 from pld_mmdet.adaptation.folder import Images
 from pld_mmdet.detection.detectors.stock import build_detector
 from pld_mmdet.detection.pseudo_labels.second_opinion import SecondOpinion
-from pld_mmdet.engine.checkpoint import load_checkpoint_file
-from pld_mmdet.engine.files import write_json
-from pld_mmdet.engine.provenance import file_sha256
+from pld_mmdet.engine.state.checkpoint import load_checkpoint_file
+from pld_mmdet.engine.state.files import write_json
+from pld_mmdet.engine.state.provenance import file_sha256
 from pld_mmdet.errors import UserError
 from pld_mmdet.waiting import counted
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pld_mmdet.detection.loops.scored_val import read_history
-from pld_mmdet.engine.runner import find_latest
+from pld_mmdet.engine.run.runner import find_latest
 from pld_mmdet.errors import UserError
 from pld_mmdet.reading import read_state
 

@@ -7,7 +7,7 @@ from markupsafe import Markup
 from pld_mmdet.adaptation.folder import Images
 from pld_mmdet.adaptation.outcome import AP, SCORES, Outcome
 from pld_mmdet.adaptation.recipe import Recipe
-from pld_mmdet.engine.files import write_atomic
+from pld_mmdet.engine.state.files import write_atomic
 from pld_mmdet.reading import read_state
 from pld_mmdet.report.charts import line_chart
 from pld_mmdet.report.live_state import guard_events

@@ -34,14 +34,14 @@ from pld_mmdet.adaptation.recipe import MIN_ADABN_IMAGES, Recipe, choose_recipe
 from pld_mmdet.adaptation.trial import try_step
 from pld_mmdet.cli import build_runner
 from pld_mmdet.detection.data.images import MAX_PIXELS
-from pld_mmdet.detection.export import export_detector
-from pld_mmdet.engine.configs import read_config as read_run_config
-from pld_mmdet.engine.files import keep_inputs, write_atomic, write_json
-from pld_mmdet.engine.optional import require
-from pld_mmdet.engine.outfolder import INHERITED, claimed
-from pld_mmdet.engine.preflight import check_config
-from pld_mmdet.engine.runner import find_latest
-from pld_mmdet.engine.stack import import_mmdet
+from pld_mmdet.detection.detectors.export import export_detector
+from pld_mmdet.engine.config.configs import read_config as read_run_config
+from pld_mmdet.engine.config.preflight import check_config
+from pld_mmdet.engine.run.optional import require
+from pld_mmdet.engine.run.runner import find_latest
+from pld_mmdet.engine.run.stack import import_mmdet
+from pld_mmdet.engine.state.files import keep_inputs, write_atomic, write_json
+from pld_mmdet.engine.state.outfolder import INHERITED, claimed
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.places import tool
 from pld_mmdet.report.live import watched

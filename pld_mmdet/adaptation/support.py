@@ -18,7 +18,7 @@ from mmengine.config import Config, ConfigDict
 from pld_mmdet.adaptation.detector import prepare_model
 from pld_mmdet.adaptation.unsuited import refuse_unsuited
 from pld_mmdet.detection.detectors.stock import build_detector, num_classes
-from pld_mmdet.engine.configs import unformatted
+from pld_mmdet.engine.config.configs import unformatted
 from pld_mmdet.errors import UserError
 
 # Pixels of the images, before padding. What does not work on the small ones (a GMM on a

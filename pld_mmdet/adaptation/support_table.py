@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pld_mmdet.adaptation.support import Finding, choose
-from pld_mmdet.engine.checkpoint import write_atomic
-from pld_mmdet.engine.files import write_json
+from pld_mmdet.engine.state.checkpoint import write_atomic
+from pld_mmdet.engine.state.files import write_json
 from pld_mmdet.errors import UserError
 from pld_mmdet.reading import page_around, read_json
 

@@ -11,8 +11,8 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from pld_mmdet.engine.checkpoint import load_checkpoint_file
 from pld_mmdet.engine.data.randomness import own_randomness
+from pld_mmdet.engine.state.checkpoint import load_checkpoint_file
 from pld_mmdet.errors import UserError
 
 _STREAM = 6  # see engine/data/seeding.py

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset
 
-from pld_mmdet.audio.features import frame_geometry, mfcc
-from pld_mmdet.audio.labels import FrameSample, Units, topic_model
-from pld_mmdet.audio.masks import pooled, span_mask
-from pld_mmdet.engine.method import Method
-from pld_mmdet.engine.optional import require
+from pld_mmdet.audio.data.labels import FrameSample, Units, topic_model
+from pld_mmdet.audio.data.masks import pooled, span_mask
+from pld_mmdet.audio.networks.features import frame_geometry, mfcc
+from pld_mmdet.engine.run.method import Method
+from pld_mmdet.engine.run.optional import require
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 

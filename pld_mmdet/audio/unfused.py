@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from pld_mmdet.audio.features import log_mel
-from pld_mmdet.audio.labels import cluster_clips, purity
-from pld_mmdet.audio.views import resized_window, with_background
+from pld_mmdet.audio.data.labels import cluster_clips, purity
+from pld_mmdet.audio.data.views import resized_window, with_background
+from pld_mmdet.audio.networks.features import log_mel
 from pld_mmdet.distill.contrastive import barlow_twins_loss
 from pld_mmdet.distill.divergences import kl
 from pld_mmdet.engine.data.randomness import own_randomness

@@ -13,7 +13,7 @@ from pld_mmdet.benchmark.pairs import compare
 from pld_mmdet.benchmark.plan import Plan
 from pld_mmdet.benchmark.timing import Comparison, Measurement, run_in_turn
 from pld_mmdet.distill.divergences import kl
-from pld_mmdet.language.sampling import sample
+from pld_mmdet.language.decoding.sampling import sample
 from pld_mmdet.registry import MODELS
 
 

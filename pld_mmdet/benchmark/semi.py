@@ -453,7 +453,7 @@ def peak(name: str, side: str) -> None:
     """Print resident memory before and at the peak of two iterations (child)."""
     from mmengine.registry import init_default_scope
 
-    from pld_mmdet.engine.stack import import_mmdet
+    from pld_mmdet.engine.run.stack import import_mmdet
 
     import_mmdet()
     init_default_scope("mmdet")

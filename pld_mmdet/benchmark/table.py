@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pld_mmdet.benchmark.timing import Comparison, Measurement
-from pld_mmdet.engine.provenance import command_line, commit, machine, versions
+from pld_mmdet.engine.state.provenance import command_line, commit, machine, versions
 
 
 def print_results(results: list[Comparison | Measurement], console: Console) -> None:

@@ -1,15 +1,18 @@
 """Classification: distillation and pseudo-labels. Importing registers the classes."""
 
-from pld_mmdet.classification.backbone import BackboneClassifier
 from pld_mmdet.classification.bd_kd import BDKD
-from pld_mmdet.classification.clip_teacher import CLIPImageEncoder, CLIPZeroShot
+from pld_mmdet.classification.data.mismatched import Mismatched
 from pld_mmdet.classification.dho import DHO, MixSearchHook
-from pld_mmdet.classification.digits_teacher import ConfusedDigitsTeacher
 from pld_mmdet.classification.distill_weighted import DistillWeighted
 from pld_mmdet.classification.ferkd import FerKD
 from pld_mmdet.classification.kd_prune import KDPrune, Pruned
 from pld_mmdet.classification.meal_v2 import MEALV2
-from pld_mmdet.classification.mismatched import Mismatched
+from pld_mmdet.classification.networks.backbone import BackboneClassifier
+from pld_mmdet.classification.networks.clip_teacher import (
+    CLIPImageEncoder,
+    CLIPZeroShot,
+)
+from pld_mmdet.classification.networks.digits_teacher import ConfusedDigitsTeacher
 from pld_mmdet.classification.ps_kd import PSKD
 from pld_mmdet.classification.rad import RAD, Bought, Part
 from pld_mmdet.classification.random_teachers import HeadedEncoder, RandomTeachers

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from pld_mmdet.distill.divergences import kl, reverse_kl
 from pld_mmdet.distill.losses import entropy
-from pld_mmdet.engine.method import TeacherStudent
+from pld_mmdet.engine.run.method import TeacherStudent
 from pld_mmdet.errors import one_of
 from pld_mmdet.registry import MODELS
 

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from pld_mmdet.distill.divergences import kl
 from pld_mmdet.distill.losses import masked_mean
 from pld_mmdet.distill.teachers import Frozen
-from pld_mmdet.engine.method import Method
-from pld_mmdet.engine.models import unwrapped
+from pld_mmdet.engine.run.method import Method
+from pld_mmdet.engine.run.models import unwrapped
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import HOOKS, MODELS
 

@@ -8,7 +8,7 @@ from mmengine.dist import barrier, is_main_process
 from torch import Tensor
 from torch.nn import functional as F
 
-from pld_mmdet.classification.label_store import TOP, LabelStore, fingerprint
+from pld_mmdet.classification.data.label_store import TOP, LabelStore, fingerprint
 from pld_mmdet.distill._checks import same_shape
 from pld_mmdet.distill._gather import gathered
 from pld_mmdet.distill.losses import masked_mean, soft_cross_entropy

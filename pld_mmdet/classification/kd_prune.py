@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from pld_mmdet.distill import selection
 from pld_mmdet.distill._checks import positive, same_shape
 from pld_mmdet.distill.divergences import kl
-from pld_mmdet.engine.checkpoint import load_plain_file
+from pld_mmdet.engine.state.checkpoint import load_plain_file
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import DATASETS, MODELS
 from pld_mmdet.shared.taught import TaughtStudent

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from pld_mmdet.distill.losses import soft_nll
 from pld_mmdet.distill.memory import SampleBank
-from pld_mmdet.engine.method import Method
+from pld_mmdet.engine.run.method import Method
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 

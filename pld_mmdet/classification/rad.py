@@ -14,8 +14,8 @@ from torch.utils.data import Dataset
 from pld_mmdet.distill._checks import same_shape, wide
 from pld_mmdet.distill.losses import soft_cross_entropy
 from pld_mmdet.distill.selection import margins
-from pld_mmdet.engine.checkpoint import load_checkpoint_file
 from pld_mmdet.engine.data.randomness import own_randomness
+from pld_mmdet.engine.state.checkpoint import load_checkpoint_file
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import DATASETS, MODELS
 from pld_mmdet.shared.taught import TaughtStudent, mean_probabilities

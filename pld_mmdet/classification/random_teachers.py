@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from pld_mmdet.distill._checks import positive, wide
 from pld_mmdet.distill.losses import soft_cross_entropy
-from pld_mmdet.engine.method import TeacherStudent
+from pld_mmdet.engine.run.method import TeacherStudent
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from pld_mmdet.distill._checks import positive
 from pld_mmdet.engine.data.randomness import own_randomness
-from pld_mmdet.engine.method import Method, TeacherStudent
+from pld_mmdet.engine.run.method import Method, TeacherStudent
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 

@@ -9,7 +9,7 @@ from pld_mmdet.distill._gather import gathered
 from pld_mmdet.distill.losses import soft_cross_entropy
 from pld_mmdet.distill.memory import FeatureQueue
 from pld_mmdet.distill.teachers import Averaged
-from pld_mmdet.engine.method import TeacherStudent
+from pld_mmdet.engine.run.method import TeacherStudent
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import MODELS
 from pld_mmdet.shared.views import random_view, strong, weak

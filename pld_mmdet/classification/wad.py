@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from pld_mmdet.distill._checks import wide
 from pld_mmdet.distill.contrastive import nt_xent
-from pld_mmdet.engine.checkpoint import load_checkpoint_file
+from pld_mmdet.engine.state.checkpoint import load_checkpoint_file
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import DATASETS, MODELS
 from pld_mmdet.shared.taught import TaughtStudent

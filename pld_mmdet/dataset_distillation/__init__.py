@@ -1,20 +1,20 @@
 """Dataset distillation: few examples worth many. Importing registers it."""
 
 from pld_mmdet.dataset_distillation.cv_dd import CVDD
-from pld_mmdet.dataset_distillation.distilled import (
+from pld_mmdet.dataset_distillation.data.distilled import (
     DistilledPairs,
     ExportDistilledHook,
     SyntheticSet,
 )
+from pld_mmdet.dataset_distillation.data.stored_views import StoredViews
 from pld_mmdet.dataset_distillation.hello import HeLlO
 from pld_mmdet.dataset_distillation.infer import INFER
 from pld_mmdet.dataset_distillation.krr_st import KRRST
-from pld_mmdet.dataset_distillation.label_generator import (
+from pld_mmdet.dataset_distillation.networks.convnet import DistillConvNet
+from pld_mmdet.dataset_distillation.networks.label_generator import (
     LabelProjector,
     StoredNumbers,
 )
-from pld_mmdet.dataset_distillation.networks import DistillConvNet
-from pld_mmdet.dataset_distillation.stored_views import StoredViews
 
 __all__ = [
     "CVDD",

@@ -10,10 +10,10 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pld_mmdet.dataset_distillation.bn_statistics import StatisticsTap
-from pld_mmdet.dataset_distillation.folders import eight_bits, write_distilled
-from pld_mmdet.dataset_distillation.real import medium_images
-from pld_mmdet.dataset_distillation.stored_views import draw_views, views_of
+from pld_mmdet.dataset_distillation.data.folders import eight_bits, write_distilled
+from pld_mmdet.dataset_distillation.data.real import medium_images
+from pld_mmdet.dataset_distillation.data.stored_views import draw_views, views_of
+from pld_mmdet.dataset_distillation.networks.bn_statistics import StatisticsTap
 from pld_mmdet.distill.divergences import kl
 from pld_mmdet.distill.teachers import Committee
 from pld_mmdet.engine.data.randomness import own_randomness

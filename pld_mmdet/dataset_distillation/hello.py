@@ -9,11 +9,11 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pld_mmdet.dataset_distillation.folders import eight_bits, write_distilled
-from pld_mmdet.dataset_distillation.label_generator import PREFIX
-from pld_mmdet.dataset_distillation.low_rank import increments
-from pld_mmdet.dataset_distillation.real import medium_images
-from pld_mmdet.engine.method import Method
+from pld_mmdet.dataset_distillation.data.folders import eight_bits, write_distilled
+from pld_mmdet.dataset_distillation.data.real import medium_images
+from pld_mmdet.dataset_distillation.networks.label_generator import PREFIX
+from pld_mmdet.dataset_distillation.networks.low_rank import increments
+from pld_mmdet.engine.run.method import Method
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import MODELS
 from pld_mmdet.shared.views import mirrored, resized_crop

@@ -9,9 +9,9 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pld_mmdet.dataset_distillation.bn_statistics import StatisticsTap
-from pld_mmdet.dataset_distillation.folders import eight_bits, write_distilled
-from pld_mmdet.dataset_distillation.real import cropped, real_images
+from pld_mmdet.dataset_distillation.data.folders import eight_bits, write_distilled
+from pld_mmdet.dataset_distillation.data.real import cropped, real_images
+from pld_mmdet.dataset_distillation.networks.bn_statistics import StatisticsTap
 from pld_mmdet.distill.divergences import kl
 from pld_mmdet.distill.losses import soft_cross_entropy
 from pld_mmdet.errors import UserError, one_of

@@ -30,12 +30,12 @@ from mmengine.dist import broadcast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pld_mmdet.dataset_distillation.distilled import SyntheticSet
+from pld_mmdet.dataset_distillation.data.distilled import SyntheticSet
 from pld_mmdet.distill.contrastive import barlow_twins_loss
 from pld_mmdet.distill.teachers import Frozen, fixed
-from pld_mmdet.engine.checkpoint import load_checkpoint_file
-from pld_mmdet.engine.method import Method
-from pld_mmdet.engine.weights import report_mismatch
+from pld_mmdet.engine.run.method import Method
+from pld_mmdet.engine.state.checkpoint import load_checkpoint_file
+from pld_mmdet.engine.state.weights import report_mismatch
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 from pld_mmdet.shared.networks.small import projector_layers

@@ -13,6 +13,7 @@ from pld_mmdet.detection.detectors.defrcn import (
     DropoutLinear,
     FrozenResLayer,
 )
+from pld_mmdet.detection.detectors.stock_soft_teacher import SoftTeacher
 from pld_mmdet.detection.detectors.vgg import VGG16
 from pld_mmdet.detection.dual_polish import DualPolishTeacher
 from pld_mmdet.detection.evaluation.ap50 import AP50Metric
@@ -43,7 +44,6 @@ from pld_mmdet.detection.open_vocabulary.candidates import (
 from pld_mmdet.detection.open_vocabulary.text_classifier import TextEmbeddingClassifier
 from pld_mmdet.detection.ps_ttl import PSTTL
 from pld_mmdet.detection.soft_teacher import BoxJitterSoftTeacher
-from pld_mmdet.detection.stock_soft_teacher import SoftTeacher
 
 __all__ = [
     "LPLD",

@@ -23,7 +23,7 @@ from pld_mmdet.detection.detectors.two_stage import (
     larger_than,
     zero_loss,
 )
-from pld_mmdet.detection.polishers import Polishers
+from pld_mmdet.detection.pseudo_labels.polishers import Polishers
 from pld_mmdet.detection.soft_teacher import (
     BoxJitterSoftTeacher,
     PseudoTruth,

@@ -16,7 +16,8 @@ from mmdet.structures.bbox import bbox2roi, bbox_overlaps
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from pld_mmdet.detection.boxes import map_to_strong
+from pld_mmdet.detection.boxes.views import map_to_strong
+from pld_mmdet.detection.detectors.teacher_student import PseudoLabels, high_confidence
 from pld_mmdet.detection.detectors.two_stage import (
     box_head,
     own_class,
@@ -24,7 +25,6 @@ from pld_mmdet.detection.detectors.two_stage import (
     run_box_head,
 )
 from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD
-from pld_mmdet.detection.teacher_student import PseudoLabels, high_confidence
 from pld_mmdet.distill.feature_tap import FeatureTap
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS

@@ -15,12 +15,12 @@ from mmdet.structures.bbox import bbox2roi, bbox_overlaps
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from pld_mmdet.detection.detectors.teacher_student import DetectorWrapper
 from pld_mmdet.detection.detectors.two_stage import (
     require_softmax_head,
     rpn_loss,
     run_box_head,
 )
-from pld_mmdet.detection.teacher_student import DetectorWrapper
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 
@@ -163,7 +163,8 @@ class MarvelOVD(DetectorWrapper):
         stratified: False assigns by the best IoU (ablation).
         mining: False keeps all candidates all the time, without a burn-in: VL-PLM.
         reweighting: False weighs novel RoIs by their confidence (ablation).
-        **kwargs: See :class:`pld_mmdet.detection.teacher_student.DetectorWrapper`.
+        **kwargs: See
+            :class:`pld_mmdet.detection.detectors.teacher_student.DetectorWrapper`.
 
     Attributes:
         pseudo_boxes: ``novel``: the candidates of each image that the last step

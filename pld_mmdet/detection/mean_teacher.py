@@ -10,7 +10,12 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from pld_mmdet.detection.boxes import inside_image, map_to_strong
+from pld_mmdet.detection.boxes.views import inside_image, map_to_strong
+from pld_mmdet.detection.detectors.teacher_student import (
+    PseudoLabels,
+    TeacherStudentDetector,
+    high_confidence,
+)
 from pld_mmdet.detection.detectors.two_stage import zero_loss
 from pld_mmdet.detection.pseudo_labels import (
     ClassThresholds,
@@ -22,11 +27,6 @@ from pld_mmdet.detection.pseudo_labels import (
     silence_semantic_heads,
     spare_doubtful,
     weigh_losses,
-)
-from pld_mmdet.detection.teacher_student import (
-    PseudoLabels,
-    TeacherStudentDetector,
-    high_confidence,
 )
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS

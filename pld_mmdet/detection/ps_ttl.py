@@ -16,13 +16,16 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from pld_mmdet.detection.detectors.defrcn import decouple
+from pld_mmdet.detection.detectors.teacher_student import (
+    PseudoLabels,
+    TeacherStudentDetector,
+)
 from pld_mmdet.detection.detectors.two_stage import (
     require_softmax_head,
     rpn_loss,
     run_box_head,
 )
 from pld_mmdet.detection.pseudo_labels.ignore_band import SparingAssigner
-from pld_mmdet.detection.teacher_student import PseudoLabels, TeacherStudentDetector
 from pld_mmdet.distill.memory import PrototypeQueue
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS

@@ -15,7 +15,12 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from pld_mmdet.detection.boxes import map_to_strong
+from pld_mmdet.detection.boxes.views import map_to_strong
+from pld_mmdet.detection.detectors.teacher_student import (
+    PseudoLabels,
+    TeacherStudentDetector,
+    high_confidence,
+)
 from pld_mmdet.detection.detectors.two_stage import (
     clip_to_images,
     from_score,
@@ -29,11 +34,6 @@ from pld_mmdet.detection.detectors.two_stage import (
     zero_loss,
 )
 from pld_mmdet.detection.pseudo_labels.soft_targets import weighted_cls_loss
-from pld_mmdet.detection.teacher_student import (
-    PseudoLabels,
-    TeacherStudentDetector,
-    high_confidence,
-)
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 

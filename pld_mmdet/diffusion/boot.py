@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pld_mmdet.diffusion.processes import ddim_step
-from pld_mmdet.diffusion.taught import TaughtDenoiser
+from pld_mmdet.diffusion.networks.taught import TaughtDenoiser
+from pld_mmdet.diffusion.processes.levels import ddim_step
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import DATASETS, MODELS
 

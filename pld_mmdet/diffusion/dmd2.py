@@ -23,10 +23,10 @@ from mmengine.dist import broadcast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pld_mmdet.diffusion.losses import score_gradient_loss
-from pld_mmdet.diffusion.networks import Critic, start_from
+from pld_mmdet.diffusion.networks.denoisers import Critic, start_from
+from pld_mmdet.diffusion.processes.losses import score_gradient_loss
 from pld_mmdet.distill.teachers import Frozen, fixed
-from pld_mmdet.engine.method import Method
+from pld_mmdet.engine.run.method import Method
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import MODELS
 

@@ -4,10 +4,15 @@ import torch
 from mmengine.dist import all_reduce, broadcast
 from torch import Tensor, nn
 
-from pld_mmdet.diffusion.losses import score_gradient_loss
-from pld_mmdet.diffusion.splatting import Gaussians, orbit, render, rotation_matrices
-from pld_mmdet.engine.method import Method
-from pld_mmdet.engine.optional import require
+from pld_mmdet.diffusion.processes.losses import score_gradient_loss
+from pld_mmdet.diffusion.rendering.splatting import (
+    Gaussians,
+    orbit,
+    render,
+    rotation_matrices,
+)
+from pld_mmdet.engine.run.method import Method
+from pld_mmdet.engine.run.optional import require
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 

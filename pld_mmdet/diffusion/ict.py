@@ -5,11 +5,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from pld_mmdet.diffusion.processes import consistency
+from pld_mmdet.diffusion.processes.levels import consistency
 from pld_mmdet.distill.ema import ema_update
 from pld_mmdet.distill.losses import pseudo_huber
 from pld_mmdet.distill.teachers import Averaged
-from pld_mmdet.engine.method import Method
+from pld_mmdet.engine.run.method import Method
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import MODELS
 

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from pld_mmdet.diffusion.discrete import euler_step, odds, rate, reveal
+from pld_mmdet.diffusion.processes.discrete import euler_step, odds, rate, reveal
 from pld_mmdet.distill.teachers import Frozen
-from pld_mmdet.engine.method import Method
+from pld_mmdet.engine.run.method import Method
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 

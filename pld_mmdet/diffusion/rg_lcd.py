@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pld_mmdet.diffusion.processes import ddim_step
-from pld_mmdet.diffusion.taught import TaughtDenoiser
+from pld_mmdet.diffusion.networks.taught import TaughtDenoiser
+from pld_mmdet.diffusion.processes.levels import ddim_step
 from pld_mmdet.distill.ema import ema_update
 from pld_mmdet.distill.losses import pseudo_huber
 from pld_mmdet.distill.teachers import Averaged, Frozen, fixed

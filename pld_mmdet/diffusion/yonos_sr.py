@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pld_mmdet.diffusion.dmd2 import gan_losses
-from pld_mmdet.diffusion.taught import TaughtDenoiser
+from pld_mmdet.diffusion.networks.taught import TaughtDenoiser
 from pld_mmdet.distill.teachers import fixed
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import MODELS

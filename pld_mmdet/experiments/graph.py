@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mmengine.config import Config
 
-from pld_mmdet.engine.provenance import annotations
+from pld_mmdet.engine.state.provenance import annotations
 from pld_mmdet.experiments.jobs import Job
 from pld_mmdet.experiments.options import cfg_options, command_of, text_of
 

@@ -2,7 +2,7 @@
 
 An experiment names how its samples look::
 
-    pictures=dict(draw='pld_mmdet.diffusion.pictures.points', label='test', ...)
+    pictures=dict(draw='pld_mmdet.diffusion.scores.pictures.points', label='test', ...)
 
 ``label`` is one of the rows' evaluations; in its folder ``KeptSamplesHook`` has left
 samples.npz. ``draw`` turns N x ... samples into one panel, uint8 [H, W, 3]; the other
@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pld_mmdet.engine.files import write_atomic
 from pld_mmdet.engine.hooks.kept_samples import FILE
+from pld_mmdet.engine.state.files import write_atomic
 from pld_mmdet.errors import UserError
 
 SIDE, GAP, LINE = 220, 8, 16
@@ -90,5 +90,6 @@ def _function(path: str):
     except (ImportError, AttributeError, ValueError):
         raise UserError(
             f"experiment.pictures.draw: there is no {path!r}.",
-            "Name a function by its module, as pld_mmdet.diffusion.pictures.points.",
+            "Name a function by its module, as "
+            "pld_mmdet.diffusion.scores.pictures.points.",
         ) from None

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.table import Table
 
-from pld_mmdet.engine.files import write_atomic
-from pld_mmdet.engine.provenance import portable
+from pld_mmdet.engine.state.files import write_atomic
+from pld_mmdet.engine.state.provenance import portable
 from pld_mmdet.errors import UserError
 from pld_mmdet.experiments.counted import COUNTED
 from pld_mmdet.experiments.rows import Experiment

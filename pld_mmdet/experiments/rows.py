@@ -57,7 +57,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from pld_mmdet.engine.configs import read_config
+from pld_mmdet.engine.config.configs import read_config
 from pld_mmdet.errors import UserError
 from pld_mmdet.experiments.durations import recorded_seconds
 from pld_mmdet.experiments.gates import Gate, read_gates

@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader
 
 from pld_mmdet.distill.relations import relation_kl, relation_mse, relation_scores
 from pld_mmdet.errors import UserError, one_of
-from pld_mmdet.language.elastic import Size, parameters, sub_sizes
-from pld_mmdet.language.networks import one_vocabulary
-from pld_mmdet.language.stages import StagedEncoders
+from pld_mmdet.language.learners.stages import StagedEncoders
+from pld_mmdet.language.networks.elastic import Size, parameters, sub_sizes
+from pld_mmdet.language.networks.transformers import one_vocabulary
 from pld_mmdet.registry import MODELS
 
 

@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader
 from pld_mmdet.distill._checks import wide
 from pld_mmdet.distill.losses import masked_mean
 from pld_mmdet.engine.data.randomness import own_randomness
-from pld_mmdet.engine.method import Method
+from pld_mmdet.engine.run.method import Method
 from pld_mmdet.errors import UserError, one_of
-from pld_mmdet.language.sampling import sample
+from pld_mmdet.language.decoding.sampling import sample
 from pld_mmdet.registry import MODELS
 
 

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pld_mmdet.distill.losses import masked_mean, soft_cross_entropy
-from pld_mmdet.engine.optional import require
+from pld_mmdet.engine.run.optional import require
 from pld_mmdet.errors import UserError, one_of
-from pld_mmdet.language.matching import last_layers, layer_map
-from pld_mmdet.language.mutual_information import MutualInformation, mi_alpha
-from pld_mmdet.language.networks import one_vocabulary
-from pld_mmdet.language.stages import StagedEncoders
+from pld_mmdet.language.learners.stages import StagedEncoders
+from pld_mmdet.language.networks.matching import last_layers, layer_map
+from pld_mmdet.language.networks.mutual_information import MutualInformation, mi_alpha
+from pld_mmdet.language.networks.transformers import one_vocabulary
 from pld_mmdet.registry import MODELS
 
 __all__ = ["Distiller", "flow", "mi_alpha"]

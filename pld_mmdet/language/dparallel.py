@@ -11,10 +11,10 @@ from torch.utils.data import DataLoader
 
 from pld_mmdet.distill._checks import positive, wide
 from pld_mmdet.distill.losses import entropy, masked_mean
-from pld_mmdet.engine.method import Method
-from pld_mmdet.engine.optional import require
+from pld_mmdet.engine.run.method import Method
+from pld_mmdet.engine.run.optional import require
 from pld_mmdet.errors import UserError
-from pld_mmdet.language.masked_diffusion import complementary_views, decode
+from pld_mmdet.language.decoding.masked_diffusion import complementary_views, decode
 from pld_mmdet.registry import MODELS
 
 

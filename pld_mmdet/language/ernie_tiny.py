@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from pld_mmdet.engine.method import Method
+from pld_mmdet.engine.run.method import Method
 from pld_mmdet.errors import UserError, one_of
-from pld_mmdet.language.matching import layer_map, matched
-from pld_mmdet.language.stages import StagedEncoders, copy_body
+from pld_mmdet.language.learners.stages import StagedEncoders, copy_body
+from pld_mmdet.language.networks.matching import layer_map, matched
 from pld_mmdet.registry import MODELS
 
 # Section 3 of the paper: from the first stage to the last, each changes one thing.

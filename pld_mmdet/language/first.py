@@ -10,12 +10,12 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from pld_mmdet.distill._checks import positive, same_shape, wide
-from pld_mmdet.engine.method import Method
-from pld_mmdet.engine.metrics import calibration_error
+from pld_mmdet.engine.run.method import Method
+from pld_mmdet.engine.run.metrics import calibration_error
 from pld_mmdet.errors import UserError, one_of
-from pld_mmdet.language.causal import IGNORE, next_token_loss, trimmed
-from pld_mmdet.language.kept_answers import KeptAnswers, ask_once, numbers_of
-from pld_mmdet.language.networks import one_vocabulary
+from pld_mmdet.language.data.kept_answers import KeptAnswers, ask_once, numbers_of
+from pld_mmdet.language.learners.causal import IGNORE, next_token_loss, trimmed
+from pld_mmdet.language.networks.transformers import one_vocabulary
 from pld_mmdet.registry import MODELS
 
 EPSILON = 1e-6  # what the authors' code adds before it divides by the sum

@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from pld_mmdet.engine.files import write_atomic
-from pld_mmdet.engine.method import Method
+from pld_mmdet.engine.run.method import Method
+from pld_mmdet.engine.state.files import write_atomic
 from pld_mmdet.errors import UserError, one_of
-from pld_mmdet.language.causal import IGNORE, next_token_loss, trimmed
-from pld_mmdet.language.lines import build_tokenizer, encoded, padded
-from pld_mmdet.language.neurologic import Constraints, neurologic
-from pld_mmdet.language.sampling import sample
+from pld_mmdet.language.data.lines import build_tokenizer, encoded, padded
+from pld_mmdet.language.decoding.neurologic import Constraints, neurologic
+from pld_mmdet.language.decoding.sampling import sample
+from pld_mmdet.language.learners.causal import IGNORE, next_token_loss, trimmed
 from pld_mmdet.registry import MODELS
 
 

@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from pld_mmdet.distill.teachers import Frozen
-from pld_mmdet.engine.files import write_atomic
-from pld_mmdet.engine.method import Method
+from pld_mmdet.engine.run.method import Method
+from pld_mmdet.engine.state.files import write_atomic
 from pld_mmdet.errors import UserError, one_of
-from pld_mmdet.language.causal import IGNORE, next_token_loss, trimmed
-from pld_mmdet.language.lines import build_tokenizer, encoded, padded
-from pld_mmdet.language.pair_filters import (
+from pld_mmdet.language.data.lines import build_tokenizer, encoded, padded
+from pld_mmdet.language.decoding.sampling import sample
+from pld_mmdet.language.learners.causal import IGNORE, next_token_loss, trimmed
+from pld_mmdet.language.scores.pair_filters import (
     Pair,
     PairFilter,
     duplicate_groups,
@@ -24,7 +25,6 @@ from pld_mmdet.language.pair_filters import (
     rouge_l,
     sentences,
 )
-from pld_mmdet.language.sampling import sample
 from pld_mmdet.registry import MODELS
 
 __all__ = ["ImpossibleDistillation", "duplicate_groups", "rouge_l"]

@@ -10,11 +10,11 @@ from torch.utils.data import DataLoader
 from pld_mmdet.distill import divergences
 from pld_mmdet.distill._checks import wide
 from pld_mmdet.distill.losses import masked_mean
-from pld_mmdet.engine.method import Method
+from pld_mmdet.engine.run.method import Method
 from pld_mmdet.errors import UserError, one_of
-from pld_mmdet.language.causal import IGNORE, next_token_loss
-from pld_mmdet.language.kept_answers import KeptAnswers, ask_once, numbers_of
-from pld_mmdet.language.networks import one_vocabulary
+from pld_mmdet.language.data.kept_answers import KeptAnswers, ask_once, numbers_of
+from pld_mmdet.language.learners.causal import IGNORE, next_token_loss
+from pld_mmdet.language.networks.transformers import one_vocabulary
 from pld_mmdet.registry import MODELS
 
 

@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader
 
 from pld_mmdet.distill.divergences import kl
 from pld_mmdet.errors import UserError, one_of
-from pld_mmdet.language.kept_answers import is_kept
-from pld_mmdet.language.networks import one_vocabulary
-from pld_mmdet.language.stages import StagedEncoders, bank_for, copy_body
+from pld_mmdet.language.data.kept_answers import is_kept
+from pld_mmdet.language.learners.stages import StagedEncoders, bank_for, copy_body
+from pld_mmdet.language.networks.transformers import one_vocabulary
 from pld_mmdet.registry import MODELS
 
 

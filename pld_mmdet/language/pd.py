@@ -9,9 +9,9 @@ from torch.utils.data import DataLoader
 
 from pld_mmdet.distill.losses import soft_cross_entropy
 from pld_mmdet.errors import UserError, one_of
-from pld_mmdet.language.kept_answers import is_kept
-from pld_mmdet.language.networks import one_vocabulary
-from pld_mmdet.language.stages import StagedEncoders, bank_for
+from pld_mmdet.language.data.kept_answers import is_kept
+from pld_mmdet.language.learners.stages import StagedEncoders, bank_for
+from pld_mmdet.language.networks.transformers import one_vocabulary
 from pld_mmdet.registry import MODELS
 
 #: Layers and hidden sizes of the 24 published students.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pld_mmdet.distill.divergences import kl
 from pld_mmdet.distill.losses import masked_mean
 from pld_mmdet.errors import UserError, one_of
-from pld_mmdet.language.causal import (
+from pld_mmdet.language.learners.causal import (
     IGNORE,
     CausalLanguageModel,
     next_token_loss,

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from pld_mmdet.distill._checks import same_shape, wide
 from pld_mmdet.distill.teachers import Frozen
-from pld_mmdet.engine.method import Method
+from pld_mmdet.engine.run.method import Method
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import MODELS
 

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from pld_mmdet.distill.feature_tap import FeatureTap
 from pld_mmdet.distill.teachers import Frozen
 from pld_mmdet.errors import UserError
-from pld_mmdet.masked_image_modeling.pretraining import (
+from pld_mmdet.masked_image_modeling.learners.pretraining import (
     MaskedPretraining,
     decoder_for,
     masked_pixel_loss,

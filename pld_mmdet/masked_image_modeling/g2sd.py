@@ -25,11 +25,11 @@ from torch.nn import functional as F
 from pld_mmdet.distill.losses import soft_cross_entropy
 from pld_mmdet.distill.teachers import Frozen
 from pld_mmdet.errors import UserError, one_of
-from pld_mmdet.masked_image_modeling.pretraining import (
+from pld_mmdet.masked_image_modeling.learners.pretraining import (
     MaskedPretraining,
     decoder_for,
 )
-from pld_mmdet.masked_image_modeling.vit import load_weights, take
+from pld_mmdet.masked_image_modeling.networks.vit import load_weights, take
 from pld_mmdet.registry import MODELS
 from pld_mmdet.shared.mixing import cutmix, mixup
 

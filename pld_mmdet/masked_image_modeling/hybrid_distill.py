@@ -31,16 +31,16 @@ from pld_mmdet.distill.feature_tap import FeatureTap
 from pld_mmdet.distill.relations import relation_kl, relation_scores
 from pld_mmdet.distill.teachers import Frozen
 from pld_mmdet.errors import UserError, one_of
-from pld_mmdet.masked_image_modeling.attention import (
-    attention_distance,
-    attention_nmi,
-)
 from pld_mmdet.masked_image_modeling.g2sd import target
-from pld_mmdet.masked_image_modeling.pretraining import (
+from pld_mmdet.masked_image_modeling.learners.pretraining import (
     MaskedPretraining,
     decoder_for,
 )
-from pld_mmdet.masked_image_modeling.vit import MaskedViT, take
+from pld_mmdet.masked_image_modeling.networks.vit import MaskedViT, take
+from pld_mmdet.masked_image_modeling.scores.attention import (
+    attention_distance,
+    attention_nmi,
+)
 from pld_mmdet.registry import MODELS
 
 

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from pld_mmdet.distill._checks import same_shape
 from pld_mmdet.distill.teachers import Frozen
 from pld_mmdet.errors import UserError, one_of
-from pld_mmdet.masked_image_modeling.pretraining import MaskedPretraining
+from pld_mmdet.masked_image_modeling.learners.pretraining import MaskedPretraining
 from pld_mmdet.registry import MODELS
 
 

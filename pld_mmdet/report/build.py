@@ -8,7 +8,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from pld_mmdet.detection.lpld import LPLD
-from pld_mmdet.engine.files import write_atomic
+from pld_mmdet.engine.state.files import write_atomic
 from pld_mmdet.errors import UserError
 from pld_mmdet.reading import read_json
 from pld_mmdet.report.collect import Row, Run, collect

@@ -1,31 +1,31 @@
 """Semantic segmentation: self-training and distillation. Importing registers it."""
 
 from pld_mmdet.segmentation.agmm import AGMM
-from pld_mmdet.segmentation.data import (
+from pld_mmdet.segmentation.data.pipelines import (
     KeepPoints,
     LoadInstanceIds,
     PackMaps,
     RandomSizedCrop,
 )
-from pld_mmdet.segmentation.fst import FST, VirtualStepDDP
-from pld_mmdet.segmentation.hiast import HIAST
-from pld_mmdet.segmentation.lad import LAD
-from pld_mmdet.segmentation.metric import MeanIoU
-from pld_mmdet.segmentation.mgd import MGD
-from pld_mmdet.segmentation.networks import DeepLabV2Head
-from pld_mmdet.segmentation.pseudo_labels import (
+from pld_mmdet.segmentation.data.pseudo_labels import (
     LoadPseudoLabels,
     PackViews,
     PasteHardClasses,
 )
-from pld_mmdet.segmentation.segmentors import SupervisedSegmentor
-from pld_mmdet.segmentation.self_training import (
+from pld_mmdet.segmentation.data.views import PhotoView
+from pld_mmdet.segmentation.fst import FST, VirtualStepDDP
+from pld_mmdet.segmentation.hiast import HIAST
+from pld_mmdet.segmentation.lad import LAD
+from pld_mmdet.segmentation.learners.self_training import (
     ClassMixSelfTraining,
     CutMixSelfTraining,
 )
+from pld_mmdet.segmentation.learners.unimatch import BlankMap, PackConsistency, UniMatch
+from pld_mmdet.segmentation.mgd import MGD
+from pld_mmdet.segmentation.networks.adversarial import DeepLabV2Head
+from pld_mmdet.segmentation.networks.segmentors import SupervisedSegmentor
+from pld_mmdet.segmentation.scores.mean_iou import MeanIoU
 from pld_mmdet.segmentation.semiovs import SemiOVS
-from pld_mmdet.segmentation.unimatch import BlankMap, PackConsistency, UniMatch
-from pld_mmdet.segmentation.views import PhotoView
 
 __all__ = [
     "AGMM",

@@ -8,8 +8,8 @@ from pld_mmdet.distill._checks import wide
 from pld_mmdet.distill.losses import masked_mean
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import MODELS
-from pld_mmdet.segmentation.losses import IGNORE, UNANNOTATED, pixel_ce
-from pld_mmdet.segmentation.segmentors import (
+from pld_mmdet.segmentation.learners.losses import IGNORE, UNANNOTATED, pixel_ce
+from pld_mmdet.segmentation.networks.segmentors import (
     SegmentationMethod,
     build_segmentor,
     head_logits,

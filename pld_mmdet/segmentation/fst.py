@@ -10,10 +10,10 @@ from mmengine.registry import MODEL_WRAPPERS
 from torch import Tensor, nn
 
 from pld_mmdet.distill.ema import ema_update, ramped_keep
-from pld_mmdet.engine.method import Method
+from pld_mmdet.engine.run.method import Method
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import MODELS
-from pld_mmdet.segmentation.virtual_step import RunningMean, StandPoint
+from pld_mmdet.segmentation.learners.virtual_step import RunningMean, StandPoint
 
 
 @MODELS.register_module()

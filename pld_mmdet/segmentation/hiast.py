@@ -14,15 +14,18 @@ from pld_mmdet.distill.ema import ema_update
 from pld_mmdet.distill.losses import entropy_of_log, masked_mean, soft_nll
 from pld_mmdet.errors import one_of
 from pld_mmdet.registry import MODELS
-from pld_mmdet.segmentation.losses import IGNORE, pixel_ce, uniform_ce
-from pld_mmdet.segmentation.networks import OutputDiscriminator, adversarial_losses
-from pld_mmdet.segmentation.pseudo_labels import (
+from pld_mmdet.segmentation.data.pseudo_labels import (
     LabelFolder,
     LabelPass,
     check_everywhere,
     fingerprint,
 )
-from pld_mmdet.segmentation.segmentors import (
+from pld_mmdet.segmentation.learners.losses import IGNORE, pixel_ce, uniform_ce
+from pld_mmdet.segmentation.networks.adversarial import (
+    OutputDiscriminator,
+    adversarial_losses,
+)
+from pld_mmdet.segmentation.networks.segmentors import (
     TeacherStudent,
     confident_labels,
     full_logits,

@@ -7,8 +7,8 @@ from torch.nn import functional as F
 from pld_mmdet.distill.losses import channelwise_kl, entropy
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
-from pld_mmdet.segmentation.losses import IGNORE, pixel_ce
-from pld_mmdet.segmentation.segmentors import (
+from pld_mmdet.segmentation.learners.losses import IGNORE, pixel_ce
+from pld_mmdet.segmentation.networks.segmentors import (
     TaughtSegmentor,
     head_logits,
     normalise,

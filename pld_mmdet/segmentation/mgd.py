@@ -7,8 +7,8 @@ from torch.nn import functional as F
 from pld_mmdet.distill._checks import wide as float32
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
-from pld_mmdet.segmentation.losses import IGNORE, pixel_ce
-from pld_mmdet.segmentation.segmentors import (
+from pld_mmdet.segmentation.learners.losses import IGNORE, pixel_ce
+from pld_mmdet.segmentation.networks.segmentors import (
     TaughtSegmentor,
     full_logits,
     head_logits,

@@ -11,15 +11,15 @@ from torch.utils.data import DataLoader
 
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
-from pld_mmdet.segmentation.losses import IGNORE, pixel_ce
-from pld_mmdet.segmentation.oracle import NoisyOracle
-from pld_mmdet.segmentation.pseudo_labels import (
+from pld_mmdet.segmentation.data.oracle import NoisyOracle
+from pld_mmdet.segmentation.data.pseudo_labels import (
     INDEX,
     LabelFolder,
     check_everywhere,
 )
-from pld_mmdet.segmentation.segmentors import full_logits
-from pld_mmdet.segmentation.unimatch import Labels, UniMatch, split
+from pld_mmdet.segmentation.learners.losses import IGNORE, pixel_ce
+from pld_mmdet.segmentation.learners.unimatch import Labels, UniMatch, split
+from pld_mmdet.segmentation.networks.segmentors import full_logits
 
 
 @MODELS.register_module()

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pld_mmdet.engine.data.randomness import own_randomness
-from pld_mmdet.engine.optional import require
+from pld_mmdet.engine.run.optional import require
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 from pld_mmdet.shared.readers import (

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from pld_mmdet.engine.method import Method
+from pld_mmdet.engine.run.method import Method
 from pld_mmdet.errors import one_of
 from pld_mmdet.registry import MODELS
 from pld_mmdet.shared.views import recoloured, strong, weak

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pld_mmdet.engine.method import Method
+from pld_mmdet.engine.run.method import Method
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from mmengine.evaluator import BaseMetric
 
-from pld_mmdet.engine.optional import require
+from pld_mmdet.engine.run.optional import require
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import METRICS
 

@@ -12,7 +12,7 @@ from mmengine.registry import METRICS as ROOT_METRICS
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from pld_mmdet.engine.optional import require
+from pld_mmdet.engine.run.optional import require
 from pld_mmdet.errors import UserError
 
 _EXTRA = "classification"  # the extra that names scikit-learn

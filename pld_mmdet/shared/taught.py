@@ -9,7 +9,7 @@ from mmengine.dist import all_gather
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pld_mmdet.engine.method import Method
+from pld_mmdet.engine.run.method import Method
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import MODELS
 

@@ -3,30 +3,34 @@
 Importing registers the family's classes.
 """
 
-from pld_mmdet.weak_supervision.cifar_views import CIFARViews
-from pld_mmdet.weak_supervision.clustering import ClusterMetric, LongTailDigits
 from pld_mmdet.weak_supervision.cotta import CoTTA
-from pld_mmdet.weak_supervision.federation import (
+from pld_mmdet.weak_supervision.data.cifar_views import CIFARViews
+from pld_mmdet.weak_supervision.data.clustering import ClusterMetric, LongTailDigits
+from pld_mmdet.weak_supervision.data.federation import (
     DigitViews,
     Federation,
     NoisyDigits,
 )
-from pld_mmdet.weak_supervision.fedlabel import FedLabel
-from pld_mmdet.weak_supervision.ins import INS
-from pld_mmdet.weak_supervision.llp_bp import LLPBP
-from pld_mmdet.weak_supervision.mil import InstanceBags, MILMetric
-from pld_mmdet.weak_supervision.online_adaptation import Tent
-from pld_mmdet.weak_supervision.proportions import (
+from pld_mmdet.weak_supervision.data.mil import InstanceBags, MILMetric
+from pld_mmdet.weak_supervision.data.proportions import (
     AUCMetric,
     ProportionBags,
     Table,
     TwoClasses,
 )
+from pld_mmdet.weak_supervision.data.streams import (
+    CifarC,
+    CorruptedDigits,
+    StreamMetric,
+)
+from pld_mmdet.weak_supervision.fedlabel import FedLabel
+from pld_mmdet.weak_supervision.ins import INS
+from pld_mmdet.weak_supervision.learners.online_adaptation import Tent
+from pld_mmdet.weak_supervision.llp_bp import LLPBP
+from pld_mmdet.weak_supervision.networks.translation import AttentionUNet, ClassCritic
+from pld_mmdet.weak_supervision.networks.vit import ViTBackbone
 from pld_mmdet.weak_supervision.sp2ot import SP2OT
 from pld_mmdet.weak_supervision.sparse import SPARSE
-from pld_mmdet.weak_supervision.streams import CifarC, CorruptedDigits, StreamMetric
-from pld_mmdet.weak_supervision.translation import AttentionUNet, ClassCritic
-from pld_mmdet.weak_supervision.vit import ViTBackbone
 
 __all__ = [
     "INS",

@@ -9,8 +9,8 @@ from pld_mmdet.distill.ema import ema_update
 from pld_mmdet.distill.losses import soft_cross_entropy
 from pld_mmdet.distill.teachers import Averaged, Frozen
 from pld_mmdet.registry import MODELS
-from pld_mmdet.weak_supervision.augment import CoTTAViews
-from pld_mmdet.weak_supervision.online_adaptation import (
+from pld_mmdet.weak_supervision.data.augment import CoTTAViews
+from pld_mmdet.weak_supervision.learners.online_adaptation import (
     TestTimeMethod,
     use_batch_statistics,
 )

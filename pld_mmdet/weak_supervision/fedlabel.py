@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from pld_mmdet.distill.divergences import kl
 from pld_mmdet.distill.teachers import Frozen
-from pld_mmdet.engine.method import Method
+from pld_mmdet.engine.run.method import Method
 from pld_mmdet.errors import one_of
 from pld_mmdet.registry import MODELS
 

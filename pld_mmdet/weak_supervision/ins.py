@@ -38,7 +38,7 @@ from pld_mmdet.distill.ema import ema_update
 from pld_mmdet.distill.losses import soft_cross_entropy
 from pld_mmdet.distill.memory import FeatureQueue, SampleBank
 from pld_mmdet.distill.teachers import Averaged, batch_statistics
-from pld_mmdet.engine.method import Method
+from pld_mmdet.engine.run.method import Method
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import MODELS
 from pld_mmdet.shared.views import contrasted, mirrored, random_view, resized_crop

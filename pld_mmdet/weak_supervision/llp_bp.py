@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pld_mmdet.distill.memory import SampleBank
-from pld_mmdet.engine.method import Method
+from pld_mmdet.engine.run.method import Method
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
-from pld_mmdet.weak_supervision.belief_propagation import bag_errors, marginals
+from pld_mmdet.weak_supervision.learners.belief_propagation import bag_errors, marginals
 
 
 def neighbour_graph(covariates: Tensor, k: int) -> tuple[Tensor, Tensor]:

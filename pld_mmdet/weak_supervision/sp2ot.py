@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from pld_mmdet.distill.losses import soft_cross_entropy
 from pld_mmdet.distill.transport import semantic_partial_ot
-from pld_mmdet.engine.method import Method
+from pld_mmdet.engine.run.method import Method
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 

@@ -32,7 +32,7 @@ from pld_mmdet.distill.divergences import kl
 from pld_mmdet.distill.losses import entropy, soft_cross_entropy
 from pld_mmdet.distill.memory import SampleBank
 from pld_mmdet.distill.teachers import fixed
-from pld_mmdet.engine.method import Method
+from pld_mmdet.engine.run.method import Method
 from pld_mmdet.errors import one_of
 from pld_mmdet.registry import MODELS
 from pld_mmdet.shared.mixing import mixup

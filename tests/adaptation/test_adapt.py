@@ -12,7 +12,7 @@ from pld_mmdet.adaptation.detector import read_config, read_detector
 from pld_mmdet.adaptation.recipe import choose_recipe
 from pld_mmdet.adaptation.run import _say_floor
 from pld_mmdet.detection.loops.scored_val import read_history
-from pld_mmdet.engine.outfolder import claimed
+from pld_mmdet.engine.state.outfolder import claimed
 from pld_mmdet.errors import UserError
 from tests.adaptation.test_folder import strange_images
 from tests.adaptation.tiny import (

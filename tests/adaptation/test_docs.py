@@ -10,7 +10,7 @@ import torch
 import pld_mmdet
 from pld_mmdet.adaptation import recipe
 from pld_mmdet.adaptation.recipe import choose_recipe
-from pld_mmdet.engine.files import write_json
+from pld_mmdet.engine.state.files import write_json
 from pld_mmdet.errors import UserError
 from tests.adaptation import detectors
 from tests.adaptation.tiny import (

@@ -16,8 +16,8 @@ from PIL import Image
 import pld_mmdet
 from pld_mmdet.adaptation.folder import check_images, find_images
 from pld_mmdet.detection.data.image_folder import ImageFolder
-from pld_mmdet.engine import checkpoint as files
-from pld_mmdet.engine.stack import import_mmdet
+from pld_mmdet.engine.run.stack import import_mmdet
+from pld_mmdet.engine.state import checkpoint as files
 from pld_mmdet.errors import UserError
 from tests.adaptation.test_folder import PIPELINE
 from tests.adaptation.tiny import load_strictly, write_detector, write_images

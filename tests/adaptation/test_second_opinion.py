@@ -12,7 +12,7 @@ from mmengine.structures import InstanceData
 import pld_mmdet
 from pld_mmdet.adaptation import opinion
 from pld_mmdet.adaptation.folder import Images
-from pld_mmdet.engine.stack import import_mmdet
+from pld_mmdet.engine.run.stack import import_mmdet
 from pld_mmdet.errors import UserError
 from tests.adaptation.tiny import CLASSES, write_detector, write_images
 

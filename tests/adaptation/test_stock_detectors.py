@@ -11,9 +11,9 @@ from pld_mmdet.adaptation import support, support_table
 from pld_mmdet.adaptation.compose import META_KEYS, pack_keys
 from pld_mmdet.adaptation.detector import _kind
 from pld_mmdet.adaptation.unsuited import refuse_unsuited
-from pld_mmdet.detection.boxes import inside_image, into_input
+from pld_mmdet.detection.boxes.views import inside_image, into_input
 from pld_mmdet.detection.detectors.stock import build_detector
-from pld_mmdet.engine.stack import import_mmdet
+from pld_mmdet.engine.run.stack import import_mmdet
 from pld_mmdet.errors import UserError
 
 ROOT = support.stock_configs()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pld_mmdet.audio.features import log_mel
+from pld_mmdet.audio.networks.features import log_mel
 from pld_mmdet.benchmark.pairs import Pair, build, ours, plain
 
 

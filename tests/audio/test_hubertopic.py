@@ -10,11 +10,11 @@ from sklearn.cluster import MiniBatchKMeans
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from pld_mmdet.audio.features import frame_geometry, log_mel, mel_filters, mfcc
+from pld_mmdet.audio.data.labels import FrameSample, Units, topic_model
+from pld_mmdet.audio.data.masks import pooled, span_mask
+from pld_mmdet.audio.data.speech import TopicSpeech, WaveFiles, read_wave
 from pld_mmdet.audio.hubertopic import HuBERTopic
-from pld_mmdet.audio.labels import FrameSample, Units, topic_model
-from pld_mmdet.audio.masks import pooled, span_mask
-from pld_mmdet.audio.speech import TopicSpeech, WaveFiles, read_wave
+from pld_mmdet.audio.networks.features import frame_geometry, log_mel, mel_filters, mfcc
 from pld_mmdet.errors import UserError
 from tests.toy_run import assert_resume_is_exact, enter, toy_config, train
 

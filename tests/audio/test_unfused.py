@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from pld_mmdet.audio.clips import Chirps, WaveFolder
-from pld_mmdet.audio.features import flat_log_mel, log_mel
-from pld_mmdet.audio.labels import cluster_clips, purity
-from pld_mmdet.audio.networks import AudioNTT
+from pld_mmdet.audio.data.clips import Chirps, WaveFolder
+from pld_mmdet.audio.data.labels import cluster_clips, purity
+from pld_mmdet.audio.data.views import log_mix, resized_window, with_background
+from pld_mmdet.audio.networks.audio_ntt import AudioNTT
+from pld_mmdet.audio.networks.features import flat_log_mel, log_mel
 from pld_mmdet.audio.unfused import UnFuSeD, max_and_mean, self_distillation
-from pld_mmdet.audio.views import log_mix, resized_window, with_background
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 from tests.toy_run import enter

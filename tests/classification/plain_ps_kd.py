@@ -13,7 +13,7 @@ from pld_mmdet.benchmark.pairs import (
     ours,
     plain,
 )
-from pld_mmdet.engine.progress import Progress
+from pld_mmdet.engine.run.progress import Progress
 
 
 def pair() -> Pair:

@@ -12,9 +12,7 @@ from pld_mmdet.classification import (
     CLIPImageEncoder,
     CLIPZeroShot,
     ConfusedDigitsTeacher,
-    digits_teacher,
 )
-from pld_mmdet.classification.clip_teacher import read_names
 from pld_mmdet.classification.dho import (
     ALPHAS,
     BETAS,
@@ -22,8 +20,10 @@ from pld_mmdet.classification.dho import (
     mix,
     search_mix,
 )
+from pld_mmdet.classification.networks import digits_teacher
+from pld_mmdet.classification.networks.clip_teacher import read_names
 from pld_mmdet.distill.divergences import kl
-from pld_mmdet.engine import optional
+from pld_mmdet.engine.run import optional
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 from pld_mmdet.shared import ClassFolder, Digits, LabelledAndNot

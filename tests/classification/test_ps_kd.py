@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from pld_mmdet.classification import PSKD
-from pld_mmdet.engine.progress import Progress
+from pld_mmdet.engine.run.progress import Progress
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 from tests.classification.helpers import check_toy, load, train

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pld_mmdet.classification.mismatched import Mismatched, unknown_count
+from pld_mmdet.classification.data.mismatched import Mismatched, unknown_count
 from pld_mmdet.classification.wad import Graded, class_scores, knowledge, share_moved
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS

@@ -6,15 +6,15 @@ import torch
 from mmengine.optim import CosineAnnealingLR
 from torch.nn import functional as F
 
-from pld_mmdet.dataset_distillation.bn_statistics import StatisticsTap
 from pld_mmdet.dataset_distillation.cv_dd import CVDD, prior_weights
-from pld_mmdet.dataset_distillation.folders import read_distilled, write_distilled
-from pld_mmdet.dataset_distillation.real import medium_images
-from pld_mmdet.dataset_distillation.stored_views import (
+from pld_mmdet.dataset_distillation.data.folders import read_distilled, write_distilled
+from pld_mmdet.dataset_distillation.data.real import medium_images
+from pld_mmdet.dataset_distillation.data.stored_views import (
     StoredViews,
     draw_views,
     views_of,
 )
+from pld_mmdet.dataset_distillation.networks.bn_statistics import StatisticsTap
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 

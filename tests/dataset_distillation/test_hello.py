@@ -5,16 +5,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pld_mmdet.dataset_distillation.distilled import DistilledPairs
-from pld_mmdet.dataset_distillation.folders import read_distilled, write_distilled
+from pld_mmdet.dataset_distillation.data.distilled import DistilledPairs
+from pld_mmdet.dataset_distillation.data.folders import read_distilled, write_distilled
+from pld_mmdet.dataset_distillation.data.real import real_images
 from pld_mmdet.dataset_distillation.hello import HeLlO, _tiled, projector_loss
-from pld_mmdet.dataset_distillation.label_generator import (
+from pld_mmdet.dataset_distillation.networks.label_generator import (
     LabelProjector,
     StoredNumbers,
     read_generator,
 )
-from pld_mmdet.dataset_distillation.low_rank import LowRank, adapt, increments
-from pld_mmdet.dataset_distillation.real import real_images
+from pld_mmdet.dataset_distillation.networks.low_rank import LowRank, adapt, increments
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 

@@ -5,10 +5,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pld_mmdet.dataset_distillation.bn_statistics import StatisticsTap, statistics_gap
-from pld_mmdet.dataset_distillation.distilled import DistilledPairs
+from pld_mmdet.dataset_distillation.data.distilled import DistilledPairs
+from pld_mmdet.dataset_distillation.data.real import cropped, real_images
 from pld_mmdet.dataset_distillation.infer import INFER, plan
-from pld_mmdet.dataset_distillation.real import cropped, real_images
+from pld_mmdet.dataset_distillation.networks.bn_statistics import (
+    StatisticsTap,
+    statistics_gap,
+)
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 

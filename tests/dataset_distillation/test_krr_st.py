@@ -9,14 +9,14 @@ from mmengine.registry import DATASETS, MODELS, RUNNERS
 from torch import nn
 from torch.nn import functional as F
 
-from pld_mmdet.dataset_distillation.distilled import DistilledPairs, SyntheticSet
+from pld_mmdet.dataset_distillation.data.distilled import DistilledPairs, SyntheticSet
 from pld_mmdet.dataset_distillation.krr_st import kernel_ridge
 from pld_mmdet.distill.contrastive import barlow_twins_loss
 from pld_mmdet.errors import UserError
 from pld_mmdet.experiments.options import parse_options
 from pld_mmdet.shared.views import random_view
 from tests.engine.processes import Tool
-from tests.engine.test_resume import differences
+from tests.engine.state.test_resume import differences
 from tests.toy_run import ROOT, enter, toy_config, train
 
 POINTS = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])
@@ -416,7 +416,7 @@ def test_any_config_trains_on_the_exported_set(tmp_path):
 
 
 def pair_regression():
-    from pld_mmdet.engine.method import Method
+    from pld_mmdet.engine.run.method import Method
 
     @MODELS.register_module(force=True)
     class PairRegression(Method):

@@ -18,7 +18,7 @@ from mmengine.registry import DATASETS, HOOKS, MODELS
 from mmengine.structures import InstanceData
 from torch.utils.data import Dataset
 
-from pld_mmdet.engine.models import unwrapped
+from pld_mmdet.engine.run.models import unwrapped
 from tests.detection.helpers import batch_of, give_confidence
 from tests.helpers import tiny_faster_rcnn
 

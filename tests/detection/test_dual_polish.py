@@ -13,7 +13,11 @@ from pld_mmdet.detection.dual_polish import (
     context_boxes,
     polish_labels,
 )
-from pld_mmdet.detection.polishers import BoxPolisher, CategoryPolisher, Polishers
+from pld_mmdet.detection.pseudo_labels.polishers import (
+    BoxPolisher,
+    CategoryPolisher,
+    Polishers,
+)
 from tests.detection.helpers import fresh, give_confidence
 from tests.detection.semi import semi_batch, without_boxes
 from tests.helpers import tiny_faster_rcnn

@@ -8,7 +8,7 @@ from mmdet.models.detectors import SoftTeacher as PortedSoftTeacher
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
-from pld_mmdet.detection.boxes import project_boxes
+from pld_mmdet.detection.boxes.views import project_boxes
 from pld_mmdet.detection.detectors.two_stage import from_score, run_box_head
 from pld_mmdet.detection.soft_teacher import (
     BoxJitterSoftTeacher,

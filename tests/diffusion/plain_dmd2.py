@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from pld_mmdet.benchmark.pairs import Pair, build, descend, sgd
 from pld_mmdet.engine.optim.finite import FiniteOptimWrapper
-from pld_mmdet.engine.progress import Progress
+from pld_mmdet.engine.run.progress import Progress
 
 
 def pair() -> Pair:

@@ -6,8 +6,8 @@ import torch
 from torch.nn import functional as F
 
 from pld_mmdet.benchmark.pairs import Pair, build, ours, plain
-from pld_mmdet.diffusion.splatting import Gaussians, orbit, render
-from pld_mmdet.engine.progress import Progress
+from pld_mmdet.diffusion.rendering.splatting import Gaussians, orbit, render
+from pld_mmdet.engine.run.progress import Progress
 
 
 def pair() -> Pair:

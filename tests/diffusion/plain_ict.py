@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pld_mmdet.benchmark.pairs import Pair, build, descend, sgd
 from pld_mmdet.engine.optim.finite import FiniteOptimWrapper
-from pld_mmdet.engine.progress import Progress
+from pld_mmdet.engine.run.progress import Progress
 
 
 def pair() -> Pair:

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from pld_mmdet.diffusion.boot import NoiseStarts, signal_step, step_ratio
-from pld_mmdet.diffusion.processes import CosineProcess, EDMProcess, ddim_step
-from pld_mmdet.diffusion.schedule import ScheduleProcess
+from pld_mmdet.diffusion.processes.levels import CosineProcess, EDMProcess, ddim_step
+from pld_mmdet.diffusion.processes.schedule import ScheduleProcess
 from pld_mmdet.engine.optim.finite import FiniteOptimWrapper
-from pld_mmdet.engine.progress import Progress
+from pld_mmdet.engine.run.progress import Progress
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from pld_mmdet.diffusion.disback import node
 from pld_mmdet.diffusion.dmd2 import distribution_matching_loss
-from pld_mmdet.engine.progress import Progress
+from pld_mmdet.engine.run.progress import Progress
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 

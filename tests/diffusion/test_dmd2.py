@@ -12,7 +12,7 @@ from mmengine.registry import MODELS, RUNNERS
 from torch import nn
 
 from pld_mmdet.diffusion.dmd2 import distribution_matching_loss, gan_losses
-from pld_mmdet.diffusion.networks import Critic, DiffusersUNet
+from pld_mmdet.diffusion.networks.denoisers import Critic, DiffusersUNet
 from pld_mmdet.errors import UserError
 from pld_mmdet.experiments.options import parse_options
 from tests.toy_run import ROOT, assert_resume_is_exact, toy_config, train

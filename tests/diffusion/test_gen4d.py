@@ -10,15 +10,19 @@ from PIL import Image
 from torch import nn
 
 from pld_mmdet.diffusion import gen4d
-from pld_mmdet.diffusion.fidelity import PSNR, psnr
+from pld_mmdet.diffusion.data.moving_object import (
+    MovingObject,
+    OtherObjects,
+    SceneViews,
+)
 from pld_mmdet.diffusion.gen4d import chamfer, smoothness
-from pld_mmdet.diffusion.hexplane import HexPlaneField
-from pld_mmdet.diffusion.losses import score_gradient_loss
-from pld_mmdet.diffusion.moving_object import MovingObject, OtherObjects, SceneViews
-from pld_mmdet.diffusion.priors import pose
-from pld_mmdet.diffusion.splatting import orbit
+from pld_mmdet.diffusion.networks.priors import pose
+from pld_mmdet.diffusion.processes.losses import score_gradient_loss
+from pld_mmdet.diffusion.rendering.hexplane import HexPlaneField
+from pld_mmdet.diffusion.rendering.splatting import orbit
+from pld_mmdet.diffusion.scores.fidelity import PSNR, psnr
 from pld_mmdet.engine.optim.finite import FiniteOptimWrapper
-from pld_mmdet.engine.progress import Progress
+from pld_mmdet.engine.run.progress import Progress
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 

@@ -12,9 +12,9 @@ from pld_mmdet.diffusion.ict import (
     level_probabilities,
     loss_weights,
 )
-from pld_mmdet.diffusion.processes import CosineProcess, consistency, ddim_step
+from pld_mmdet.diffusion.processes.levels import CosineProcess, consistency, ddim_step
 from pld_mmdet.engine.optim.finite import FiniteOptimWrapper
-from pld_mmdet.engine.progress import Progress
+from pld_mmdet.engine.run.progress import Progress
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 

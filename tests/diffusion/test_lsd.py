@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pld_mmdet.diffusion.discrete import (
+from pld_mmdet.diffusion.lsd import score_match
+from pld_mmdet.diffusion.processes.discrete import (
     MaskedStarts,
     RingLanguage,
     RingViolations,
@@ -15,7 +16,6 @@ from pld_mmdet.diffusion.discrete import (
     rate,
     reveal,
 )
-from pld_mmdet.diffusion.lsd import score_match
 from pld_mmdet.engine.optim.finite import FiniteOptimWrapper
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS

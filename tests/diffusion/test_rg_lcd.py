@@ -11,12 +11,12 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
+from pld_mmdet.diffusion.data.ring import GaussianRing
+from pld_mmdet.diffusion.networks.text import CaptionedImages, waves
 from pld_mmdet.diffusion.rg_lcd import boundary, pair_kl
-from pld_mmdet.diffusion.ring import GaussianRing
-from pld_mmdet.diffusion.ring_reward import MeanOf, RingExpert
-from pld_mmdet.diffusion.text import CaptionedImages, waves
+from pld_mmdet.diffusion.scores.ring_reward import MeanOf, RingExpert
 from pld_mmdet.distill.losses import pseudo_huber
-from pld_mmdet.engine.progress import Progress
+from pld_mmdet.engine.run.progress import Progress
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 

@@ -7,11 +7,11 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import nn
 from torch.nn import functional as F
 
-from pld_mmdet.diffusion.fidelity import PatchDistance
-from pld_mmdet.diffusion.networks import PatchLogits
-from pld_mmdet.diffusion.processes import CosineProcess
+from pld_mmdet.diffusion.networks.denoisers import PatchLogits
+from pld_mmdet.diffusion.processes.levels import CosineProcess
+from pld_mmdet.diffusion.scores.fidelity import PatchDistance
 from pld_mmdet.diffusion.yonos_sr import enlarged, gradient_variance, shrunk
-from pld_mmdet.engine.progress import Progress
+from pld_mmdet.engine.run.progress import Progress
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 

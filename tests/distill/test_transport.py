@@ -15,7 +15,7 @@ from pld_mmdet.distill.transport import (
     semantic_partial_ot,
     sinkhorn,
 )
-from pld_mmdet.engine.optional import require
+from pld_mmdet.engine.run.optional import require
 from pld_mmdet.errors import UserError
 
 PROBS = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.55, 0.45], [0.2, 0.8]])

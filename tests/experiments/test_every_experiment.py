@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pld_mmdet.engine.configs import read_config
+from pld_mmdet.engine.config.configs import read_config
 from pld_mmdet.errors import UserError
 from pld_mmdet.experiments.rows import Experiment
 from pld_mmdet.places import home

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pld_mmdet.engine.files import write_json
+from pld_mmdet.engine.state.files import write_json
 from pld_mmdet.errors import UserError
 from pld_mmdet.experiments.jobs import Job, JobGraph, Running
 from pld_mmdet.experiments.progress import part_done

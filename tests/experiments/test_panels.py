@@ -5,12 +5,12 @@ import pytest
 import torch
 from PIL import Image
 
-from pld_mmdet.diffusion.pictures import images, points, tokens
+from pld_mmdet.diffusion.scores.pictures import images, points, tokens
 from pld_mmdet.engine.hooks import KeptSamplesHook
 from pld_mmdet.errors import UserError
 from pld_mmdet.experiments.panels import draw_pictures
 
-DRAW = dict(draw="pld_mmdet.diffusion.pictures.points")
+DRAW = dict(draw="pld_mmdet.diffusion.scores.pictures.points")
 
 
 class Runner:

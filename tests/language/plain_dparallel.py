@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pld_mmdet.benchmark.pairs import Pair, build, ours, plain
-from pld_mmdet.language.masked_diffusion import complementary_views
+from pld_mmdet.language.decoding.masked_diffusion import complementary_views
 
 
 def pair() -> Pair:

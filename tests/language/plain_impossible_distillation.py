@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pld_mmdet.benchmark.pairs import Pair, build, ours, plain
-from pld_mmdet.language.world import WorldDocuments
+from pld_mmdet.language.data.world import WorldDocuments
 
 
 def pair() -> Pair:

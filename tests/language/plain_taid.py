@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pld_mmdet.benchmark.pairs import Pair, build, ours, plain
-from pld_mmdet.engine.progress import Progress
+from pld_mmdet.engine.run.progress import Progress
 
 
 def pair() -> Pair:

@@ -8,7 +8,7 @@ import torch
 from pld_mmdet.distill.relations import relation_kl, relation_mse, relation_scores
 from pld_mmdet.errors import UserError
 from pld_mmdet.language.autodistil import AutoDistil, relation_gap, relations
-from pld_mmdet.language.elastic import (
+from pld_mmdet.language.networks.elastic import (
     ElasticEncoder,
     Size,
     kept_layers,

@@ -10,9 +10,9 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from pld_mmdet.errors import UserError
-from pld_mmdet.language.answers import PromptedText
 from pld_mmdet.language.cyclealign import agreement, pro_loss, rrhf_loss
-from pld_mmdet.language.endings import Endings, ToneRanker
+from pld_mmdet.language.data.answers import PromptedText
+from pld_mmdet.language.data.endings import Endings, ToneRanker
 from pld_mmdet.registry import MODELS
 from tests.toy_run import enter, toy_config, train
 

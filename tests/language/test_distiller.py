@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from pld_mmdet.errors import UserError
 from pld_mmdet.language.distiller import Distiller, flow, mi_alpha
-from pld_mmdet.language.matching import last_layers
+from pld_mmdet.language.networks.matching import last_layers
 from tests.language.tiny import (
     GENERAL,
     TASK,

@@ -12,10 +12,10 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from pld_mmdet.errors import UserError
-from pld_mmdet.language.answers import AnswerText, RotatedWords, RotatedWordsMetric
+from pld_mmdet.language.data.answers import AnswerText, RotatedWords, RotatedWordsMetric
+from pld_mmdet.language.decoding.masked_diffusion import complementary_views, decode
 from pld_mmdet.language.dparallel import DParallel, certainty_loss
-from pld_mmdet.language.masked_diffusion import complementary_views, decode
-from pld_mmdet.language.networks import BidirectionalTransformer
+from pld_mmdet.language.networks.transformers import BidirectionalTransformer
 from pld_mmdet.registry import DATASETS, MODELS
 from tests.toy_run import toy_config
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForMaskedLM, BertTokenizerFast
 
 from pld_mmdet.errors import UserError
+from pld_mmdet.language.data.grammar import MASK, TopicGrammar, mask_words
 from pld_mmdet.language.ernie_tiny import (
     RECIPE,
     ERNIETiny,
@@ -17,7 +18,6 @@ from pld_mmdet.language.ernie_tiny import (
     layer_map,
     matched,
 )
-from pld_mmdet.language.grammar import MASK, TopicGrammar, mask_words
 from tests.toy_run import assert_resume_is_exact, enter, toy_config, train
 
 

@@ -12,13 +12,13 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from pld_mmdet.errors import UserError
+from pld_mmdet.language.data.kept_answers import KeptAnswers, write_answers
 from pld_mmdet.language.first import (
     FIRST,
     label_smoothed,
     temperature_scaled,
     top_k_kl,
 )
-from pld_mmdet.language.kept_answers import KeptAnswers, write_answers
 from pld_mmdet.registry import DATASETS
 from tests.toy_run import enter, toy_config, train
 

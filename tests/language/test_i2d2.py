@@ -17,14 +17,18 @@ from transformers import (
 )
 
 from pld_mmdet.errors import UserError
-from pld_mmdet.language.neurologic import Constraints, neurologic, neurologic_score
-from pld_mmdet.language.world import (
+from pld_mmdet.language.data.world import (
     FactWorld,
     StatementMetric,
     WorldPrompts,
     WorldStatements,
     statement,
     words_of,
+)
+from pld_mmdet.language.decoding.neurologic import (
+    Constraints,
+    neurologic,
+    neurologic_score,
 )
 from pld_mmdet.registry import MODELS
 from tests.toy_run import enter, toy_config, train

@@ -17,21 +17,21 @@ from transformers import (
 )
 
 from pld_mmdet.errors import UserError
+from pld_mmdet.language.data.lines import TextLines
+from pld_mmdet.language.data.world import (
+    FactWorld,
+    RewordingMetric,
+    WorldDocuments,
+    WorldEntailment,
+)
+from pld_mmdet.language.decoding.sampling import sample
 from pld_mmdet.language.impossible_distillation import duplicate_groups, rouge_l
-from pld_mmdet.language.lines import TextLines
-from pld_mmdet.language.pair_filters import (
+from pld_mmdet.language.scores.pair_filters import (
     Pair,
     PairFilter,
     full_sentence,
     numbers,
     sentences,
-)
-from pld_mmdet.language.sampling import sample
-from pld_mmdet.language.world import (
-    FactWorld,
-    RewordingMetric,
-    WorldDocuments,
-    WorldEntailment,
 )
 from pld_mmdet.registry import MODELS
 from tests.toy_run import toy_config, train

@@ -17,8 +17,8 @@ from transformers import (
 
 from pld_mmdet.distill.losses import entropy
 from pld_mmdet.errors import UserError
-from pld_mmdet.language.label_words import LabelWordClassifier
 from pld_mmdet.language.llkd import LLKD, class_thresholds
+from pld_mmdet.language.networks.label_words import LabelWordClassifier
 from tests.toy_run import enter, toy_config, train
 
 MLP = dict(type="pld_mmdet.MLP", sizes=(4, 3))

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from pld_mmdet.errors import UserError
-from pld_mmdet.language.in_context import PackedText, RandomMaps, TaskText
-from pld_mmdet.language.kept_answers import KeptAnswers
+from pld_mmdet.language.data.in_context import PackedText, RandomMaps, TaskText
+from pld_mmdet.language.data.kept_answers import KeptAnswers
 from pld_mmdet.language.mend import MEND, kept_kl
 from tests.toy_run import ROOT, assert_resume_is_exact, enter, toy_config, train
 

@@ -5,7 +5,7 @@ import torch
 
 from pld_mmdet.distill.divergences import kl
 from pld_mmdet.errors import UserError
-from pld_mmdet.language.grammar import MASK
+from pld_mmdet.language.data.grammar import MASK
 from pld_mmdet.language.p4plm import P4PLM
 from tests.language.tiny import (
     GENERAL,

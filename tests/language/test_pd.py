@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from pld_mmdet.distill.losses import soft_cross_entropy
 from pld_mmdet.errors import UserError
-from pld_mmdet.language.grammar import TopicGrammar
-from pld_mmdet.language.kept_answers import load_answers
+from pld_mmdet.language.data.grammar import TopicGrammar
+from pld_mmdet.language.data.kept_answers import load_answers
 from pld_mmdet.language.pd import LAYERS, PD, WIDTHS, compact_bert
 from pld_mmdet.registry import DATASETS
 from tests.language.tiny import (

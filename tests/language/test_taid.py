@@ -12,10 +12,10 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from pld_mmdet.engine.progress import Progress
+from pld_mmdet.engine.run.progress import Progress
 from pld_mmdet.errors import UserError
-from pld_mmdet.language.causal import CausalDistillation
-from pld_mmdet.language.chat import ChatText
+from pld_mmdet.language.data.chat import ChatText
+from pld_mmdet.language.learners.causal import CausalDistillation
 from pld_mmdet.language.taid import TAID, AdaptiveTime, entropy
 from pld_mmdet.registry import DATASETS, MODELS
 from tests.toy_run import assert_resume_is_exact, toy_config, train

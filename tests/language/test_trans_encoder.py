@@ -9,8 +9,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel
 
 from pld_mmdet.errors import UserError
-from pld_mmdet.language.metrics import rank_correlation
-from pld_mmdet.language.sentences import (
+from pld_mmdet.language.data.sentences import (
     ConceptPairs,
     JointTransformer,
     PairText,
@@ -18,6 +17,7 @@ from pld_mmdet.language.sentences import (
     joined,
     word_vectors,
 )
+from pld_mmdet.language.scores.metrics import rank_correlation
 from pld_mmdet.language.trans_encoder import (
     TransEncoder,
     bi_step_loss,

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from pld_mmdet.errors import UserError
 from pld_mmdet.experiments.options import parse_options
 from pld_mmdet.masked_image_modeling.dmae import feature_loss, masked_pixel_loss
-from pld_mmdet.masked_image_modeling.vit import (
+from pld_mmdet.masked_image_modeling.networks.vit import (
     MaskedViT,
     random_visible,
     sine_cosine_positions,

@@ -12,7 +12,11 @@ from torch.nn import functional as F
 
 from pld_mmdet.errors import UserError
 from pld_mmdet.masked_image_modeling.g2sd import PooledClassifier, target
-from pld_mmdet.masked_image_modeling.vit import MAEDecoder, MaskedViT, random_visible
+from pld_mmdet.masked_image_modeling.networks.vit import (
+    MAEDecoder,
+    MaskedViT,
+    random_visible,
+)
 from tests.toy_run import ROOT, enter, toy_config, train
 
 

@@ -13,15 +13,15 @@ from pld_mmdet.distill.feature_tap import FeatureTap
 from pld_mmdet.distill.relations import relation_kl, relation_scores
 from pld_mmdet.errors import UserError
 from pld_mmdet.masked_image_modeling import hybrid_distill
-from pld_mmdet.masked_image_modeling.attention import (
-    AttentionMetric,
-    attention_distance,
-    attention_nmi,
-)
 from pld_mmdet.masked_image_modeling.hybrid_distill import (
     least_redundant,
     relation_loss,
     thinned,
+)
+from pld_mmdet.masked_image_modeling.scores.attention import (
+    AttentionMetric,
+    attention_distance,
+    attention_nmi,
 )
 from tests.toy_run import ROOT, enter, toy_config, train
 

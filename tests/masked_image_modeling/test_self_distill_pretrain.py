@@ -9,9 +9,9 @@ from mmengine.registry import MODELS
 from torch.nn import functional as F
 
 from pld_mmdet.errors import UserError
-from pld_mmdet.masked_image_modeling.pretraining import masked_pixel_loss
+from pld_mmdet.masked_image_modeling.learners.pretraining import masked_pixel_loss
+from pld_mmdet.masked_image_modeling.networks.vit import MaskedViT
 from pld_mmdet.masked_image_modeling.self_distill_pretrain import feature_gap
-from pld_mmdet.masked_image_modeling.vit import MaskedViT
 from pld_mmdet.shared.data.digits import Digits
 from tests.toy_run import ROOT, enter, toy_config, train
 

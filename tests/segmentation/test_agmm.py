@@ -17,10 +17,10 @@ from pld_mmdet.segmentation.agmm import (
     separation,
     soft_bce,
 )
-from pld_mmdet.segmentation.data import KeepPoints, PackMaps
-from pld_mmdet.segmentation.losses import pixel_ce
-from pld_mmdet.segmentation.segmentors import head_logits, normalise
-from pld_mmdet.segmentation.views import PhotoView, photo_view
+from pld_mmdet.segmentation.data.pipelines import KeepPoints, PackMaps
+from pld_mmdet.segmentation.data.views import PhotoView, photo_view
+from pld_mmdet.segmentation.learners.losses import pixel_ce
+from pld_mmdet.segmentation.networks.segmentors import head_logits, normalise
 from tests.segmentation.helpers import tiny_segmentor
 
 

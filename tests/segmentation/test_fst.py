@@ -9,11 +9,11 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from pld_mmdet.engine.method import Method
+from pld_mmdet.engine.run.method import Method
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 from pld_mmdet.segmentation.fst import FST, VirtualStepDDP
-from pld_mmdet.segmentation.self_training import CutMixSelfTraining
+from pld_mmdet.segmentation.learners.self_training import CutMixSelfTraining
 from tests.segmentation.helpers import (
     ROOT,
     make_streets,

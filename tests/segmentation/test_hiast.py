@@ -13,12 +13,12 @@ from pld_mmdet.distill.ema import ema_update
 from pld_mmdet.distill.losses import entropy
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
-from pld_mmdet.segmentation.hiast import HIAST, update_threshold
-from pld_mmdet.segmentation.losses import uniform_ce
-from pld_mmdet.segmentation.pseudo_labels import (
+from pld_mmdet.segmentation.data.pseudo_labels import (
     LabelFolder,
 )
-from pld_mmdet.segmentation.views import blur, color_jitter, strong_view
+from pld_mmdet.segmentation.data.views import blur, color_jitter, strong_view
+from pld_mmdet.segmentation.hiast import HIAST, update_threshold
+from pld_mmdet.segmentation.learners.losses import uniform_ce
 from tests.segmentation.helpers import (
     ROOT,
     copy_tree,
@@ -343,7 +343,7 @@ def test_each_class_has_its_own_threshold(tmp_path, monkeypatch):
 
 def test_the_released_strong_view_multiplies_contrast_about_black(monkeypatch):
     """Grey 60: contrast 2.5 makes 150 (mild: the mean, itself); brightness +.4: 162."""
-    from pld_mmdet.segmentation import views
+    from pld_mmdet.segmentation.data.pipelines import views
 
     image = np.full((4, 4, 3), 60, np.uint8)
     monkeypatch.setattr(np.random, "uniform", lambda low, high: (low + high) / 2)

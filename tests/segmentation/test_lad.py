@@ -15,8 +15,8 @@ from pld_mmdet.segmentation.lad import (
     fixed_codes,
     label_channel,
 )
-from pld_mmdet.segmentation.losses import pixel_ce
-from pld_mmdet.segmentation.segmentors import full_logits, head_logits
+from pld_mmdet.segmentation.learners.losses import pixel_ce
+from pld_mmdet.segmentation.networks.segmentors import full_logits, head_logits
 from tests.segmentation.helpers import tiny_segmentor
 
 

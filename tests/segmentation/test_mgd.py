@@ -8,9 +8,9 @@ import torch
 from torch.nn import functional as F
 
 from pld_mmdet.errors import UserError
-from pld_mmdet.segmentation.losses import pixel_ce
+from pld_mmdet.segmentation.learners.losses import pixel_ce
 from pld_mmdet.segmentation.mgd import MGD, region_similarity_loss, similarity
-from pld_mmdet.segmentation.segmentors import full_logits
+from pld_mmdet.segmentation.networks.segmentors import full_logits
 from pld_mmdet.shared.mixing import xor_boxes
 from tests.segmentation.helpers import tiny_segmentor
 

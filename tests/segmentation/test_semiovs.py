@@ -8,10 +8,9 @@ import torch
 from PIL import Image
 
 from pld_mmdet.errors import UserError
-from pld_mmdet.segmentation.oracle import NoisyOracle
-from pld_mmdet.segmentation.pseudo_labels import LabelFolder, LoadPseudoLabels
-from pld_mmdet.segmentation.semiovs import SemiOVS, concept_labels, foreign_labels
-from pld_mmdet.segmentation.unimatch import (
+from pld_mmdet.segmentation.data.oracle import NoisyOracle
+from pld_mmdet.segmentation.data.pseudo_labels import LabelFolder, LoadPseudoLabels
+from pld_mmdet.segmentation.learners.unimatch import (
     BlankMap,
     Labels,
     PackConsistency,
@@ -19,6 +18,7 @@ from pld_mmdet.segmentation.unimatch import (
     split,
     stream,
 )
+from pld_mmdet.segmentation.semiovs import SemiOVS, concept_labels, foreign_labels
 from pld_mmdet.shared.mixing import maybe_boxes
 from tests.segmentation.helpers import tiny_segmentor
 
@@ -111,7 +111,9 @@ def boxes_of(value):
 @pytest.mark.parametrize("inside", [False, True])
 def test_what_is_pasted_into_foreign_images(monkeypatch, inside):
     """No box: their own maps, sure. A box everywhere: all three are u's own."""
-    monkeypatch.setattr("pld_mmdet.segmentation.unimatch.maybe_boxes", boxes_of(inside))
+    monkeypatch.setattr(
+        "pld_mmdet.segmentation.learners.unimatch.maybe_boxes", boxes_of(inside)
+    )
     method, given, seen = semiovs(), batch(), []
     monkeypatch.setattr(
         method,

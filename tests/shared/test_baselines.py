@@ -6,7 +6,7 @@ from mmengine.config import Config
 from torch import nn
 from torch.utils.data import Dataset
 
-from pld_mmdet.engine.method import Method
+from pld_mmdet.engine.run.method import Method
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import DATASETS, MODELS
 from pld_mmdet.shared.baselines import evaluate

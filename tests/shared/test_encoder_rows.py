@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pld_mmdet.engine.weights import report_mismatch
+from pld_mmdet.engine.state.weights import report_mismatch
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 from pld_mmdet.shared.encoder_rows import FineTune, LinearProbe

@@ -50,7 +50,7 @@ def test_a_mixed_stack_is_named_with_its_cure(doctor, capsys, monkeypatch):
     def mixed():
         raise UserError("Two lines are mixed.", "pip uninstall -y mmcv")
 
-    monkeypatch.setattr("pld_mmdet.engine.stack.check_stack", mixed)
+    monkeypatch.setattr("pld_mmdet.engine.run.stack.check_stack", mixed)
     assert doctor.main() == 2
     assert "-> pip uninstall -y mmcv" in capsys.readouterr().out
 

@@ -67,7 +67,7 @@ experiment = dict(
                cfg_options=['lr=3'],
                data_root=('{data}/', '{data}_quick/')),
     reported='teacher',
-    pictures=dict(draw='pld_mmdet.diffusion.pictures.points', label='fog'),
+    pictures=dict(draw='pld_mmdet.diffusion.scores.pictures.points', label='fog'),
     rows=[
         dict(name='source', title='Source only', config='{tmp_path}/source.py',
              evaluate=dict(clear=None, fog='{tmp_path}/source_fog.py'), seconds=9),

@@ -10,7 +10,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS
 from torch import nn
 
-from pld_mmdet.engine.runner import SafeRunner
+from pld_mmdet.engine.run.runner import SafeRunner
 
 
 @HOOKS.register_module(force=True)

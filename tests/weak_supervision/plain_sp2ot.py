@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pld_mmdet.benchmark.pairs import Pair, build, ours, plain
-from pld_mmdet.engine.progress import Progress
+from pld_mmdet.engine.run.progress import Progress
 
 
 def pair() -> Pair:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from pld_mmdet.benchmark.pairs import Pair, build, conv_net, descend, sgd
 from pld_mmdet.engine.optim.finite import FiniteOptimWrapper
-from pld_mmdet.engine.progress import Progress
+from pld_mmdet.engine.run.progress import Progress
 
 K, N = 4, 8
 NAMES = ("generator", "discriminator", "classifier")

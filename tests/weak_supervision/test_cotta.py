@@ -14,13 +14,17 @@ from pld_mmdet.engine.data.sampler import DrawIndex
 from pld_mmdet.engine.data.seeding import SeededDataset
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
-from pld_mmdet.weak_supervision.augment import CoTTAViews, shift_hue
 from pld_mmdet.weak_supervision.cotta import (
     CoTTA,
     stochastic_restore,
 )
-from pld_mmdet.weak_supervision.online_adaptation import Tent
-from pld_mmdet.weak_supervision.streams import CifarC, CorruptedDigits, StreamMetric
+from pld_mmdet.weak_supervision.data.augment import CoTTAViews, shift_hue
+from pld_mmdet.weak_supervision.data.streams import (
+    CifarC,
+    CorruptedDigits,
+    StreamMetric,
+)
+from pld_mmdet.weak_supervision.learners.online_adaptation import Tent
 from tests.weak_supervision.helpers import learn, small_run, step, weights
 
 NETWORK = dict(type="pld_mmdet.DigitNet", size=8, widths=(4, 8))
@@ -257,7 +261,7 @@ class TestViews:
         low = torch.finfo(torch.float).eps
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
-                "pld_mmdet.weak_supervision.augment._uniform",
+                "pld_mmdet.weak_supervision.data.augment._uniform",
                 lambda a, b: b if abs(b) > low else 0.0,
             )
             y = views._affine(x)[0, 0]

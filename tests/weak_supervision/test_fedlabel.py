@@ -11,8 +11,8 @@ from pld_mmdet.distill.divergences import kl
 from pld_mmdet.engine.data.sampler import DrawIndex
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
-from pld_mmdet.weak_supervision.cifar_views import CIFARViews
-from pld_mmdet.weak_supervision.federation import (
+from pld_mmdet.weak_supervision.data.cifar_views import CIFARViews
+from pld_mmdet.weak_supervision.data.federation import (
     DigitViews,
     Federation,
     NoisyDigits,

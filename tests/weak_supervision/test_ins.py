@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from pld_mmdet.distill.contrastive import sup_con
 from pld_mmdet.errors import UserError
+from pld_mmdet.weak_supervision.data.mil import InstanceBags, MILMetric
 from pld_mmdet.weak_supervision.ins import VIEWS, bag_loss, moved, moved_prototypes
-from pld_mmdet.weak_supervision.mil import InstanceBags, MILMetric
 from tests.toy_run import ROOT, enter, toy_config, train
 
 

@@ -7,13 +7,13 @@ import torch
 from torch.nn import functional as F
 
 from pld_mmdet.errors import UserError
-from pld_mmdet.weak_supervision.llp_bp import LLPBP, check_converged, neighbour_graph
-from pld_mmdet.weak_supervision.proportions import (
+from pld_mmdet.weak_supervision.data.proportions import (
     ProportionBags,
     Table,
     TwoClasses,
     auc,
 )
+from pld_mmdet.weak_supervision.llp_bp import LLPBP, check_converged, neighbour_graph
 
 BAGS = torch.tensor([[0, 1, 2], [3, 4, 5]])
 

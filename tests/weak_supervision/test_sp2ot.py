@@ -9,11 +9,11 @@ from mmengine.config import Config
 
 from pld_mmdet.distill.transport import partial_ot
 from pld_mmdet.engine.data.sampler import DrawIndex
-from pld_mmdet.engine.progress import Progress
+from pld_mmdet.engine.run.progress import Progress
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
-from pld_mmdet.weak_supervision.cifar_views import CIFARViews
-from pld_mmdet.weak_supervision.clustering import LongTailDigits, cluster_scores
+from pld_mmdet.weak_supervision.data.cifar_views import CIFARViews
+from pld_mmdet.weak_supervision.data.clustering import LongTailDigits, cluster_scores
 from pld_mmdet.weak_supervision.sp2ot import SP2OT, CosineHead, sigmoid_ramp
 from tests.weak_supervision.helpers import small_run, step
 

@@ -8,8 +8,9 @@ from mmengine.registry import MODELS
 from torch.nn import functional as F
 
 from pld_mmdet.engine.optim.finite import FiniteOptimWrapper
-from pld_mmdet.engine.progress import Progress
+from pld_mmdet.engine.run.progress import Progress
 from pld_mmdet.errors import UserError
+from pld_mmdet.weak_supervision.networks.translation import AttentionUNet, ClassCritic
 from pld_mmdet.weak_supervision.sparse import (
     confidence,
     confident,
@@ -18,7 +19,6 @@ from pld_mmdet.weak_supervision.sparse import (
     remembered,
     vote,
 )
-from pld_mmdet.weak_supervision.translation import AttentionUNet, ClassCritic
 from tests.toy_run import ROOT
 
 PARTS = ("generator", "discriminator", "classifier")

@@ -18,8 +18,8 @@ from pld_mmdet.detection.data.coco import (
 )
 from pld_mmdet.detection.data.images import image_fault
 from pld_mmdet.detection.data.pool import run_jobs
-from pld_mmdet.engine.checkpoint import load_checkpoint_file
-from pld_mmdet.engine.provenance import data_sets
+from pld_mmdet.engine.state.checkpoint import load_checkpoint_file
+from pld_mmdet.engine.state.provenance import data_sets
 from pld_mmdet.errors import UserError
 from pld_mmdet.reading import parse_json, read_text
 
@@ -167,7 +167,7 @@ def _read(split: str, dataset: dict, scope: str | None) -> Part:
     # Any other data set lists its images itself.
     from mmengine.registry import DATASETS
 
-    from pld_mmdet.engine.stack import import_mmdet
+    from pld_mmdet.engine.run.stack import import_mmdet
 
     import_mmdet()
     source = str(dataset.get("pattern") or annotations or dataset.get("type"))
@@ -267,7 +267,7 @@ def _classes(dataset: dict, scope: str | None) -> tuple[str, ...]:
     if classes is None:
         from mmengine.registry import DATASETS
 
-        from pld_mmdet.engine.stack import import_mmdet
+        from pld_mmdet.engine.run.stack import import_mmdet
 
         import_mmdet()
         with DATASETS.switch_scope_and_registry(scope) as registry:

@@ -8,7 +8,7 @@ from pld_mmdet.detection.data.coco import read_coco
 from pld_mmdet.detection.data.files import write_json
 from pld_mmdet.detection.data.voc import voc_to_coco
 from pld_mmdet.detection.detectors.class_surgery import remap_classes
-from pld_mmdet.engine.checkpoint import load_checkpoint_file, save_atomic
+from pld_mmdet.engine.state.checkpoint import load_checkpoint_file, save_atomic
 from pld_mmdet.errors import UserError
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmengine.dataset import BaseDataset
 
-from pld_mmdet.engine.files import each_once
+from pld_mmdet.engine.state.files import each_once
 from pld_mmdet.errors import UserError
 from pld_mmdet.reading import users_text
 from pld_mmdet.registry import DATASETS

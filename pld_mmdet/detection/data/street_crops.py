@@ -15,11 +15,11 @@ import numpy as np
 
 from pld_mmdet.detection.data.cityscapes import LABEL_IDS
 from pld_mmdet.detection.data.files import write_bytes
-from pld_mmdet.detection.data.foggy_streets.generate import CITIES
-from pld_mmdet.detection.data.foggy_streets.generate import VERSION as STREETS
-from pld_mmdet.detection.data.foggy_streets.render import render
 from pld_mmdet.detection.data.masks import boxes_of
 from pld_mmdet.detection.data.pool import default_workers, run_jobs
+from pld_mmdet.detection.generators.foggy_streets.generate import CITIES
+from pld_mmdet.detection.generators.foggy_streets.generate import VERSION as STREETS
+from pld_mmdet.detection.generators.foggy_streets.render import render
 from pld_mmdet.errors import UserError
 from pld_mmdet.shared.data.street_crops import (
     BACKGROUND,

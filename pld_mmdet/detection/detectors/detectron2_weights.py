@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pld_mmdet.engine.checkpoint import load_checkpoint_file
+from pld_mmdet.engine.state.checkpoint import load_checkpoint_file
 from pld_mmdet.errors import UserError
 from pld_mmdet.reading import read_bytes
 

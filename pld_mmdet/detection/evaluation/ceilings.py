@@ -11,7 +11,7 @@ from mmdet.structures.bbox import bbox_overlaps
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from pld_mmdet.detection.boxes import project_boxes, view_matrix
+from pld_mmdet.detection.boxes.views import project_boxes, view_matrix
 from pld_mmdet.detection.data.coco import read_coco
 from pld_mmdet.detection.evaluation.box_quality import read_truth
 from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD

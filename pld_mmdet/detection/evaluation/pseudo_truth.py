@@ -10,10 +10,10 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from torch import Tensor
 
-from pld_mmdet.detection.boxes import project_boxes
+from pld_mmdet.detection.boxes.views import project_boxes
 from pld_mmdet.detection.data.coco import read_coco
-from pld_mmdet.engine.files import write_json
-from pld_mmdet.engine.models import unwrapped
+from pld_mmdet.engine.run.models import unwrapped
+from pld_mmdet.engine.state.files import write_json
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import HOOKS
 

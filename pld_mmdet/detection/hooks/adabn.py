@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from pld_mmdet.distill.adabn import batch_norms, estimate_batch_norm
 from pld_mmdet.distill.ema import ema_update
-from pld_mmdet.engine.models import unwrapped
+from pld_mmdet.engine.run.models import unwrapped
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import HOOKS
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from pld_mmdet.detection.hooks.collapse_signs import CollapseSigns
 from pld_mmdet.detection.hooks.decline import SourceBoxes
-from pld_mmdet.engine.files import write_json
-from pld_mmdet.engine.models import unwrapped
+from pld_mmdet.engine.run.models import unwrapped
+from pld_mmdet.engine.state.files import write_json
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import HOOKS
 

@@ -15,8 +15,11 @@ from mmengine.logging import print_log
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from pld_mmdet.detection.detectors.teacher_student import (
+    STOCK_BRANCHES,
+    high_confidence,
+)
 from pld_mmdet.detection.hooks.collapse_signs import FEWEST_BOXES
-from pld_mmdet.detection.teacher_student import STOCK_BRANCHES, high_confidence
 from pld_mmdet.engine.data.randomness import own_randomness
 from pld_mmdet.errors import UserError
 

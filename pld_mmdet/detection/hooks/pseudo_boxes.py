@@ -3,7 +3,7 @@
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 
-from pld_mmdet.engine.models import unwrapped
+from pld_mmdet.engine.run.models import unwrapped
 from pld_mmdet.registry import HOOKS
 
 STATE_KEY = "pld_pseudo_boxes"

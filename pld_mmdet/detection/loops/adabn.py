@@ -2,7 +2,7 @@
 
 from pld_mmdet.detection.hooks.adabn import adapt_batch_norm
 from pld_mmdet.engine.loops.counted import CountedLoop
-from pld_mmdet.engine.models import unwrapped
+from pld_mmdet.engine.run.models import unwrapped
 from pld_mmdet.registry import LOOPS
 
 

@@ -14,7 +14,7 @@ from mmengine.runner import ValLoop
 
 from pld_mmdet.detection.evaluation.scores.views import NotFinite
 from pld_mmdet.engine.data.randomness import own_randomness
-from pld_mmdet.engine.models import unwrapped
+from pld_mmdet.engine.run.models import unwrapped
 from pld_mmdet.reading import read_json_lines
 from pld_mmdet.registry import LOOPS
 

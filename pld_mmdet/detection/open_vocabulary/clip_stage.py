@@ -21,10 +21,10 @@ from pld_mmdet.detection.open_vocabulary.clip_candidates import (
     select_candidates,
     training_file,
 )
-from pld_mmdet.engine.checkpoint import load_checkpoint_file
-from pld_mmdet.engine.configs import read_config
-from pld_mmdet.engine.outfolder import locked
-from pld_mmdet.engine.weights import report_mismatch
+from pld_mmdet.engine.config.configs import read_config
+from pld_mmdet.engine.state.checkpoint import load_checkpoint_file
+from pld_mmdet.engine.state.outfolder import locked
+from pld_mmdet.engine.state.weights import report_mismatch
 from pld_mmdet.errors import UserError
 from pld_mmdet.reading import read_json, users_text
 from pld_mmdet.registry import MODELS

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from torch import nn
 
 from pld_mmdet.distill.adabn import batch_norms
-from pld_mmdet.engine.processes import share_statistics
+from pld_mmdet.engine.run.processes import share_statistics
 from pld_mmdet.errors import UserError
 
 

@@ -13,7 +13,7 @@ from mmdet.structures.bbox import bbox_overlaps
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from pld_mmdet.detection.boxes import map_to_strong
+from pld_mmdet.detection.boxes.views import map_to_strong
 from pld_mmdet.detection.detectors.two_stage import (
     require_softmax_head,
     rpn_loss,

@@ -15,7 +15,7 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from pld_mmdet.detection.boxes import project_boxes, view_matrix
+from pld_mmdet.detection.boxes.views import project_boxes, view_matrix
 from pld_mmdet.detection.data.coco import check_coco
 from pld_mmdet.errors import UserError
 from pld_mmdet.reading import read_json

@@ -7,7 +7,7 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from pld_mmdet.detection.boxes import into_input
+from pld_mmdet.detection.boxes.views import into_input
 
 MERGE_IOU = 0.5
 

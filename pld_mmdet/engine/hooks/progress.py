@@ -6,8 +6,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 
-from pld_mmdet.engine.progress import Progress
-from pld_mmdet.engine.steps import accumulation, len_epoch
+from pld_mmdet.engine.run.progress import Progress
+from pld_mmdet.engine.run.steps import accumulation, len_epoch
 from pld_mmdet.registry import HOOKS
 
 STATE_KEY = "pld_progress"

@@ -9,9 +9,9 @@ import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
-from pld_mmdet.engine import provenance
-from pld_mmdet.engine.files import write_atomic, write_json
-from pld_mmdet.engine.models import unwrapped
+from pld_mmdet.engine.run.models import unwrapped
+from pld_mmdet.engine.state import provenance
+from pld_mmdet.engine.state.files import write_atomic, write_json
 from pld_mmdet.reading import read_state
 from pld_mmdet.registry import HOOKS
 

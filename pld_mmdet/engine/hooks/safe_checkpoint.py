@@ -7,8 +7,8 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
-from pld_mmdet.engine.files import write_atomic
-from pld_mmdet.engine.preflight import check_schedules
+from pld_mmdet.engine.config.preflight import check_schedules
+from pld_mmdet.engine.state.files import write_atomic
 from pld_mmdet.registry import HOOKS
 
 

@@ -2,7 +2,7 @@
 
 from mmengine.hooks import ParamSchedulerHook
 
-from pld_mmdet.engine.steps import accumulation, ends_step
+from pld_mmdet.engine.run.steps import accumulation, ends_step
 from pld_mmdet.registry import HOOKS
 
 

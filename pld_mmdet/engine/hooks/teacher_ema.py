@@ -10,9 +10,9 @@ from pld_mmdet.distill.ema import (
     ema_update,
     ramped_keep,
 )
-from pld_mmdet.engine.models import unwrapped
-from pld_mmdet.engine.processes import share_statistics
-from pld_mmdet.engine.steps import accumulation, begins_step, ends_step, len_epoch
+from pld_mmdet.engine.run.models import unwrapped
+from pld_mmdet.engine.run.processes import share_statistics
+from pld_mmdet.engine.run.steps import accumulation, begins_step, ends_step, len_epoch
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import HOOKS
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pld_mmdet.engine.data.randomness import seed_everything
 from pld_mmdet.engine.loops.counted import CountedLoop
-from pld_mmdet.engine.models import unwrapped
+from pld_mmdet.engine.run.models import unwrapped
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import LOOPS
 

@@ -10,9 +10,9 @@ from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
 
 from pld_mmdet.engine.data.sampler import DrawIndex
-from pld_mmdet.engine.files import write_json
 from pld_mmdet.engine.loops.counted import CountedLoop
-from pld_mmdet.engine.models import unwrapped
+from pld_mmdet.engine.run.models import unwrapped
+from pld_mmdet.engine.state.files import write_json
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import LOOPS
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel as DDP
 
 from pld_mmdet.engine.loops.counted import CountedLoop
-from pld_mmdet.engine.models import unwrapped
+from pld_mmdet.engine.run.models import unwrapped
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import LOOPS
 

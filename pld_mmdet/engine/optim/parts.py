@@ -5,7 +5,7 @@ from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 from mmengine.registry import MODEL_WRAPPERS
 from torch import Tensor, nn
 
-from pld_mmdet.engine.models import unwrapped
+from pld_mmdet.engine.run.models import unwrapped
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import OPTIM_WRAPPER_CONSTRUCTORS
 

@@ -4,8 +4,8 @@ With k times the images in a step, one step stands for k of the old ones. So the
 learning rate grows k-fold, the run and its warm-up get k times fewer steps, and the
 teacher does k updates in one: ``m' = 1 - (1 - m)^k`` for the student's share m, which
 is ``keep' = keep^k``. Where a step is accumulated from a batches, all that counts
-iterations grows a-fold again (see :mod:`pld_mmdet.engine.steps`). All other changes of
-a run are left to its config.
+iterations grows a-fold again (see :mod:`pld_mmdet.engine.run.steps`). All other changes
+of a run are left to its config.
 """
 
 import math

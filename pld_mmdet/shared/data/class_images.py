@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pld_mmdet.engine.files import each_once
+from pld_mmdet.engine.state.files import each_once
 from pld_mmdet.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png")

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from pld_mmdet.engine.optional import require
+from pld_mmdet.engine.run.optional import require
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import DATASETS
 from pld_mmdet.shared.data.class_images import part_files, read_square

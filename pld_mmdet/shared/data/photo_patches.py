@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pld_mmdet.engine.optional import require
+from pld_mmdet.engine.run.optional import require
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import DATASETS
 from pld_mmdet.shared.data.pixels import PixelDataset

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pld_mmdet.engine.optional import require
+from pld_mmdet.engine.run.optional import require
 from pld_mmdet.errors import UserError, one_of
 
 # Colours that CLIP models were trained with (OpenAI's, OpenCLIP's and DFN's alike).

@@ -17,7 +17,7 @@ from pld_mmdet.detection.hooks.collapse_guard import (
 )
 from pld_mmdet.errors import UserError
 from tests.detection.helpers import on_processes
-from tests.engine.test_resume import differences
+from tests.engine.state.test_resume import differences
 
 
 def runner_of(model, **more):

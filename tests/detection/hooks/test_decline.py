@@ -13,7 +13,7 @@ from mmengine.structures import InstanceData
 from pld_mmdet.detection.hooks import CollapseGuardHook, decline
 from pld_mmdet.detection.hooks.decline import SourceBoxes, kept_share
 from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD
-from pld_mmdet.engine.runner import find_latest
+from pld_mmdet.engine.run.runner import find_latest
 from pld_mmdet.errors import UserError
 from tests.detection.helpers import batch_of, give_confidence, on_processes
 from tests.detection.hooks.test_collapse_guard import (
@@ -22,7 +22,7 @@ from tests.detection.hooks.test_collapse_guard import (
     left_behind,
 )
 from tests.engine.processes import forked
-from tests.engine.test_resume import differences
+from tests.engine.state.test_resume import differences
 from tests.engine.toy import write_config
 from tests.helpers import tiny_faster_rcnn
 

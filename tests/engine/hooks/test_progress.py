@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader
 
 from pld_mmdet.engine.hooks.progress import STATE_KEY, ProgressHook
 from pld_mmdet.engine.loops.federated import FederatedLoop
-from pld_mmdet.engine.method import Method
-from pld_mmdet.engine.progress import Progress
-from pld_mmdet.engine.steps import accumulation
+from pld_mmdet.engine.run.method import Method
+from pld_mmdet.engine.run.progress import Progress
+from pld_mmdet.engine.run.steps import accumulation
 from pld_mmdet.errors import UserError
 from tests.engine.loops.test_staged import STAGES
 from tests.engine.toy import CONFIG, EPOCHS, ITERS

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from pld_mmdet.engine.loops.federated import FederatedLoop, average, draw_clients
 from pld_mmdet.errors import UserError
 from tests.engine.processes import ROOT, Tool
-from tests.engine.test_resume import differences
+from tests.engine.state.test_resume import differences
 
 
 def test_identical_clients_average_to_themselves():

@@ -13,7 +13,7 @@ from mmengine.registry import HOOKS
 
 from pld_mmdet.detection.ps_ttl import PSTTL
 from pld_mmdet.engine.loops.online import OnlineLoop, merge_batches
-from pld_mmdet.engine.runner import SafeRunner
+from pld_mmdet.engine.run.runner import SafeRunner
 from pld_mmdet.errors import UserError
 from tests.detection.helpers import give_confidence
 from tests.detection.test_ps_ttl import tiny_defrcn

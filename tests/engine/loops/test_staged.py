@@ -9,10 +9,10 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, RUNNERS
 
 from pld_mmdet.engine.hooks import ProgressHook
-from pld_mmdet.engine.progress import Progress
+from pld_mmdet.engine.run.progress import Progress
 from pld_mmdet.errors import UserError
 from tests.engine.processes import Tool
-from tests.engine.test_resume import differences
+from tests.engine.state.test_resume import differences
 from tests.engine.toy import CONFIG, ToyModel
 
 STAGES = """

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from pld_mmdet.detection.boxes import map_to_strong
+from pld_mmdet.detection.boxes.matching import count_agreeing
+from pld_mmdet.detection.boxes.views import map_to_strong
 from pld_mmdet.detection.evaluation.scores.views import confident, detect
-from pld_mmdet.detection.matching import count_agreeing
 from pld_mmdet.registry import METRICS
 
 

@@ -6,13 +6,13 @@ from mmdet.structures.bbox import bbox_overlaps
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from pld_mmdet.detection.boxes.matching import match
 from pld_mmdet.detection.evaluation.scores.views import (
     confident,
     detect,
     predict,
     view_of,
 )
-from pld_mmdet.detection.matching import match
 from pld_mmdet.registry import METRICS
 
 

@@ -8,7 +8,7 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from pld_mmdet.detection.boxes import into_input
+from pld_mmdet.detection.boxes.views import into_input
 from pld_mmdet.detection.detectors.stock import num_classes
 from pld_mmdet.detection.detectors.two_stage import run_box_head
 from pld_mmdet.distill.feature_tap import FeatureTap

@@ -1,0 +1,1 @@
+"""Boxes: between views, and in pairs."""

@@ -1,0 +1,1 @@
+"""Noise: its levels, its schedules, its steps."""

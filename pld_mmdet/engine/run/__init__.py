@@ -1,0 +1,1 @@
+"""How a run goes: the runner, the frame of a method, where it stands."""

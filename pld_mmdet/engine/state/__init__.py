@@ -1,0 +1,1 @@
+"""What a run keeps: files, weights, checkpoints, where a number came from."""

@@ -1,0 +1,84 @@
+"""Levels, noise and preconditioning of the processes; the ring of the samples."""
+
+import math
+
+import pytest
+import torch
+
+from pld_mmdet.diffusion.data.ring import GaussianRing, energy_distance
+from pld_mmdet.diffusion.processes.levels import EDMProcess, EpsProcess
+from pld_mmdet.errors import UserError
+
+
+def test_levels_of_edm():
+    process = EDMProcess()
+    found = process.sigmas[[0, 20, 500, 980, 999]].tolist()
+    assert found == pytest.approx([0.002, 0.0032316, 2.52651, 72.0539, 80], rel=1e-5)
+    level = (process.sigmas - 0.5).abs().argmin().reshape(1)
+    process.sigmas[level] = 0.5
+
+    def returns_zero(x, time, condition):
+        return torch.zeros_like(x)
+
+    x0 = torch.zeros(1, 2)
+    loss = process.matching_loss(returns_zero, x0, level, torch.ones(1, 2), None)
+    # D = c_skip (0 + 0.5) = 0.25, weight 1 / 0.25 + 1 / 0.25 = 8
+    assert loss.item() == pytest.approx(8 * 0.25**2)
+
+
+@pytest.mark.parametrize("process", [EDMProcess(), EpsProcess()])
+def test_noise_is_found_again(process):
+    x0, noise = torch.randn(2, 4, 3)
+    level = torch.tensor([10, 300, 700, 999])
+    x = process.add_noise(x0, level, noise)
+    assert torch.allclose(process.noise_in(x, x0, level), noise, atol=1e-3)
+
+
+def test_eps_levels_are_those_of_diffusers():
+    import diffusers
+
+    theirs = diffusers.DDPMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
+    )
+    process = EpsProcess()
+    assert torch.allclose(process.a**2, theirs.alphas_cumprod, rtol=2e-4)
+    assert torch.allclose(process.a**2 + process.s**2, torch.ones(1000))
+    # A network that knows the noise: its x0 is the clean one, at every level.
+    x0, noise = torch.randn(2, 4, 3)
+    level = torch.tensor([0, 300, 700, 999])
+    x = process.add_noise(x0, level, noise)
+    guess = process.denoise(lambda x, time, condition: noise, x, level, None)
+    assert torch.allclose(guess, x0, atol=1e-4)
+    loss = process.matching_loss(lambda *_: noise, x0, level, noise, None)
+    assert loss.item() == 0.0
+
+
+def test_preconditioning_by_hand():
+    """sigma 2, sigma_data 0.5: c_skip 1/17, c_out 1 / sqrt 4.25, c_in as much."""
+    process = EDMProcess()
+    process.sigmas[700] = 2.0
+    level, x = torch.tensor([700]), torch.tensor([[3.0, -1.0]])
+
+    def network(x, time, condition):
+        return 10 * x + time[:, None]
+
+    found = process.denoise(network, x, level, None)
+    root = math.sqrt(4.25)
+    raw = 10 * x / root + math.log(2) / 4
+    assert torch.allclose(found, x / 17 + raw / root, rtol=1e-5)
+    loss = process.matching_loss(network, x - 2, level, torch.ones(1, 2), None)
+    expected = (0.25 + 4) * (found - (x - 2)).square().mean()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_energy_distance():
+    """Two points each: E|x - y| = 1.5, E|x - x'| = 1, E|y - y'| = 1."""
+    x, y = torch.tensor([[0.0], [1.0]]), torch.tensor([[1.5], [2.5]])
+    assert energy_distance(x, y) == pytest.approx(2 * 1.5 - 2)
+    ring = GaussianRing("val").points
+    assert abs(energy_distance(ring, GaussianRing("test").points)) < 2e-3
+    assert energy_distance(ring, ring + 0.1) > 5e-3
+    radii = ring.norm(dim=1)
+    assert radii.mean().item() == pytest.approx(0.7, abs=0.01)
+    with pytest.raises(UserError, match="part='all'"):
+        GaussianRing("all")
