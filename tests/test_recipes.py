@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS
 
 from pld_mmdet.experiments.durations import recorded_seconds
+from pld_mmdet.experiments.graph import jobs_of
 from pld_mmdet.experiments.rows import Experiment
 from pld_mmdet.recipes import (
     cosine,
@@ -128,7 +129,7 @@ def test_a_test_with_options_has_those_of_its_row_too(toy, tmp_path):
     toy.write_text(
         text + "experiment['rows'][1]['evaluate'] = dict(one=None, two=['b=5'])\n"
     )
-    jobs = Experiment.load(str(toy)).jobs([7], tmp_path / "out")
+    jobs = jobs_of(Experiment.load(str(toy)), [7], tmp_path / "out")
     by_name = {job.name: job for job in jobs}
     one = by_name["seed_7/whole/test_one"].command
     two = by_name["seed_7/whole/test_two"].command

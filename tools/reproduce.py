@@ -24,6 +24,7 @@ from pld_mmdet.cli import ToolParser, input_file, output_file, output_folder, ru
 from pld_mmdet.engine.state.files import write_json  # noqa: E402
 from pld_mmdet.errors import UserError  # noqa: E402
 from pld_mmdet.experiments.gates import judge  # noqa: E402
+from pld_mmdet.experiments.graph import jobs_of  # noqa: E402
 from pld_mmdet.experiments.jobs import JobGraph  # noqa: E402
 from pld_mmdet.experiments.panels import draw_pictures  # noqa: E402
 from pld_mmdet.experiments.progress import clock, watch  # noqa: E402
@@ -104,7 +105,7 @@ def reproduce(args: argparse.Namespace, console: Console) -> int:
     if args.add:
         about = dict(name=experiment.name, metric=experiment.metric)
         require_same_table(old, about | dict(seeds=list(args.seeds)))
-    jobs = experiment.jobs(args.seeds, out, args.quick)
+    jobs = jobs_of(experiment, args.seeds, out, args.quick)
     began, previous = time.monotonic(), read_state(out / "result.json")
     previous = {} if misfit(previous, RESULT) else previous
     facts = {

@@ -5,28 +5,37 @@ import shlex
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mmengine.config import Config
 
 from pld_mmdet.engine.state.provenance import annotations
 from pld_mmdet.experiments.jobs import Job
 from pld_mmdet.experiments.options import cfg_options, command_of, text_of
-
-if TYPE_CHECKING:
-    from pld_mmdet.experiments.rows import Experiment, Row
+from pld_mmdet.experiments.rows import Experiment, Row
 
 EVALUATION_SECONDS = 15.0
 SEED = "{seed}"
 
 
-class Graph:
-    """Makes the jobs; run directories are ``out/seed_<s>/<row>/``.
+def jobs_of(
+    experiment: Experiment, seeds: Sequence[int], out: Path, quick: bool = False
+) -> list[Job]:
+    """The graph: data -> train (in the order of ``init``) -> tests.
+
+    Run directories are ``out/seed_<s>/<row>/``; tests write
+    ``metrics_<evaluation>.json`` into them.
 
     Args:
         experiment: Whose rows they are.
+        seeds: Seeds of the training runs.
         out: The experiment's folder.
         quick: With the tiny lengths of the experiment's ``quick``.
+    """
+    return _Graph(experiment, out, quick).jobs(seeds)
+
+
+class _Graph:
+    """Makes the jobs, see :func:`jobs_of`.
 
     Attributes:
         options: ``--cfg-options`` of a row's training by its name, and of what it is
@@ -35,7 +44,7 @@ class Graph:
         files: Annotation files that these read; ``{seed}`` is still in them.
     """
 
-    def __init__(self, experiment: "Experiment", out: Path, quick: bool) -> None:
+    def __init__(self, experiment: Experiment, out: Path, quick: bool) -> None:
         self.experiment, self.out, self.quick = experiment, out, quick
         self.options: dict[str | tuple[str, str], list[str]] = {}
         self.resolved: dict[str | tuple[str, str], Config] = {}
@@ -59,7 +68,7 @@ class Graph:
                 found += self._row(row, seed, (*data, *(job.name for job in own)))
         return found
 
-    def _resolve(self, key, row: "Row", config: str, own=(), tested=False) -> None:
+    def _resolve(self, key, row: Row, config: str, own=(), tested=False) -> None:
         options = self.experiment.options(row, config, self.quick, own)
         self.options[key] = options
         self.resolved[key] = self.experiment.resolved(config, options)
@@ -105,7 +114,7 @@ class Graph:
 
     # Rows.
 
-    def _row(self, row: "Row", seed: int, ready: tuple[str, ...]) -> list[Job]:
+    def _row(self, row: Row, seed: int, ready: tuple[str, ...]) -> list[Job]:
         """A row's jobs of one seed, after those of the data."""
         found: list[Job] = []
         folder = self.out / f"seed_{seed}" / row.name
@@ -129,7 +138,7 @@ class Graph:
         ]
 
     def _prepare_job(
-        self, row: "Row", seed: int, needs: tuple[str, ...], init: str
+        self, row: Row, seed: int, needs: tuple[str, ...], init: str
     ) -> Job:
         """The command between two trainings: a checkpoint in, a checkpoint out."""
         file = self.out / "prepared" / f"seed_{seed}_{row.name}.pth"
@@ -143,7 +152,7 @@ class Graph:
     def _training(
         self,
         name: str,
-        row: "Row",
+        row: Row,
         seed: int,
         folder: Path,
         origin: str,
@@ -180,7 +189,7 @@ class Graph:
         )
 
     def _own_command(
-        self, row: "Row", seed: int, folder: Path, init: str
+        self, row: Row, seed: int, folder: Path, init: str
     ) -> tuple[str, ...]:
         """The command that a row has instead of training."""
         words = shlex.split(_seeded(self._moved(row.command), seed))
@@ -189,7 +198,7 @@ class Graph:
             row.quick if self.quick else ()
         )
 
-    def _baseline_command(self, row: "Row", seed: int, folder: Path) -> tuple[str, ...]:
+    def _baseline_command(self, row: Row, seed: int, folder: Path) -> tuple[str, ...]:
         """The command that fits a trivial rival and scores it on all test data."""
         given = row.baseline
         given = {"type": given} if isinstance(given, str) else dict(given)
@@ -203,7 +212,7 @@ class Graph:
         return command + cfg_options(changes)
 
     def _test(
-        self, row: "Row", seed: int, folder: Path, label: str, needs: str, tested: str
+        self, row: Row, seed: int, folder: Path, label: str, needs: str, tested: str
     ) -> Job:
         """The job that writes ``metrics_<label>.json`` of a checkpoint."""
         other = row.evaluate[label]

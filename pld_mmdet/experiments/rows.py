@@ -61,7 +61,6 @@ from pld_mmdet.engine.config.configs import read_config
 from pld_mmdet.errors import UserError
 from pld_mmdet.experiments.durations import recorded_seconds
 from pld_mmdet.experiments.gates import Gate, read_gates
-from pld_mmdet.experiments.graph import Graph
 from pld_mmdet.experiments.jobs import Job
 from pld_mmdet.experiments.options import (
     command_of,
@@ -240,19 +239,6 @@ class Experiment:
                 "one whose table it is (for most methods toy.py beside it).",
             ) from None
         return cfg
-
-    def jobs(self, seeds: Sequence[int], out: Path, quick: bool = False) -> list[Job]:
-        """The graph: data -> train (in the order of ``init``) -> tests.
-
-        Run directories are ``out/seed_<s>/<row>/``; tests write
-        ``metrics_<evaluation>.json`` into them.
-
-        Args:
-            seeds: Seeds of the training runs.
-            out: The experiment's folder.
-            quick: With the tiny lengths of the experiment's ``quick``.
-        """
-        return Graph(self, out, quick).jobs(seeds)
 
     @property
     def moves(self) -> list[tuple[str, str]]:

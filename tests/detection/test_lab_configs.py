@@ -13,6 +13,7 @@ from mmengine.registry import init_default_scope
 from pld_mmdet.cli import build_runner
 from pld_mmdet.detection.data import fewshot_files, ov_files
 from pld_mmdet.detection.data.coco_semi import write_folds
+from pld_mmdet.experiments.graph import jobs_of
 from pld_mmdet.experiments.options import parse_options
 from pld_mmdet.experiments.rows import Experiment
 from pld_mmdet.registry import MODELS
@@ -85,7 +86,7 @@ GATED = {
 def test_a_design_makes_a_graph_and_its_gates_ask_about_its_rows(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     experiment = Experiment.load(f"configs/{name}.py")
-    jobs = experiment.jobs([10], Path("out"), quick=True)
+    jobs = jobs_of(experiment, [10], Path("out"), quick=True)
     assert len(jobs) > len(experiment.rows)
     assert not any("{seed}" in " ".join(job.command) for job in jobs)
     assert "data/foggy_streets_quick" in " ".join(w for j in jobs for w in j.command)
@@ -113,7 +114,7 @@ def test_the_ablation_has_each_part_alone_and_left_out(monkeypatch):
         rest = resolved(rows[f"no_{name}"].config, rows[f"no_{name}"].options).model
         assert {k for k in rest if rest[k] != whole[k]} == {name}
         assert not rest[name]
-    jobs = {job.name for job in experiment.jobs([10], Path("out"))}
+    jobs = {job.name for job in jobs_of(experiment, [10], Path("out"))}
     assert {f"seed_10/{name}/test_val" for name in names} <= jobs
     assert "seed_10/mean_of_5/prepare" in jobs
 

@@ -8,6 +8,7 @@ import pytest
 
 from pld_mmdet.engine.config.configs import read_config
 from pld_mmdet.errors import UserError
+from pld_mmdet.experiments.graph import jobs_of
 from pld_mmdet.experiments.rows import Experiment
 from pld_mmdet.places import home
 
@@ -28,7 +29,7 @@ def stated() -> list[str]:
 @cache
 def graph(config: str, quick: bool) -> list:
     """The jobs of seed 10; not to be changed."""
-    return Experiment.load(config).jobs([10], Path("out"), quick)
+    return jobs_of(Experiment.load(config), [10], Path("out"), quick)
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +54,7 @@ def test_a_config_that_only_inherits_a_table_is_told_whose_it_is():
     with pytest.raises(
         UserError, match=r"dmae/long\.py has no place .*stages\.1\.max_iters=2040"
     ):
-        experiment.jobs([0], Path("out"))
+        jobs_of(experiment, [0], Path("out"))
 
 
 def lengths(job) -> list[int]:

@@ -7,6 +7,7 @@ import pytest
 
 from pld_mmdet.errors import UserError
 from pld_mmdet.experiments.gates import read_gates
+from pld_mmdet.experiments.graph import jobs_of
 from pld_mmdet.experiments.jobs import JobGraph
 from pld_mmdet.experiments.results import cells, collect
 from pld_mmdet.experiments.rows import Experiment
@@ -45,7 +46,7 @@ experiment = dict(
 
 
 def test_a_prepared_checkpoint_stands_between_two_trainings(few_shot):
-    jobs = {job.name: job for job in few_shot.jobs([1], Path("out"))}
+    jobs = {job.name: job for job in jobs_of(few_shot, [1], Path("out"))}
     prepare, train = jobs["seed_1/frozen/prepare"], jobs["seed_1/frozen/train"]
     file = Path("out/prepared/seed_1_frozen.pth")
     assert prepare.command[1:] == (
@@ -80,7 +81,7 @@ experiment = dict(
 """)
     experiment = Experiment.load(str(tmp_path / "table.py"))
     for quick in (False, True):
-        made = experiment.jobs([3], Path("out"), quick)
+        made = jobs_of(experiment, [3], Path("out"), quick)
         jobs = {job.name: job for job in made}
         job, test = jobs["seed_3/mine/train"], jobs["seed_3/mine/test_fog"]
         assert list(job.command[1:]) == [
@@ -112,7 +113,7 @@ experiment = dict(
 """
     (tmp_path / "table.py").write_text(text)
     experiment = Experiment.load(str(tmp_path / "table.py"))
-    jobs = {job.name: job for job in experiment.jobs([3], Path("out"))}
+    jobs = {job.name: job for job in jobs_of(experiment, [3], Path("out"))}
     assert set(jobs) == {
         "data",
         "seed_3/net/train",
@@ -139,7 +140,7 @@ experiment = dict(name='a', rows=[
 
 
 def test_the_seed_chooses_data_and_options(few_shot):
-    jobs = {job.name: job for job in few_shot.jobs([0, 2], Path("out"))}
+    jobs = {job.name: job for job in jobs_of(few_shot, [0, 2], Path("out"))}
     assert jobs["data"].command[:2] == ("sh", "-c")
     script = jobs["data"].command[2]
     assert script.endswith("more.py 'two words'")
@@ -181,7 +182,7 @@ _base_ = 'toy.py'
 train_cfg = dict(_delete_=True, max_iters=90)
 """)
     experiment = Experiment.load(str(tmp_path / "toy.py"))
-    made = {job.name: job for job in experiment.jobs([5], Path("out"), quick=True)}
+    made = {job.name: job for job in jobs_of(experiment, [5], Path("out"), quick=True)}
     assert made["data"].command[1:] == ("make.py", "few")
     few = ["train_dataloader.batch_size=3", "train_dataloader.dataset.root=few"]
     late, plain = (made[f"seed_5/{name}/train"] for name in ("late", "plain"))
@@ -193,23 +194,25 @@ train_cfg = dict(_delete_=True, max_iters=90)
     given = plain.command[plain.command.index("--cfg-options") + 1 :]
     assert list(given) == [*few, "train_cfg.max_iters=2"]
     assert late.outputs == (Path("out/seed_5/late/run.json"),)
-    whole = {job.name: job for job in experiment.jobs([5], Path("out"))}
+    whole = {job.name: job for job in jobs_of(experiment, [5], Path("out"))}
     assert whole["data"].command[1:] == ("make.py", "whole")
     assert Path("out/seed_5/late/online.json") in whole["seed_5/late/train"].outputs
     text = (tmp_path / "toy.py").read_text()
     (tmp_path / "toy.py").write_text(text.replace(walk, "unused = ["))
-    made = Experiment.load(str(tmp_path / "toy.py")).jobs([5], Path("out"), quick=True)
+    made = jobs_of(
+        Experiment.load(str(tmp_path / "toy.py")), [5], Path("out"), quick=True
+    )
     assert made[0].command[1:] == ("make.py", "whole")
 
 
 def test_one_more_seed_changes_no_other(few_shot):
-    before = JobGraph(few_shot.jobs([0], Path("out")), Path("out")).fingerprints
-    after = JobGraph(few_shot.jobs([0, 1], Path("out")), Path("out")).fingerprints
+    before = JobGraph(jobs_of(few_shot, [0], Path("out")), Path("out")).fingerprints
+    after = JobGraph(jobs_of(few_shot, [0, 1], Path("out")), Path("out")).fingerprints
     assert before.items() < after.items()
 
 
 def test_quick_moves_every_command(few_shot):
-    jobs = {job.name: job for job in few_shot.jobs([0], Path("out"), quick=True)}
+    jobs = {job.name: job for job in jobs_of(few_shot, [0], Path("out"), quick=True)}
     assert "make.py toy --train 9 && " in jobs["data"].command[2]
     assert jobs["data"].command[2].endswith("--root data/tiny")
     assert jobs["seed_0/data"].command[-1] == "data/tiny"
@@ -217,7 +220,7 @@ def test_quick_moves_every_command(few_shot):
 
 
 def test_online_numbers_come_from_the_run_itself(few_shot, tmp_path):
-    jobs = {job.name: job for job in few_shot.jobs([0], tmp_path)}
+    jobs = {job.name: job for job in jobs_of(few_shot, [0], tmp_path)}
     folder = tmp_path / "seed_0/ps_ttl"
     assert folder / "online.json" in jobs["seed_0/ps_ttl/train"].outputs
     folder.mkdir(parents=True)
@@ -281,7 +284,7 @@ experiment = dict(
     (tmp_path / "mine.py").write_text(text.replace("'fog.py'", repr(fog)))
     found = Experiment.load(str(tmp_path / "mine.py"))
     assert [row.trivial for row in found.rows] == [False, True, True]
-    jobs = {job.name: job for job in found.jobs([4], Path("out"))}
+    jobs = {job.name: job for job in jobs_of(found, [4], Path("out"))}
     assert [name for name in jobs if "/raw/" in name] == ["seed_4/raw/train"]
     job = jobs["seed_4/raw/train"]
     folder = Path("out/seed_4/raw")
@@ -326,7 +329,7 @@ experiment = dict(name='x', rows=[
     (tmp_path / "other.py").write_text("model = dict(predict_on='mix')\n")
     experiment = Experiment.load(str(tmp_path / "x.py"))
     experiment.rows[0].evaluate["c"] = str(tmp_path / "other.py")
-    jobs = {job.name: job.command for job in experiment.jobs([4], tmp_path / "out")}
+    jobs = {job.name: job.command for job in jobs_of(experiment, [4], tmp_path / "out")}
     said = {
         label: [w for w in jobs[f"seed_4/teacher/test_{label}"] if "=" in w]
         for label in "abc"

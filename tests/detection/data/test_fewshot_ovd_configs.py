@@ -14,6 +14,7 @@ from mmengine.structures import InstanceData
 from pld_mmdet.detection.data import fewshot, fewshot_files, ov_coco, ov_files
 from pld_mmdet.detection.ps_ttl import PSTTL
 from pld_mmdet.engine.run.runner import SafeRunner
+from pld_mmdet.experiments.graph import jobs_of
 from pld_mmdet.experiments.jobs import JobGraph
 from pld_mmdet.experiments.rows import Experiment
 
@@ -169,7 +170,7 @@ def test_every_row_of_a_table_starts_from_the_same_detector(
         while row.init:
             row = rows[row.init]
         assert row.name == first
-    jobs = experiment.jobs([0, 1], Path("out"))
+    jobs = jobs_of(experiment, [0, 1], Path("out"))
     assert set(JobGraph(jobs, Path("out")).jobs) >= {"data", "seed_1/data"}
     # the seed reaches the shots, or the simulated errors, of every training but base's
     for job in jobs:

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from pld_mmdet.adaptation.compose import strong_view
+from pld_mmdet.experiments.graph import jobs_of
 from pld_mmdet.experiments.options import parse_options
 from pld_mmdet.experiments.rows import Experiment
 from pld_mmdet.registry import MODELS
@@ -77,7 +78,9 @@ def test_adapt_composes_the_strong_view_of_the_best_recipe():
 
 
 def test_the_command_makes_a_graph_of_all_rows():
-    jobs = {job.name: job for job in EXPERIMENT.jobs([0, 1], Path("out"), quick=True)}
+    jobs = {
+        job.name: job for job in jobs_of(EXPERIMENT, [0, 1], Path("out"), quick=True)
+    }
     assert {f"seed_1/{name}/train" for name in ROWS} <= set(jobs)
     adapt = jobs["seed_1/adapted/train"].command
     assert adapt[1] == "tools/adapt.py"
