@@ -41,6 +41,7 @@ class ToolParser(ArgumentParser):
 
     def __init__(self, description: str | None = None, **kwargs) -> None:
         kwargs.setdefault("formatter_class", RawDescriptionHelpFormatter)
+        self._overwrites = False
         super().__init__(description=description, **kwargs)
 
     def parse_args(self, args=None, namespace=None) -> Namespace:
@@ -51,15 +52,31 @@ class ToolParser(ArgumentParser):
         outputs = [(k, v) for k, v in _given(found) if isinstance(v, Output)]
         inputs = [value for _, value in _given(found) if isinstance(value, Input)]
         if outputs:
-            from pld_mmdet.engine.state.files import keep_inputs
-
-            for name, value in outputs:
-                try:
-                    keep_inputs(value, inputs, name.replace("_", "-"))
-                except UserError as error:
-                    _complain(error)
-                    sys.exit(2)
+            try:
+                self._check_outputs(outputs, inputs, getattr(found, "overwrite", False))
+            except UserError as error:
+                _complain(error)
+                sys.exit(2)
         return found
+
+    def add_argument(self, *args, **kwargs) -> Action:
+        """As in argparse; where a file is written, ``--overwrite`` is an option too."""
+        if kwargs.get("type") is output_file and not self._overwrites:
+            self._overwrites = True
+            text = "replace a file that exists"
+            super().add_argument("--overwrite", action="store_true", help=text)
+        return super().add_argument(*args, **kwargs)
+
+    @staticmethod
+    def _check_outputs(outputs: list, inputs: list, overwrite: bool) -> None:
+        from pld_mmdet.engine.state.files import keep_inputs, may_write
+
+        for name, value in outputs:
+            option = f"--{name.replace('_', '-')}"
+            if isinstance(value, OutputFile):
+                may_write(value, inputs, overwrite or value.renewed, option)
+            else:
+                keep_inputs(value, inputs, option)
 
     def _get_values(self, action: Action, arg_strings: list[str]):
         # argparse makes an empty list of --option=--
@@ -103,6 +120,18 @@ class Output(str):
     """A path that is written."""
 
 
+class OutputFile(Output):
+    """A file that is written, anew; ``renewed``: what it holds is read and kept."""
+
+    renewed = False
+
+
+class RenewedFile(OutputFile):
+    """A file of which a part is written again."""
+
+    renewed = True
+
+
 def input_file(text: str) -> Input:
     """Type of an option that names a file to read, or its address."""
     if _says_nothing(text):
@@ -122,14 +151,19 @@ def input_folder(text: str) -> Input:
     return Input(text)
 
 
-def output_file(text: str) -> Output:
+def output_file(text: str) -> OutputFile:
     """Type of an option that names a file to write."""
     if _says_nothing(text):
         raise ArgumentTypeError(f"{text!r} is no file")
     if os.path.isdir(text):
         raise ArgumentTypeError(f"{text} is a folder, not a file")
     _place_for(Path(text).parent)
-    return Output(text)
+    return OutputFile(text)
+
+
+def renewed_file(text: str) -> RenewedFile:
+    """Type of an option that names a file of which a part is written again."""
+    return RenewedFile(output_file(text))
 
 
 def output_folder(text: str) -> Output:
@@ -188,6 +222,9 @@ def run_tool(
             from pld_mmdet.engine.run.stack import check_stack
 
             check_stack()
+            from pld_mmdet.engine.config.data_files import refuse_code
+
+            refuse_code()
         code = main(*arguments) or 0
     except BaseException as error:
         number = interrupts.received()

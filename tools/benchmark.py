@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 
 from pld_mmdet.cli import (
     ToolParser,
-    output_file,
+    renewed_file,
     run_tool,
 )
 from pld_mmdet.values import (
@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--rounds", type=POSITIVE_INT, help="timed calls of each side")
     parser.add_argument(
         "--json",
-        type=output_file,
+        type=renewed_file,
         metavar="FILE",
         help="also record the results, after each case",
     )

@@ -46,6 +46,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--out", type=output_folder, default="pseudo_labels")
     parser.add_argument(
+        "--overwrite", action="store_true", help="write into a folder that holds files"
+    )
+    parser.add_argument(
         "--limit", type=POSITIVE_INT, default=20, help="how many images [20]"
     )
     parser.add_argument(
@@ -71,6 +74,11 @@ def main(args: argparse.Namespace) -> None:
     from pld_mmdet.report.pictures import spaced
 
     cfg, out = load_config(args), Path(args.out)
+    if out.is_dir() and any(out.iterdir()) and not args.overwrite:
+        raise UserError(
+            f"--out {out} holds files already; nothing was written.",
+            "Name another folder, or add --overwrite.",
+        )
     root, files = find_images(args.images)
     files = [files[index] for index in spaced(args.limit, len(files))]
     images = check_images(root, files, max_broken=1.0)

@@ -364,6 +364,8 @@ def parse_args() -> argparse.Namespace:
     for name in ("out", "compare"):
         path = getattr(arguments, name)
         setattr(arguments, name, path.resolve() if path else None)
+    if arguments.out and os.path.lexists(arguments.out):
+        parser.error(f"--out {arguments.out} exists; name another file")
     return arguments
 
 

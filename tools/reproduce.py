@@ -20,7 +20,14 @@ from rich.console import Console
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from pld_mmdet.cli import ToolParser, input_file, output_file, output_folder, run_tool  # noqa: E402
+from pld_mmdet.cli import (  # noqa: E402
+    ToolParser,
+    input_file,
+    output_file,
+    output_folder,
+    renewed_file,
+    run_tool,
+)
 from pld_mmdet.engine.state.files import write_json  # noqa: E402
 from pld_mmdet.errors import UserError  # noqa: E402
 from pld_mmdet.experiments.gates import judge  # noqa: E402
@@ -68,7 +75,11 @@ def parse_args() -> argparse.Namespace:
         type=output_file,
         help="also record the result here (docs/results/*.json)",
     )
-    add("--page", type=Path, help="write the table between its markers in this page")
+    add(
+        "--page",
+        type=renewed_file,
+        help="write the table between its markers in this page",
+    )
     add("--report", action="store_true", help="write report.html into the folder")
     add(
         "--gate",
@@ -101,7 +112,7 @@ def reproduce(args: argparse.Namespace, console: Console) -> int:
     # Read before it may be overwritten below.
     old = load_result(recorded) if recorded.exists() and not args.quick else None
     if args.page:  # now, not after hours
-        page_around(args.page, *markers(experiment.name))
+        page_around(Path(args.page), *markers(experiment.name))
     if args.add:
         about = dict(name=experiment.name, metric=experiment.metric)
         require_same_table(old, about | dict(seeds=list(args.seeds)))
@@ -160,7 +171,7 @@ def reproduce(args: argparse.Namespace, console: Console) -> int:
     if experiment.pictures:
         _draw(experiment, args, out, console)
     if args.page:
-        update_page(args.page, shown)
+        update_page(Path(args.page), shown)
         console.print(f"The table in {args.page} is new.")
     console.print(f"Took {clock(60 * result['minutes'])} in all.")
     if args.report:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's package
 
-from pld_mmdet.cli import ToolParser, output_file, run_tool
+from pld_mmdet.cli import ToolParser, renewed_file, run_tool
 
 
 def parse_args() -> argparse.Namespace:
@@ -25,10 +25,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("only", nargs="*", help="folders or configs [one of each kind]")
     parser.add_argument("--variants", action="store_true", help="other backbones too")
     parser.add_argument(
-        "--docs", type=output_file, help="markdown page whose table is renewed"
+        "--docs", type=renewed_file, help="markdown page whose table is renewed"
     )
     parser.add_argument(
-        "--result", type=output_file, help="json of all findings; those in it stay"
+        "--result", type=renewed_file, help="json of all findings; those in it stay"
     )
     parser.add_argument("--traces", action="store_true", help="print failures whole")
     return parser.parse_args()

@@ -67,11 +67,13 @@ def main(args: argparse.Namespace) -> None:
         )
     from pld_mmdet.engine.config.preflight import check_config, check_writable
     from pld_mmdet.engine.state import provenance
-    from pld_mmdet.engine.state.files import write_json
+    from pld_mmdet.engine.state.files import keep_inputs, write_json
 
     check_config(cfg, ("test",))
     if args.out_metrics is not None:  # before minutes of work, not after them
         check_writable(Path(args.out_metrics).resolve().parent, "--out-metrics")
+        read = provenance.annotations(cfg, tested=True)
+        keep_inputs(args.out_metrics, read, "--out-metrics")
     begin = time.time()
     runner = build_runner(cfg)
     metrics = runner.test()

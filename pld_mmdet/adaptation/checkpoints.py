@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 
 from pld_mmdet.adaptation.compose import SCORE_TYPES, pack_keys, strong_view
 from pld_mmdet.detection.loops.scored_val import read_history, score_detector
-from pld_mmdet.engine.config.configs import read_config
+from pld_mmdet.engine.config.data_files import read_dump
 from pld_mmdet.engine.data.randomness import own_randomness
 from pld_mmdet.engine.run.stack import import_mmdet
 from pld_mmdet.engine.state.checkpoint import load_checkpoint_file
@@ -45,7 +45,7 @@ def score_run(
     if not (run / "config.py").is_file():
         raise UserError(f"{run} holds no config.py.", "Name the work dir of a run.")
     import_mmdet()
-    cfg = read_config(run / "config.py")
+    cfg = read_dump(run / "config.py", build=True)
     init_default_scope(cfg.get("default_scope", "mmdet"))
     numbered = sorted(
         (int(m.group(1)), path)

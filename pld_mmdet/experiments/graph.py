@@ -222,7 +222,7 @@ class _Graph:
         more += other if own else []
         metrics = folder / f"metrics_{label}.json"
         command = command_of(self.experiment.test, config)
-        command += (tested, "--out-metrics", str(metrics))
+        command += (tested, "--out-metrics", str(metrics), "--overwrite")
         command += ("--work-dir", str(folder / f"test_{label}"))
         command += cfg_options([*self.options[row.name, config], *more])
         return Job(

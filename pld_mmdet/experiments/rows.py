@@ -262,7 +262,7 @@ class Experiment:
             key: Text of the results: other results, another report.
         """
         page = out / "report.html"
-        command = command_of(self.report, str(out), "--out", str(page))
+        command = command_of(self.report, str(out), "--out", str(page), "--overwrite")
         needs, outputs = tuple(needs), (page,)
         return Job("report", command, needs=needs, outputs=outputs, key=key, seconds=20)
 

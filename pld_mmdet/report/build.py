@@ -5,9 +5,8 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
-from mmengine.config import Config
-
 from pld_mmdet.detection.lpld import LPLD
+from pld_mmdet.engine.config.data_files import read_dump
 from pld_mmdet.engine.state.files import write_atomic
 from pld_mmdet.errors import UserError
 from pld_mmdet.reading import read_json
@@ -58,7 +57,7 @@ def class_counts(run: Run) -> dict[str, int]:
     found = _first_work_dir(run.adapted())
     if found is None or not (found / "config.py").is_file():
         return {}
-    evaluator = Config.fromfile(str(found / "config.py")).get("test_evaluator") or {}
+    evaluator = read_dump(found / "config.py").get("test_evaluator") or {}
     evaluators = evaluator if isinstance(evaluator, list) else [evaluator]
     files = [Path(e["ann_file"]) for e in evaluators if e.get("ann_file")]
     if not files or not files[0].is_file():

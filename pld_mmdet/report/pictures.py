@@ -23,6 +23,7 @@ from pld_mmdet.detection.evaluation.average_precision import (
     best_objects,
 )
 from pld_mmdet.detection.evaluation.pseudo_quality import PseudoLabelQuality
+from pld_mmdet.engine.config.data_files import read_dump
 from pld_mmdet.engine.run.runner import find_latest
 from pld_mmdet.engine.state.checkpoint import load_checkpoint_file
 from pld_mmdet.errors import UserError
@@ -82,7 +83,7 @@ class Detector:
 
         register_all_modules(init_default_scope=False)
         init_default_scope("mmdet")
-        self.config = Config.fromfile(str(work_dir / "config.py"))
+        self.config = read_dump(work_dir / "config.py", build=True)
         latest = find_latest(work_dir)
         if latest is None:
             raise UserError(

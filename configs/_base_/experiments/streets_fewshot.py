@@ -10,8 +10,8 @@ _support = "train_cfg.support_dataloader.dataset.dataset.ann_file="
 _no_val = "train_cfg.val_begin=1000000"
 _quick = ["train_cfg.max_iters=12"]
 _extend = (
-    "python tools/make_fewshot.py extend {init} {out} --seed {seed} --classes "
-    "data/foggy_streets/annotations/fewshot/streets_3shot_seed0.json"
+    "python tools/make_fewshot.py extend {init} {out} --overwrite --seed {seed} "
+    "--classes data/foggy_streets/annotations/fewshot/streets_3shot_seed0.json"
 )
 
 

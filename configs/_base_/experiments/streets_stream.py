@@ -44,8 +44,8 @@ experiment = table(
         title="10 shots: frozen",
         config="configs/defrcn/streets_stream_10shot.py",
         init="base",
-        prepare="python tools/make_fewshot.py extend {init} {out} --seed {seed} "
-        f"--classes {_root}/annotations/fewshot/streets_10shot_seed0.json",
+        prepare="python tools/make_fewshot.py extend {init} {out} --overwrite --seed "
+        f"{{seed}} --classes {_root}/annotations/fewshot/streets_10shot_seed0.json",
         options=[
             "train_dataloader.dataset.dataset.ann_file=" + _shots,
             "train_cfg.val_begin=1000000",

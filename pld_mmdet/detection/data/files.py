@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from pld_mmdet.engine.state.files import refuse_no_file
 from pld_mmdet.errors import UserError
 
 TEMPORARY = ".part"
@@ -19,6 +20,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         UserError: The disk is full or the folder cannot be written.
     """
+    refuse_no_file(path)
     temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

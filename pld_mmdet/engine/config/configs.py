@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from pld_mmdet import interrupts, values
 from pld_mmdet.engine.config.arguments import ANY, find, signature
+from pld_mmdet.engine.config.data_files import DATA, read_data
 from pld_mmdet.engine.config.lazy_configs import with_names
 from pld_mmdet.engine.state.files import flattened
 from pld_mmdet.errors import UserError
@@ -97,7 +98,8 @@ NUMBERS = {
 def read_config(path: str | Path, model: bool = False, what: str = "config") -> Config:
     """Read a config file, in MMEngine's old or new style.
 
-    Configs are Python: reading one runs it.
+    A ``.py`` config is code, and reading it runs it. yaml and json are data, and run
+    nothing (:mod:`pld_mmdet.engine.config.data_files`).
 
     Args:
         path: The file.
@@ -121,7 +123,10 @@ def read_config(path: str | Path, model: bool = False, what: str = "config") -> 
             "Name the config (a .py file) first and the checkpoint after it.",
         )
     try:
-        cfg = with_names(Config.fromfile(str(path)))
+        if path.suffix.lower() in DATA:
+            cfg = read_data(path)
+        else:
+            cfg = with_names(Config.fromfile(str(path)))
     except UserError:
         raise
     except (Exception, SystemExit) as error:

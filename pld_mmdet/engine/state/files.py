@@ -14,7 +14,13 @@ from pld_mmdet.errors import UserError
 
 # .NAME.<host>-<pid>.<random>.tmp: who was writing it stands in the name
 _TEMPORARY = re.compile(r"\..+\.(?P<host>[\w-]+)-(?P<pid>\d+)\.\w+\.tmp")
-# result.json and docs/results/*.json, as far as something reads them.
+# Files by which a run goes on, or says what it was.
+_OF_A_RUN = (
+    *("config.py", "run.json", "progress.json", "asked.json", "last_checkpoint"),
+    *("iter_*.pth", "epoch_*.pth", "last.pth", "best_*.pth", ".lock", "online.json"),
+    *("*.log", "stamp.json", "result.json"),
+)
+_SIGNS_OF_A_RUN = ("run.json", "last_checkpoint", "config.py")
 
 
 def write_json(path: str | Path, content: object) -> None:
@@ -40,6 +46,7 @@ def write_atomic(
         UserError: If the folder cannot be written or the disk is full.
     """
     path = Path(path)
+    refuse_no_file(path)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,6 +96,70 @@ def sweep(folder: str | Path) -> list[Path]:
             path.unlink(missing_ok=True)
             gone.append(path)
     return gone
+
+
+def refuse_no_file(path: str | Path, option: str = "") -> None:
+    """Refuse to put a file where something else is: a device, a pipe, a folder.
+
+    Args:
+        path: Where a file is going to be written.
+        option: Where it was named, for the sentence.
+
+    Raises:
+        UserError: There is something that is no plain file.
+    """
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFREG: None, stat.S_IFIFO: "a pipe"}
+    try:
+        kind = kinds.get(stat.S_IFMT(os.stat(path).st_mode), "a device or a socket")
+    except OSError:  # nothing there, or a link that leads nowhere
+        return
+    if kind is not None:
+        raise UserError(
+            f"{option} {path} is {kind}; a file would take its place.".lstrip(),
+            "Name a plain file.",
+        )
+
+
+def may_write(
+    output: str | Path,
+    inputs: Iterable[str | Path | None] = (),
+    overwrite: bool = False,
+    option: str = "--out",
+) -> None:
+    """Refuse to write a file where something would be lost.
+
+    Args:
+        output: What is going to be written, whole or not at all.
+        inputs: What is read; None and what does not exist is passed over.
+        overwrite: Whether a file that exists may be replaced.
+        option: Where the output was named, for the sentence.
+
+    Raises:
+        UserError: It is an input, a file of a run, no plain file, a link, or there
+            already.
+    """
+    output = Path(output)
+    keep_inputs(output, inputs, option)
+    refuse_no_file(output, option)
+    folder = output.parent
+    named = any(output.match(name) for name in _OF_A_RUN)
+    if named and any((folder / sign).exists() for sign in _SIGNS_OF_A_RUN):
+        raise UserError(
+            f"{option} {output} is a name that the run in {folder} keeps for itself; "
+            "nothing was written.",
+            f"Name another file with {option}.",
+        )
+    if output.is_symlink():
+        raise UserError(
+            f"{option} {output} is a link (to {os.readlink(output)}); nothing was "
+            "written.",
+            f"Name the file itself, or another one with {option}.",
+        )
+    if output.exists() and not overwrite:
+        raise UserError(
+            f"{option} {output} exists; nothing was written.",
+            f"Add --overwrite to replace it, or name another file with {option}.",
+        )
 
 
 def keep_inputs(

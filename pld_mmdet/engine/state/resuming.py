@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from pld_mmdet.engine.config.configs import read_config
+from pld_mmdet.engine.config.data_files import read_dump
 from pld_mmdet.engine.state.files import differences
 from pld_mmdet.errors import UserError
 from pld_mmdet.reading import read_state
@@ -62,7 +62,7 @@ def refuse_other_recipe(cfg: Config, processes: int) -> None:
     free = FREE
     if read_state(folder / "run.json").get("processes", processes) != processes:
         free += SCALED
-    before = read_config(recorded).to_dict()
+    before = read_dump(recorded).to_dict()
     other = [
         (place, old, new)
         for place, old, new in differences(before, cfg.to_dict())
