@@ -181,7 +181,7 @@ DOCS = """
 What it is, when to use it, the equation: TODO.
 
     python tools/train.py configs/{stem}/toy.py
-    python tools/reproduce.py configs/{stem}/toy.py --result docs/results/{stem}.json
+    python tools/reproduce.py configs/{stem}/toy.py --result docs/results/{stem}.json --overwrite
 """
 
 
@@ -318,7 +318,7 @@ def main(args: argparse.Namespace) -> None:
         f"\nNow: the method, its paper's numbers in the test, then\n"
         f"  bash tools/test.sh -k {stem}\n"
         f"  python tools/reproduce.py configs/{stem}/toy.py --seeds 0 1 2 "
-        f"--result docs/results/{stem}.json"
+        f"--result docs/results/{stem}.json --overwrite"
     )
 
 

@@ -1,7 +1,7 @@
 """Run a table of results from one config, over seeds, and record it.
 
 python tools/reproduce.py configs/lpld/foggy_streets.py --seeds 0 1 2
-    --result docs/results/foggy_streets.json --page docs/results.md
+    --result docs/results/foggy_streets.json --overwrite --page docs/results.md
 
 Finished jobs are skipped, killed ones go on where they were: run the same command
 again at any time.
@@ -107,7 +107,7 @@ def reproduce(args: argparse.Namespace, console: Console) -> int:
     if args.add and not (args.result and args.result.exists() and args.rows):
         raise UserError(
             "--add needs a record to add to, and the rows.",
-            "Name both: --result docs/results/NAME.json --rows NAME ...",
+            "Name both: --result docs/results/NAME.json --overwrite --rows NAME ...",
         )
     # Read before it may be overwritten below.
     old = load_result(recorded) if recorded.exists() and not args.quick else None

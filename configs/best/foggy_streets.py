@@ -3,7 +3,7 @@
 # fifth of the image; the boxes underneath stay, and the student learns to see objects
 # in noise. What else was tried, and what it was worth: docs/results.md. The table:
 #   python tools/reproduce.py configs/best/foggy_streets.py --seeds 0 1 2 \
-#       --result docs/results/foggy_streets_room.json
+#       --result docs/results/foggy_streets_room.json --overwrite
 _base_ = "../_base_/experiments/foggy_streets_room.py"
 
 views = _base_.train_pipeline[-1]

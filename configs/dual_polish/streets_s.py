@@ -3,7 +3,7 @@
 # if Soft Teacher gains there, and it does not. The command:
 #   python tools/reproduce.py configs/soft_teacher/streets_s.py --seeds 0 1 2 3 4 \
 #       --rows start soft_teacher twice dual_polish \
-#       --result docs/results/streets_s_polish.json
+#       --result docs/results/streets_s_polish.json --overwrite
 _base_ = "../soft_teacher/streets_s.py"
 from pld_mmdet.recipes.detection import polishing
 

@@ -1,8 +1,8 @@
 # LPLD like for like (docs/lab/lpld.md, A):
 #   python tools/reproduce.py configs/lpld/streets_a.py --seeds 0 1 2 3 4 5 6 7 \
-#       --rows best lpld --result docs/results/lpld_a.json
+#       --rows best lpld --result docs/results/lpld_a.json --overwrite
 #   python tools/reproduce.py configs/lpld/streets_a.py --seeds 0 1 2 3 4 \
-#       --rows mean_teacher_frozen lpld_frozen --result docs/results/lpld_frozen.json
+#       --rows mean_teacher_frozen lpld_frozen --result docs/results/lpld_frozen.json --overwrite
 _base_ = "./streets_clean.py"
 from pld_mmdet.recipes.streets import adapted_row, quick_streets, source_row
 

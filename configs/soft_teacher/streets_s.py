@@ -3,7 +3,7 @@
 # first look lost 6.7 AP to labels alone; that page has the reasons. Whole, it would be:
 #   python tools/reproduce.py configs/soft_teacher/streets_s.py --seeds 0 1 2 \
 #       --rows start supervised supervised_strong threshold soft_teacher no_jitter \
-#       --result docs/results/streets_s.json
+#       --result docs/results/streets_s.json --overwrite
 _base_ = "../_base_/experiments/streets_s.py"
 from pld_mmdet.recipes import drops, warm_up
 from pld_mmdet.recipes.detection import swapped, the

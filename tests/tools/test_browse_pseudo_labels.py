@@ -67,18 +67,20 @@ def test_the_tool_on_a_folder(browse, street_tree, tmp_path, capsys):
     assert cv2.imread(str(pictures[0])) is not None
     assert (tmp_path / "out/index.html").is_file()
     with pytest.raises(UserError, match="nowhere does not exist"):
-        browse(config, path, tmp_path / "nowhere", "--out", tmp_path / "out")
+        browse(config, path, tmp_path / "nowhere", "--out", tmp_path / "new")
+    with pytest.raises(UserError, match="holds files already; nothing was written"):
+        browse(config, path, images, "--out", tmp_path / "out")
     mixed = tmp_path / "mixed"  # one bad file does not end it
     mixed.mkdir()
     (mixed / "b.png").write_bytes(pictures[0].read_bytes())
     (mixed / "a.png").write_bytes(pictures[0].read_bytes()[:99])
-    browse(config, path, mixed, "--out", tmp_path / "out")
+    browse(config, path, mixed, "--out", tmp_path / "out", "--overwrite")
     said = capsys.readouterr().out
     assert "Skipped 1 unreadable images: a.png (truncated)" in said
     assert "001_b.png: " in said
     (mixed / "b.png").unlink()
     with pytest.raises(UserError, match=r"1 of 1 images .* cannot be read: a.png"):
-        browse(config, path, mixed, "--out", tmp_path / "out")
+        browse(config, path, mixed, "--out", tmp_path / "empty")
 
 
 def test_a_plain_detector_has_none(browse, street_tree, tmp_path):

@@ -20,6 +20,7 @@ parser.add_argument('checkpoint', nargs='?')
 for name in ('--work-dir', '--seed', '--out-metrics', '--resume', '--images', '--root'):
     parser.add_argument(name)
 parser.add_argument('--cfg-options', nargs='+', default=[])
+parser.add_argument('--overwrite', action='store_true')
 args = parser.parse_args()
 options = dict(option.split('=', 1) for option in args.cfg_options)
 calls = pathlib.Path(__file__).with_name('calls')
@@ -113,7 +114,7 @@ def test_second_call_runs_nothing_and_says_within(config):
     recorded = config.parent / "toy.json"
     run(config, "--seeds", 0, 1, "--result", recorded)
     before = calls(config)
-    again = run(config, "--seeds", 0, 1, "--result", recorded, "--check")
+    again = run(config, "--seeds", 0, 1, "--result", recorded, "--overwrite", "--check")
     assert again.returncode == 0, again.stdout + again.stderr
     assert calls(config) == before
     assert "11 done before" in again.stdout
@@ -123,7 +124,7 @@ def test_second_call_runs_nothing_and_says_within(config):
     kept = config.parent / "out" / "seed_0" / "lpld" / "test_fog"
     kept.mkdir()
     np.savez(kept / "samples.npz", samples=np.zeros((3, 2)))
-    again = run(config, "--seeds", 0, 1, "--result", recorded)
+    again = run(config, "--seeds", 0, 1, "--result", recorded, "--overwrite")
     assert "Samples of seed 0 side by side" in again.stdout
     assert recorded.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
 
@@ -134,7 +135,7 @@ def test_another_result_than_recorded_fails_the_check(config):
     content = json.loads(recorded.read_text())
     content["rows"][1]["evaluate"]["fog"]["mean"]["coco/AP50"] = 0.5
     recorded.write_text(json.dumps(content))
-    again = run(config, "--seeds", 0, "--result", recorded, "--check")
+    again = run(config, "--seeds", 0, "--result", recorded, "--overwrite", "--check")
     assert again.returncode == 1
     assert "LPLD on fog: 40.0: OUTSIDE the recorded range 50.0" in again.stdout
 
@@ -194,11 +195,11 @@ def test_what_cannot_be_written_is_said_before_anything_runs(config):
     for change, words in (({}, "has seeds [5]"), ({"name": "b"}, "has name b")):
         recorded.write_text(json.dumps(record | change))
         more = ("--rows", "source", "--add", "--seeds", "0")
-        done = run(config, "--result", recorded, *more)
+        done = run(config, "--result", recorded, "--overwrite", *more)
         assert done.returncode == 2, done.stderr
         assert words in done.stderr
     recorded.write_text('{"rows": [{"name": "source", "evaluate": 3}]}')
-    done = run(config, "--result", recorded)
+    done = run(config, "--result", recorded, "--overwrite")
     assert "is no record of a table" in done.stderr
     assert not (config.parent / "calls").exists()
 

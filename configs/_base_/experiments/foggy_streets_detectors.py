@@ -1,6 +1,6 @@
 # tools/adapt.py on three differently built detectors, by the commands of docs/adapt.md:
 #   python tools/reproduce.py configs/_base_/experiments/foggy_streets_detectors.py \
-#       --seeds 0 1 2 --result docs/results/foggy_streets_detectors.json
+#       --seeds 0 1 2 --result docs/results/foggy_streets_detectors.json --overwrite
 _base_ = []
 from pld_mmdet.recipes.streets import quick_streets, source_row, tool_row
 

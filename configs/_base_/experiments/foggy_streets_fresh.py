@@ -1,6 +1,6 @@
 # The longer schedule on test seeds that nobody has looked at (docs/lab/room.md):
 #   python tools/reproduce.py configs/_base_/experiments/foggy_streets_fresh.py \
-#       --seeds 20 21 22 --result docs/results/foggy_streets_fresh.json
+#       --seeds 20 21 22 --result docs/results/foggy_streets_fresh.json --overwrite
 _base_ = []
 from pld_mmdet.recipes.streets import (
     adabn_row,

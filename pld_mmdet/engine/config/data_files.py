@@ -27,6 +27,13 @@ from pld_mmdet.errors import UserError
 
 DATA = (".yaml", ".yml", ".json")
 # Keys that name modules to import or commands to start.
+_ARRAYS = ("_reconstruct", "ndarray", "dtype", "scalar", "_frombuffer")
+_PLAIN = {
+    ("collections", "OrderedDict"),
+    ("_codecs", "encode"),  # bytes, in old protocols
+    *(("builtins", kind) for kind in ("set", "frozenset", "bytearray", "complex")),
+    *(("__builtin__", kind) for kind in ("set", "frozenset", "bytearray", "complex")),
+}
 _CODE = ("custom_imports", "experiment", "walk_data")
 
 
@@ -59,15 +66,25 @@ class _Yaml(BaseFileHandler):
         return yaml.dump(obj, **kwargs)
 
 
+class _Unpickler(pickle.Unpickler):
+    """Plain data and arrays, as lists of annotations hold them."""
+
+    def find_class(self, module: str, name: str):
+        parts = module.split(".")
+        array = parts[0] == "numpy" and parts[-1] in ("numpy", "multiarray", "numeric")
+        if (array and name in _ARRAYS) or (module, name) in _PLAIN:
+            return super().find_class(module, name)
+        raise UserError(
+            f"A pickle asks for {module}.{name}, which is code; nothing was run.",
+            "Convert the file to json where you trust it.",
+        )
+
+
 class _Pickle(BaseFileHandler):
     str_like = False
 
     def load_from_fileobj(self, file, **kwargs):
-        raise UserError(
-            f"{getattr(file, 'name', 'A file')} is a pickle, which runs code when it "
-            "is read; it was not opened.",
-            "Convert it to json where you trust it; mmengine.load reads it there.",
-        )
+        return _Unpickler(file, **kwargs).load()
 
     def dump_to_fileobj(self, obj, file, **kwargs):
         pickle.dump(obj, file, **{"protocol": 2} | kwargs)
@@ -79,7 +96,7 @@ class _Pickle(BaseFileHandler):
 def refuse_code() -> None:
     """From now on ``mmengine.load`` runs nothing in this process.
 
-    yaml is read as plain data, pickles are refused. Tools call it; a foreign project
+    yaml is read as plain data, pickles as plain data and arrays. Tools call it; a foreign project
     that imports the package keeps its own readers.
     """
     register_handler(["yaml", "yml"])(_Yaml)
