@@ -1,10 +1,9 @@
 #!/usr/bin/env python
-"""Print the project's methods: paper, files, status and measured gain.
+"""Print the project's methods: paper, files, status.
 
-`works` means: code, both configs, tests, a docs section and a result row over three
-seeds of one clean commit that beats its baseline by more than the spread of the paired
-differences, and is not below a trivial rival (raw input, no learning, the teacher) by
-more than the spread. `no gain` means: all of that, but the row does not. Everything is
+A status comes from a contest: one real data set, one network, one budget, every method
+made for it and its rivals. Until a method stands in one it is "not yet in a contest";
+the records of its toy test its wiring and say nothing about the method. Everything is
 read from the files, nothing is typed in.
 
 Examples:
@@ -34,8 +33,7 @@ HEAD = (
     "method",
     "paper",
     "status",
-    "gain over its baseline",
-    "over its strongest rival",
+    "withdrawn",
     "config",
 )
 
@@ -54,31 +52,10 @@ def parse_args() -> argparse.Namespace:
 
 
 def status(entry: Entry) -> str:
-    """``works``, ``no gain``, ``in work`` (something is missing) or ``planned``."""
+    """``planned``, ``in work`` (something is missing) or ``not yet in a contest``."""
     if not entry.is_begun():
         return "planned"
-    if entry.missing():
-        return "in work"
-    return "works" if entry.works() else "no gain"
-
-
-def gain(entry: Entry, over: str = "", metric: str = "") -> str:
-    """The gain over the baseline, or another row, as text; points for fractions."""
-    found = entry.gain(over=over, metric=metric)
-    if found is None:
-        return ""
-    record = entry.record()
-    plain = 2 if abs(found[0]) >= 1 else 4
-    scale, digits = (100, 1) if record.get("percent", True) else (1, plain)
-    mean, spread = (scale * value for value in found)
-    metric = (metric or record["metric"]).rpartition("/")[2]
-    return f"{mean:+.{digits}f} ± {spread:.{digits}f} {metric}"
-
-
-def title_of(entry: Entry, name: str) -> str:
-    """What the record calls a row."""
-    rows = {row["name"]: row for row in entry.record()["rows"]}
-    return rows[name].get("title") or name
+    return "in work" if entry.missing() else "not yet in a contest"
 
 
 def line(entry: Entry) -> tuple[str, ...]:
@@ -86,14 +63,7 @@ def line(entry: Entry) -> tuple[str, ...]:
     state = status(entry)
     config = "" if state == "planned" else entry.files["toy config"]
     paper = f"{entry.paper} ({entry.year})"
-    # without any rival, the baseline is the strongest simple row
-    name = "" if state == "planned" else entry.strongest_rival()
-    rival = f"{gain(entry, name)} ({title_of(entry, name)})" if name else ""
-    own = gain(entry)
-    if own and entry.claim:
-        over, metric = entry.claim.split()
-        own += f"; {gain(entry, over, metric)} over {title_of(entry, over)}"
-    return entry.family, entry.title, paper, state, own, rival, config
+    return entry.family, entry.title, paper, state, entry.withdrawn, config
 
 
 def markdown(found: list[Entry]) -> str:
@@ -106,20 +76,16 @@ def markdown(found: list[Entry]) -> str:
             planned.setdefault(entry.family, []).append(entry.title)
             continue
         file = f"[{cells[1]}](../{entry.files['method']})"
-        state, lab = cells[3], f"lab/{entry.stem}.md"
-        if (ROOT / "docs" / lab).is_file():
-            state = f"[{state}]({lab})"
-        row = [cells[0], file, cells[2], state, *cells[4:6], f"`{cells[6]}`"]
+        row = [cells[0], file, *cells[2:5], f"`{cells[5]}`"]
         lines.append("| " + " | ".join(row) + " |")
     waiting = [
         f"{family.replace('_', ' ')}: {', '.join(titles)}"
         for family, titles in planned.items()
     ]
-    count = sum(status(entry) == "works" for entry in found)
     text = "\n".join(lines)
     if waiting:
         text += f"\n\nPlanned: {'; '.join(waiting)}."
-    return f"{count} of {len(found)} methods work.\n\n{text}"
+    return f"{len(found)} methods.\n\n{text}"
 
 
 def update_page(path: Path, text: str) -> None:
@@ -160,8 +126,7 @@ def main(args: argparse.Namespace) -> None:
             if entry.is_begun():
                 for lack in entry.missing():
                     console.print(f"{entry.stem}: {lack}")
-    count = sum(status(entry) == "works" for entry in found)
-    console.print(f"{count} of {len(found)} methods work.")
+    console.print(f"{len(found)} methods.")
 
 
 if __name__ == "__main__":
