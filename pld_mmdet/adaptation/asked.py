@@ -8,6 +8,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from pld_mmdet.adaptation.folder import Images, shown
+from pld_mmdet.adaptation.options import Options
 from pld_mmdet.adaptation.recipe import Recipe
 from pld_mmdet.detection.data.image_folder import listed_images
 from pld_mmdet.engine.state.files import write_json
@@ -30,6 +31,7 @@ _SCHEMA = {
         "adabn_images": int,
         "threshold": float,
         "images": int,
+        "max_boxes?": (int, type(None)),
     },
     "skipped": [[str]],
 }
@@ -62,28 +64,29 @@ def describe(
     cfg: Config,
     checkpoint: str | Path,
     root: Path,
-    val: str | Path | None,
-    val_images: str | Path | None,
-    **options,
+    options: Options,
 ) -> Asked:
     """Put the arguments of ``adapt`` into a form that can be compared.
 
-    A config and a checkpoint are known by their content, so that they may be moved.
+    Files are known by their content, so that they may be moved.
     """
     text = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
     content = hashlib.sha256(text.encode()).hexdigest()
-    kept = {
-        name: list(value) if isinstance(value, list | tuple) else value
-        for name, value in options.items()
-    }
-    kept |= dict(
+    kept = options.asked() | dict(
         config=f"{Path(config).name} ({content[:12]})",
-        checkpoint=f"{Path(checkpoint).name} ({file_sha256(checkpoint)[:12]})",
+        checkpoint=_content(checkpoint),
         images=str(root.resolve()),
-        val=None if val is None else str(Path(val).resolve()),
-        val_images=None if val_images is None else str(Path(val_images).resolve()),
     )
+    for name in ("val", "val_images", "labels"):
+        path = getattr(options, name)
+        kept[name] = None if path is None else str(Path(path).resolve())
+    words = options.second_opinion
+    kept["second_opinion"] = [_content(word) for word in words] if words else None
     return Asked(kept)
+
+
+def _content(path: str | Path) -> str:
+    return f"{Path(path).name} ({file_sha256(path)[:12]})"
 
 
 def began_with(folder: Path, now: Asked) -> Asked:

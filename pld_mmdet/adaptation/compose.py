@@ -8,7 +8,8 @@ from mmengine.config import Config
 
 from pld_mmdet.adaptation import examples
 from pld_mmdet.adaptation.detector import Detector
-from pld_mmdet.adaptation.recipe import Recipe
+from pld_mmdet.adaptation.options import Options
+from pld_mmdet.adaptation.recipe import ADABN_PRIOR, Recipe
 from pld_mmdet.detection.data.image_folder import listed_images
 from pld_mmdet.errors import UserError
 
@@ -29,26 +30,17 @@ _LOADING = ("LoadImageFromFile", "LoadImageFromNDArray")
 
 @dataclass
 class Job:
-    """All that a composed config depends on.
+    """All that a composed config depends on, beside detector and recipe.
 
     Attributes:
-        method: ``lpld``, ``mean_teacher`` or ``adabn``.
+        method: ``lpld``, ``mean_teacher``, ``fixed_labels`` or ``adabn``.
         out: Work dir.
-        checkpoint: Source weights.
+        checkpoint: Weights it starts from.
         root: Folder of the images.
         files: Text file that lists them, relative to ``root``.
-        seed: Seed of the run.
-        stage: Box head of a cascade that mines (LPLD).
-        guard: ``warn``, ``stop``, ``rollback`` or ``off``.
-        scores: Names of label-free scores.
-        select: The score whose best checkpoint is kept, or ``last``.
-        evaluations: Evaluations over the run, without the one at its start.
-        score_images: Images that label-free scores look at.
+        options: What the user asked for.
         val: COCO json for measuring, or None.
         val_root: Folder of its images.
-        workers: Loader processes.
-        amp: None, ``fp16`` or ``bf16``.
-        log: Names of :data:`BACKENDS` that get the curves too.
         second_opinion: Of :class:`pld_mmdet.MeanTeacherSFOD`, or None.
     """
 
@@ -57,18 +49,9 @@ class Job:
     checkpoint: Path
     root: Path
     files: Path
-    seed: int = 0
-    stage: int = -1
-    guard: str = "stop"
-    scores: Sequence[str] = ("agreement", "box_stability", "das")
-    select: str = "last"
-    evaluations: int = 4
-    score_images: int = 32
+    options: Options
     val: Path | None = None
     val_root: Path | None = None
-    workers: int = 2
-    amp: str | None = None
-    log: Sequence[str] = ()
     second_opinion: dict | None = None
 
 
@@ -89,7 +72,7 @@ def compose(cfg: Config, detector: Detector, recipe: Recipe, job: Job) -> Config
     metainfo = dict(classes=detector.classes)
     adabn = job.method == "adabn"
     # LocalVisBackend stays: the report and the live page read its scalars.json.
-    backends = ["LocalVisBackend", *(BACKENDS[name] for name in job.log)]
+    backends = ["LocalVisBackend", *(BACKENDS[name] for name in job.options.log)]
     made = dict(
         default_scope=cfg.get("default_scope") or "mmdet",
         runner_type="pld_mmdet.SafeRunner",
@@ -97,7 +80,7 @@ def compose(cfg: Config, detector: Detector, recipe: Recipe, job: Job) -> Config
         work_dir=str(job.out),
         load_from=str(job.checkpoint),
         resume=False,
-        randomness=dict(seed=job.seed),
+        randomness=dict(seed=job.options.seed),
         env_cfg=dict(
             cudnn_benchmark=False,
             mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
@@ -120,7 +103,9 @@ def compose(cfg: Config, detector: Detector, recipe: Recipe, job: Job) -> Config
     made["custom_imports"] = {**theirs, "imports": [*names, examples.__name__]}
     if adabn:
         made["train_cfg"] = dict(
-            type="pld_mmdet.AdaBNLoop", num_images=recipe.adabn_images
+            type="pld_mmdet.AdaBNLoop",
+            num_images=recipe.adabn_images,
+            prior=ADABN_PRIOR,
         )
     else:
         made["train_cfg"] = dict(
@@ -140,7 +125,7 @@ def compose(cfg: Config, detector: Detector, recipe: Recipe, job: Job) -> Config
 
 def interval(recipe: Recipe, job: Job) -> int:
     """Steps between two evaluations (and checkpoints)."""
-    return max(1, recipe.iterations // job.evaluations)
+    return max(1, recipe.iterations // job.options.evaluations)
 
 
 def split_pipeline(cfg: Config) -> tuple[list, list]:
@@ -228,10 +213,17 @@ def strong_view() -> list[dict]:
     ]
 
 
-def _views(loading: list, geometry: list, keys: Sequence[str]) -> list:
+def _views(
+    loading: list, geometry: list, keys: Sequence[str], flip: float = 0.0
+) -> list:
+    mirror = [dict(type="RandomFlip", prob=flip)] if flip else []
+    pads = [n for n, step in enumerate(geometry) if _name(step) == "Pad"]
+    at = min(pads, default=len(geometry))  # what pads the image lies right and below
     return [
         *loading,
-        *geometry,
+        *geometry[:at],
+        *mirror,
+        *geometry[at:],
         dict(
             type="MultiBranch",
             branch_field=["weak", "strong"],
@@ -248,11 +240,12 @@ def _model(detector: Detector, recipe: Recipe, job: Job) -> dict:
         type="pld_mmdet.LPLD" if job.method == "lpld" else "pld_mmdet.MeanTeacherSFOD",
         detector=detector.config,
         hpl_threshold=recipe.threshold,
-        predict_on="teacher",
+        max_boxes=recipe.max_boxes,
+        predict_on="student" if job.method == "fixed_labels" else "teacher",
         norm_eval=True,
     )
     if job.method == "lpld" and detector.stages > 1:
-        model["stage"] = job.stage
+        model["stage"] = job.options.stage
     if job.second_opinion is not None:
         model["second_opinion"] = job.second_opinion
     return model
@@ -288,47 +281,43 @@ def _train_loader(
     pipeline = (
         [*loading, *geometry, _pack(keys)]
         if job.method == "adabn"
-        else _views(loading, geometry, keys)
+        else _views(loading, geometry, keys, flip=0.5)
     )
     return _loader(
         _images(pipeline, metainfo, job),
         recipe.batch,
-        job.workers,
+        job.options.workers,
         dict(type="pld_mmdet.ResumableSampler", shuffle=True, infinite=True),
     )
 
 
 def _optimizer(cfg: Config, recipe: Recipe, job: Job) -> dict:
+    """The source's optimizer and its rules for single parameters, at our rate."""
     theirs = cfg.get("optim_wrapper") or {}
-    if recipe.optimizer == "AdamW":
-        decay = (theirs.get("optimizer") or {}).get("weight_decay", 1e-4)
-        optimizer = dict(type="AdamW", lr=recipe.lr, weight_decay=decay)
-    else:
-        optimizer = dict(type="SGD", lr=recipe.lr, momentum=0.9, weight_decay=1e-4)
+    optimizer = dict(theirs.get("optimizer") or UNNAMED[recipe.optimizer])
+    optimizer["lr"] = recipe.lr
     wrapper = dict(type="pld_mmdet.FiniteOptimWrapper", optimizer=optimizer)
-    if job.amp is not None:
+    if job.options.amp is not None:
         wrapper.update(
             type="pld_mmdet.FiniteAmpOptimWrapper",
-            dtype={"fp16": "float16", "bf16": "bfloat16"}[job.amp],
+            dtype={"fp16": "float16", "bf16": "bfloat16"}[job.options.amp],
         )
-    for key in ("clip_grad", "paramwise_cfg"):
-        if recipe.optimizer == "AdamW" and theirs.get(key):
-            wrapper[key] = theirs[key]
+    wrapper |= {k: theirs[k] for k in ("clip_grad", "paramwise_cfg") if theirs.get(k)}
     return wrapper
 
 
 def _scheduler(recipe: Recipe) -> list:
-    if not recipe.warm_up:
-        return []
-    return [
-        dict(
-            type="LinearLR",
-            start_factor=0.1,
-            by_epoch=False,
-            begin=0,
-            end=recipe.warm_up,
-        )
-    ]
+    """Warm-up, then a cosine to 0."""
+    steps = dict(by_epoch=False, begin=0)
+    warm_up = dict(type="LinearLR", start_factor=0.1, end=recipe.warm_up, **steps)
+    cosine = dict(
+        type="CosineAnnealingLR",
+        T_max=recipe.iterations,
+        eta_min=0.0,
+        end=recipe.iterations,
+        **steps,
+    )
+    return [warm_up, cosine]
 
 
 def _default_hooks(recipe: Recipe, job: Job) -> dict:
@@ -336,10 +325,10 @@ def _default_hooks(recipe: Recipe, job: Job) -> dict:
         type="pld_mmdet.SafeCheckpointHook",
         by_epoch=False,
         interval=interval(recipe, job),
-        max_keep_ckpts=2,
+        max_keep_ckpts=-1 if job.options.select == "safety" else 2,
     )
-    if job.select != "last" and job.method != "adabn":
-        checkpoint.update(save_best=f"label_free/{job.select}", rule="greater")
+    if job.options.select in job.options.scores and job.method != "adabn":
+        checkpoint.update(save_best=f"label_free/{job.options.select}", rule="greater")
     return dict(
         timer=dict(type="IterTimerHook"),
         logger=dict(
@@ -360,18 +349,17 @@ def _custom_hooks(detector: Detector, recipe: Recipe, job: Job) -> list:
     ]
     if job.method == "adabn":
         return hooks
-    hooks.append(dict(type="pld_mmdet.TeacherEMAHook", keep=recipe.keep, unit="iter"))
-    if recipe.adabn_images:
-        hooks.append(dict(type="pld_mmdet.AdaBNHook", num_images=recipe.adabn_images))
+    keep = 1.0 if job.method == "fixed_labels" else recipe.keep
+    hooks.append(dict(type="pld_mmdet.TeacherEMAHook", keep=keep, unit="iter"))
     every = max(1, min(50, recipe.iterations // 10))
     hooks.append(dict(type="pld_mmdet.PseudoBoxHook", interval=every))
     hooks.append(dict(type="pld_mmdet.ExampleHook", interval=every))
-    if job.guard != "off":
+    if job.options.guard != "off":
         hooks.append(
             dict(
                 type="pld_mmdet.CollapseGuardHook",
                 interval=every,
-                action=job.guard,
+                action=job.options.guard,
                 silent_for=max(1, min(600, recipe.iterations // 3)),
                 # says, and does not stop: its limits are not measured over seeds
                 probe=dict(images=16, acts=False),
@@ -383,17 +371,19 @@ def _custom_hooks(detector: Detector, recipe: Recipe, job: Job) -> list:
 def _evaluation(loading, geometry, keys, metainfo: dict, job: Job) -> dict:
     """A val loop with label-free scores, and with AP50 where labels exist."""
     count = len(listed_images(job.files))
-    chosen = min(job.score_images, count)
+    chosen = min(job.options.score_images, count)
     dataset = _images(
         _views(loading, geometry, keys),
         metainfo,
         job,
         indices=[i * count // chosen for i in range(chosen)],
     )
-    workers = min(job.workers, 1)
+    workers = min(job.options.workers, 1)
     sampler = dict(type="DefaultSampler", shuffle=False)
     scored = _loader(dataset, 1, workers, sampler)
-    scores = [dict(type=f"pld_mmdet.{SCORE_TYPES[name]}") for name in job.scores]
+    scores = [
+        dict(type=f"pld_mmdet.{SCORE_TYPES[name]}") for name in job.options.scores
+    ]
     loop = dict(type="pld_mmdet.ScoredValLoop", scores=scores)
     if job.val is None:
         return dict(val_cfg=loop, val_dataloader=scored, val_evaluator=[])
@@ -421,6 +411,12 @@ def _evaluation(loading, geometry, keys, metainfo: dict, job: Job) -> dict:
         test_evaluator=metric,
     )
 
+
+# Of a config that names no optimizer.
+UNNAMED = {
+    "SGD": dict(type="SGD", momentum=0.9, weight_decay=1e-4),
+    "AdamW": dict(type="AdamW", weight_decay=1e-4),
+}
 
 # Where curves can go beside the work dir: mmengine's backends.
 BACKENDS = {"tensorboard": "TensorboardVisBackend", "wandb": "WandbVisBackend"}

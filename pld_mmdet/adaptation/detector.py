@@ -4,6 +4,7 @@ import copy
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from mmengine.config import Config, ConfigDict
 from torch import nn
 
@@ -18,8 +19,6 @@ from pld_mmdet.engine.state.provenance import data_sets
 from pld_mmdet.engine.state.weights import compare_classes, report_mismatch
 from pld_mmdet.errors import UserError
 
-METHODS = ("lpld", "mean_teacher", "adabn")
-
 
 @dataclass
 class Detector:
@@ -32,6 +31,7 @@ class Detector:
         head: ``softmax`` or ``sigmoid`` class scores.
         classes: Class names in the order of its outputs.
         batch_norms: Layers with running statistics.
+        moving_norms: Those whose statistics moved while the detector was trained.
         layer_norm: Whether it has layer norm, as transformers do.
         masks: Whether it predicts masks.
         stages: Box heads in a row.
@@ -43,6 +43,7 @@ class Detector:
     head: str
     classes: tuple[str, ...]
     batch_norms: int
+    moving_norms: int
     layer_norm: bool
     masks: bool
     stages: int = 1
@@ -54,7 +55,8 @@ class Detector:
             f"{self.name} ({self.kind}), {len(self.classes)} classes ({some}), "
             f"{self.batch_norms or 'no'} batch-norm layers"
         )
-        return text
+        still = self.batch_norms - self.moving_norms
+        return text + (f", {still} of which stood still in training" if still else "")
 
 
 def read_config(path: str | Path) -> Config:
@@ -83,6 +85,7 @@ def read_detector(
     model = ConfigDict(copy.deepcopy(cfg.model))
     refuse_unsuited(model)
     model = model.get("detector", model)  # the config of an earlier adaptation
+    pretrained = _pretrained_statistics(model)
     prepare_model(model)
     content = load_checkpoint_file(checkpoint)
     state = content.get("state_dict", content)
@@ -94,12 +97,15 @@ def read_detector(
         )
     network = _built(model)
     report_mismatch(network, state, str(checkpoint))
+    moving = moving_norms(network, state, pretrained)
+    keep_statistics(model)
     names = _class_names(cfg, content, network, str(checkpoint), classes)
     return Detector(
         config=model,
         name=type(network).__name__,
         classes=names,
         batch_norms=len(batch_norms(network)),
+        moving_norms=moving,
         layer_norm=any(isinstance(m, nn.LayerNorm) for m in network.modules()),
         masks=bool(getattr(network, "with_mask", False)),
         **_kind(network),
@@ -125,11 +131,9 @@ def _built(model: ConfigDict) -> nn.Module:
 def prepare_model(model: ConfigDict) -> None:
     """Make a model config ready for adapting, in place.
 
-    The weights come from the checkpoint, so nothing is downloaded. Batch norm keeps its
-    statistics in training (AdaBN sets them; ``norm_eval`` of the wrapper sees to necks,
-    heads and backbones without the option), and SyncBN, which needs a GPU and is the
-    same thing in evaluation mode, becomes BN. A random resize of the whole batch goes
-    (YOLOX): it would give the two views different sizes.
+    The weights come from the checkpoint, so nothing is downloaded. SyncBN, which needs
+    a GPU and is the same thing in evaluation mode, becomes BN. A random resize of the
+    whole batch goes (YOLOX): it would give the two views different sizes.
     """
 
     def visit(node) -> None:
@@ -137,8 +141,6 @@ def prepare_model(model: ConfigDict) -> None:
             init = node.get("init_cfg")
             if isinstance(init, dict) and init.get("type") == "Pretrained":
                 node["init_cfg"] = None
-            if "norm_eval" in node:
-                node["norm_eval"] = True
             if node.get("type") == "SyncBN":
                 node["type"] = "BN"
             if node.get("batch_augments"):
@@ -158,6 +160,68 @@ def prepare_model(model: ConfigDict) -> None:
         )
     if model.get("init_cfg") and model.init_cfg.get("type") == "Pretrained":
         model.init_cfg = None
+
+
+def keep_statistics(model: ConfigDict) -> None:
+    """Let batch norm keep its statistics in training, in place.
+
+    Only AdaBN changes them; ``norm_eval`` of the wrapper sees to necks, heads and
+    backbones without the option.
+    """
+    if isinstance(model, dict):
+        if "norm_eval" in model:
+            model["norm_eval"] = True
+        for value in model.values():
+            keep_statistics(value)
+    elif isinstance(model, list | tuple):
+        for value in model:
+            keep_statistics(value)
+
+
+def moving_norms(
+    network: nn.Module, state: dict, pretrained: dict | None = None
+) -> int:
+    """How many batch norms followed the source's images while it was trained.
+
+    Told by the network itself in training mode (``norm_eval``, ``frozen_stages``,
+    ``requires_grad=False``), and by statistics that still are those of the pretrained
+    file.
+
+    Args:
+        network: As the source's config builds it.
+        state: The source's weights.
+        pretrained: Running means of that file, if it is there.
+    """
+    training = network.training
+    network.train()
+    names = {module: name for name, module in network.named_modules()}
+    moving = 0
+    for layer in batch_norms(network):
+        still = not layer.training
+        still |= layer.affine and not layer.weight.requires_grad
+        key = f"{names[layer]}.running_mean"
+        theirs = (pretrained or {}).get(key.removeprefix("backbone."))
+        if theirs is not None and key in state:
+            still |= torch.equal(theirs, state[key])
+        moving += not still
+    network.train(training)
+    return moving
+
+
+def _pretrained_statistics(model: ConfigDict) -> dict | None:
+    """Running means of the backbone's pretrained file, where it lies on this disk."""
+    init = (model.get("backbone") or {}).get("init_cfg") or {}
+    path = init.get("checkpoint") if isinstance(init, dict) else None
+    if not isinstance(path, str) or not Path(path).is_file():
+        return None
+    content = load_checkpoint_file(path)
+    state = content.get("state_dict", content)
+    prefix = init.get("prefix") or ""
+    return {
+        key.removeprefix(prefix).removeprefix(".").removeprefix("backbone."): value
+        for key, value in state.items()
+        if key.endswith("running_mean")
+    }
 
 
 def _kind(network: nn.Module) -> dict:
@@ -273,10 +337,6 @@ def require_method(detector: Detector, method: str, stage: int = -1) -> None:
     Raises:
         UserError: With the method that works instead.
     """
-    if method not in METHODS:
-        raise UserError(
-            f"The method {method!r} is not known.", f"Choose one of {METHODS}."
-        )
     if method == "adabn" and not detector.batch_norms:
         raise UserError(
             f"{detector.name} has no batch norm to adapt: its normalisation keeps no "

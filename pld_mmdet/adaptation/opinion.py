@@ -5,17 +5,13 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.dataset import Compose, pseudo_collate
-from mmengine.registry import DefaultScope
 
-from pld_mmdet.adaptation.compose import keys_of, split_pipeline
 from pld_mmdet.adaptation.detector import Detector, read_config, read_detector
 from pld_mmdet.adaptation.folder import Images
-from pld_mmdet.detection.detectors.stock import build_detector
+from pld_mmdet.adaptation.looking import look
 from pld_mmdet.detection.pseudo_labels.second_opinion import SecondOpinion
 from pld_mmdet.engine.state.checkpoint import load_checkpoint_file
 from pld_mmdet.engine.state.files import write_json
-from pld_mmdet.engine.state.provenance import file_sha256
 from pld_mmdet.errors import UserError
 from pld_mmdet.waiting import counted
 
@@ -47,13 +43,6 @@ def check_words(words: Sequence[str] | None, method: str) -> None:
             "--method adabn learns from no boxes, so a second opinion changes nothing.",
             "Leave --second-opinion out, or use --method mean_teacher.",
         )
-
-
-def described(words: Sequence[str] | None) -> list[str] | None:
-    """The files by what is in them."""
-    if not words:
-        return None
-    return [f"{Path(w).name} ({file_sha256(w)[:12]})" for w in words]
 
 
 def ask(
@@ -108,7 +97,6 @@ def ask(
     return dict(file=str(file.resolve()), classes=tuple(detector.classes))
 
 
-@torch.no_grad()
 def detect(
     cfg: Config,
     other: Detector,
@@ -116,36 +104,22 @@ def detect(
     images: Images,
     say: Callable[[str], None] = print,
 ) -> dict:
-    """All boxes of a detector, as COCO results with images and categories.
-
-    Boxes that are not finite, or have no width or height, are left out.
-    """
+    """All boxes of a detector, as COCO results with images and categories."""
     content = load_checkpoint_file(checkpoint)
-    network = build_detector(other.config).eval()
-    network.load_state_dict(content.get("state_dict", content))
-    loading, geometry = split_pipeline(cfg)
-    pack = dict(type="PackDetInputs", meta_keys=keys_of(cfg))
-    with DefaultScope.overwrite_default_scope("mmdet"):  # whose names a config bears
-        pipeline = Compose([*loading, *geometry, pack])
-    rows = []
+    state = content.get("state_dict", content)
     named = counted(images.files, len(images.files), "images labelled", say)
-    for number, name in enumerate(named):
-        data = pipeline(dict(img_path=str(images.root / name), img_id=number))
-        (sample,) = network.test_step(pseudo_collate([data]))
-        found = sample.pred_instances
+    seen = look(cfg, other, state, (images.root / name for name in named))
+    rows = []
+    for number, found in enumerate(seen):
         sides = found.bboxes[:, 2:] - found.bboxes[:, :2]
-        sound = found.bboxes.isfinite().all(1) & found.scores.isfinite()
-        found = found[sound & (sides > 0).all(1)]  # YOLOv3 has others
-        for box, score, label in zip(
-            found.bboxes.tolist(),
-            found.scores.tolist(),
-            found.labels.tolist(),
-            strict=True,
-        ):
-            x1, y1, x2, y2 = box
-            size = [x1, y1, x2 - x1, y2 - y1]
-            row = dict(image_id=number, category_id=label, bbox=size, score=score)
-            rows.append(row)
+        sizes = torch.cat([found.bboxes[:, :2], sides], 1)
+        triples = zip(
+            sizes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
+        )
+        rows += [
+            dict(image_id=number, category_id=label, bbox=size, score=score)
+            for size, score, label in triples
+        ]
     return dict(
         images=[dict(id=n, file_name=name) for n, name in enumerate(images.files)],
         categories=[dict(id=n, name=name) for n, name in enumerate(other.classes)],

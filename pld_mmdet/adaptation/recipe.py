@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from pld_mmdet.engine.optim.scaling import Schedule, rescale
 from pld_mmdet.errors import UserError
 
-# The measured recipe (docs/results.md): 800 images, 400 steps of 4, SGD at 1e-3, a
-# teacher that keeps 0.995 an iteration and so 13 % of the source at the end.
-BASE_BATCH = 4
-BASE_LR = 1e-3
+# Two passes, and a teacher that keeps 13 % of the source at the end (docs/adapt.md).
 SOURCE_LEFT = 0.13
 PASSES = 2
 MIN_SEEN, MAX_SEEN = 1600, 30000
 MAX_PASSES = 50
 KEEP_RANGE = (0.9, 0.9999)
+# Half the rate that trained the source; where its config names none, as for 4 images.
+RATE = 0.5
+WARM_UP = 0.1
+UNKNOWN = {"SGD": (1e-3, 4), "AdamW": (1e-4, 16)}
 ADABN_IMAGES = 200
 MIN_ADABN_IMAGES = 8
+ADABN_PRIOR = 16
 # Sigmoid heads (focal loss) give lower scores than a softmax: at 0.4 a RetinaNet in fog
 # keeps 2 boxes an image and forgets classes, at 0.25 it keeps 7 (docs/results.md).
 THRESHOLDS = {"softmax": 0.7, "sigmoid": 0.25}
@@ -32,11 +34,12 @@ class Recipe:
         iterations: Steps.
         lr: Learning rate.
         keep: Teacher's share that stays at each step.
-        warm_up: Steps over which the learning rate grows.
-        optimizer: ``'SGD'`` or ``'AdamW'``.
+        warm_up: Steps over which the learning rate grows; then it falls to 0 (cosine).
+        optimizer: Type of the source's optimizer.
         adabn_images: Images for batch-norm statistics; 0 leaves them alone.
         threshold: Score above which a detection is a pseudo label.
         images: Size of the data set, for the sentence.
+        max_boxes: Most pseudo labels of an image; None: all.
     """
 
     batch: int
@@ -49,6 +52,7 @@ class Recipe:
     adabn_images: int
     threshold: float
     images: int
+    max_boxes: int | None = None
 
     def sentence(self, trains: bool = True) -> str:
         """The line that is printed; of AdaBN alone where nothing ``trains``."""
@@ -60,17 +64,16 @@ class Recipe:
         step = self.batch * self.processes
         passes = self.iterations * step / self.images
         adabn = (
-            f"AdaBN on {self.adabn_images} images first"
+            f"AdaBN on {self.adabn_images} images is a candidate"
             if self.adabn_images
             else "no AdaBN"
         )
-        warm_up = f" after {self.warm_up} of warm-up" if self.warm_up else ""
         return (
             f"Rule: {self.images} images, batch {self.batch} x {self.processes} "
             f"process{'es' if self.processes > 1 else ''} -> {self.iterations} "
-            f"iterations ({passes:.3g} passes), {self.optimizer} lr {self.lr:.3g}"
-            f"{warm_up}, teacher keeps {self.keep:.4f} an iteration "
-            f"({100 * self.keep**self.iterations:.0f} % of the source at the end), "
+            f"iterations ({passes:.3g} passes), {self.optimizer} lr {self.lr:.3g} "
+            f"(warm-up of {self.warm_up}, then a cosine to 0), teacher keeps "
+            f"{self.keep:.4f} an iteration ({100 * self.keep**self.iterations:.0f} % of the source at the end), "
             f"boxes above {self.threshold:g}, {adabn}."
         )
 
@@ -82,19 +85,19 @@ def choose_recipe(
     head: str = "softmax",
     optimizer: str = "SGD",
     source_lr: tuple[float, int] | None = None,
-    batch_norms: int = 0,
+    adabn: bool = False,
     **chosen,
 ) -> Recipe:
     """Apply the rule.
 
     - Images seen: two passes, but at least 1600 and at most 30,000 images, and no image
       more than 50 times. Iterations are that, divided by the images in a step.
-    - Learning rate: SGD 1e-3 for 4 images in a step, scaled linearly. Networks with
-      layer norm that were trained with Adam (DETR, Swin): AdamW at a tenth of the
-      source's rate, scaled by the square root, with 5 % warm-up.
+    - Learning rate: half of the source's, scaled to the images of a step: linearly for
+      SGD, by the square root for Adam and its relatives. A tenth of the run is
+      warm-up, then it falls to 0 as a cosine.
     - Teacher: keeps ``0.13 ** (1 / iterations)`` (within 0.9 and 0.9999), so that 13 %
       of the source is left at the end however long the run is.
-    - AdaBN on up to 200 images, if there are at least 8 and there is batch norm.
+    - AdaBN, where it is asked for, on up to 200 images, if there are at least 8.
     - Pseudo labels: score above 0.7 (softmax heads), 0.25 (sigmoid heads).
 
     Args:
@@ -102,9 +105,9 @@ def choose_recipe(
         batch: Images a step and process.
         processes: Training processes.
         head: ``'softmax'`` or ``'sigmoid'``.
-        optimizer: ``'SGD'`` or ``'AdamW'``.
-        source_lr: Learning rate and images in a step of the source training; for AdamW.
-        batch_norms: Batch-norm layers of the detector.
+        optimizer: Type of the source's optimizer.
+        source_lr: Learning rate and images in a step of the source training.
+        adabn: Whether batch-norm statistics are measured again first.
         **chosen: ``iterations``, ``lr``, ``keep``, ``threshold``: taken instead of the
             rule where they are not None. Numbers that follow from them still follow.
     """
@@ -119,12 +122,10 @@ def choose_recipe(
     keep = chosen.get("keep")
     if keep is None:
         keep = min(max(SOURCE_LEFT ** (1 / iterations), low), high)
-    if optimizer == "AdamW":
-        rate, source_batch = source_lr or (1e-4, 16)
-        scaled = rescale(Schedule(source_batch, 0.1 * rate), step, "sqrt")
-    else:
-        scaled = rescale(Schedule(BASE_BATCH, BASE_LR), step)
-    adabn = min(ADABN_IMAGES, images) if images >= MIN_ADABN_IMAGES else 0
+    adaptive = optimizer != "SGD"
+    rate, theirs = source_lr or UNKNOWN["AdamW" if adaptive else "SGD"]
+    rate *= RATE if source_lr else 1
+    scaled = rescale(Schedule(theirs, rate), step, "sqrt" if adaptive else "linear")
     lr, threshold = chosen.get("lr"), chosen.get("threshold")
     return Recipe(
         batch=batch,
@@ -132,9 +133,11 @@ def choose_recipe(
         iterations=iterations,
         lr=scaled.lr if lr is None else lr,
         keep=keep,
-        warm_up=math.ceil(0.05 * iterations) if optimizer == "AdamW" else 0,
+        warm_up=math.ceil(WARM_UP * iterations),
         optimizer=optimizer,
-        adabn_images=adabn if batch_norms else 0,
+        adabn_images=min(ADABN_IMAGES, images)
+        if adabn and images >= MIN_ADABN_IMAGES
+        else 0,
         threshold=THRESHOLDS[head] if threshold is None else threshold,
         images=images,
     )

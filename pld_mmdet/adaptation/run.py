@@ -1,25 +1,27 @@
-"""Adapt a stock detector to a folder of images: check, compose, run, export, report."""
+"""Adapt a stock detector to a folder of images: check, compose, run, choose, report."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 
-from pld_mmdet.adaptation import compose as composing
 from pld_mmdet.adaptation import opinion
 from pld_mmdet.adaptation.asked import (
+    Asked,
     began_with,
     came_later,
     describe,
     images_of,
     unbroken,
 )
+from pld_mmdet.adaptation.candidates import Candidate, Candidates
+from pld_mmdet.adaptation.compose import Job, compose
 from pld_mmdet.adaptation.detector import (
     Detector,
     read_config,
@@ -27,25 +29,29 @@ from pld_mmdet.adaptation.detector import (
     require_method,
 )
 from pld_mmdet.adaptation.folder import Images, check_images, find_images
+from pld_mmdet.adaptation.labelled import Labelled
 from pld_mmdet.adaptation.labels import find_labels
+from pld_mmdet.adaptation.options import Options
 from pld_mmdet.adaptation.outcome import Outcome, read_outcome
 from pld_mmdet.adaptation.page import write_page
 from pld_mmdet.adaptation.recipe import MIN_ADABN_IMAGES, Recipe, choose_recipe
 from pld_mmdet.adaptation.trial import try_step
 from pld_mmdet.cli import build_runner
-from pld_mmdet.detection.data.images import MAX_PIXELS
 from pld_mmdet.detection.detectors.export import export_detector
 from pld_mmdet.engine.config.configs import read_config as read_run_config
 from pld_mmdet.engine.config.preflight import check_config
 from pld_mmdet.engine.run.optional import require
-from pld_mmdet.engine.run.runner import find_latest
+from pld_mmdet.engine.run.runner import find_latest, numbered_checkpoints
 from pld_mmdet.engine.run.stack import import_mmdet
 from pld_mmdet.engine.state.files import keep_inputs, write_atomic, write_json
 from pld_mmdet.engine.state.outfolder import INHERITED, claimed
-from pld_mmdet.errors import UserError, one_of
+from pld_mmdet.errors import UserError
 from pld_mmdet.places import tool
 from pld_mmdet.report.live import watched
-from pld_mmdet.values import ADAPT
+
+# What ``auto`` trains, one after the other; the last one in the folder itself.
+PLANS = {"auto": ("fixed_labels", "mean_teacher")}
+CANDIDATES = "candidates"
 
 
 @dataclass
@@ -53,12 +59,14 @@ class Adapted:
     """What an adaptation left.
 
     Attributes:
-        checkpoint: Plain checkpoint; loads strictly in the stock detector.
+        checkpoint: Plain checkpoint; loads strictly in the stock detector. The source
+            itself where nothing was learned.
         config: The composed config; ``tools/train.py`` repeats the run with it.
         report: The page.
         outcome: Its numbers.
         recipe: What the rule chose.
         skipped: (file, what is wrong) of unreadable images.
+        learned: Whether it is another detector than the source.
     """
 
     checkpoint: Path
@@ -67,39 +75,17 @@ class Adapted:
     outcome: Outcome
     recipe: Recipe
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    learned: bool = True
 
 
 def adapt(
     config: str | Path,
     checkpoint: str | Path,
     images: str | Path,
-    method: str = "lpld",
-    val: str | Path | None = None,
-    out: str | Path | None = None,
+    method: str = "auto",
     *,
-    val_images: str | Path | None = None,
-    classes: Sequence[str] | None = None,
-    batch: int | None = None,
-    gpus: int = 1,
-    iterations: int | None = None,
-    lr: float | None = None,
-    keep: float | None = None,
-    threshold: float | None = None,
-    stage: int = -1,
-    seed: int = 0,
-    guard: str = "stop",
-    select: str = "last",
-    scores: Sequence[str] = ("agreement", "box_stability", "das"),
-    score_images: int = 32,
-    evaluations: int = 4,
-    workers: int = 2,
-    max_pixels: int = MAX_PIXELS,
-    amp: str | None = None,
-    log: Sequence[str] = (),
-    second_opinion: Sequence[str | Path] | None = None,
-    watch: int | None = None,
-    resume: bool = False,
     say: Callable[[str], None] = print,
+    **options,
 ) -> Adapted:
     """Adapt a detector to unlabelled images.
 
@@ -107,36 +93,10 @@ def adapt(
         config: Stock mmdet config of the detector.
         checkpoint: Its weights.
         images: Folder (searched recursively) or pattern.
-        method: ``'lpld'``, ``'mean_teacher'`` or ``'adabn'``.
-        val: COCO json with labels, for measuring only; nothing is chosen by it.
-        out: Folder for everything [``work_dirs/adapt/<config>_<method>``].
-        val_images: Folder that the json's file names are relative to [searched].
-        classes: Class names, when neither checkpoint nor config has them.
-        batch: Images a step and process [the config's, at most 4].
-        gpus: Training processes.
-        iterations: Instead of the rule's; likewise the next three.
-        lr: Learning rate.
-        keep: Teacher's share that stays at each step.
-        threshold: Score above which a detection is a pseudo label.
-        stage: Box head of a cascade whose proposals LPLD mines; -1 is the last.
-        seed: Seed of the run.
-        guard: Collapse guard: ``'stop'``, ``'rollback'``, ``'warn'`` or ``'off'``.
-        select: ``'last'``, or the label-free score whose best checkpoint is exported.
-        scores: Label-free scores to compute.
-        score_images: Images they look at, spread evenly.
-        evaluations: Evaluations during the run.
-        workers: Loader processes.
-        max_pixels: Images with more (width times height) count as unreadable; they are
-            not decoded.
-        amp: ``'fp16'`` or ``'bf16'``.
-        log: Where the curves go beside ``out``: ``'tensorboard'``, ``'wandb'``.
-        second_opinion: ``[FILE.json]`` with COCO results, or ``[CONFIG, CHECKPOINT]``
-            of another detector of the same classes: boxes that the teacher misses.
-        watch: Port on which a page of this machine shows the growing run; 0 takes a
-            free one, None shows nothing.
-        resume: Go on with the run in ``out``, whose options these must be (``gpus``,
-            ``workers`` and ``watch`` may be others).
+        method: ``'auto'``, ``'lpld'``, ``'mean_teacher'``, ``'fixed_labels'`` or
+            ``'adabn'``.
         say: Receives the lines for the user.
+        **options: See :class:`pld_mmdet.adaptation.options.Options`.
 
     Returns:
         Paths and numbers.
@@ -144,132 +104,295 @@ def adapt(
     Raises:
         UserError: Whatever the user can mend, before anything long begins.
     """
-    given = locals()
-    for name, kind in ADAPT.items():
-        kind.check(name, given[name])
-    out = Path(out or Path("work_dirs/adapt") / f"{Path(config).stem}_{method}")
-    _check_choices(guard, select, scores, gpus, log)
-    if val_images and not val:
-        raise UserError(
-            f"--val-images {val_images} changes nothing without --val.",
-            "Name the COCO json of these images with --val, or leave it out.",
-        )
-    opinion.check_words(second_opinion, method)
+    options = Options.of(method=method, **options)
+    _check_machine(options)
+    place = Path("work_dirs/adapt") / f"{Path(config).stem}_{method}"
+    out = Path(options.out or place)
+    opinion.check_words(options.second_opinion, method)
     import_mmdet()
     cfg = read_config(config)
     with (
-        claimed(out, resume, ("config.py", "*.pth"), "--out") as going_on,
-        watched(out, watch, say),
+        claimed(out, options.resume, ("config.py", "*.pth"), "--out") as going_on,
+        watched(out, options.watch, say),
     ):
-        if resume and not going_on:
+        if options.resume and not going_on:
             say(f"Nothing to resume in {out}: a new run begins.")
-        detector = read_detector(cfg, checkpoint, classes)
-        say(f"Detector: {detector.sentence()}")
-        require_method(detector, method, stage)
-        root, files = find_images(images, say)
-        keep_inputs(out, [root])
-        asked = describe(
-            config,
-            cfg,
-            checkpoint,
-            root,
-            val,
-            val_images,
-            method=method,
-            classes=classes,
-            batch=batch,
-            iterations=iterations,
-            lr=lr,
-            keep=keep,
-            threshold=threshold,
-            stage=stage,
-            seed=seed,
-            guard=guard,
-            select=select,
-            scores=scores,
-            score_images=score_images,
-            evaluations=evaluations,
-            amp=amp,
-            log=log,
-            second_opinion=opinion.described(second_opinion),
-        )
-        if going_on:
-            asked = began_with(out, asked)
-            own = images_of(out, files, root, asked)
-            later = came_later(files, own, asked)
-            if later:
-                say(f"{later} images came later; the run goes on without them.")
-            files = own
-        if len(files) > 1000:
-            say(f"Checking {len(files)} images ...")
-        found = check_images(root, files, max_pixels=max_pixels, say=say)
-        say(f"Images:   {found.sentence()}")
-        labels = find_labels(val, val_images, root, detector.classes, max_pixels, say)
-        if going_on:
-            unbroken(found, out)
-            found.broken = asked.skipped
-            recipe = asked.recipe
-        else:
-            recipe = _recipe(
-                cfg,
-                detector,
-                len(found.files),
-                batch,
-                gpus,
-                dict(iterations=iterations, lr=lr, keep=keep, threshold=threshold),
+        work = _prepare(config, cfg, checkpoint, images, options, out, going_on, say)
+        return work.run()
+
+
+def _prepare(
+    config: str | Path,
+    cfg: Config,
+    checkpoint: str | Path,
+    images: str | Path,
+    options: Options,
+    out: Path,
+    going_on: bool,
+    say: Callable[[str], None],
+) -> "_Work":
+    """Read and check everything that was given."""
+    detector = read_detector(cfg, checkpoint, options.classes)
+    say(f"Detector: {detector.sentence()}")
+    for each in PLANS.get(options.method, (options.method,)):
+        require_method(detector, each, options.stage)
+    root, files = find_images(images, say)
+    keep_inputs(out, [root])
+    asked = describe(config, cfg, checkpoint, root, options)
+    if going_on:
+        asked = began_with(out, asked)
+        own = images_of(out, files, root, asked)
+        later = came_later(files, own, asked)
+        if later:
+            say(f"{later} images came later; the run goes on without them.")
+        files = own
+    if len(files) > 1000:
+        say(f"Checking {len(files)} images ...")
+    found = check_images(root, files, max_pixels=options.max_pixels, say=say)
+    say(f"Images:   {found.sentence()}")
+    work = _Work(cfg, detector, Path(checkpoint), options, out, found, asked, say)
+    work.find_labels()
+    if going_on:
+        unbroken(found, out)
+        found.broken = asked.skipped
+    else:
+        asked.recipe, asked.skipped = work.choose(), found.broken
+    work.going_on = going_on
+    return work
+
+
+@dataclass
+class _Work:
+    """One adaptation: everything that was read, and what is done with it."""
+
+    cfg: Config
+    detector: Detector
+    source: Path
+    options: Options
+    out: Path
+    images: Images
+    asked: Asked
+    say: Callable[[str], None]
+    going_on: bool = False
+    val: dict = field(default_factory=dict)
+    labelled: Labelled | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the rule chose, now or when the run began."""
+        return self.asked.recipe
+
+    @property
+    def plan(self) -> tuple[str, ...]:
+        """The methods that are run, the last one in the folder itself."""
+        return PLANS.get(self.options.method, (self.options.method,))
+
+    def find_labels(self) -> None:
+        """Check the labels that measure and those that choose."""
+        options, root = self.options, self.images.root
+        more = (root, self.detector.classes, options.max_pixels, self.say)
+        self.val = find_labels(options.val, options.val_images, *more)
+        few = find_labels(options.labels, options.val_images, *more)
+        if few:
+            self.labelled = Labelled(few["val"], few["val_root"], self.detector.classes)
+
+    def choose(self) -> Recipe:
+        """The rule's numbers for this detector and these images."""
+        options, detector = self.options, self.detector
+        asked = options.method == "adabn" or options.adabn == "on"
+        wanted = asked or (options.adabn == "auto" and detector.moving_norms > 0)
+        recipe = _recipe(self.cfg, detector, len(self.images.files), options, wanted)
+        if asked and not recipe.adabn_images:
+            count = len(self.images.files)
+            why = (
+                f"{detector.name} has no batch norm"
+                if not detector.batch_norms
+                else f"AdaBN measures statistics on {MIN_ADABN_IMAGES} images or more; "
+                f"{self.images.root} has {count}"
             )
-            if method == "adabn" and not recipe.adabn_images:
-                raise UserError(
-                    f"AdaBN measures statistics on {MIN_ADABN_IMAGES} images or more; "
-                    f"{images} has {len(found.files)}.",
-                    "Add images, or use --method mean_teacher, which does without.",
-                )
-            asked.recipe, asked.skipped = recipe, found.broken
-        say(f"Method:   {explain(detector, method, stage)}")
-        say(recipe.sentence(method != "adabn"))
-        _say_unread(given, say)
-        _say_floor(detector, recipe, method, say)
-        listed = out / "images.txt"
-        if not going_on:
-            text = "\n".join(found.files) + "\n"
+            raise UserError(
+                f"{why}.",
+                "Add images, or use --method mean_teacher, which does without.",
+            )
+        return recipe
+
+    def run(self) -> Adapted:
+        """Train what was planned, look at all of it, end with the safest."""
+        options, recipe = self.options, self.recipe
+        for method in self.plan:
+            self.say(f"Method:   {explain(self.detector, method, options.stage)}")
+        self.say(recipe.sentence(options.method != "adabn"))
+        _say_unread(options, self.say)
+        _say_floor(self.detector, recipe, options.method, self.say)
+        listed = self.out / "images.txt"
+        if not self.going_on:
+            text = "\n".join(self.images.files) + "\n"
             write_atomic(listed, lambda file: file.write(text.encode()))
-            asked.write(out)
-        job = composing.Job(
-            method=method,
-            out=out.resolve(),
-            checkpoint=Path(checkpoint).resolve(),
-            root=root.resolve(),
-            files=listed.resolve(),
-            seed=seed,
-            stage=stage,
-            guard=guard,
-            scores=tuple(scores),
-            select=select,
-            evaluations=evaluations,
-            score_images=score_images,
-            workers=workers,
-            amp=amp,
-            log=tuple(log),
-            second_opinion=opinion.ask(
-                second_opinion, detector, found, out, going_on, say
-            ),
-            **labels,
+        candidates = Candidates(
+            self.cfg,
+            self.detector,
+            self.source,
+            self.images,
+            options.score_images,
+            recipe.threshold,
+            self.labelled,
+            self.say,
         )
-        run_config = out / "config.py"
-        made = (
-            read_run_config(run_config)
-            if going_on
-            else composing.compose(cfg, detector, recipe, job)
-        )
-        if not going_on:
+        if not self.going_on:
+            self.asked.recipe = replace(recipe, max_boxes=candidates.most_boxes)
+            self.asked.write(self.out)
+        start = self._start(candidates)
+        for method in self.plan:
+            self._train(method, start, candidates)
+        return self._finish(candidates)
+
+    def _start(self, candidates: Candidates) -> Path:
+        """The weights that training starts from: the source, or AdaBN of it."""
+        if not self.recipe.adabn_images or self.options.method == "adabn":
+            return self.source
+        folder = self.out / CANDIDATES / "adabn"
+        self._run_in(folder, "adabn", self.source)
+        made = candidates.add("adabn", 1, Path(find_latest(folder)))
+        forced = self.options.adabn == "on"
+        best = made if forced else candidates.safest([made])
+        if best is not made:
+            self.say("AdaBN is not safer than the source: training starts from that.")
+            return self.source
+        plain = folder / "start.pth"
+        export_detector(made.checkpoint, plain, None, None)
+        return plain
+
+    def _train(self, method: str, start: Path, candidates: Candidates) -> None:
+        """Run one method, and look at every checkpoint it left."""
+        main = method == self.plan[-1]
+        folder = self.out if main else self.out / CANDIDATES / method
+        self._run_in(folder, method, start)
+        for path in numbered_checkpoints(folder):
+            candidates.add(method, int(path.stem.rpartition("_")[2]), path)
+
+    def _run_in(self, folder: Path, method: str, start: Path) -> None:
+        """Compose, try a step, train; a finished run is left as it is."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "config.py"
+        going_on = self.going_on and path.is_file()
+        if going_on:
+            made = read_run_config(path)
+        else:
+            made = self._compose(folder, method, start)
             # Before training: what cannot be built must not leave a config behind.
             check_config(made, ("train", "val"))
-            try_step(made, detector.name, method)
+            try_step(made, self.detector.name, method)
             text = made.pretty_text
-            write_atomic(run_config, lambda file: file.write(text.encode()))
+            write_atomic(path, lambda file: file.write(text.encode()))
         # AdaBN is one pass that keeps no state: it is done again.
-        _train(made, run_config, gpus, going_on and method != "adabn")
-        return _finish(out, made, job, recipe, found, say)
+        _train(made, path, self.options.gpus, going_on and method != "adabn")
+
+    def _compose(self, folder: Path, method: str, start: Path) -> Config:
+        second = opinion.ask(
+            self.options.second_opinion,
+            self.detector,
+            self.images,
+            self.out,
+            self.going_on,
+            self.say,
+        )
+        job = Job(
+            method=method,
+            out=folder.resolve(),
+            checkpoint=start.resolve(),
+            root=self.images.root.resolve(),
+            files=(self.out / "images.txt").resolve(),
+            options=self.options,
+            second_opinion=second,
+            **self.val,
+        )
+        return compose(self.cfg, self.detector, self.recipe, job)
+
+    def _finish(self, candidates: Candidates) -> Adapted:
+        """Choose, export, report."""
+        options, out = self.options, self.out
+        outcome = read_outcome(out, options.select, self.recipe.iterations)
+        best = candidates.safest()
+        chosen = self._chosen(candidates, best, outcome)
+        learned = chosen is not candidates.source
+        if learned:
+            outcome.chosen, outcome.chosen_iter = (
+                str(chosen.checkpoint),
+                chosen.iteration,
+            )
+            made = read_run_config(chosen.checkpoint.parent / "config.py")
+            network = export_detector(
+                chosen.checkpoint, out / "adapted.pth", None, made.model
+            )
+        else:
+            outcome.chosen, outcome.chosen_iter = str(self.source), 0
+        page = write_page(out, outcome, self.images, self.recipe, options.method)
+        rows = [candidate.row() for candidate in candidates.all]
+        write_json(
+            out / "report.json",
+            dict(
+                outcome=outcome.as_dict(),
+                recipe=asdict(self.recipe),
+                method=options.method,
+                candidates=rows,
+                chosen=chosen.row(),
+                skipped=self.images.broken,
+            ),
+        )
+        for sentence in outcome.sentences():
+            self.say(sentence)
+        if learned:
+            self.say(f"Chosen:   {candidates.sentence(chosen)}")
+            self._say_gain(candidates, chosen)
+        if self.images.broken:
+            self.say(self.images.broken_sentence())
+        file = out / "adapted.pth" if learned else self.source
+        if learned:
+            self.say(
+                f"Detector: {file} ({network}), loads in the stock config. Report: "
+                f"{page}"
+            )
+        else:
+            self.say(
+                f"Nothing was learned that is safer than {self.source}: it stays your "
+                f"detector, and no adapted.pth was written (--keep writes the last "
+                f"checkpoint all the same). Report: {page}"
+            )
+        config = out / "config.py"
+        broken = self.images.broken
+        return Adapted(file, config, page, outcome, self.recipe, broken, learned)
+
+    def _chosen(
+        self, candidates: Candidates, best: Candidate, outcome: Outcome
+    ) -> Candidate:
+        """What the user's ``--select`` and ``--keep`` make of the safest."""
+        options = self.options
+        if options.select != "safety":
+            last = [c for c in candidates.all if str(c.checkpoint) == outcome.chosen]
+            wanted = last[-1] if last else candidates.all[-1]
+        elif best is candidates.source and options.keep:
+            wanted = candidates.all[-1]
+        else:
+            return best
+        if candidates.merit(wanted) < 0:
+            self.say(
+                f"Warning:  nothing shows that {wanted.name} at iteration "
+                f"{wanted.iteration} is safer than the source; it is exported because "
+                f"{'--keep' if options.select == 'safety' else '--select'} says so."
+            )
+        return wanted
+
+    def _say_gain(self, candidates: Candidates, chosen: Candidate) -> None:
+        interval = candidates.interval(chosen)
+        if interval is None:
+            return
+        low, high = (100 * value for value in interval)
+        gain = 100 * (chosen.ap50 - candidates.source.ap50)
+        count = len(self.labelled.paths)
+        self.say(
+            f"Gain:     {gain:+.1f} AP50 on {count} labelled images, 95 % of the draws "
+            f"between {low:+.1f} and {high:+.1f} (the same images chose it)."
+        )
 
 
 def explain(detector: Detector, method: str, stage: int = -1) -> str:
@@ -278,6 +401,11 @@ def explain(detector: Detector, method: str, stage: int = -1) -> str:
         return (
             f"AdaBN: the statistics of {detector.batch_norms} batch-norm layers are "
             "measured again on the images; no weight is trained."
+        )
+    if method == "fixed_labels":
+        return (
+            "Fixed labels: the confident boxes of the start train a student, and never "
+            "change."
         )
     text = "Mean Teacher: the teacher's confident boxes train the student"
     if method == "lpld":
@@ -297,42 +425,31 @@ def explain(detector: Detector, method: str, stage: int = -1) -> str:
     return text
 
 
-def _check_choices(
-    guard: str, select: str, scores: Sequence[str], gpus: int, log: Sequence[str]
-) -> None:
-    for score in scores:
-        one_of("adapt", scores=(score, composing.SCORE_TYPES))
-    for name in log:
-        one_of("adapt", log=(name, composing.BACKENDS))
-    one_of(
-        "adapt",
-        guard=(guard, ("stop", "rollback", "warn", "off")),
-        select=(select, ("last", *scores)),
-    )
-    if "tensorboard" in log:
+def _check_machine(options: Options) -> None:
+    if "tensorboard" in options.log:
         require("tensorboard", "tensorboard")
-    if "wandb" in log and find_spec("wandb") is None:
+    if "wandb" in options.log and find_spec("wandb") is None:
         raise UserError("--log wandb: wandb is not installed.", "pip install wandb")
-    if gpus > 1 and torch.cuda.is_available() and torch.cuda.device_count() < gpus:
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else options.gpus
+    if options.gpus > max(gpus, 1):
         raise UserError(
-            f"--gpus {gpus} asks for more than the {torch.cuda.device_count()} GPUs "
-            "that are visible.",
-            f"Use --gpus {torch.cuda.device_count()}.",
+            f"--gpus {options.gpus} asks for more than the {gpus} GPUs that are "
+            "visible.",
+            f"Use --gpus {gpus}.",
+        )
+    if options.select not in ("safety", "last", *options.scores):
+        raise UserError(
+            f"--select {options.select} is not among --scores.",
+            f"Add it: --scores {' '.join([*options.scores, options.select])}.",
         )
 
 
-def _say_unread(given: dict, say: Callable[[str], None]) -> None:
+def _say_unread(options: Options, say: Callable[[str], None]) -> None:
     """Name the options that this method does not read."""
-    method = given["method"]
-    names = [] if method == "lpld" or given["stage"] == -1 else ["stage"]
-    if method == "adabn":
-        names += [
-            n for n in ("iterations", "lr", "keep", "threshold") if given[n] is not None
-        ]
-        names += [] if given["select"] == "last" else ["select"]
+    names = options.unread()
     if names:
-        which = ", ".join(f"--{name}" for name in names)
-        say(f"Not read: {which}; --method {method} has no use for it.")
+        which = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+        say(f"Not read: {which}; --method {options.method} has no use for it.")
 
 
 def _say_floor(
@@ -349,28 +466,26 @@ def _say_floor(
 
 
 def _recipe(
-    cfg: Config,
-    detector: Detector,
-    images: int,
-    batch: int | None,
-    gpus: int,
-    chosen: dict,
+    cfg: Config, detector: Detector, images: int, options: Options, adabn: bool
 ) -> Recipe:
-    theirs = (cfg.get("train_dataloader") or {}).get("batch_size", 2)
-    batch = batch or min(theirs, 4)
-    wrapper = cfg.get("optim_wrapper") or {}
-    optimizer = wrapper.get("optimizer") or {}
-    adam = detector.layer_norm and str(optimizer.get("type", "")).startswith("Adam")
-    base = (cfg.get("auto_scale_lr") or {}).get("base_batch_size", 16)
+    """The rule, with the source's own optimizer and batch."""
+    loader = (cfg.get("train_dataloader") or {}).get("batch_size")
+    batch = options.batch or min(loader or 2, 4)
+    optimizer = (cfg.get("optim_wrapper") or {}).get("optimizer") or {}
+    unnamed = "AdamW" if detector.layer_norm else "SGD"
+    theirs = (cfg.get("auto_scale_lr") or {}).get("base_batch_size") or loader or 16
     return choose_recipe(
         images,
         min(batch, images),
-        gpus,
+        options.gpus,
         detector.head,
-        "AdamW" if adam else "SGD",
-        (optimizer["lr"], base) if adam and "lr" in optimizer else None,
-        detector.batch_norms,
-        **chosen,
+        str(optimizer.get("type", unnamed)).rpartition(".")[2],
+        (optimizer["lr"], theirs) if "lr" in optimizer else None,
+        adabn and bool(detector.batch_norms),
+        iterations=options.iterations,
+        lr=options.lr,
+        keep=options.teacher_keep,
+        threshold=options.threshold,
     )
 
 
@@ -395,32 +510,3 @@ def _train(made: Config, path: Path, processes: int, resume: bool) -> None:
             "reason stands above.",
             "Mend it and run the same command with --resume.",
         )
-
-
-def _finish(
-    out: Path,
-    made: Config,
-    job: composing.Job,
-    recipe: Recipe,
-    found: Images,
-    say: Callable[[str], None],
-) -> Adapted:
-    outcome = read_outcome(out, job.select, recipe.iterations)
-    chosen = out / "adapted.pth"
-    network = export_detector(outcome.chosen, chosen, None, made.model)
-    page = write_page(out, outcome, found, recipe, job.method)
-    write_json(
-        out / "report.json",
-        dict(
-            outcome=outcome.as_dict(),
-            recipe=asdict(recipe),
-            method=job.method,
-            skipped=found.broken,
-        ),
-    )
-    for sentence in outcome.sentences():
-        say(sentence)
-    if found.broken:
-        say(found.broken_sentence())
-    say(f"Detector: {chosen} ({network}), loads in the stock config. Report: {page}")
-    return Adapted(chosen, out / "config.py", page, outcome, recipe, found.broken)

@@ -291,6 +291,7 @@ def _adapted(path: Path, out: Path, side: int) -> tuple[str, tuple[str, ...], st
                 score_images=1,
                 scores=("agreement",),
                 threshold=1e-6,
+                select="last",
                 guard="off",
                 workers=0,
                 say=lambda text: None,

@@ -66,6 +66,8 @@ class MeanTeacherSFOD(TeacherStudentDetector):
         teacher_flip: The teacher also looks at the mirrored weak view.
         second_opinion: Keys of :class:`SecondOpinion` (``file``, ``classes``): boxes of
             another labeller that the teacher misses count as well.
+        max_boxes: Most pseudo labels of an image, those with the highest scores; a
+            teacher that runs away finds more and more. None: all.
         norm_eval: See :class:`TeacherStudentDetector`.
         **ingredients: See :class:`Ingredients`: ``skip_empty``, ``soft_rois``,
             ``soft_objectness``, ``soft_dense``, ``rpn_threshold``, ``mosaic``,
@@ -91,6 +93,7 @@ class MeanTeacherSFOD(TeacherStudentDetector):
         loss_weights: dict[str, float] | None = None,
         teacher_flip: bool = False,
         second_opinion: dict | None = None,
+        max_boxes: int | None = None,
         norm_eval: bool = False,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
@@ -108,6 +111,7 @@ class MeanTeacherSFOD(TeacherStudentDetector):
         self.teacher_statistics = teacher_statistics
         self.loss_weights = loss_weights
         self.teacher_flip = teacher_flip
+        self.max_boxes = max_boxes
         self.second_opinion = None
         if second_opinion is not None:
             self.second_opinion = SecondOpinion(**second_opinion)
@@ -267,6 +271,9 @@ class MeanTeacherSFOD(TeacherStudentDetector):
     ) -> list[InstanceData]:
         """Boxes that supervise the student: the teacher's, and a second opinion's."""
         high = [high_confidence(d, self.hpl_threshold) for d in detections]
+        if self.max_boxes is not None:
+            best = [h.scores.argsort(descending=True)[: self.max_boxes] for h in high]
+            high = [h[kept] for h, kept in zip(high, best, strict=True)]
         if self.second_opinion is None:
             return high
         return self.second_opinion.join(

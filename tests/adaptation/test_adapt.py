@@ -25,7 +25,7 @@ from tests.adaptation.tiny import (
 from tests.detection.helpers import tiny_cascade
 from tests.engine.processes import Tool, forked
 
-SHORT = dict(workers=0, iterations=4, score_images=2, evaluations=2)
+SHORT = dict(workers=0, iterations=4, score_images=2, evaluations=2, select="last")
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,7 @@ def adapted(user, tmp_path_factory):
         config,
         checkpoint,
         images,
+        "lpld",
         val=labels,
         out=out,
         say=said.append,
@@ -73,8 +74,9 @@ def test_every_step_is_said_in_words(adapted):
     assert "10 images in" in said
     assert (
         "Rule: 10 images, batch 2 x 1 process -> 4 iterations (0.8 passes), SGD lr "
-        "0.0005, teacher keeps 0.9000 an iteration (66 % of the source at the end), "
-        "boxes above 0.2, AdaBN on 10 images first." in said
+        "0.00125 (warm-up of 1, then a cosine to 0), teacher keeps 0.9000 an iteration "
+        "(66 % of the source at the end), boxes above 0.2, AdaBN on 10 images is a "
+        "candidate." in said
     )
     assert "AP50:" in said
     assert "agreement of weak and strong view" in said
@@ -118,10 +120,10 @@ def test_second_run_into_the_same_folder_is_refused_and_resume_goes_on(adapted, 
     config, checkpoint, images, labels = user
     before = result.checkpoint.read_bytes()
     with pytest.raises(UserError, match=r"already holds a run \(finished\)"):
-        pld_mmdet.adapt(config, checkpoint, images, out=out, **SHORT)
+        pld_mmdet.adapt(config, checkpoint, images, "lpld", out=out, **SHORT)
     assert result.checkpoint.read_bytes() == before
     same = dict(val=labels, threshold=0.2, out=out, resume=True, say=quiet, **SHORT)
-    again = pld_mmdet.adapt(config, checkpoint, images, **same)
+    again = pld_mmdet.adapt(config, checkpoint, images, "lpld", **same)
     assert again.outcome.chosen_iter == 4  # nothing was left to do
 
 
@@ -146,13 +148,13 @@ def test_resume_with_other_options_is_refused_with_all_differences(
     assert "--seed=3 (the run has 0)" in refused.value.what
     other = write_detector(tmp_path / "other", confident=False)[1]
     with pytest.raises(UserError, match="--checkpoint=source"):
-        pld_mmdet.adapt(config, other, images, **same)
+        pld_mmdet.adapt(config, other, images, "lpld", **same)
     elsewhere = write_images(tmp_path / "elsewhere", 10)
     with pytest.raises(UserError, match="--images="):
-        pld_mmdet.adapt(config, checkpoint, elsewhere, **same)
+        pld_mmdet.adapt(config, checkpoint, elsewhere, "lpld", **same)
     (out / "adapt.json").rename(tmp_path / "adapt.json")
     with pytest.raises(UserError, match=r"adapt\.json does not exist"):
-        pld_mmdet.adapt(config, checkpoint, images, **same)
+        pld_mmdet.adapt(config, checkpoint, images, "lpld", **same)
     (tmp_path / "adapt.json").rename(out / "adapt.json")
     assert (out / "report.json").read_bytes() == report
 
@@ -161,19 +163,19 @@ def test_resume_keeps_its_own_images_and_its_recipe(user, tmp_path):
     """A folder that has grown changes neither the run nor its report."""
     config, checkpoint, _, _ = user
     images, out = write_images(tmp_path / "images", 6), tmp_path / "out"
-    pld_mmdet.adapt(config, checkpoint, images, out=out, say=quiet, **SHORT)
+    pld_mmdet.adapt(config, checkpoint, images, "lpld", out=out, say=quiet, **SHORT)
     before = json.loads((out / "report.json").read_text())
     write_images(images, 9)
     said = []
     again = dict(out=out, resume=True, say=said.append, **SHORT)
-    pld_mmdet.adapt(config, checkpoint, images, **again)
+    pld_mmdet.adapt(config, checkpoint, images, "lpld", **again)
     assert "3 images came later; the run goes on without them." in said
     after = json.loads((out / "report.json").read_text())
     assert after["recipe"] == before["recipe"]
     assert after["recipe"]["images"] == 6
     (images / "000.png").unlink()
     with pytest.raises(UserError, match="for example 000"):
-        pld_mmdet.adapt(config, checkpoint, images, **again)
+        pld_mmdet.adapt(config, checkpoint, images, "lpld", **again)
 
 
 def test_two_processes_never_share_a_folder(tmp_path, capfd):
@@ -275,7 +277,7 @@ def test_folder_of_one_image(user, tmp_path):
     folder = write_images(tmp_path / "one", 1)
     said = []
     result = pld_mmdet.adapt(
-        *user[:2], folder, out=tmp_path / "out", say=said.append, **SHORT
+        *user[:2], folder, "lpld", out=tmp_path / "out", say=said.append, **SHORT
     )
     assert result.recipe.batch == 1
     assert result.recipe.adabn_images == 0  # no statistics of one image
@@ -293,7 +295,7 @@ def test_forced_collapse_keeps_the_good_weights(user, tmp_path):
         "mean_teacher",
         out=tmp_path / "out",
         lr=50.0,
-        keep=0.3,
+        teacher_keep=0.3,
         threshold=0.2,
         say=said.append,
         **kwargs,
@@ -311,9 +313,11 @@ def test_forced_collapse_keeps_the_good_weights(user, tmp_path):
 
 
 def test_best_by_a_label_free_score(user, tmp_path):
-    config, checkpoint, images, _ = user
     result = pld_mmdet.adapt(
-        config, checkpoint, images, out=tmp_path / "o", select="agreement", **SHORT
+        *user[:3],
+        "lpld",
+        out=tmp_path / "o",
+        **{**SHORT, "select": "agreement"},
     )
     series = dict(result.outcome.series("label_free/agreement"))
     later = {i: v for i, v in series.items() if i > 0}
@@ -328,6 +332,7 @@ def test_cascade_says_which_stage_mines(tmp_path):
         config,
         checkpoint,
         images,
+        "lpld",
         out=tmp_path / "out",
         stage=0,
         say=said.append,
@@ -338,7 +343,7 @@ def test_cascade_says_which_stage_mines(tmp_path):
     load_strictly(config, result.checkpoint)
     with pytest.raises(UserError, match="Stage 3 does not exist"):
         pld_mmdet.adapt(
-            config, checkpoint, images, out=tmp_path / "x", stage=3, **SHORT
+            config, checkpoint, images, "lpld", out=tmp_path / "x", stage=3, **SHORT
         )
 
 
@@ -351,6 +356,7 @@ def test_cascade_says_which_stage_mines(tmp_path):
         (dict(val="none.json"), "annotation file none.json does not exist"),
         (dict(method="magic"), "'magic' is not known"),
         (dict(guard="pray"), "guard='pray' is not known"),
+        (dict(guards="stop"), r"no option 'guards'\.\nDid you mean 'guard'"),
         (dict(select="best"), "select='best' is not known"),
         (dict(batch=-1), "batch: -1 is not a whole number from 1"),
     ],
@@ -360,7 +366,7 @@ def test_what_is_wrong_is_said_before_anything_is_written(
 ):
     arguments = dict(config=user[0], checkpoint=user[1], images=user[2]) | change
     with pytest.raises(UserError, match=sentence):
-        pld_mmdet.adapt(**arguments, out=tmp_path / "out", **SHORT)
+        pld_mmdet.adapt(**dict(SHORT, out=tmp_path / "out") | arguments)
     assert not (tmp_path / "out" / "config.py").exists()
 
 
@@ -376,6 +382,7 @@ def test_labels_never_reach_the_weights(user, adapted, tmp_path):
         config,
         checkpoint,
         images,
+        "lpld",
         val=noisy,
         out=tmp_path / "out",
         threshold=0.2,

@@ -72,6 +72,7 @@ def test_saved_run_is_scored_without_labels(tmp_path):
         workers=0,
         iterations=4,
         evaluations=2,
+        select="last",
         score_images=3,
         say=lambda line: None,
     )

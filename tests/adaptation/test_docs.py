@@ -75,7 +75,7 @@ class User:
         method = dict(zip(command.words, command.words[1:], strict=False))
         (place,) = re.findall(r"`OUT` \(default `([^`]+)`", TEXT)
         place = place.replace("<config>", self.config.stem)
-        return self.folder / place.replace("<method>", method.get("--method", "lpld"))
+        return self.folder / place.replace("<method>", method.get("--method", "auto"))
 
 
 @pytest.mark.parametrize("command", ADAPT, ids=lambda c: " ".join(c.words[3:]))
@@ -124,14 +124,14 @@ def test_function_for_notebooks(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(pld_mmdet, "adapt", partial(pld_mmdet.adapt, **short))
     (code,) = re.findall(r"```python\n(import pld_mmdet\n.*?)```", TEXT, re.DOTALL)
     exec(code, {})
-    made = "work_dirs/adapt/config_lpld/adapted.pth"
+    made = "work_dirs/adapt/config_auto/adapted.pth"
     assert made in capsys.readouterr().out
     load_strictly(tmp_path / "config.py", tmp_path / made)
 
 
 def test_example_line_is_what_the_rule_says():
     (example,) = re.findall(r"(Rule: 800 .*?)\n\n", TEXT, re.DOTALL)
-    recipe = choose_recipe(800, 4, batch_norms=20)
+    recipe = choose_recipe(800, 4, adabn=True)
     assert recipe.sentence() == " ".join(example.split())
 
 
@@ -143,14 +143,16 @@ def test_rule_by_hand():
     assert small.adabn_images == 0  # no batch norm
     assert choose_recipe(1_000_000, 4).iterations == 7500
     assert choose_recipe(1, 1).iterations == 50
-    few = choose_recipe(20, 2, batch_norms=1)
+    few = choose_recipe(20, 2, adabn=True)
     assert few.iterations == 500
     assert few.adabn_images == 20
     adam = choose_recipe(
         800, 4, head="sigmoid", optimizer="AdamW", source_lr=(2e-4, 16)
     )
-    assert adam.lr == pytest.approx(1e-5)  # a tenth, then sqrt(4 / 16)
-    assert adam.warm_up == 20
+    assert adam.lr == pytest.approx(5e-5)  # a half, then sqrt(4 / 16)
+    assert adam.warm_up == 40
+    sgd = choose_recipe(800, 4, source_lr=(0.02, 16))
+    assert sgd.lr == pytest.approx(2.5e-3)  # a half, then 4 / 16
     assert adam.threshold == 0.25
 
 

@@ -25,6 +25,7 @@ from tests.engine.processes import Tool, forked
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = dict(workers=0, iterations=4, score_images=2, evaluations=2, threshold=0.2)
+SHORT |= dict(select="last", adabn="off")
 
 
 def quiet(line: str) -> None:
@@ -84,7 +85,7 @@ def test_more_than_five_percent_broken_stops_the_command(user, tmp_path):
     for name in ("000.png", "002.png"):
         (folder / name).write_bytes(b"\x89PNG")
     with pytest.raises(UserError, match=r"2 of 20 images .* more than 5 %"):
-        pld_mmdet.adapt(*user[:2], folder, out=tmp_path / "out", **SHORT)
+        pld_mmdet.adapt(*user[:2], folder, "lpld", out=tmp_path / "out", **SHORT)
     assert not (tmp_path / "out" / "config.py").exists()
 
 
@@ -97,7 +98,7 @@ def test_images_of_24_megapixels(user, tmp_path):
     said = []
     small = SHORT | dict(iterations=1, evaluations=1, score_images=1)
     result = pld_mmdet.adapt(
-        *user[:2], folder, out=tmp_path / "out", say=said.append, **small
+        *user[:2], folder, "lpld", out=tmp_path / "out", say=said.append, **small
     )
     assert "6000 x 4000 px" in said[1]
     load_strictly(user[0], result.checkpoint)
@@ -143,14 +144,14 @@ def test_killed_while_a_checkpoint_is_written(user, tmp_path):
 
     def run() -> None:
         files.torch.save = die
-        pld_mmdet.adapt(*user, out=out, say=quiet, **SHORT)
+        pld_mmdet.adapt(*user, "lpld", out=out, say=quiet, **SHORT)
 
     assert forked(run) == -signal.SIGKILL
     assert (out / "last_checkpoint").read_text().endswith("iter_2.pth")
     assert not (out / "iter_4.pth").exists()
     weights(out / "iter_2.pth")  # whole
-    pld_mmdet.adapt(*user, out=out, resume=True, say=quiet, **SHORT)
-    pld_mmdet.adapt(*user, out=tmp_path / "whole", say=quiet, **SHORT)
+    pld_mmdet.adapt(*user, "lpld", out=out, resume=True, say=quiet, **SHORT)
+    pld_mmdet.adapt(*user, "lpld", out=tmp_path / "whole", say=quiet, **SHORT)
     assert equal(weights(out / "iter_4.pth"), weights(tmp_path / "whole/iter_4.pth"))
 
 
@@ -161,14 +162,14 @@ def test_no_room_for_a_checkpoint(user, tmp_path, capfd):
     def run() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-        pld_mmdet.adapt(*user, out=out, say=quiet, **SHORT)
+        pld_mmdet.adapt(*user, "lpld", out=out, say=quiet, **SHORT)
 
     assert forked(run) == 2
     said = capfd.readouterr().out
     assert "iter_2.pth could not be written" in said
     assert "--resume" in said
     assert not list(out.glob("*.pth"))
-    again = pld_mmdet.adapt(*user, out=out, resume=True, say=quiet, **SHORT)
+    again = pld_mmdet.adapt(*user, "lpld", out=out, resume=True, say=quiet, **SHORT)
     load_strictly(user[0], again.checkpoint)
 
 
@@ -178,7 +179,7 @@ def test_full_disk_elsewhere_is_two_lines_too(user, tmp_path, monkeypatch):
 
     monkeypatch.setattr(LocalVisBackend, "_dump", full)
     with pytest.raises(UserError, match="disk is full") as caught:
-        pld_mmdet.adapt(*user, out=tmp_path / "out", say=quiet, **SHORT)
+        pld_mmdet.adapt(*user, "lpld", out=tmp_path / "out", say=quiet, **SHORT)
     assert "--resume" in caught.value.fix
 
 
@@ -197,6 +198,7 @@ def test_interrupted_command_says_how_to_go_on(user, tmp_path):
     """Ctrl-C in the middle of a run that is watched; nobody is left behind."""
     options = ["--iterations", 5000, "--evaluations", 1, "--score-images", 1]
     options += ["--out", tmp_path / "out", "--workers", 1, "--watch"]
+    options += ["--method", "lpld", "--adabn", "off"]
     tool = Tool("adapt", *user, *options, log=tmp_path / "log")
     tool.wait_for(tmp_path / "out" / "examples.json")
     tool.kill(signal.SIGINT)  # as the terminal does: to the whole group

@@ -156,6 +156,7 @@ def test_one_command_adapts_a_one_stage_detector(tmp_path):
         evaluations=1,
         score_images=2,
         guard="warn",
+        select="last",
         say=said.append,
     )
     assert result.recipe.threshold == 0.25

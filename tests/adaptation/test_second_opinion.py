@@ -10,13 +10,14 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 
 import pld_mmdet
-from pld_mmdet.adaptation import opinion
+from pld_mmdet.adaptation import looking, opinion
 from pld_mmdet.adaptation.folder import Images
 from pld_mmdet.engine.run.stack import import_mmdet
 from pld_mmdet.errors import UserError
 from tests.adaptation.tiny import CLASSES, write_detector, write_images
 
 SHORT = dict(workers=0, iterations=2, score_images=2, evaluations=1, say=print)
+SHORT |= dict(select="last")
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +100,9 @@ class Answers:
     def eval(self):
         return self
 
+    def to(self, device):
+        return self
+
     def load_state_dict(self, state):
         assert state == {"a": 1}
 
@@ -124,7 +128,7 @@ def test_an_image_comes_with_all_that_its_config_packs(tmp_path, monkeypatch):
         dict(type="PackDetInputs", meta_keys=("img_id", "scale")),
     ]
     cfg = Config(dict(test_dataloader=dict(dataset=dict(pipeline=pipeline))))
-    monkeypatch.setattr(opinion, "build_detector", lambda config: network)
+    monkeypatch.setattr(looking, "build_detector", lambda config: network)
     monkeypatch.setattr(opinion, "load_checkpoint_file", lambda path: {"a": 1})
     other = SimpleNamespace(config=None, classes=("cat", "dog"))
     found = opinion.detect(cfg, other, "a.pth", Images(Path(root), ["000.png"]))

@@ -26,6 +26,7 @@ from tests.helpers import tiny_faster_rcnn
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = dict(workers=0, iterations=6, score_images=2, evaluations=1, threshold=0.2)
+SHORT |= dict(select="last")
 
 
 class Visitor(threading.Thread):
@@ -67,7 +68,7 @@ def watched(user, tmp_path_factory):
             visitors.append(Visitor(line))
 
     result = pld_mmdet.adapt(
-        *user, out=out, watch=0, log=["tensorboard"], say=say, **SHORT
+        *user, "lpld", out=out, watch=0, log=["tensorboard"], say=say, **SHORT
     )
     visitors[0].done.set()
     visitors[0].join()
@@ -86,7 +87,7 @@ def test_visitor_sees_the_run_grow(watched):
 def plain(user, tmp_path_factory):
     """The same run, which nobody looks at."""
     out = tmp_path_factory.mktemp("plain") / "lpld"
-    pld_mmdet.adapt(*user, out=out, say=lambda line: None, **SHORT)
+    pld_mmdet.adapt(*user, "lpld", out=out, say=lambda line: None, **SHORT)
     return out
 
 
@@ -171,11 +172,11 @@ def test_missing_libraries_are_named_before_anything_begins(
     monkeypatch.setattr(run, "require", none)
     monkeypatch.setattr(run, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pld-mmdet\[tensorboard\]"):
-        pld_mmdet.adapt(*user, out=tmp_path / "a", log=["tensorboard"], **SHORT)
+        pld_mmdet.adapt(*user, "lpld", out=tmp_path / "a", log=["tensorboard"], **SHORT)
     with pytest.raises(UserError, match="pip install wandb"):
-        pld_mmdet.adapt(*user, out=tmp_path / "a", log=["wandb"], **SHORT)
+        pld_mmdet.adapt(*user, "lpld", out=tmp_path / "a", log=["wandb"], **SHORT)
     with pytest.raises(UserError, match="log='paper' is not known"):
-        pld_mmdet.adapt(*user, out=tmp_path / "a", log=["paper"], **SHORT)
+        pld_mmdet.adapt(*user, "lpld", out=tmp_path / "a", log=["paper"], **SHORT)
     assert not (tmp_path / "a").exists()
 
 

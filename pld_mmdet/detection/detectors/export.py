@@ -65,6 +65,15 @@ def export_detector(
     return kept["exported_network"]
 
 
+def plain_state(checkpoint: str | Path) -> dict:
+    """Weights of the network that is the result, by a plain detector's names.
+
+    Args:
+        checkpoint: Of a run with two networks, or of a plain detector.
+    """
+    return dict(_network_of(checkpoint, None)[0])
+
+
 def _network_of(
     checkpoint: str | Path, network: str | None
 ) -> tuple[dict, dict, str | None]:

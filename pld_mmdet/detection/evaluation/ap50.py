@@ -210,7 +210,7 @@ class AP50Metric(BaseMetric):
             )
         keep = finite & (scores >= self.score_thr)
         detections = Detections(image[keep], boxes[keep], scores[keep], labels[keep])
-        return _objects(self._annotations, index, category_of), detections, len(order)
+        return objects_of(self._annotations, index, category_of), detections, len(order)
 
     def _name(
         self, columns: dict[str, np.ndarray], sizes: np.ndarray, classes: list[str]
@@ -303,9 +303,16 @@ def match_classes(
     return {category["id"]: i for i, category in enumerate(used)}
 
 
-def _objects(
+def objects_of(
     annotations: dict, index: dict, category_of: dict[int, int]
 ) -> GroundTruth:
+    """The objects of a COCO json.
+
+    Args:
+        annotations: Its content.
+        index: Image id -> index of the image; others are left out.
+        category_of: From :func:`match_classes`.
+    """
     rows = [
         row
         for row in annotations["annotations"]

@@ -21,7 +21,11 @@ _SIZES = 8  # image sizes that wait for a second image at a time
 
 
 def adapt_batch_norm(
-    model: nn.Module, loader: DataLoader, num_images: int, branch: str = "weak"
+    model: nn.Module,
+    loader: DataLoader,
+    num_images: int,
+    branch: str = "weak",
+    prior: int = 0,
 ) -> int:
     """Re-estimate the batch-norm statistics of ``model`` on a loader's images.
 
@@ -32,6 +36,8 @@ def adapt_batch_norm(
             collate function are used, not its sampler.
         num_images: How many images, spread evenly over the data set.
         branch: Which view of a multi-branch batch is used.
+        prior: How many images the present statistics stand for: with n new images they
+            keep the share ``prior / (n + prior)`` (Schneider et al. 2020).
 
     Returns:
         Number of adapted layers.
@@ -87,15 +93,18 @@ def adapt_batch_norm(
         inputs = batch["inputs"]
         return len(inputs[branch] if isinstance(inputs, dict) else inputs)
 
+    before = [(m.running_mean.clone(), m.running_var.clone()) for m in layers]
     everything = chain([first] if first is not None else [], batches)
     estimate_batch_norm(network, everything, forward, images)
     used = torch.tensor(counted[0])
     all_reduce(used, op="sum")
-    for layer in layers:
+    for layer, old in zip(layers, before, strict=True):
         # A process with fewer images says less, and one without any says nothing.
-        for statistics in (layer.running_mean, layer.running_var):
+        now = layer.running_mean, layer.running_var
+        for statistics, theirs in zip(now, old, strict=True):
             statistics.mul_(counted[0] / used.item())
             all_reduce(statistics, op="sum")
+            statistics.lerp_(theirs, prior / (used.item() + prior))
     if network is not model:
         ema_update(model.teacher, network, keep=0.0, buffers="copy")
     if layers:
@@ -163,18 +172,20 @@ class AdaBNHook(Hook):
     Args:
         num_images: How many images of the training set are used.
         branch: Which view of a multi-branch batch is used.
+        prior: See :func:`adapt_batch_norm`.
     """
 
     # After TeacherEMAHook (NORMAL) has made the teacher a copy of the student.
     priority = "BELOW_NORMAL"
 
-    def __init__(self, num_images: int = 200, branch: str = "weak") -> None:
-        self.num_images = num_images
-        self.branch = branch
+    def __init__(
+        self, num_images: int = 200, branch: str = "weak", prior: int = 0
+    ) -> None:
+        self.arguments = (num_images, branch, prior)
 
     def before_train(self, runner: Runner) -> None:
         """Adapt the statistics; see :func:`adapt_batch_norm`."""
         if runner.iter > 0:
             return
         model = unwrapped(runner.model)
-        adapt_batch_norm(model, runner.train_dataloader, self.num_images, self.branch)
+        adapt_batch_norm(model, runner.train_dataloader, *self.arguments)

@@ -17,17 +17,24 @@ class AdaBNLoop(CountedLoop):
         dataloader: Unlabelled images; its sampler is not used.
         num_images: How many images, spread evenly over the data set.
         branch: View that is used when the pipeline makes several.
+        prior: See :func:`~pld_mmdet.detection.hooks.adabn.adapt_batch_norm`.
     """
 
     uses_labels = False
     val_interval = 1
     _max_iters = 1
 
-    def __init__(self, runner, dataloader, num_images: int = 200, branch: str = "weak"):
+    def __init__(
+        self,
+        runner,
+        dataloader,
+        num_images: int = 200,
+        branch: str = "weak",
+        prior: int = 0,
+    ):
         super().__init__(runner, dataloader)
         runner.visualizer.dataset_meta = self.dataloader.dataset.metainfo
-        self.num_images = num_images
-        self.branch = branch
+        self.arguments = (num_images, branch, prior)
 
     def run(self):
         """Adapt, save, evaluate on val when there is a val loop."""
@@ -35,7 +42,7 @@ class AdaBNLoop(CountedLoop):
         runner.call_hook("before_train")
         if self._iter < self.max_iters:
             model = unwrapped(runner.model)
-            adapt_batch_norm(model, self.dataloader, self.num_images, self.branch)
+            adapt_batch_norm(model, self.dataloader, *self.arguments)
             # a runner saves before the loop counts, and writes one more
             runner.save_checkpoint(
                 runner.work_dir, "iter_1.pth", save_optimizer=False, by_epoch=False

@@ -11,6 +11,8 @@ from pld_mmdet.detection.boxes.views import into_input
 
 MERGE_IOU = 0.5
 
+_UPRIGHT = dict(flip=False, flip_direction=None)
+
 
 def detect_in_views(
     teacher: nn.Module,
@@ -41,8 +43,9 @@ def detect_in_views(
 def _detect_at(
     teacher: nn.Module, inputs: Tensor, samples: list[DetDataSample], scale: float
 ) -> list[InstanceData]:
-    # Fresh samples: the teacher sees no ground truth and leaves no trace.
-    samples = [DetDataSample(metainfo=s.metainfo) for s in samples]
+    # Fresh samples: the teacher sees no ground truth and leaves no trace. A flip of the
+    # pipeline is no matter of the answer, and HTC would turn its masks back for it.
+    samples = [DetDataSample(metainfo=s.metainfo | _UPRIGHT) for s in samples]
     shapes = [sample.img_shape[:2] for sample in samples]
     if scale != 1.0:
         height, width = inputs.shape[-2:]
@@ -72,6 +75,7 @@ def _detect_mirrored(
     """Padding is mirrored too: boxes are cut to the image when they are back."""
     height, width = inputs.shape[-2:]
     size = dict(img_shape=(height, width), pad_shape=(height, width))
+    size |= _UPRIGHT
     mirrored = [DetDataSample(metainfo=dict(s.metainfo, **size)) for s in samples]
     found = _detect_at(teacher, inputs.flip(-1), mirrored, 1.0)
     for instances, sample in zip(found, samples, strict=True):

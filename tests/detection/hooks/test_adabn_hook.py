@@ -294,7 +294,7 @@ def test_the_loop_adapts_saves_and_evaluates(done):
         save_checkpoint=save,
     )
     plain_loop = AdaBNLoop(run, loader)
-    assert (plain_loop.num_images, plain_loop.branch) == (200, "weak")
+    assert plain_loop.arguments == (200, "weak", 0)
     loop = AdaBNLoop(run, loader, num_images=2, branch="strong")
     assert run.visualizer.dataset_meta == dict(classes=("cat",))
     loop._iter = done  # as a runner does that resumes
