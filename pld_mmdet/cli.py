@@ -1,6 +1,7 @@
 """What the command line tools share: config, errors in two lines, exit codes."""
 
 import io
+import logging
 import os
 import pickle
 import re
@@ -16,6 +17,7 @@ from argparse import (
     RawDescriptionHelpFormatter,
 )
 from collections.abc import Callable
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
@@ -200,8 +202,9 @@ def run_tool(
 ) -> None:
     """Run a tool's main function and turn its ends into exit codes.
 
-    ``UserError``: two lines on stderr, exit 2. Ctrl-C and SIGTERM (as from a cluster):
-    one sentence and how to go on, exit 130 and 143, whatever a library made of them.
+    ``UserError``: two lines on stderr, exit 2. Ctrl-C, SIGTERM (as from a cluster) and
+    SIGHUP (a closed terminal): one sentence and how to go on, exit 130, 143 and 129,
+    whatever a library made of them.
     Bugs keep their stack trace.
 
     Args:
@@ -211,6 +214,7 @@ def run_tool(
         stack: Whether the tool needs torch and mmengine.
     """
     interrupts.install()
+    logging.raiseExceptions = False  # a log on a full disk is no reason for a trace
     if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe gets each line in its time
         sys.stdout.reconfigure(line_buffering=True)
     arguments: list[Namespace] = []
@@ -251,7 +255,8 @@ def _interrupted(number: int, how: str) -> int:
     ranks = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
     if next((os.environ[n] for n in ranks if n in os.environ), "0") == "0":
         word = "Interrupted." if number == 2 else "Ended by a signal from outside."
-        print(f"\n{word} {how}", file=sys.stderr, flush=True)
+        with suppress(OSError):  # the terminal may be what went away
+            print(f"\n{word} {how}", file=sys.stderr, flush=True)
     return 128 + number
 
 
@@ -364,7 +369,7 @@ def resume_sentence(args: Namespace, work_dir: str) -> str:
         args: Of tools/train.py.
         work_dir: Where its checkpoints are.
     """
-    from pld_mmdet.engine.run.runner import find_latest
+    from pld_mmdet.engine.state.newest import find_latest
     from pld_mmdet.engine.state.provenance import command_line
 
     latest = find_latest(work_dir)

@@ -24,8 +24,8 @@ from pld_mmdet.detection.evaluation.average_precision import (
 )
 from pld_mmdet.detection.evaluation.pseudo_quality import PseudoLabelQuality
 from pld_mmdet.engine.config.data_files import read_dump
-from pld_mmdet.engine.run.runner import find_latest
 from pld_mmdet.engine.state.checkpoint import load_checkpoint_file
+from pld_mmdet.engine.state.newest import find_latest
 from pld_mmdet.errors import UserError
 
 SHOWN_SCORE = 0.5
