@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import walk_tb
 
 from mmengine.dist import get_world_size
 
@@ -44,17 +45,19 @@ def explained(error: BaseException, work_dir: str | Path) -> UserError | None:
             "checkpoint.",
             f"Free space, then {_GO_ON}.",
         )
-    if not isinstance(error, RuntimeError):
-        return None
-    worker = _WORKER.search(str(error))
-    if worker is not None:
-        how = f"killed by signal {worker['signal']}" if worker["signal"] else "gone"
+    worker = _WORKER.search(str(error)) if isinstance(error, RuntimeError) else None
+    if worker is not None or _from_a_loader(error):
+        how = f" (pid {worker['pid'].strip()})" if worker else ""
+        known = worker is not None and worker["signal"]
+        how += f" was killed by signal {worker['signal']}" if known else " is gone"
         return UserError(
-            f"A process that loads data (pid {worker['pid'].strip()}) is {how}: often "
-            "memory ran out, or somebody ended it. The last checkpoint is whole.",
+            f"A process that loads data{how}: often memory ran out, or somebody ended "
+            "it. The last checkpoint is whole.",
             "Free memory or use fewer workers (--cfg-options "
             f"train_dataloader.num_workers=1), then {_GO_ON}.",
         )
+    if not isinstance(error, RuntimeError):
+        return None
     if get_world_size() > 1 and _RANK.search(str(error)):
         return UserError(
             "Another process of this training does not answer any more "
@@ -63,6 +66,15 @@ def explained(error: BaseException, work_dir: str | Path) -> UserError | None:
             f"Its own words say why (often memory ran out); mend it, then {_GO_ON}.",
         )
     return None
+
+
+def _from_a_loader(error: BaseException) -> bool:
+    """Whether a batch could not be fetched, as its process has gone with its memory."""
+    if not isinstance(error, ConnectionError | EOFError | FileNotFoundError):
+        return False
+    frames = [frame.f_code.co_filename for frame, _ in walk_tb(error.__traceback__)]
+    loading = any(one.endswith("utils/data/dataloader.py") for one in frames)
+    return loading and "multiprocessing" in frames[-1]
 
 
 @contextmanager

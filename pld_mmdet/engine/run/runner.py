@@ -160,8 +160,10 @@ class SafeRunner(Runner):
             # libraries turn Ctrl-C into other errors
             told = explained(error, self.work_dir)
             ended = KeyboardInterrupt() if interrupts.received() else told or error
-            with suppress(UserError, OSError):  # the first reason counts
-                self.call_hook("after_failure", error=ended)
+            for _ in range(2):  # torch tells of a dead worker wherever one is
+                with suppress(RuntimeError, OSError):  # the first reason counts
+                    self.call_hook("after_failure", error=ended)
+                    break
             if told in (None, error) or interrupts.received():
                 raise
             raise told from error

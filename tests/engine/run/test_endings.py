@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import resource
 import shutil
@@ -131,7 +132,10 @@ def test_a_killed_loader_process_is_named(tmp_path):
     os.kill(worker, signal.SIGKILL)
     (tmp_path / "go").touch()
     said = told(run.finish(2))
-    assert f"A process that loads data (pid {worker}) is killed by signal" in said
+    assert "A process that loads data" in said
+    assert str(worker) in said or "is gone" in said  # torch does not always know
+    record = json.loads((work / "run.json").read_text())
+    assert record["exit"].startswith("failed: A process that loads data")
     Tool(*arguments, "--resume", log=tmp_path / "2").finish()
     same_as_unbroken(tmp_path, config, work)
 
@@ -190,7 +194,7 @@ def test_a_file_that_may_not_grow_is_a_full_disk(tmp_path):
     arguments = ["train", config, "--work-dir", work]
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (14_000, before[1]))
     try:
         run = Tool(*arguments, log=tmp_path / "1")
     finally:
