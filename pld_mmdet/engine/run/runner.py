@@ -43,6 +43,7 @@ from pld_mmdet.engine.state.weights import (
     require_finite,
 )
 from pld_mmdet.errors import UserError
+from pld_mmdet.quiet import show_less
 from pld_mmdet.registry import RUNNERS
 
 
@@ -113,7 +114,9 @@ class SafeRunner(Runner):
         for kind in (MMLogger, MessageHub, Visualizer):
             for name in (self.experiment_name, shown.get("name")):
                 kind._instance_dict.pop(name, None)
-        return super().build_logger(*args, **kwargs)
+        logger = super().build_logger(*args, **kwargs)
+        show_less(logger)
+        return logger
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Register mmengine's hooks, with schedules that follow optimizer steps.
