@@ -9,6 +9,7 @@ import sys
 from argparse import (
     PARSER,
     REMAINDER,
+    SUPPRESS,
     Action,
     ArgumentError,
     ArgumentParser,
@@ -24,6 +25,8 @@ from typing import NoReturn
 
 from pld_mmdet import interrupts
 from pld_mmdet.errors import UserError
+from pld_mmdet.quiet import VERBOSE
+from pld_mmdet.started import as_typed, program
 
 # This module is imported before the stack is known to be there: mm* and torch only
 # inside functions, after check_stack().
@@ -43,8 +46,14 @@ class ToolParser(ArgumentParser):
 
     def __init__(self, description: str | None = None, **kwargs) -> None:
         kwargs.setdefault("formatter_class", RawDescriptionHelpFormatter)
+        kwargs.setdefault("prog", program())
         self._overwrites = False
         super().__init__(description=description, **kwargs)
+        self.add_argument("--verbose", action=_Verbose)
+
+    def format_help(self) -> str:
+        """As argparse's; its commands work where they are read."""
+        return as_typed(super().format_help())
 
     def parse_args(self, args=None, namespace=None) -> Namespace:
         """Read the command line; see argparse."""
@@ -103,6 +112,23 @@ class ToolParser(ArgumentParser):
             fix = f"Did you mean {near[0]}?"
         _complain(UserError(message.rstrip(".") + ".", fix))
         sys.exit(2)
+
+
+class _Verbose(Action):
+    """Brings back what libraries say; for this process and those that it starts."""
+
+    def __init__(self, option_strings: list[str], dest: str) -> None:
+        super().__init__(
+            option_strings,
+            SUPPRESS,
+            nargs=0,
+            default=SUPPRESS,
+            help="show all that the libraries say",
+        )
+
+    def __call__(self, *_) -> None:
+        """Remember it."""
+        os.environ[VERBOSE] = "1"
 
 
 def _says_nothing(text: str) -> bool:
@@ -261,7 +287,8 @@ def _interrupted(number: int, how: str) -> int:
 
 
 def _complain(error: UserError) -> None:
-    print(f"error: {error.what}\nfix:   {error.fix}", file=sys.stderr, flush=True)
+    text = as_typed(f"error: {error.what}\nfix:   {error.fix}")
+    print(text, file=sys.stderr, flush=True)
 
 
 def add_config_arguments(parser: ArgumentParser) -> None:

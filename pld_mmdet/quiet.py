@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 
@@ -44,9 +45,16 @@ def quiet_imports() -> Iterator[None]:
 class OnScreen(logging.Filter):
     """Lets through what is about the run: no walls of versions, hooks and config."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = time.monotonic()
+
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a record is shown on the terminal."""
-        return is_verbose() or not str(record.msg).startswith(_LOGGED)
+        shown = is_verbose() or not str(record.msg).startswith(_LOGGED)
+        if shown:
+            self.last = time.monotonic()
+        return shown
 
 
 def show_less(logger: logging.Logger) -> None:
@@ -55,3 +63,10 @@ def show_less(logger: logging.Logger) -> None:
         to_file = isinstance(handler, logging.FileHandler)
         if isinstance(handler, logging.StreamHandler) and not to_file:
             handler.addFilter(OnScreen())
+
+
+def silent_for(logger: logging.Logger) -> float:
+    """Seconds since a logger last showed something; 0 if nobody watches it."""
+    filters = (f for handler in logger.handlers for f in handler.filters)
+    last = [one.last for one in filters if isinstance(one, OnScreen)]
+    return time.monotonic() - max(last) if last else 0.0

@@ -80,6 +80,7 @@ class Detector:
 
     def __init__(self, work_dir: Path, device: str = "cpu") -> None:
         from mmdet.registry import MODELS
+
         import_mmdet()
         init_default_scope("mmdet")
         self.config = read_dump(work_dir / "config.py", build=True)

@@ -15,8 +15,10 @@ from pld_mmdet.engine.state.data_print import FILE, data_print, refuse_other_dat
 from pld_mmdet.engine.state.files import write_atomic, write_json
 from pld_mmdet.engine.state.outfolder import is_ours, require_ours
 from pld_mmdet.errors import UserError
+from pld_mmdet.quiet import silent_for
 from pld_mmdet.reading import read_state
 from pld_mmdet.registry import HOOKS
+from pld_mmdet.waiting import EVERY, duration
 
 
 @HOOKS.register_module()
@@ -30,7 +32,8 @@ class RunRecordHook(Hook):
       after a kill).
     - ``data.json``: what tells the training data from another. A run goes on with the
       data that it began with, or says what changed.
-    - ``progress.json``: iteration and time left, rewritten about every second.
+    - ``progress.json``: iteration and time left, rewritten about every second. Where
+      the log is silent for long, it says the same.
 
     A resumed run keeps ``started`` and ``init_sha256`` of its beginning and adds up the
     minutes.
@@ -170,6 +173,11 @@ class RunRecordHook(Hook):
         require_ours(runner.work_dir)
         write_json(Path(runner.work_dir) / "progress.json", progress)
         self._written = now
+        if silent_for(runner.logger) >= EVERY:  # steps take longer than log intervals
+            left = "" if eta is None else f", about {duration(eta)} left"
+            runner.logger.info(
+                f"{stage}: iteration {iteration} of {runner.max_iters}{left}"
+            )
         if now - self._recorded >= 30:  # a killed run still knows its minutes
             self._write_record(runner)
 
