@@ -41,7 +41,7 @@ pld_fail() {
 
 pld_stop_ticker() {
   [ -n "$PLD_TICKER" ] || return 0
-  kill "$PLD_TICKER" 2>/dev/null
+  kill "$PLD_TICKER" 2>/dev/null || true
   wait "$PLD_TICKER" 2>/dev/null || true
   PLD_TICKER=
 }
@@ -61,12 +61,19 @@ pld_stop_job() {
 
 # signal, exit code: one sentence, nothing left running.
 pld_stopped() {
-  trap - INT TERM HUP EXIT
-  pld_stop_ticker
+  trap '' INT TERM HUP # a group is often told twice
+  trap - EXIT
   pld_stop_job
+  pld_stop_ticker
   printf '\n%s %s\n' "Stopped by $1; nothing was left running." \
     "The same command goes on with what is missing$(pld_compiled)." >&2
   exit "$2"
+}
+
+pld_traps() {
+  trap 'pld_stopped Ctrl-C 130' INT
+  trap 'pld_stopped SIGTERM 143' TERM
+  trap 'pld_stopped "a closed terminal" 129' HUP
 }
 
 # bytes of the log before this step, seconds gone: what ninja has compiled since, as it
@@ -108,9 +115,7 @@ pld_step() {
   shift 2
   printf '\n=== %s: %s\n' "$title" "$*" >>"$PLD_LOG"
   before=$(wc -c <"$PLD_LOG")
-  trap 'pld_stopped Ctrl-C 130' INT
-  trap 'pld_stopped SIGTERM 143' TERM
-  trap 'pld_stopped "a closed terminal" 129' HUP
+  pld_traps
   set -m
   (cd "$PLD_ROOT" && "$@") >>"$PLD_LOG" 2>&1 </dev/null 8>&- 9>&- &
   PLD_JOB=$!
@@ -119,7 +124,6 @@ pld_step() {
   PLD_TICKER=$!
   wait "$PLD_JOB" || code=$?
   PLD_JOB=
-  trap - INT TERM HUP
   pld_stop_ticker
   if [ -t 1 ]; then printf '\r\033[K'; fi
   [ "$code" = 0 ] || return "$code"
@@ -207,7 +211,7 @@ import sys
 import torch
 words = [sys.argv[1], "py%d.%d" % sys.version_info[:2], "torch" + torch.__version__]
 words += [platform.system(), platform.machine(), sys.argv[2]]
-print(re.sub(r"[^\w.+-]+", "_", "-".join(words)))' "$PLD_MMCV" "$device"
+print(re.sub(r"[^\w.+-]+", "_", "-".join(words)))' "$PLD_MMCV" "$device" 2>/dev/null
 }
 
 # A wheel that an earlier compile left, here or for another environment.
@@ -357,6 +361,7 @@ pld_setup() {
   fi
   : >"$PLD_LOG"
   trap pld_stop_ticker EXIT
+  pld_traps
   pld_find_python
   pld_survey
   stamp=$PLD_PREFIX/.pld-mmdet-setup
@@ -387,5 +392,5 @@ pld_setup() {
     pld_say "The environment is ready after $((SECONDS - began)) s: $(pld_line)"
   fi
   if command -v flock >/dev/null; then exec 9>&-; fi
-  trap - EXIT
+  trap - EXIT INT TERM HUP
 }

@@ -109,7 +109,12 @@ def left_behind(tmp_path: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     ("number", "whole_group", "code"),
-    [("SIGINT", True, 130), ("SIGTERM", False, 143), ("SIGKILL", False, -9)],
+    [
+        ("SIGINT", True, 130),
+        ("SIGTERM", True, 143),
+        ("SIGTERM", False, 143),
+        ("SIGKILL", False, -9),
+    ],
 )
 def test_stopped_and_gone_on_with(tmp_path, sources, number, whole_group, code):
     process = start(tmp_path)
@@ -119,8 +124,8 @@ def test_stopped_and_gone_on_with(tmp_path, sources, number, whole_group, code):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)
     assert left_behind(tmp_path)
-    send = os.killpg if whole_group else os.kill
-    send(process.pid, getattr(signal, number))
+    for send in [os.killpg] * 2 if whole_group else [os.kill]:  # as timeout does
+        send(process.pid, getattr(signal, number))
     process.wait(10)
     end = time.time() + 10
     while left_behind(tmp_path):
