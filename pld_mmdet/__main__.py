@@ -5,20 +5,7 @@ Each one is the same file as in a checkout's ``tools/``, with the same options.
 
 import sys
 
-from pld_mmdet.places import tool
-
-# name -> (file in tools/, what it does)
-TOOLS = {
-    "adapt": ("adapt", "adapt a detector to a folder of images without labels"),
-    "train": ("train", "run a config"),
-    "test": ("test", "evaluate a checkpoint"),
-    "export": ("export", "teacher or student as a plain mmdet checkpoint"),
-    "prepare": ("prepare", "make or convert a data set"),
-    "report": ("report", "one HTML page of a finished run"),
-    "watch": ("watch", "the page of a run that is still going on"),
-    "doctor": ("doctor", "what is installed, what is missing, what mends it"),
-    "list": ("list_methods", "the methods and what they were measured to gain"),
-}
+from pld_mmdet.places import TOOLS, tool
 
 
 def usage() -> str:
@@ -60,7 +47,9 @@ def main(argv: list[str] | None = None) -> None:
         print(f"error: There is no tool {name!r}.\nfix:   {hint}", file=sys.stderr)
         sys.exit(2)
     path = tool(TOOLS[name][0])
-    sys.argv = [f"pld-mmdet {name}", *words[1:]]
+    module = sys.argv[0].endswith("__main__.py")  # python -m pld_mmdet
+    program = "python -m pld_mmdet" if module else "pld-mmdet"
+    sys.argv = [f"{program} {name}", *words[1:]]
     # Not runpy: it would put the file's path in place of the name that was typed.
     script = {"__name__": "__main__", "__file__": str(path)}
     exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), script)

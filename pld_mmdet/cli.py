@@ -1,6 +1,7 @@
 """What the command line tools share: config, errors in two lines, exit codes."""
 
 import io
+import logging
 import os
 import pickle
 import re
@@ -8,6 +9,7 @@ import sys
 from argparse import (
     PARSER,
     REMAINDER,
+    SUPPRESS,
     Action,
     ArgumentError,
     ArgumentParser,
@@ -16,12 +18,15 @@ from argparse import (
     RawDescriptionHelpFormatter,
 )
 from collections.abc import Callable
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
 from pld_mmdet import interrupts
 from pld_mmdet.errors import UserError
+from pld_mmdet.quiet import VERBOSE
+from pld_mmdet.started import as_typed, program
 
 # This module is imported before the stack is known to be there: mm* and torch only
 # inside functions, after check_stack().
@@ -41,8 +46,14 @@ class ToolParser(ArgumentParser):
 
     def __init__(self, description: str | None = None, **kwargs) -> None:
         kwargs.setdefault("formatter_class", RawDescriptionHelpFormatter)
+        kwargs.setdefault("prog", program())
         self._overwrites = False
         super().__init__(description=description, **kwargs)
+        self.add_argument("--verbose", action=_Verbose)
+
+    def format_help(self) -> str:
+        """As argparse's; its commands work where they are read."""
+        return as_typed(super().format_help())
 
     def parse_args(self, args=None, namespace=None) -> Namespace:
         """Read the command line; see argparse."""
@@ -101,6 +112,23 @@ class ToolParser(ArgumentParser):
             fix = f"Did you mean {near[0]}?"
         _complain(UserError(message.rstrip(".") + ".", fix))
         sys.exit(2)
+
+
+class _Verbose(Action):
+    """Brings back what libraries say; for this process and those that it starts."""
+
+    def __init__(self, option_strings: list[str], dest: str) -> None:
+        super().__init__(
+            option_strings,
+            SUPPRESS,
+            nargs=0,
+            default=SUPPRESS,
+            help="show all that the libraries say",
+        )
+
+    def __call__(self, *_) -> None:
+        """Remember it."""
+        os.environ[VERBOSE] = "1"
 
 
 def _says_nothing(text: str) -> bool:
@@ -200,8 +228,9 @@ def run_tool(
 ) -> None:
     """Run a tool's main function and turn its ends into exit codes.
 
-    ``UserError``: two lines on stderr, exit 2. Ctrl-C and SIGTERM (as from a cluster):
-    one sentence and how to go on, exit 130 and 143, whatever a library made of them.
+    ``UserError``: two lines on stderr, exit 2. Ctrl-C, SIGTERM (as from a cluster) and
+    SIGHUP (a closed terminal): one sentence and how to go on, exit 130, 143 and 129,
+    whatever a library made of them.
     Bugs keep their stack trace.
 
     Args:
@@ -211,6 +240,7 @@ def run_tool(
         stack: Whether the tool needs torch and mmengine.
     """
     interrupts.install()
+    logging.raiseExceptions = False  # a log on a full disk is no reason for a trace
     if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe gets each line in its time
         sys.stdout.reconfigure(line_buffering=True)
     arguments: list[Namespace] = []
@@ -251,12 +281,14 @@ def _interrupted(number: int, how: str) -> int:
     ranks = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
     if next((os.environ[n] for n in ranks if n in os.environ), "0") == "0":
         word = "Interrupted." if number == 2 else "Ended by a signal from outside."
-        print(f"\n{word} {how}", file=sys.stderr, flush=True)
+        with suppress(OSError):  # the terminal may be what went away
+            print(f"\n{word} {how}", file=sys.stderr, flush=True)
     return 128 + number
 
 
 def _complain(error: UserError) -> None:
-    print(f"error: {error.what}\nfix:   {error.fix}", file=sys.stderr, flush=True)
+    text = as_typed(f"error: {error.what}\nfix:   {error.fix}")
+    print(text, file=sys.stderr, flush=True)
 
 
 def add_config_arguments(parser: ArgumentParser) -> None:
@@ -364,7 +396,7 @@ def resume_sentence(args: Namespace, work_dir: str) -> str:
         args: Of tools/train.py.
         work_dir: Where its checkpoints are.
     """
-    from pld_mmdet.engine.run.runner import find_latest
+    from pld_mmdet.engine.state.newest import find_latest
     from pld_mmdet.engine.state.provenance import command_line
 
     latest = find_latest(work_dir)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, remembered: libraries turn them into other exceptions.
+"""Ctrl-C, SIGTERM and a closed terminal: libraries turn them into other exceptions.
 
 mmengine formats a config inside a bare ``except``; a KeyboardInterrupt that arrives
 there comes out as a SyntaxError. Whoever ends a run asks :func:`received`.
@@ -14,15 +14,18 @@ _state: dict = {"number": None, "at": 0.0}
 
 
 def install() -> None:
-    """Remember SIGINT and SIGTERM, then raise KeyboardInterrupt or SystemExit.
+    """Remember SIGINT, SIGTERM and SIGHUP; raise KeyboardInterrupt or SystemExit.
 
     The first one ends the program in order. Later ones do not disturb that; a second
-    Ctrl-C after a second ends it at once.
+    Ctrl-C after a second ends it at once. Under nohup a closed terminal ends nothing.
     """
     _state["number"] = None
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, _arrived)
         signal.signal(signal.SIGTERM, _arrived)
+        hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+        if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+            signal.signal(hangup, _arrived)
 
 
 def _arrived(number: int, frame: object) -> None:

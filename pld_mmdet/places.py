@@ -7,6 +7,18 @@ In a checkout they stand beside the package; an installation carries copies of t
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
+# Tools of the installed command: name -> (file in tools/, what it does)
+TOOLS = {
+    "adapt": ("adapt", "adapt a detector to a folder of images without labels"),
+    "train": ("train", "run a config"),
+    "test": ("test", "evaluate a checkpoint"),
+    "export": ("export", "teacher or student as a plain mmdet checkpoint"),
+    "prepare": ("prepare", "make or convert a data set"),
+    "report": ("report", "one HTML page of a finished run"),
+    "watch": ("watch", "the page of a run that is still going on"),
+    "doctor": ("doctor", "what is installed, what is missing, what mends it"),
+    "list": ("list_methods", "the methods and what they were measured to gain"),
+}
 
 
 def home(package: Path = PACKAGE) -> Path:
@@ -27,6 +39,23 @@ def home(package: Path = PACKAGE) -> Path:
 def tool(name: str) -> Path:
     """The script of a tool, for example ``tool('train')``."""
     return home() / "tools" / f"{name}.py"
+
+
+def shipped_config(name: str | Path) -> Path:
+    """A config file, or the one of this package that has this name.
+
+    Args:
+        name: A path; one that is no file here may be ``configs/lpld/voc.py`` or
+            ``pld_mmdet::lpld/voc.py`` of the package.
+
+    Returns:
+        The path itself where there is none either.
+    """
+    text = str(name)
+    inner = text.removeprefix("pld_mmdet::").removeprefix("configs/")
+    ours = home() / "configs" / inner
+    named = inner != text and not Path(name).exists()
+    return ours if named and ours.is_file() else Path(name)
 
 
 def get_config(name: str):

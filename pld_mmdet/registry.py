@@ -12,6 +12,8 @@ from importlib.util import find_spec
 from mmengine import registry as root
 from mmengine.config.utils import MODULE2PACKAGE
 
+from pld_mmdet.quiet import quiet_imports
+
 # So that ``get_config("pld_mmdet::lpld/foggy_cityscapes.py")`` and a ``_base_`` of that
 # form find our configs; mmengine knows only its own family by itself.
 MODULE2PACKAGE.setdefault("pld_mmdet", "pld_mmdet")
@@ -51,7 +53,8 @@ class LazyRegistry(root.Registry):
         scope, name = self.split_scope_key(key)
         if scope in (None, self.scope):
             while name not in self._module_dict and self._rooms:
-                import_module(self._rooms.pop(0))
+                with quiet_imports():
+                    import_module(self._rooms.pop(0))
         return super().get(key) or (self._of_mmdet(name) if scope is None else None)
 
     def _of_mmdet(self, name: str) -> type | None:

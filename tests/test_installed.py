@@ -97,7 +97,7 @@ def test_the_tools_run_without_the_checkout(site, tmp_path):
     assert "in work" not in line  # it lacks no file, though a wheel has no tests
     done = run(site, tmp_path, "-m", "pld_mmdet", "prepare", "nothing")
     assert done.returncode == 2
-    assert "pld-mmdet prepare --help lists" in done.stderr
+    assert "python -m pld_mmdet prepare --help lists" in done.stderr
     done = run(site, tmp_path, "-m", "pld_mmdet", "train", "nowhere.py")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr

@@ -35,6 +35,6 @@ if [ "$gpus" -gt 0 ] && [ "$processes" -gt "$gpus" ]; then
   exit 2
 fi
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-exec "${PYTHON:-python}" -m torch.distributed.run "${rendezvous[@]}" \
+exec "${PYTHON:-python}" "$(dirname "${BASH_SOURCE[0]}")/_launch.py" "${rendezvous[@]}" \
   --nproc_per_node "$processes" "$(dirname "${BASH_SOURCE[0]}")/$job.py" \
   "${arguments[@]}" --launcher pytorch

@@ -14,6 +14,7 @@
 #   PLD_STACK        onedl | upstream: which OpenMMLab line to install when there is none
 #   PLD_VENV         another folder than .venv
 #   PYTHON           the interpreter that makes the virtual environment
+#   PLD_CACHE        where compiled wheels are kept [~/.cache/pld_mmdet]
 #   PIP_FIND_LINKS   pip's own: folders with wheels (relative to the repository's root)
 
 PLD_TORCH=${PLD_TORCH:-2.13.0}
@@ -21,6 +22,8 @@ PLD_TORCH_INDEX=${PLD_TORCH_INDEX:-https://download.pytorch.org/whl/cpu}
 PLD_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 PLD_LOG=$PLD_ROOT/work_dirs/setup.log
 PLD_TICKER=
+PLD_JOB=
+PLD_EVERY=${PLD_EVERY:-60}
 
 pld_say() { printf '%s\n' "$*"; }
 
@@ -38,9 +41,39 @@ pld_fail() {
 
 pld_stop_ticker() {
   [ -n "$PLD_TICKER" ] || return 0
-  kill "$PLD_TICKER" 2>/dev/null
+  kill "$PLD_TICKER" 2>/dev/null || true
   wait "$PLD_TICKER" 2>/dev/null || true
   PLD_TICKER=
+}
+
+# Ends a step with all that it started (ninja and its compilers): it is a process group.
+pld_stop_job() {
+  [ -n "$PLD_JOB" ] || return 0
+  local job=$PLD_JOB tries
+  PLD_JOB=
+  kill -TERM -- "-$job" 2>/dev/null || return 0
+  for tries in 1 2 3 4 5 6 7 8 9 10; do
+    kill -0 -- "-$job" 2>/dev/null || return 0
+    sleep 0.5
+  done
+  kill -KILL -- "-$job" 2>/dev/null || true
+}
+
+# signal, exit code: one sentence, nothing left running.
+pld_stopped() {
+  trap '' INT TERM HUP # a group is often told twice
+  trap - EXIT
+  pld_stop_job
+  pld_stop_ticker
+  printf '\n%s %s\n' "Stopped by $1; nothing was left running." \
+    "The same command goes on with what is missing$(pld_compiled)." >&2
+  exit "$2"
+}
+
+pld_traps() {
+  trap 'pld_stopped Ctrl-C 130' INT
+  trap 'pld_stopped SIGTERM 143' TERM
+  trap 'pld_stopped "a closed terminal" 129' HUP
 }
 
 # bytes of the log before this step, seconds gone: what ninja has compiled since, as it
@@ -57,33 +90,40 @@ pld_files() {
   fi
 }
 
-# Shows that a long step is alive: each second on a terminal, each minute in a log file.
+# Shows that a long step is alive: each second on a terminal, each minute (PLD_EVERY) in
+# a log file. Ends the step when this script was killed without a word.
 pld_tick() {
-  local began=$SECONDS before
-  before=$(wc -c <"$PLD_LOG")
+  local began=$SECONDS before=$3 job=$4 beat=0
   while kill -0 $$ 2>/dev/null; do
-    # The sleep must hold neither the caller's pipe nor the lock when it is orphaned.
-    if [ -t 1 ]; then
-      printf '\r  %s ... %d s (usually %s)%s\033[K' "$1" $((SECONDS - began)) "$2" \
+    if [ -t 1 ] || [ $((beat % PLD_EVERY)) = $((PLD_EVERY - 1)) ]; then
+      if [ -t 1 ]; then printf '\r'; fi
+      printf '  %s ... %d s (usually %s)%s' "$1" $((SECONDS - began)) "$2" \
         "$(pld_files "$before" $((SECONDS - began)) 9>&-)"
-      sleep 1 >/dev/null 2>&1 9>&-
-    else
-      sleep 60 >/dev/null 2>&1 9>&-
-      printf '  %s ... %d s (usually %s)%s\n' "$1" $((SECONDS - began)) "$2" \
-        "$(pld_files "$before" $((SECONDS - began)) 9>&-)"
+      if [ -t 1 ]; then printf '\033[K'; else printf '\n'; fi
     fi
+    beat=$((beat + 1))
+    # The sleep must hold neither the caller's pipe nor the lock when it is orphaned.
+    sleep 1 >/dev/null 2>&1 8>&- 9>&-
   done
+  kill -TERM -- "-$job" 2>/dev/null
 }
 
 # title, usual time, command... : run with output to the log, show progress and time.
-# The command stays in the foreground, so Ctrl-C reaches it and all its children.
+# It is a process group of its own, so that a signal to this script can end all of it.
 pld_step() {
-  local title=$1 usual=$2 began=$SECONDS code=0
+  local title=$1 usual=$2 began=$SECONDS code=0 before
   shift 2
   printf '\n=== %s: %s\n' "$title" "$*" >>"$PLD_LOG"
-  pld_tick "$title" "$usual" &
+  before=$(wc -c <"$PLD_LOG")
+  pld_traps
+  set -m
+  (cd "$PLD_ROOT" && "$@") >>"$PLD_LOG" 2>&1 </dev/null 8>&- 9>&- &
+  PLD_JOB=$!
+  set +m
+  pld_tick "$title" "$usual" "$before" "$PLD_JOB" &
   PLD_TICKER=$!
-  (cd "$PLD_ROOT" && "$@") >>"$PLD_LOG" 2>&1 </dev/null || code=$?
+  wait "$PLD_JOB" || code=$?
+  PLD_JOB=
   pld_stop_ticker
   if [ -t 1 ]; then printf '\r\033[K'; fi
   [ "$code" = 0 ] || return "$code"
@@ -153,18 +193,79 @@ pld_mmcv_wheel() {
   return 1
 }
 
-# --no-build-isolation: it must compile against this environment's torch. pip keeps the
-# wheel that it builds, so this happens once for a torch version. -v: pip passes on what
-# ninja says, which pld_files counts.
+# Where built wheels and half-done builds are kept, for all environments of this user.
+pld_cache() {
+  local place=${PLD_CACHE:-${XDG_CACHE_HOME:-${HOME:-}/.cache}/pld_mmdet}
+  mkdir -p "$place" 2>/dev/null && [ -w "$place" ] || place=$PLD_ROOT/work_dirs/cache
+  printf '%s' "$place"
+}
+
+# What a build depends on: version, Python, torch with its build, processor, GPU or not.
+pld_mmcv_key() {
+  local device=cpu
+  if pld_gpu; then device=gpu; fi
+  "$PLD_PYTHON" -c '
+import platform
+import re
+import sys
+import torch
+words = [sys.argv[1], "py%d.%d" % sys.version_info[:2], "torch" + torch.__version__]
+words += [platform.system(), platform.machine(), sys.argv[2]]
+print(re.sub(r"[^\w.+-]+", "_", "-".join(words)))' "$PLD_MMCV" "$device" 2>/dev/null
+}
+
+# A wheel that an earlier compile left, here or for another environment.
+pld_mmcv_kept() {
+  local wheel
+  wheel=$(ls "$PLD_KEPT/wheels/$PLD_KEY"/*.whl 2>/dev/null | head -n 1)
+  [ -n "$wheel" ] || return 1
+  pld_pip "$wheel" && pld_mmcv_works && return 0
+  echo "$wheel does not work here: removed."
+  rm -f "$wheel"
+  "$PLD_PYTHON" -m pip uninstall -y "${PLD_MMCV%%==*}"
+  return 1
+}
+
+# Unpacks the sources once; what is compiled stays beside them.
+pld_mmcv_source() {
+  [ -f "$PLD_BUILD/unpacked" ] && return
+  rm -rf "$PLD_BUILD" && mkdir -p "$PLD_BUILD/source" &&
+    "$PLD_PYTHON" -m pip download --disable-pip-version-check --no-input --no-deps \
+      --no-build-isolation --no-binary "${PLD_MMCV%%==*}" -d "$PLD_BUILD" "$PLD_MMCV" &&
+    tar -xzf "$PLD_BUILD"/*.tar.gz -C "$PLD_BUILD/source" --strip-components 1 &&
+    touch "$PLD_BUILD/unpacked"
+}
+
+# Against this environment's torch. ninja compiles what is missing in the build folder,
+# which is kept until the wheel is there; ccache helps where it is installed.
 pld_mmcv_compile() {
-  MAX_JOBS=${MAX_JOBS:-$(pld_cores)} pld_pip -v --no-build-isolation --no-binary "${PLD_MMCV%%==*}" "$PLD_MMCV" &&
-    pld_mmcv_works
+  local place=$PLD_KEPT/wheels/$PLD_KEY
+  if [ -d /usr/lib/ccache ]; then PATH=/usr/lib/ccache:$PATH; fi
+  (cd "$PLD_BUILD/source" && MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(pld_cores)} \
+    "$PLD_PYTHON" -u setup.py bdist_wheel -d "$PLD_BUILD/dist") &&
+    mkdir -p "$place" && mv "$PLD_BUILD"/dist/*.whl "$place/" && pld_mmcv_kept &&
+    rm -rf "$PLD_BUILD"
+}
+
+# How much an earlier call left, in words.
+pld_compiled() {
+  local there=0
+  if [ -n "${PLD_BUILD:-}" ] && [ -d "$PLD_BUILD" ]; then
+    there=$(find "$PLD_BUILD" -name '*.o' | wc -l)
+  fi
+  if [ "$there" -gt 0 ]; then printf ' (%d files are compiled)' "$there"; fi
 }
 
 # nproc would answer with OMP_NUM_THREADS if that is set.
 pld_cores() { env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1; }
 
 pld_install_mmcv() {
+  PLD_KEPT=$(pld_cache)
+  PLD_KEY=$(pld_mmcv_key) || PLD_KEY=
+  PLD_BUILD=$PLD_KEPT/build/$PLD_KEY
+  if ls "$PLD_KEPT/wheels/$PLD_KEY"/*.whl >/dev/null 2>&1; then
+    pld_step "$PLD_MMCV, the wheel of an earlier compile" "5 s" pld_mmcv_kept && return
+  fi
   pld_step "$PLD_MMCV, a ready wheel if pip finds one" "5 s" pld_mmcv_wheel && return
   command -v c++ >/dev/null || command -v g++ >/dev/null ||
     pld_fail "pip has no wheel of $PLD_MMCV for this Python, and there is no C++ compiler to build one." \
@@ -173,10 +274,23 @@ pld_install_mmcv() {
     pld_fail "pip has no wheel of $PLD_MMCV for this Python, and compiling it for the GPU needs nvcc, which is not here." \
       "Install the CUDA toolkit of this torch's version, or offer a wheel with PIP_FIND_LINKS=FOLDER, or use the CPU with CUDA_VISIBLE_DEVICES= in front of the command."
   fi
-  pld_say "  No wheel: $PLD_MMCV is compiled now, about 11 minutes on two cores, once (pip keeps the result)."
-  pld_step "compiling $PLD_MMCV with $(pld_cores) processes" "11 minutes" pld_mmcv_compile ||
+  [ -n "$PLD_KEY" ] || pld_fail "torch does not import in $PLD_PREFIX, and $PLD_MMCV is compiled against it." "Install torch again: $PLD_PYTHON -m pip install --force-reinstall torch"
+  if command -v flock >/dev/null; then # another checkout may build the same
+    mkdir -p "$PLD_KEPT"
+    exec 8>"$PLD_KEPT/.lock"
+    flock -n 8 || { pld_say "  Another set-up compiles; waiting for it."; flock 8; }
+  fi
+  local cores usual
+  cores=$(pld_cores)
+  usual="$((22 / cores + 1)) to $((50 / cores + 1)) minutes"
+  pld_say "  No wheel: $PLD_MMCV is compiled now, once, about 80 files in $usual with $cores processes$(pld_compiled)."
+  pld_say "  Ctrl-C stops it, and the same command goes on. The wheel is kept in $PLD_KEPT/wheels."
+  pld_step "the sources of $PLD_MMCV" "20 s" pld_mmcv_source ||
+    pld_fail "The sources of $PLD_MMCV could not be had." "Look at the last lines: often there is no network. Then the same command again." log
+  pld_step "compiling $PLD_MMCV" "$usual" pld_mmcv_compile ||
     pld_fail "Compiling $PLD_MMCV failed; the whole output is in $PLD_LOG." \
       "The last lines name the cause (often a missing compiler or Python.h: apt-get install build-essential python3-dev). Run the same command again afterwards." log
+  if command -v flock >/dev/null; then exec 8>&-; fi
 }
 
 # The requirements of setup.py but torch and mm*, which have their own steps.
@@ -247,6 +361,7 @@ pld_setup() {
   fi
   : >"$PLD_LOG"
   trap pld_stop_ticker EXIT
+  pld_traps
   pld_find_python
   pld_survey
   stamp=$PLD_PREFIX/.pld-mmdet-setup
@@ -277,5 +392,5 @@ pld_setup() {
     pld_say "The environment is ready after $((SECONDS - began)) s: $(pld_line)"
   fi
   if command -v flock >/dev/null; then exec 9>&-; fi
-  trap - EXIT
+  trap - EXIT INT TERM HUP
 }

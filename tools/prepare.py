@@ -1,10 +1,15 @@
 #!/usr/bin/env python
-"""Prepare a data set: ``python tools/prepare.py DATA_SET [options]``.
+"""Prepare a data set, generated or downloaded.
 
-Generated and downloaded data get one layout, with COCO annotations under
-``<root>/annotations``. ``python tools/prepare.py DATA_SET --help`` shows the options.
+Examples:
+    python tools/prepare.py foggy_streets --root data/foggy_streets
+    python tools/prepare.py cityscapes --help     # its own options
+
+All get one layout, with COCO annotations under ROOT/annotations.
 """
 
+import argparse
+import ast
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +20,8 @@ from pld_mmdet.cli import (
     ToolParser,
     run_tool,
 )
+from pld_mmdet.places import PACKAGE
+from pld_mmdet.quiet import quiet_imports
 
 # Each module offers arguments(parser) and prepare(args).
 DATA_SETS = {
@@ -32,23 +39,45 @@ DATA_SETS = {
 }
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Read the command line and prepare the data set it names."""
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    words = sys.argv[1:] if argv is None else argv
     parser = ToolParser(__doc__)
     commands = parser.add_subparsers(dest="data_set", required=True, metavar="DATA_SET")
     for name, path in DATA_SETS.items():
-        module = import_module(path)
-        summary = module.__doc__.splitlines()[0]
-        command = commands.add_parser(
-            name,
-            help=summary,
-            description=module.__doc__,
-        )
-        module.arguments(command)
-        command.set_defaults(prepare=module.prepare)
-    args = parser.parse_args(argv)
+        text = _docstring(path)
+        command = commands.add_parser(name, help=text.splitlines()[0], description=text)
+        if name in words:  # the others need not be imported
+            module = _imported(path)
+            module.arguments(command)
+            command.set_defaults(prepare=module.prepare)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read the command line and prepare the data set it names."""
+    prepare(parse_args(argv))
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Prepare the data set that was named."""
     args.prepare(args)
 
 
+def _imported(path: str):
+    """A module that prepares a data set; it needs the stack."""
+    from pld_mmdet.engine.run.stack import check_stack
+
+    check_stack()
+    with quiet_imports():
+        return import_module(path)
+
+
+def _docstring(module: str) -> str:
+    """The text at a module's beginning, read and not imported: that takes seconds."""
+    file = PACKAGE.parent / f"{module.replace('.', '/')}.py"
+    return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+
+
 if __name__ == "__main__":
-    run_tool(main, resumable=lambda: "The same command goes on from here.")
+    run_tool(prepare, parse_args, lambda _: "The same command goes on from here.")

@@ -1,7 +1,9 @@
 """Run a table of results from one config, over seeds, and record it.
 
-python tools/reproduce.py configs/lpld/foggy_streets.py --seeds 0 1 2
-    --result docs/results/foggy_streets.json --overwrite --page docs/results.md
+Examples:
+    python tools/reproduce.py configs/lpld/foggy_streets.py --quick
+    python tools/reproduce.py configs/lpld/foggy_streets.py --seeds 0 1 2 \\
+        --result docs/results/foggy_streets.json --overwrite --page docs/results.md
 
 Finished jobs are skipped, killed ones go on where they were: run the same command
 again at any time.
@@ -9,13 +11,8 @@ again at any time.
 
 import argparse
 import os
-import shlex
 import sys
-import time
-from datetime import datetime, timezone
 from pathlib import Path
-
-from rich.console import Console
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -28,25 +25,6 @@ from pld_mmdet.cli import (  # noqa: E402
     renewed_file,
     run_tool,
 )
-from pld_mmdet.engine.state.files import write_json  # noqa: E402
-from pld_mmdet.errors import UserError  # noqa: E402
-from pld_mmdet.experiments.gates import judge  # noqa: E402
-from pld_mmdet.experiments.graph import jobs_of  # noqa: E402
-from pld_mmdet.experiments.jobs import JobGraph  # noqa: E402
-from pld_mmdet.experiments.panels import draw_pictures  # noqa: E402
-from pld_mmdet.experiments.progress import clock, watch  # noqa: E402
-from pld_mmdet.experiments.results import (  # noqa: E402
-    collect,
-    compare,
-    load_result,
-    markers,
-    require_same_table,
-    table,
-    update_page,
-    with_rows,
-)
-from pld_mmdet.experiments.rows import Experiment  # noqa: E402
-from pld_mmdet.reading import RESULT, misfit, page_around, read_state  # noqa: E402
 from pld_mmdet.values import PROCESSES, SEED  # noqa: E402
 
 
@@ -91,125 +69,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def reproduce(args: argparse.Namespace, console: Console) -> int:
-    """Run the graph, record, show. Returns the exit code."""
-    experiment = Experiment.load(args.config, args.rows)
-    if args.gate:
-        experiment = _gated(experiment, args)
-    quick = "_quick" if args.quick else ""
-    out = args.out or Path("work_dirs/reproduce") / f"{experiment.name}{quick}"
-    recorded = args.result or Path("docs/results") / f"{experiment.name}.json"
-    if args.quick and (args.result or args.page or args.check):
-        raise UserError(
-            "--quick only tries the chain; its numbers mean nothing.",
-            "Leave out --quick, or --result, --page and --check.",
-        )
-    if args.add and not (args.result and args.result.exists() and args.rows):
-        raise UserError(
-            "--add needs a record to add to, and the rows.",
-            "Name both: --result docs/results/NAME.json --overwrite --rows NAME ...",
-        )
-    # Read before it may be overwritten below.
-    old = load_result(recorded) if recorded.exists() and not args.quick else None
-    if args.page:  # now, not after hours
-        page_around(Path(args.page), *markers(experiment.name))
-    if args.add:
-        about = dict(name=experiment.name, metric=experiment.metric)
-        require_same_table(old, about | dict(seeds=list(args.seeds)))
-    jobs = jobs_of(experiment, args.seeds, out, args.quick)
-    began, previous = time.monotonic(), read_state(out / "result.json")
-    previous = {} if misfit(previous, RESULT) else previous
-    facts = {
-        "command": shlex.join(["python", "tools/reproduce.py", *sys.argv[1:]]),
-        "quick": args.quick,
-        "started": _now(),
-        "finished": None,
-    }
-
-    def record(finished: bool = False) -> dict:
-        # Minutes of the earlier calls count when this one went on from them.
-        earlier = (previous.get("minutes") or 0.0) if graph.skipped else 0.0
-        facts["minutes"] = round(earlier + (time.monotonic() - began) / 60, 2)
-        if finished:
-            facts["finished"] = _now()
-        result = collect(experiment, args.seeds, out, facts)
-        write_json(out / "result.json", result)
-        return result
-
-    graph = JobGraph(jobs, out, args.workers, on_done=lambda job: record())
-    todo = [job for job in jobs if not graph.is_done(job)]
-    console.print(
-        f"[bold]{experiment.name}[/]: {len(jobs)} jobs, {len(jobs) - len(todo)} done "
-        f"before, {graph.workers} side by side, into {out}"
-    )
-    with watch(graph, console) as show:
-        graph.run(show)
-    result = record(finished=True)
-    if args.report:
-        key = str([row["evaluate"] for row in result["rows"]])
-        pages = JobGraph([*jobs, experiment.report_job(out, graph.jobs, key)], out, 1)
-        with watch(pages, console) as show:
-            pages.run(show)
-    console.print(table(result), soft_wrap=False)
-    for sentence in result["missing"]:
-        console.print(f"Note: {sentence}")
-    code = 0
-    if args.gate:
-        passes, sentences = judge(experiment.gates, result)
-        for sentence in sentences:
-            style = None if sentence.endswith("passes.") else "bold red"
-            console.print(f"Gate: {sentence}", style=style)
-        code = 0 if passes else 1
-    for name, within, sentence in compare(result, old) if old else []:
-        console.print(f"{name}: {sentence}", style=None if within else "bold red")
-        if args.check and not within:
-            code = 1
-    shown = with_rows(old, result) if args.add else result
-    if args.result:
-        write_json(args.result, shown)
-        console.print(f"Recorded in {args.result}")
-    if experiment.pictures:
-        _draw(experiment, args, out, console)
-    if args.page:
-        update_page(Path(args.page), shown)
-        console.print(f"The table in {args.page} is new.")
-    console.print(f"Took {clock(60 * result['minutes'])} in all.")
-    if args.report:
-        console.print(f"[bold]Open {(out / 'report.html').resolve()}[/]")
-    return code
-
-
-def _gated(experiment: Experiment, args: argparse.Namespace) -> Experiment:
-    """The experiment with the rows and evaluations alone that its gates ask about."""
-    if not experiment.gates:
-        raise UserError(
-            f"{args.config} has no gates.", "Leave --gate out: nothing is to be met."
-        )
-    asked = [number for gate in experiment.gates for number in gate.asked()]
-    gated = Experiment.load(args.config, list(dict.fromkeys(row for row, _ in asked)))
-    for row in gated.rows:
-        row.evaluate = {k: v for k, v in row.evaluate.items() if (row.name, k) in asked}
-    return gated
-
-
-def _draw(experiment: Experiment, args: argparse.Namespace, out: Path, console) -> None:
-    """Samples of the rows side by side, in the folder and beside the record."""
-    rows = [(row.name, row.title or row.name) for row in experiment.rows]
-    file = out / "pictures.png"
-    missing = draw_pictures(experiment.pictures, rows, out, args.seeds[0], file)
-    for title in missing:
-        console.print(f"Note: {title} has no samples for the picture.")
-    if args.result and file.is_file():
-        file = args.result.with_suffix(".png")
-        file.write_bytes((out / "pictures.png").read_bytes())
-    if file.is_file():
-        console.print(f"Samples of seed {args.seeds[0]} side by side: {file}")
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
 def main(args: argparse.Namespace) -> int:
     """Go to the repository, run the graph."""
     # Configs, data and commands are relative to the repository; --out to the caller.
@@ -219,6 +78,10 @@ def main(args: argparse.Namespace) -> int:
             absolute = Path.cwd() != ROOT  # and no link is followed: it may be a loop
             setattr(args, name, Path(os.path.abspath(path) if absolute else path))
     os.chdir(ROOT)
+    from rich.console import Console
+
+    from pld_mmdet.experiments.reproducing import reproduce
+
     return reproduce(args, Console(highlight=False, soft_wrap=True))
 
 

@@ -80,7 +80,7 @@ def main(args: argparse.Namespace) -> None:
     from pld_mmdet.engine.config.preflight import check_config
     from pld_mmdet.engine.optim.precision import use_amp
     from pld_mmdet.engine.optim.scaling import scale_config, world_size
-    from pld_mmdet.engine.run.runner import find_latest
+    from pld_mmdet.engine.state.newest import find_latest
 
     if args.amp is not None:
         use_amp(cfg, args.amp)

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pld_mmdet import interrupts
-from pld_mmdet.engine.run.runner import find_latest
 from pld_mmdet.engine.state.files import write_json
+from pld_mmdet.engine.state.newest import find_latest
 from pld_mmdet.engine.state.outfolder import locked
 from pld_mmdet.errors import UserError
 from pld_mmdet.reading import read_state

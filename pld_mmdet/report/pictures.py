@@ -24,8 +24,9 @@ from pld_mmdet.detection.evaluation.average_precision import (
 )
 from pld_mmdet.detection.evaluation.pseudo_quality import PseudoLabelQuality
 from pld_mmdet.engine.config.data_files import read_dump
-from pld_mmdet.engine.run.runner import find_latest
+from pld_mmdet.engine.run.stack import import_mmdet
 from pld_mmdet.engine.state.checkpoint import load_checkpoint_file
+from pld_mmdet.engine.state.newest import find_latest
 from pld_mmdet.errors import UserError
 
 SHOWN_SCORE = 0.5
@@ -79,9 +80,8 @@ class Detector:
 
     def __init__(self, work_dir: Path, device: str = "cpu") -> None:
         from mmdet.registry import MODELS
-        from mmdet.utils import register_all_modules
 
-        register_all_modules(init_default_scope=False)
+        import_mmdet()
         init_default_scope("mmdet")
         self.config = read_dump(work_dir / "config.py", build=True)
         latest = find_latest(work_dir)

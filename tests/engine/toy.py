@@ -22,7 +22,9 @@ CLASSES = ("cat", "dog")
 class ToyData(Dataset):
     """24 vectors of 6 numbers; each look at one adds noise from three generators."""
 
-    def __init__(self, bad: tuple = (), classes=CLASSES, length: int = 24):
+    def __init__(
+        self, bad: tuple = (), classes=CLASSES, length: int = 24, data_root: str = ""
+    ):
         fixed = np.random.RandomState(7)
         self.x = fixed.randn(length, 6).astype(np.float32)
         self.y = (self.x.sum(1) > 0).astype(np.int64)
@@ -62,12 +64,18 @@ class ToyModel(BaseModel):
 
 @HOOKS.register_module(force=True)
 class PauseHook(Hook):
-    """Sleeps before iteration TOY_PAUSE, so that a test can kill the process there."""
+    """Sleeps before iteration TOY_PAUSE, so that a test can kill the process there.
+
+    It goes on when the test writes the file ``go``.
+    """
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if runner.iter == int(os.environ.get("TOY_PAUSE", -1)):
-            (Path(runner.work_dir) / "paused").touch()
-            time.sleep(120)
+            folder = Path(runner.work_dir)
+            (folder / "paused").write_text(str(os.getpid()))
+            end = time.time() + 120
+            while not (folder.parent / "go").exists() and time.time() < end:
+                time.sleep(0.02)
 
 
 @HOOKS.register_module(force=True)

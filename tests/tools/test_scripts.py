@@ -281,7 +281,8 @@ def test_the_count_is_seen_while_a_step_runs(tmp_path):
     fake.chmod(0o755)
     step = 'for n in 1 2 3 4 5 6; do echo "  [$n/6] c++"; /bin/sleep 0.2; done'
     command = (
-        f"set -euo pipefail; . tools/_env.sh; PLD_LOG={tmp_path}/log; : >$PLD_LOG; "
+        "set -euo pipefail; . tools/_env.sh; PLD_EVERY=1; "
+        f"PLD_LOG={tmp_path}/log; : >$PLD_LOG; "
         f"pld_step compiling '11 minutes' bash -c '{step}'"
     )
     path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}

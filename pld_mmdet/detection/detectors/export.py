@@ -5,13 +5,13 @@ import inspect
 import re
 from pathlib import Path
 
-from pld_mmdet.engine.run.runner import numbered_checkpoints
 from pld_mmdet.engine.state.checkpoint import (
     load_checkpoint_file,
     save_atomic,
     to_plain,
 )
 from pld_mmdet.engine.state.files import keep_inputs
+from pld_mmdet.engine.state.newest import numbered_checkpoints
 from pld_mmdet.engine.state.provenance import file_sha256
 from pld_mmdet.engine.state.weights import report_mismatch, require_finite
 from pld_mmdet.errors import UserError

@@ -23,6 +23,7 @@ from pld_mmdet.engine.config.data_files import DATA, read_data
 from pld_mmdet.engine.config.lazy_configs import with_names
 from pld_mmdet.engine.state.files import flattened
 from pld_mmdet.errors import UserError
+from pld_mmdet.places import shipped_config
 
 _YAPF = "yapf.yapflib.yapf_api"  # what mmengine lays out configs with
 _WEIGHTS = (".pth", ".pt", ".pkl", ".ckpt", ".safetensors")
@@ -102,7 +103,7 @@ def read_config(path: str | Path, model: bool = False, what: str = "config") -> 
     nothing (:mod:`pld_mmdet.engine.config.data_files`).
 
     Args:
-        path: The file.
+        path: The file; ``configs/...`` is one of this package where none lies here.
         model: Whether it has to have one.
         what: What it is meant to be, for the sentence.
 
@@ -110,7 +111,7 @@ def read_config(path: str | Path, model: bool = False, what: str = "config") -> 
         UserError: It is missing, no config at all, or fails while it runs; the line
             is named.
     """
-    path = Path(path)
+    path = shipped_config(path)
     if not path.is_file():
         kind = "is a folder" if path.is_dir() else "does not exist"
         raise UserError(

@@ -11,9 +11,14 @@ from mmengine.hooks import Hook
 
 from pld_mmdet.engine.run.models import unwrapped
 from pld_mmdet.engine.state import provenance
+from pld_mmdet.engine.state.data_print import FILE, data_print, refuse_other_data
 from pld_mmdet.engine.state.files import write_atomic, write_json
+from pld_mmdet.engine.state.outfolder import is_ours, require_ours
+from pld_mmdet.errors import UserError
+from pld_mmdet.quiet import silent_for
 from pld_mmdet.reading import read_state
 from pld_mmdet.registry import HOOKS
+from pld_mmdet.waiting import EVERY, duration
 
 
 @HOOKS.register_module()
@@ -25,7 +30,10 @@ class RunRecordHook(Hook):
       weights and of each file that an ``init_cfg`` names; at the end minutes, memory
       and ``exit`` (``finished``, ``interrupted``, ``failed: ...``; ``running`` stays
       after a kill).
-    - ``progress.json``: iteration and time left, rewritten about every second.
+    - ``data.json``: what tells the training data from another. A run goes on with the
+      data that it began with, or says what changed.
+    - ``progress.json``: iteration and time left, rewritten about every second. Where
+      the log is silent for long, it says the same.
 
     A resumed run keeps ``started`` and ``init_sha256`` of its beginning and adds up the
     minutes.
@@ -51,12 +59,13 @@ class RunRecordHook(Hook):
         self._begin = time.time()
         self._first_iter = runner.iter
         folder = Path(runner.work_dir)
-        write_atomic(
-            folder / "config.py", lambda f: f.write(runner.cfg.pretty_text.encode())
-        )
         old = {}
         if runner.iter > 0 and (folder / "run.json").is_file():
             old = read_state(folder / "run.json")
+        _keep_data_print(runner, old)
+        write_atomic(
+            folder / "config.py", lambda f: f.write(runner.cfg.pretty_text.encode())
+        )
         model = unwrapped(runner.model)
         head, dirty = provenance.commit()
         self._minutes_before = old.get("minutes") or 0.0
@@ -124,8 +133,8 @@ class RunRecordHook(Hook):
 
     @master_only
     def _close(self, runner, how: str, stage: str) -> None:
-        if not self._record:
-            return
+        if not self._record or not is_ours(runner.work_dir):
+            return  # the record is another run's by now
         self._record.update(
             finished=_now(),
             peak_memory_mb=provenance.peak_memory_mb(),
@@ -161,10 +170,35 @@ class RunRecordHook(Hook):
             "time": round(now, 3),
             "pid": os.getpid(),
         }
+        require_ours(runner.work_dir)
         write_json(Path(runner.work_dir) / "progress.json", progress)
         self._written = now
+        if silent_for(runner.logger) >= EVERY:  # steps take longer than log intervals
+            left = "" if eta is None else f", about {duration(eta)} left"
+            runner.logger.info(
+                f"{stage}: iteration {iteration} of {runner.max_iters}{left}"
+            )
         if now - self._recorded >= 30:  # a killed run still knows its minutes
             self._write_record(runner)
+
+
+def _keep_data_print(runner, old: dict) -> None:
+    """Remember the data of a run that begins; compare where one goes on."""
+    file, now = Path(runner.work_dir) / FILE, data_print(runner.cfg)
+    before = read_state(file) if runner.iter > 0 else {}
+    if before:
+        refuse_other_data(before, now, runner.work_dir, str(old.get("exit", "")))
+    had, has = (
+        c.get("train", {}).get("images") for c in (old.get("data", {}), _counts(runner))
+    )
+    if had is not None and had != has:
+        raise UserError(
+            f"The run in {runner.work_dir} began with {had} training samples, and the "
+            f"data set has {has} now.",
+            "Put the data back as it was, or start a new run with another --work-dir.",
+        )
+    if not before:
+        write_json(file, now)
 
 
 def _counts(runner) -> dict:

@@ -4,9 +4,8 @@ import os
 import pickle
 import re
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import cached_property
-from pathlib import Path
 
 import mmengine
 import torch
@@ -23,6 +22,7 @@ from pld_mmdet import interrupts
 from pld_mmdet.engine.data.labels import require_boxes
 from pld_mmdet.engine.hooks.missed_evaluation import MissedEvaluationHook
 from pld_mmdet.engine.optim.groups import check_custom_keys
+from pld_mmdet.engine.run.endings import endings_told, explained
 from pld_mmdet.engine.run.models import unwrapped
 from pld_mmdet.engine.run.processes import start_cpu_group
 from pld_mmdet.engine.run.steps import accumulation
@@ -33,6 +33,8 @@ from pld_mmdet.engine.state.checkpoint import (
     save_atomic,
     to_plain,
 )
+from pld_mmdet.engine.state.newest import find_latest, whole_or_before
+from pld_mmdet.engine.state.outfolder import require_ours
 from pld_mmdet.engine.state.provenance import data_sets
 from pld_mmdet.engine.state.weights import (
     compare_classes,
@@ -41,6 +43,7 @@ from pld_mmdet.engine.state.weights import (
     require_finite,
 )
 from pld_mmdet.errors import UserError
+from pld_mmdet.quiet import show_less
 from pld_mmdet.registry import RUNNERS
 
 
@@ -111,7 +114,9 @@ class SafeRunner(Runner):
         for kind in (MMLogger, MessageHub, Visualizer):
             for name in (self.experiment_name, shown.get("name")):
                 kind._instance_dict.pop(name, None)
-        return super().build_logger(*args, **kwargs)
+        logger = super().build_logger(*args, **kwargs)
+        show_less(logger)
+        return logger
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Register mmengine's hooks, with schedules that follow optimizer steps.
@@ -156,9 +161,25 @@ class SafeRunner(Runner):
             return super().train()
         except BaseException as error:
             # libraries turn Ctrl-C into other errors
-            ended = KeyboardInterrupt() if interrupts.received() else error
-            self.call_hook("after_failure", error=ended)
-            raise
+            told = explained(error, self.work_dir)
+            ended = KeyboardInterrupt() if interrupts.received() else told or error
+            for _ in range(2):  # torch tells of a dead worker wherever one is
+                with suppress(RuntimeError, OSError):  # the first reason counts
+                    self.call_hook("after_failure", error=ended)
+                    break
+            if told in (None, error) or interrupts.received():
+                raise
+            raise told from error
+
+    def val(self):
+        """Evaluate as mmengine does; its ends have sentences too."""
+        with endings_told(self.work_dir):
+            return super().val()
+
+    def test(self):
+        """Test as mmengine does; its ends have sentences too."""
+        with endings_told(self.work_dir):
+            return super().test()
 
     def _init_model_weights(self) -> None:
         # what is loaded afterwards in whole replaces it
@@ -181,13 +202,15 @@ class SafeRunner(Runner):
 
     def load_or_resume(self) -> None:
         """Load or resume as mmengine does; finds the newest whole checkpoint itself."""
-        if self._resume and self._load_from is None and not self._has_loaded:
-            self._load_from = find_latest(self.work_dir)
-            if self._load_from is None:
+        if self._resume and not self._has_loaded:
+            latest = self._load_from or find_latest(self.work_dir)
+            if latest is None:
                 self.logger.info(
                     f"No checkpoint in {self.work_dir} yet: from the start"
                 )
                 return
+            warn = self.logger.warning
+            self._load_from = whole_or_before(latest, self.work_dir, warn)
         super().load_or_resume()
 
     def load_checkpoint(
@@ -376,6 +399,7 @@ class SafeRunner(Runner):
                 "SafeRunner writes checkpoints to local folders only.",
                 "Remove file_client_args and backend_args of the checkpoint hook.",
             )
+        require_ours(self.work_dir)
         meta = dict(meta or {})
         # called before the loop counts the epoch or iteration that has just ended
         meta.setdefault("epoch", self.epoch + 1 if by_epoch else self.epoch)
@@ -455,34 +479,3 @@ def _check_training_state(checkpoint: dict, source: str) -> None:
             "Start a new run from these weights with --cfg-options "
             f"load_from={source}, without --resume.",
         )
-
-
-def find_latest(work_dir: str | Path) -> str | None:
-    """The newest checkpoint of a run, also after its folder was moved or copied.
-
-    Args:
-        work_dir: The run's folder.
-
-    Returns:
-        The file that ``last_checkpoint`` names, else the highest iter_N.pth or
-        epoch_N.pth, else None.
-    """
-    work_dir = Path(work_dir)
-    record = work_dir / "last_checkpoint"
-    if record.is_file():
-        named = Path(record.read_text().strip())
-        for path in (work_dir / named.name, named):
-            if named.name and path.is_file():
-                return str(path)
-    numbered = numbered_checkpoints(work_dir)
-    return str(numbered[-1]) if numbered else None
-
-
-def numbered_checkpoints(work_dir: str | Path) -> list[Path]:
-    """``iter_N.pth`` and ``epoch_N.pth`` of a run's folder, the newest last."""
-    found = []
-    for path in Path(work_dir).glob("*.pth"):
-        match = re.fullmatch(r"(?:iter|epoch)_(\d+)\.pth", path.name)
-        if match is not None:
-            found.append((int(match.group(1)), path))
-    return [path for _, path in sorted(found)]

@@ -1,10 +1,9 @@
 """Which mm* distributions are installed, and the line that mends a wrong mixture."""
 
-import contextlib
-import io
 from importlib import metadata
 
 from pld_mmdet.errors import UserError
+from pld_mmdet.quiet import quiet_imports
 
 # one module, two distributions: the maintained continuation and the original
 _PAIRS = {
@@ -68,7 +67,7 @@ def check_stack() -> str:
 
 def import_mmdet() -> None:
     """Import mmdet's data sets without the line it prints, and register its modules."""
-    with contextlib.redirect_stdout(io.StringIO()):
+    with quiet_imports():
         from mmdet.utils import register_all_modules
 
         register_all_modules(init_default_scope=False)

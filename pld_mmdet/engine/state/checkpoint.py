@@ -34,6 +34,10 @@ _PARTS = {
 _PACKED = "__pld_mmdet__"  # marks a dict that stands for another class
 
 
+class Damaged(UserError):
+    """A file is not what was written: cut off, or with other bytes."""
+
+
 def _history_statistic(owner: type, name: str) -> Callable:
     """Stand-in for ``getattr``, by which old history buffers name their methods."""
     if owner is HistoryBuffer and name in ("mean", "max", "min", "current"):
@@ -161,7 +165,7 @@ def refusal(path: str | Path, error: Exception) -> UserError:
         r"WeightsUnpickler error:\s*(.+)", said
     )  # torch's advice before it
     reason = inner[1] if inner else said.splitlines()[0]
-    return UserError(
+    return Damaged(
         f"{path} cannot be read as a checkpoint ({type(error).__name__}: "
         f"{reason[:150]}): it is truncated, damaged or no checkpoint at all.",
         "Copy or download it again, or name another checkpoint.",
@@ -190,7 +194,7 @@ def load_plain_file(
             "Check the path (relative paths start at the current folder).",
         )
     try:
-        _check_archive(path)
+        check_archive(path)
         with _plain_data_only():
             return torch.load(path, map_location=map_location, weights_only=True)
     except PermissionError as error:
@@ -253,7 +257,7 @@ def _plain_data_only() -> AbstractContextManager:
     return nullcontext() if allow is None else allow(allowed_globals())
 
 
-def _check_archive(path: Path) -> None:
+def check_archive(path: Path) -> None:
     """Compare a zip archive's contents with its checksums, which torch does not do.
 
     Raises:

@@ -1,5 +1,6 @@
 """Files: read with a schema, written whole or not at all, never over an input."""
 
+import errno
 import json
 import math
 import os
@@ -16,7 +17,7 @@ from pld_mmdet.errors import UserError
 _TEMPORARY = re.compile(r"\..+\.(?P<host>[\w-]+)-(?P<pid>\d+)\.\w+\.tmp")
 # Files by which a run goes on, or says what it was.
 _OF_A_RUN = (
-    *("config.py", "run.json", "progress.json", "asked.json", "last_checkpoint"),
+    *("config.py", "run.json", "progress.json", "data.json", "last_checkpoint"),
     *("iter_*.pth", "epoch_*.pth", "last.pth", "best_*.pth", ".lock", "online.json"),
     *("*.log", "stamp.json", "result.json"),
 )
@@ -76,6 +77,11 @@ def write_atomic(
                 "--resume.",
             ) from error
         raise
+
+
+def is_full(error: OSError) -> bool:
+    """Whether there is no room for more: a full disk, a quota, the limit of a file."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def sweep(folder: str | Path) -> list[Path]:

@@ -1,20 +1,21 @@
 """The folder of a run: one run in it, one process at a time."""
 
-import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from pld_mmdet.engine.config.preflight import check_writable
-from pld_mmdet.engine.state.files import sweep
+from pld_mmdet.engine.state.files import is_full, sweep
 from pld_mmdet.errors import UserError
 from pld_mmdet.reading import read_state
 
 LOCK = ".lock"
 # A process that holds a folder and starts another one that writes into it names it here
 INHERITED = "PLD_MMDET_CLAIMED"
-_held: set[str] = set()  # of this process; its own locks do not stop it again
+# Locks of this process, or of the one that lets it in, as (device, inode): it is the
+# open file that is locked, and its name may come to mean another one.
+_held: dict[str, tuple[int, int] | None] = {}
 _WEIGHTS = ("*.pth", "last_checkpoint")
 
 
@@ -39,7 +40,8 @@ def locked(
     check_writable(folder, option)
     key = os.path.realpath(folder)
     if name == LOCK and os.environ.get(INHERITED) == key:
-        yield
+        with _remembered(os.path.join(key, name), None):
+            yield
         return
     busy = UserError(
         f"Another process is working in {folder}.",
@@ -52,15 +54,70 @@ def locked(
     try:
         if not _lock(handle):
             raise busy
-        _held.add(key)
-        try:
+        with _remembered(key, handle):
             if name == LOCK:  # not a folder of data, which may be large
                 sweep(folder)
             yield
-        finally:
-            _held.discard(key)
     finally:
         os.close(handle)  # this also gives the lock back
+
+
+def is_ours(folder: str | Path) -> bool:
+    """Whether the lock that this process took on a folder still lies in it.
+
+    Whoever deletes ``.lock``, or the folder, lets another process lock a new file; the
+    lock of the old one stops nobody any more. True for a folder without a lock of ours.
+    """
+    path = os.path.join(os.path.realpath(folder), LOCK)
+    return path not in _held or _held[path] == _identity(path)
+
+
+def require_ours(folder: str | Path) -> None:
+    """Stop before another run's files are written over; called before each writing.
+
+    Raises:
+        UserError: The lock of this process is gone (:func:`is_ours`).
+    """
+    if not is_ours(folder):
+        raise lost(folder)
+
+
+def lost(folder: str | Path) -> UserError:
+    """The sentence for a folder that was taken away while a run worked in it."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        return UserError(
+            f"The folder {folder} was deleted or moved while this run worked in it; "
+            "the run has stopped.",
+            "Start again, or, where the folder is now, go on with --resume and "
+            "--work-dir.",
+        )
+    return UserError(
+        f"{folder / LOCK} was deleted or replaced while this run held it, so that "
+        "another one may work there; this one has stopped and wrote nothing more.",
+        "Leave .lock alone. When no other run works there, the same command with "
+        "--resume goes on from the last checkpoint.",
+    )
+
+
+@contextmanager
+def _remembered(path: str, handle: int | None) -> Iterator[None]:
+    before = _held.get(path)
+    _held[path] = _identity(path if handle is None else handle)
+    try:
+        yield
+    finally:
+        del _held[path]
+        if before is not None:
+            _held[path] = before
+
+
+def _identity(file: str | int) -> tuple[int, int] | None:
+    try:
+        about = os.stat(file)
+    except OSError:
+        return None
+    return about.st_dev, about.st_ino
 
 
 @contextmanager
@@ -102,7 +159,7 @@ def claimed(
                 )
             yield there
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_full(error):
             raise
         raise UserError(
             f"The disk is full ({error}); {folder} keeps its newest whole checkpoint.",

@@ -17,6 +17,7 @@ from torch import nn
 
 from pld_mmdet.engine.config.arguments import TOP
 from pld_mmdet.engine.state.checkpoint import local_file
+from pld_mmdet.started import INSTALLED
 
 _ROOT = Path(__file__).resolve().parents[3]
 _PACKAGES = (
@@ -40,7 +41,7 @@ PRETRAINED = ("Pretrained", PretrainedInit, "mmengine.Pretrained")
 
 def command_line() -> str:
     """The command that runs now, as one would type it in the repository."""
-    if sys.argv[0].startswith("pld-mmdet "):  # see pld_mmdet.__main__
+    if sys.argv[0].startswith(INSTALLED):
         return portable(f"{sys.argv[0]} {shlex.join(sys.argv[1:])}".rstrip())
     program = (
         os.path.relpath(sys.argv[0]) if os.path.exists(sys.argv[0]) else sys.argv[0]

@@ -18,7 +18,7 @@ from torch import nn
 
 from pld_mmdet.detection.hooks import CollapseGuardHook
 from pld_mmdet.detection.hooks.collapse_guard import STATE_KEY
-from pld_mmdet.engine.run.runner import find_latest
+from pld_mmdet.engine.state.newest import find_latest
 from pld_mmdet.errors import UserError
 from tests.engine.processes import forked
 from tests.engine.state.test_resume import differences

@@ -13,7 +13,7 @@ from mmengine.structures import InstanceData
 from pld_mmdet.detection.hooks import CollapseGuardHook, decline
 from pld_mmdet.detection.hooks.decline import SourceBoxes, kept_share
 from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD
-from pld_mmdet.engine.run.runner import find_latest
+from pld_mmdet.engine.state.newest import find_latest
 from pld_mmdet.errors import UserError
 from tests.detection.helpers import batch_of, give_confidence, on_processes
 from tests.detection.hooks.test_collapse_guard import (
