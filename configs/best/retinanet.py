@@ -3,7 +3,7 @@
 # commands and what came out: docs/lab/heads.md.
 _base_ = "../_base_/experiments/foggy_streets_heads.py"
 from pld_mmdet.recipes.detection import from_config
-from pld_mmdet.recipes.streets import retinanet
+from pld_mmdet.recipes.detectors import retinanet
 
 load_from, how_to_get = from_config("source/foggy_streets_retinanet")
 model = dict(
