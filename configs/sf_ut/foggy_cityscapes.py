@@ -3,7 +3,7 @@
 # a Mean Teacher and that the released trainer has commented out. See docs/sf_ut.md.
 _base_ = "../_base_/recipes/sfod.py"
 from pld_mmdet.recipes import optimizer, warm_up
-from pld_mmdet.recipes.detection import swapped
+from pld_mmdet.recipes.detection import batch_labeller, swapped
 from pld_mmdet.recipes.detectors import r101_c4
 
 load_from = "work_dirs/sf_ut/cityscapes_source/last.pth"
@@ -12,7 +12,7 @@ how_to_get = dict(checkpoint="python tools/train.py configs/sf_ut/cityscapes_sou
 model = dict(
     detector=r101_c4(),
     hpl_threshold=0.8,  # strictly above; all four losses learn from these boxes
-    teacher_statistics="batch",  # the released teacher is never in evaluation mode
+    labeller=batch_labeller(),  # the released teacher is never in evaluation mode
 )
 
 flip = dict(type="RandomFlip", prob=0.5)  # once: both views are mirrored or none

@@ -12,6 +12,12 @@ def lpld() -> dict:
     )
 
 
+def batch_labeller() -> list[dict]:
+    """SF-UT's labeller: the teacher normalises with the batch that it labels."""
+    predict = dict(type="pld_mmdet.PredictBoxes", statistics="batch")
+    return [predict, dict(type="pld_mmdet.SelectConfident")]
+
+
 def unerased(pipeline: list) -> tuple[list, dict]:
     """The strong view without its erased rectangles.
 
