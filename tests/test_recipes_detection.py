@@ -4,12 +4,8 @@ import pytest
 
 from pld_mmdet.recipes import class_names, few_shot, streets
 from pld_mmdet.recipes.detection import (
-    box_head,
     coco,
-    faster_rcnn,
     from_config,
-    learning,
-    on_vgg16,
     packing,
     short_sides,
     strong_view,
@@ -17,9 +13,9 @@ from pld_mmdet.recipes.detection import (
     the,
     to_test,
     to_train,
-    vgg16,
     without,
 )
+from pld_mmdet.recipes.detectors import box_head, faster_rcnn, learning, on_vgg16, vgg16
 from pld_mmdet.recipes.streets import (
     adabn_row,
     adapted_row,

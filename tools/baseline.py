@@ -79,6 +79,7 @@ def main(args: argparse.Namespace) -> None:
 def score(args: argparse.Namespace, folder: Path | None) -> None:
     """Fit and score on each of --tests, into the folder if there is one."""
     from pld_mmdet.engine.state import provenance
+    from pld_mmdet.engine.state.files import write_json
     from pld_mmdet.shared.baselines import evaluate
 
     begin = time.time()
@@ -101,7 +102,7 @@ def score(args: argparse.Namespace, folder: Path | None) -> None:
         seconds = round(time.time() - begin, 2)
         found = {"metrics": metrics, "split": "test", **facts, "seconds": seconds}
         if folder is not None:
-            _write(folder / f"metrics_{label}.json", found)
+            write_json(folder / f"metrics_{label}.json", found)
         numbers = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         print(f"{args.baseline} on {label}: {numbers}")
     spent = {
@@ -111,14 +112,7 @@ def score(args: argparse.Namespace, folder: Path | None) -> None:
         "exit": "finished",
     }
     if folder is not None:
-        _write(folder / "run.json", {**facts, **spent})
-
-
-def _write(path: Path, content: dict) -> None:
-    from pld_mmdet.engine.state.files import write_atomic
-
-    text = json.dumps(content, indent=1) + "\n"
-    write_atomic(path, lambda file: file.write(text.encode()))
+        write_json(folder / "run.json", {**facts, **spent})
 
 
 if __name__ == "__main__":

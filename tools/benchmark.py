@@ -65,7 +65,7 @@ def main(args: argparse.Namespace) -> None:
     import torch
     from mmengine.registry import init_default_scope
 
-    from pld_mmdet.benchmark.table import print_results, write_json
+    from pld_mmdet.benchmark.table import print_results, write_results
     from pld_mmdet.engine.run.stack import import_mmdet
 
     import_mmdet()
@@ -76,7 +76,7 @@ def main(args: argparse.Namespace) -> None:
 
     def keep(results: list) -> None:
         if args.json:
-            write_json(args.json, results)
+            write_results(args.json, results)
 
     results = run_cases(names, args.rounds, args.quick, console, clock, keep)
     print_results(results, console)

@@ -11,7 +11,8 @@ Examples:
     python tools/measure_pseudo_labels.py configs/dual_polish/streets_5pct.py \
         work_dirs/reproduce/streets_semi/seed_*/dual_polish/last.pth \
         --ann semi_anns/train.1@5-unlabeled.json --truth annotations/train.json \
-        --polish docs/images/polishing.png --out docs/results/streets_semi_polish.json --overwrite
+        --polish docs/images/polishing.png --overwrite \
+        --out docs/results/streets_semi_polish.json
 """
 
 import argparse

@@ -1,6 +1,6 @@
 # AdaBN alone: the source detector with batch-norm statistics of 200 unlabelled foggy
 # images. No weight is trained; seconds of work.
-_base_ = "../lpld/foggy_streets.py"
+_base_ = "../_base_/recipes/sfod_streets.py"
 from pld_mmdet.recipes.detection import without
 
 model = dict(_delete_=True, **_base_.small_detector)

@@ -5,8 +5,6 @@
 #   python tools/reproduce.py configs/best/foggy_streets.py --seeds 0 1 2 \
 #       --result docs/results/foggy_streets_room.json --overwrite
 _base_ = "../_base_/experiments/foggy_streets_room.py"
+from pld_mmdet.recipes.detection import unerased
 
-views = _base_.train_pipeline[-1]
-views.strong = [t for t in views.strong if t.type != "pld_mmdet.RandomEraseNoise"]
-train_pipeline = [*_base_.train_pipeline[:-1], views]
-train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))
+train_pipeline, train_dataloader = unerased(_base_.train_pipeline)

@@ -1,14 +1,5 @@
-# LPLD, KITTI -> Cityscapes: cars only; one class passes the certainty test always.
-_base_ = "./foggy_cityscapes.py"
-from pld_mmdet.recipes.detection import from_config, moved
+# LPLD on the same transfer.
+_base_ = "../mean_teacher/kitti_to_cityscapes.py"
+from pld_mmdet.recipes.detection import lpld
 
-data_root = "data/cityscapes/"
-classes = ("car",)
-expected_counts = dict(train=2975, val=500)
-load_from, how_to_get = from_config("source/kitti")
-how_to_get["data"] = "python tools/prepare.py cityscapes --root data/cityscapes"
-model = dict(detector=dict(roi_head=dict(bbox_head=dict(num_classes=1))))
-train_dataloader, val_dataloader, val_evaluator = moved(
-    classes, data_root, pattern="leftImg8bit/train/*/*_leftImg8bit.png"
-)
-test_dataloader, test_evaluator = val_dataloader, val_evaluator
+model = lpld()

@@ -1,5 +1,5 @@
-# LPLD, Sim10k -> Cityscapes: as from KITTI, from another source.
-_base_ = "./kitti_to_cityscapes.py"
-from pld_mmdet.recipes.detection import from_config
+# LPLD on the same transfer.
+_base_ = "../mean_teacher/sim10k_to_cityscapes.py"
+from pld_mmdet.recipes.detection import lpld
 
-load_from, how_to_get = from_config("source/sim10k")
+model = lpld()

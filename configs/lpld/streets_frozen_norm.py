@@ -1,5 +1,5 @@
 # The paper's own setting: the source's batch-norm statistics stay, there is no AdaBN.
-_base_ = "./streets_clean.py"
-from pld_mmdet.recipes.detection import without
+_base_ = "../mean_teacher/streets_frozen_norm.py"
+from pld_mmdet.recipes.detection import lpld
 
-custom_hooks = without(_base_.custom_hooks, "AdaBNHook")
+model = lpld()

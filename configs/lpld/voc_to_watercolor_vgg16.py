@@ -1,5 +1,5 @@
 # The same adaptation with VGG16.
 _base_ = "./voc_to_watercolor.py"
-from pld_mmdet.recipes.detection import on_vgg16
+from pld_mmdet.recipes.detectors import on_vgg16
 
 load_from, how_to_get, model = on_vgg16(_base_, "voc")

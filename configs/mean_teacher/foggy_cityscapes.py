@@ -1,5 +1,2 @@
-# Plain Mean Teacher: LPLD's baseline, the same recipe without the mined boxes.
-_base_ = "../lpld/foggy_cityscapes.py"
-from pld_mmdet.recipes.detection import mean_teacher
-
-model = mean_teacher(_base_.model.detector)
+# Plain Mean Teacher, LPLD's baseline: the neutral recipe as it is.
+_base_ = "../_base_/recipes/sfod.py"

@@ -1,5 +1,5 @@
-# Plain Mean Teacher: LPLD's baseline, the same recipe without the mined boxes.
-_base_ = "../lpld/sim10k_to_cityscapes.py"
-from pld_mmdet.recipes.detection import mean_teacher
+# Mean Teacher, Sim10k -> Cityscapes: as from KITTI, from another source.
+_base_ = "./kitti_to_cityscapes.py"
+from pld_mmdet.recipes.detection import from_config
 
-model = mean_teacher(_base_.model.detector)
+load_from, how_to_get = from_config("source/sim10k")

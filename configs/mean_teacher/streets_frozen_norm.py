@@ -1,5 +1,5 @@
 # LPLD's own setting (no AdaBN, no erased rectangles) without the mined boxes.
-_base_ = "../lpld/streets_frozen_norm.py"
-from pld_mmdet.recipes.detection import mean_teacher
+_base_ = "./foggy_streets_no_adabn.py"
+from pld_mmdet.recipes.detection import unerased
 
-model = mean_teacher(_base_.model.detector)
+train_pipeline, train_dataloader = unerased(_base_.train_pipeline)

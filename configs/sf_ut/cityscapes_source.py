@@ -1,21 +1,16 @@
 # Source detector of SF-UT's R101 setting (r_101_c4_cs_source.yaml): batch norm alive.
 # 26000 iterations, because the released adaptation loads that checkpoint.
-_base_ = [
-    "../_base_/runtime.py",
-    "./_faster_rcnn_r101_c4.py",
-    "../_base_/datasets/cityscapes_labelled.py",
-]
+_base_ = "../source/cityscapes.py"
 from pld_mmdet.recipes import optimizer, warm_up
+from pld_mmdet.recipes.detectors import r101_c4
 
-expected_counts = dict(train=2975, val=500)
-
-model = _base_.detector
-model.backbone.init_cfg = dict(
-    type="Pretrained", checkpoint="open-mmlab://detectron2/resnet101_caffe"
+model = r101_c4()
+model["backbone"]["init_cfg"] = dict(
+    checkpoint="open-mmlab://detectron2/resnet101_caffe"
 )
 
 train_dataloader = dict(batch_size=4)
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=26000, val_interval=2000)
+train_cfg = dict(max_iters=26000, val_interval=2000)
 optim_wrapper = optimizer(
     "SGD",
     0.04,
@@ -24,6 +19,5 @@ optim_wrapper = optimizer(
     paramwise_cfg=dict(norm_decay_mult=0.0),
 )
 param_scheduler = [warm_up(0.001, 1000)]
-auto_scale_lr = dict(enable=False, base_batch_size=4)
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=2000, max_keep_ckpts=2))
-log_processor = dict(by_epoch=False)
+auto_scale_lr = dict(base_batch_size=4)
+default_hooks = dict(checkpoint=dict(interval=2000))

@@ -4,12 +4,12 @@
 # batch norm is alive in both networks and adapts while they learn.
 _base_ = "../mean_teacher/foggy_streets.py"
 from pld_mmdet.recipes import warm_up
-from pld_mmdet.recipes.detection import without
+from pld_mmdet.recipes.detection import batch_labeller, without
 
 model = dict(
     detector=dict(backbone=dict(norm_eval=False)),
     hpl_threshold=0.8,
-    teacher_statistics="batch",
+    labeller=batch_labeller(),
 )
 
 flip = dict(type="RandomFlip", prob=0.5)

@@ -1,5 +1,5 @@
 # The same source training with VGG16.
 _base_ = "./voc.py"
-from pld_mmdet.recipes.detection import vgg16
+from pld_mmdet.recipes.detectors import vgg16
 
 model = vgg16(_base_.classes, _base_.model, pretrained=True)

@@ -240,7 +240,10 @@ def _model(detector: Detector, recipe: Recipe, job: Job) -> dict:
         type="pld_mmdet.LPLD" if job.method == "lpld" else "pld_mmdet.MeanTeacherSFOD",
         detector=detector.config,
         hpl_threshold=recipe.threshold,
-        max_boxes=recipe.max_boxes,
+        labeller=[
+            dict(type="pld_mmdet.PredictBoxes"),
+            dict(type="pld_mmdet.SelectConfident", max_boxes=recipe.max_boxes),
+        ],
         predict_on="student" if job.method == "fixed_labels" else "teacher",
         norm_eval=True,
     )

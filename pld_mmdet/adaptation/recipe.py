@@ -73,7 +73,8 @@ class Recipe:
             f"process{'es' if self.processes > 1 else ''} -> {self.iterations} "
             f"iterations ({passes:.3g} passes), {self.optimizer} lr {self.lr:.3g} "
             f"(warm-up of {self.warm_up}, then a cosine to 0), teacher keeps "
-            f"{self.keep:.4f} an iteration ({100 * self.keep**self.iterations:.0f} % of the source at the end), "
+            f"{self.keep:.4f} an iteration "
+            f"({100 * self.keep**self.iterations:.0f} % of the source at the end), "
             f"boxes above {self.threshold:g}, {adabn}."
         )
 

@@ -41,9 +41,9 @@ from pld_mmdet.detection.detectors.export import export_detector
 from pld_mmdet.engine.config.configs import read_config as read_run_config
 from pld_mmdet.engine.config.preflight import check_config
 from pld_mmdet.engine.run.optional import require
-from pld_mmdet.engine.run.runner import find_latest, numbered_checkpoints
 from pld_mmdet.engine.run.stack import import_mmdet
 from pld_mmdet.engine.state.files import keep_inputs, write_atomic, write_json
+from pld_mmdet.engine.state.newest import find_latest, numbered_checkpoints
 from pld_mmdet.engine.state.outfolder import INHERITED, claimed
 from pld_mmdet.errors import UserError
 from pld_mmdet.places import tool

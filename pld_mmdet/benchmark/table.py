@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pld_mmdet.benchmark.timing import Comparison, Measurement
+from pld_mmdet.engine.state.files import write_json
 from pld_mmdet.engine.state.provenance import command_line, commit, machine, versions
 
 
@@ -69,7 +70,7 @@ def _rows(result: Comparison | Measurement) -> list[list[str]]:
     return [[result.case if n == 0 else "", *row] for n, row in enumerate(rows)]
 
 
-def write_json(path: str, results: list[Comparison | Measurement]) -> None:
+def write_results(path: str, results: list[Comparison | Measurement]) -> None:
     """Record each result with command, commit, machine and versions.
 
     Results of the same case and setting are replaced, others stay, so that a case can
@@ -89,15 +90,11 @@ def write_json(path: str, results: list[Comparison | Measurement]) -> None:
         versions=versions(),
     )
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     old = json.loads(target.read_text(encoding="utf-8")) if target.exists() else []
     records = {(r["case"], r["setting"]): r for r in old}
     for result in results:
         records[result.case, result.setting] = result.record() | dict(origin=origin)
-    part = target.with_name(target.name + ".part")
-    content = json.dumps(_rounded(list(records.values())), indent=1)
-    part.write_text(content + "\n", encoding="utf-8")
-    part.replace(target)
+    write_json(target, _rounded(list(records.values())))
 
 
 def _rounded(value):

@@ -23,11 +23,11 @@ from pld_mmdet.detection.detectors.two_stage import (
     larger_than,
     zero_loss,
 )
+from pld_mmdet.detection.pseudo_labels.box_jitter import jitter_boxes
 from pld_mmdet.detection.pseudo_labels.polishers import Polishers
 from pld_mmdet.detection.soft_teacher import (
     BoxJitterSoftTeacher,
     PseudoTruth,
-    jitter_boxes,
 )
 from pld_mmdet.registry import MODELS
 

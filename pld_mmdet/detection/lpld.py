@@ -26,7 +26,6 @@ from pld_mmdet.detection.detectors.two_stage import (
 )
 from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD
 from pld_mmdet.distill.feature_tap import FeatureTap
-from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
 
 __all__ = [
@@ -199,17 +198,6 @@ class LPLD(MeanTeacherSFOD):
     ) -> None:
         super().__init__(detector, **kwargs)
         require_softmax_head(self.student, "LPLD", cascade=True, decodes=True)
-        # it mines the proposals of one view, in every image that the student saw
-        given = {
-            "teacher_scales": self.teacher_scales != (1.0,),
-            "skip_empty": self.ingredients.skip_empty,
-        }
-        unread = [name for name in given if given[name]]
-        if unread:
-            raise UserError(
-                f"LPLD does not read {', '.join(unread)}.",
-                "Leave it out, or use MeanTeacherSFOD.",
-            )
         self.lpl_max_iou = lpl_max_iou
         self.lpl_min_certainty = lpl_min_certainty
         self.lpl_max_background = lpl_max_background
@@ -264,8 +252,7 @@ class LPLD(MeanTeacherSFOD):
         """Predict once; return HPL per image, all proposals pooled, and who is LPL."""
         extractor, head = box_head(self.teacher, self.stage)
         with FeatureTap(rois=extractor, cls=head.fc_cls, reg=head.fc_reg) as tap:
-            detections = self._teacher_detections(weak_inputs, weak_samples)
-        high = self._confident(detections, weak_samples)
+            high = self.label(weak_inputs, weak_samples).high
         if not tap.called("cls"):  # no proposal in the whole batch
             nothing = _no_proposals(weak_inputs, self.num_classes)
             return high, nothing, nothing.labels.bool()

@@ -33,57 +33,13 @@ from pld_mmdet.detection.detectors.two_stage import (
     run_box_head,
     zero_loss,
 )
-from pld_mmdet.detection.pseudo_labels.soft_targets import weighted_cls_loss
+from pld_mmdet.detection.pseudo_labels.box_jitter import (
+    box_uncertainty,
+    jitter_boxes,
+    weighted_cls_loss,
+)
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
-
-
-def jitter_boxes(boxes: Tensor, noise: Tensor, fraction: float = 0.06) -> Tensor:
-    """Move the four sides of boxes by noise in units of the box's own size.
-
-    Args:
-        boxes: [N, 4 + k], ``x1, y1, x2, y2`` in pixels; further columns are copied.
-        noise: [T, N, 4], standard normal in the authors' code.
-        fraction: Standard deviation as a share of width (x) and height (y), which count
-            as one pixel at least. 0.06 in the authors' code.
-
-    Returns:
-        [T, N, 4 + k], not clipped to the image.
-
-    Examples:
-        >>> box = torch.tensor([[100.0, 200.0, 140.0, 280.0]])
-        >>> jitter_boxes(box, torch.tensor([[[1.0, -1.0, 0.5, 2.0]]])).tolist()
-        [[[102.4000015258789, 195.1999969482422, 141.1999969482422, 289.6000061035156]]]
-    """
-    size = (boxes[:, 2:4] - boxes[:, :2]).clamp(min=1.0).repeat(1, 2)  # w h w h
-    moved = boxes[:, :4] + fraction * noise * size
-    rest = boxes[:, 4:].expand(len(noise), -1, -1)
-    return torch.cat([moved, rest], dim=2)
-
-
-def box_uncertainty(refined: Tensor, labels: Tensor) -> Tensor:
-    """How much a box moves when it is refined from jittered starts.
-
-    The unbiased standard deviation of each coordinate over the draws, divided by the
-    width (x) or height (y) of the *mean* refined box, one pixel at least. Its mean over
-    the four coordinates is what Soft Teacher compares with 0.02.
-
-    Args:
-        refined: [T, N, 4C] class-specific or [T, N, 4] boxes in pixels, T >= 2.
-        labels: [N], the class whose box counts; ignored for [T, N, 4].
-
-    Returns:
-        [N, 4].
-
-    Raises:
-        ValueError: Fewer than two draws have no spread.
-    """
-    if len(refined) < 2:
-        raise ValueError(f"an uncertainty needs two draws or more, got {len(refined)}")
-    refined = own_class(refined, labels)
-    mean = refined.mean(0)
-    size = (mean[:, 2:] - mean[:, :2]).clamp(min=1.0).repeat(1, 2)
-    return refined.std(0) / size
 
 
 @dataclass

@@ -1,207 +1,37 @@
 """What configs of detectors write again and again, as functions of plain data."""
 
 
-def box_head(
-    channels: int, classes: int, *, hidden: int = 0, size: int = 7, **more
-) -> dict:
-    """The head that classifies and moves boxes.
-
-    Args:
-        channels: Of its input.
-        classes: How many; background is one more.
-        hidden: Width of its two layers [none: the mean over the box].
-        size: Side of its input.
-        more: Other entries.
-    """
-    kind = dict(type="BBoxHead", with_avg_pool=True)
-    if hidden:
-        kind = dict(type="Shared2FCBBoxHead", fc_out_channels=hidden)
-    coder = dict(
-        type="DeltaXYWHBBoxCoder",
-        target_means=[0.0, 0.0, 0.0, 0.0],
-        target_stds=[0.1, 0.1, 0.2, 0.2],
-    )
-    plain = dict(
-        in_channels=channels,
-        roi_feat_size=size,
-        num_classes=classes,
-        bbox_coder=coder,
-        reg_class_agnostic=False,
-        loss_cls=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),
-        loss_bbox=dict(type="L1Loss", loss_weight=1.0),
-    )
-    return {**kind, **plain, **more}
-
-
-def faster_rcnn(
-    backbone: dict,
-    channels: int,
-    strides: list[int],
-    scales: list[int],
-    head: dict,
-    *,
-    std: list[float] | None = None,
-    pad: int = 1,
-    pooled: int = 7,
-    roi: dict | None = None,
-    shared_head: dict | None = None,
-    neck: dict | None = None,
-    **more,
-) -> dict:
-    """A Faster R-CNN on BGR pixels.
-
-    Args:
-        backbone: Its config.
-        channels: Of the maps that proposals and RoIs are read from.
-        strides: Of the maps of the RPN; RoIs are read from the first four.
-        scales: Of the anchors, in strides.
-        head: :func:`box_head`.
-        std: What pixels are divided by [1].
-        pad: Images are padded to a multiple of it.
-        pooled: Side of a RoI.
-        roi: Changes of the RoI extractor.
-        shared_head: What stands between RoIs and head [nothing].
-        neck: Config of a pyramid [none].
-        more: :func:`learning`.
-    """
-    extractor = dict(
-        type="SingleRoIExtractor",
-        roi_layer=dict(type="RoIAlign", output_size=pooled, sampling_ratio=0),
-        out_channels=channels,
-        featmap_strides=strides[:4],
-    )
-    rpn = dict(
-        type="RPNHead",
-        in_channels=channels,
-        feat_channels=channels,
-        anchor_generator=dict(
-            type="AnchorGenerator",
-            scales=scales,
-            ratios=[0.5, 1.0, 2.0],
-            strides=strides,
-        ),
-        bbox_coder=dict(type="DeltaXYWHBBoxCoder"),
-        loss_cls=dict(type="CrossEntropyLoss", use_sigmoid=True, loss_weight=1.0),
-        loss_bbox=dict(type="L1Loss", loss_weight=1.0),
-    )
-    rois = dict(type="StandardRoIHead", bbox_roi_extractor={**extractor, **(roi or {})})
-    made = dict(
-        type="FasterRCNN",
-        data_preprocessor=dict(
-            type="DetDataPreprocessor",
-            mean=[103.530, 116.280, 123.675],
-            std=std or [1.0, 1.0, 1.0],
-            bgr_to_rgb=False,
-            pad_size_divisor=pad,
-        ),
-        backbone=backbone,
-        rpn_head=rpn,
-        roi_head={**rois, "bbox_head": head},
-    )
-    if shared_head is not None:
-        made["roi_head"]["shared_head"] = shared_head
-    if neck is not None:
-        made["neck"] = neck
-    return {**made, **more}
-
-
-def learning(
-    kept: tuple[int, int],
-    tested: tuple[int, int],
-    *,
-    rois: int = 512,
-    positive: float = 0.7,
-    least: float = 0.3,
-) -> dict:
-    """``train_cfg`` and ``test_cfg`` of a Faster R-CNN.
-
-    Args:
-        kept: Proposals before and after suppression, in training.
-        tested: The same at test time.
-        rois: Sampled of an image.
-        positive: IoU from which on an anchor is an object.
-        least: The best anchor of an object is one from this IoU on.
-    """
-
-    def assigner(above: float, below: float, lowest: float, low: bool) -> dict:
-        return dict(
-            type="MaxIoUAssigner",
-            pos_iou_thr=above,
-            neg_iou_thr=below,
-            min_pos_iou=lowest,
-            match_low_quality=low,
-            ignore_iof_thr=-1,
-        )
-
-    def sampler(num: int, share: float, truth: bool) -> dict:
-        return dict(
-            type="RandomSampler",
-            num=num,
-            pos_fraction=share,
-            neg_pos_ub=-1,
-            add_gt_as_proposals=truth,
-        )
-
-    def proposals(before: int, after: int) -> dict:
-        suppress = dict(type="nms", iou_threshold=0.7)
-        return dict(nms_pre=before, max_per_img=after, nms=suppress, min_bbox_size=0)
-
-    rpn = dict(
-        assigner=assigner(positive, 0.3, least, True),
-        sampler=sampler(256, 0.5, False),
-        allowed_border=-1,
-        pos_weight=-1,
-        debug=False,
-    )
-    rcnn = dict(
-        assigner=assigner(0.5, 0.5, 0.5, False),
-        sampler=sampler(rois, 0.25, True),
-        pos_weight=-1,
-        debug=False,
-    )
-    suppress = dict(type="nms", iou_threshold=0.5)
+def lpld() -> dict:
+    """Mined boxes on top of Mean Teacher: what changes in a ``model``."""
     return dict(
-        train_cfg=dict(rpn=rpn, rpn_proposal=proposals(*kept), rcnn=rcnn),
-        test_cfg=dict(
-            rpn=proposals(*tested),
-            rcnn=dict(score_thr=0.05, nms=suppress, max_per_img=100),
-        ),
+        type="pld_mmdet.LPLD",
+        lpl_max_iou=0.4,
+        lpl_min_certainty=0.9,
+        lpl_max_background=0.99,
+        lpl_loss_weight=0.1,
     )
 
 
-def vgg16(classes: tuple, like: dict, pretrained: bool = False) -> dict:
-    """Faster R-CNN on VGG16's conv5_3, the SFOD papers' other backbone.
+def batch_labeller() -> list[dict]:
+    """SF-UT's labeller: the teacher normalises with the batch that it labels."""
+    predict = dict(type="pld_mmdet.PredictBoxes", statistics="batch")
+    return [predict, dict(type="pld_mmdet.SelectConfident")]
 
-    The two hidden layers of its box head start at random: mmcv's ImageNet weights hold
-    features only.
+
+def unerased(pipeline: list) -> tuple[list, dict]:
+    """The strong view without its erased rectangles.
 
     Args:
-        classes: Their names.
-        like: The detector whose ``train_cfg`` and ``test_cfg`` it takes.
-        pretrained: By ImageNet [the run starts from a detector].
+        pipeline: Of the training images; its last step makes the views.
 
     Returns:
-        A config that replaces ``like``.
+        ``train_pipeline, train_dataloader``.
     """
-    backbone = dict(type="pld_mmdet.VGG16", frozen_stages=2)
-    if pretrained:
-        weights = dict(type="Pretrained", checkpoint="open-mmlab://vgg16_caffe")
-        backbone["init_cfg"] = weights
-    head = box_head(512, len(classes), hidden=4096)
-    same = dict(train_cfg=like["train_cfg"], test_cfg=like["test_cfg"])
-    made = faster_rcnn(backbone, 512, [16], [8, 16, 32], head, **same)
-    return dict(_delete_=True, **made)
-
-
-def mean_teacher(detector: dict) -> dict:
-    """LPLD's baseline: its recipe without the mined boxes."""
-    return dict(
-        _delete_=True,
-        type="pld_mmdet.MeanTeacherSFOD",
-        detector=detector,
-        hpl_threshold=0.7,
-        predict_on="teacher",
-    )
+    views = pipeline[-1]
+    noise = "pld_mmdet.RandomEraseNoise"
+    views["strong"] = [one for one in views["strong"] if one["type"] != noise]
+    changed = [*pipeline[:-1], views]
+    return changed, train_set(pipeline=changed)
 
 
 def from_config(name: str) -> tuple[str, dict]:
@@ -212,20 +42,6 @@ def from_config(name: str) -> tuple[str, dict]:
     """
     train = f"python tools/train.py configs/{name}.py"
     return f"work_dirs/{name}/last.pth", dict(checkpoint=train)
-
-
-def on_vgg16(base: dict, source: str) -> tuple[str, dict, dict]:
-    """An adaptation whose source detector has VGG16.
-
-    Args:
-        base: The configs below, with ``classes`` and a ``model`` on another backbone.
-        source: What the source detector learned, such as ``cityscapes``.
-
-    Returns:
-        ``load_from, how_to_get, model``.
-    """
-    detector = vgg16(base["classes"], base["model"]["detector"])
-    return *from_config(f"source/{source}_vgg16"), dict(detector=detector)
 
 
 def coco(

@@ -38,63 +38,6 @@ def warmed_cosine(end: int, rise: int = 100) -> list[dict]:
     return [warm_up(0.01, rise), cosine(**fall)]
 
 
-def retinanet(detector: dict) -> dict:
-    """A one-stage detector on the backbone, neck and anchors of the small Faster R-CNN.
-
-    Args:
-        detector: The two-stage detector's config.
-    """
-    return dict(
-        type="RetinaNet",
-        data_preprocessor=detector["data_preprocessor"],
-        backbone=detector["backbone"],
-        neck=detector["neck"],
-        bbox_head=dict(
-            type="RetinaHead",
-            num_classes=8,
-            in_channels=64,
-            stacked_convs=2,
-            feat_channels=64,
-            anchor_generator=dict(
-                type="AnchorGenerator",
-                octave_base_scale=4,
-                scales_per_octave=1,
-                ratios=[0.5, 1.0, 2.0],
-                strides=[4, 8, 16, 32, 64],
-            ),
-            bbox_coder=dict(type="DeltaXYWHBBoxCoder"),
-            loss_cls=dict(
-                type="FocalLoss",
-                use_sigmoid=True,
-                gamma=2.0,
-                alpha=0.25,
-                loss_weight=1.0,
-            ),
-            loss_bbox=dict(type="L1Loss", loss_weight=1.0),
-        ),
-        train_cfg=dict(
-            assigner=dict(
-                type="MaxIoUAssigner",
-                pos_iou_thr=0.5,
-                neg_iou_thr=0.4,
-                min_pos_iou=0,
-                ignore_iof_thr=-1,
-            ),
-            sampler=dict(type="PseudoSampler"),
-            allowed_border=-1,
-            pos_weight=-1,
-            debug=False,
-        ),
-        test_cfg=dict(
-            nms_pre=500,
-            min_bbox_size=0,
-            score_thr=0.05,
-            nms=dict(type="nms", iou_threshold=0.5),
-            max_per_img=100,
-        ),
-    )
-
-
 def quick_streets(
     train: int, *, others: int = 0, per_seed: bool = False, **more
 ) -> dict:

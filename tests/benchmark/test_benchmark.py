@@ -19,7 +19,7 @@ from pld_mmdet.benchmark.images import ROOT, image_files
 from pld_mmdet.benchmark.networks import make_realistic, total, training_step
 from pld_mmdet.benchmark.plan import Plan
 from pld_mmdet.benchmark.released import released_rival
-from pld_mmdet.benchmark.table import print_results, write_json
+from pld_mmdet.benchmark.table import print_results, write_results
 from pld_mmdet.benchmark.timing import Comparison, Measurement, Timing, run_in_turn
 from pld_mmdet.detection.lpld import LPLD
 from pld_mmdet.distill.adabn import batch_norms
@@ -249,8 +249,8 @@ class TestCommand:
         assert "MeanTeacherHook" in text
         assert "<= 0.7" in text
         out = tmp_path / "made" / "benchmark.json"
-        write_json(str(out), results)
-        write_json(str(out), results[-1:])  # a repeated case replaces its record
+        write_results(str(out), results)
+        write_results(str(out), results[-1:])  # a repeated case replaces its record
         records = json.loads(out.read_text())
         assert [r["case"] for r in records] == [r.case for r in results]
         assert records[0]["sides"]["LPLD step"]["cpu"]["median"] > 0

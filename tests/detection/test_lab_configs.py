@@ -95,30 +95,6 @@ def test_a_design_makes_a_graph_and_its_gates_ask_about_its_rows(name, monkeypat
     assert len(experiment.gates) == count
 
 
-def test_the_ablation_has_each_part_alone_and_left_out(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    experiment = Experiment.load("configs/best/ingredients.py")
-    names = [row.name for row in experiment.rows]
-    alone = {n.removeprefix("with_") for n in names if n.startswith("with_")}
-    without = {n.removeprefix("no_") for n in names if n.startswith("no_")}
-    assert alone == without
-    assert len(alone) == 8
-    rows = {row.name: row for row in experiment.rows}
-    whole = resolved("configs/best/ingredients.py").model
-    base = resolved("configs/best/long.py").model
-    on = built(resolved("configs/best/ingredients.py")).ingredients.given()
-    assert len(on) == 6
-    for name in alone - {"plain_mosaic"}:
-        one = resolved(rows[f"with_{name}"].config, rows[f"with_{name}"].options).model
-        assert {k for k in one if one[k] != base.get(k)} == {name}
-        rest = resolved(rows[f"no_{name}"].config, rows[f"no_{name}"].options).model
-        assert {k for k in rest if rest[k] != whole[k]} == {name}
-        assert not rest[name]
-    jobs = {job.name for job in jobs_of(experiment, [10], Path("out"))}
-    assert {f"seed_10/{name}/test_val" for name in names} <= jobs
-    assert "seed_10/mean_of_5/prepare" in jobs
-
-
 # Short forms on tiny data.
 
 
@@ -156,7 +132,7 @@ EAGER = [
     "train_dataloader.batch_size=4",
 ]
 SHORT = {
-    "best/ingredients": ["model.hpl_threshold=0.05", "model.rpn_threshold=0.04"],
+    "best/ingredients": ["model.hpl_threshold=0.05"],
     "lpld/streets_clean": ["model.hpl_threshold=0.05"],
     "lpld/streets_b": ["model.hpl_threshold=0.05"],
     "mean_teacher/streets_frozen_norm": ["model.hpl_threshold=0.05"],

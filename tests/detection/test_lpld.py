@@ -272,13 +272,14 @@ def test_what_is_said_about_a_mined_proposal():
 
 def test_an_image_without_a_confident_box_mines_nothing(monkeypatch):
     model = build(lpl_min_certainty=0.0)
-    confident = model._confident
+    label = model.label
 
     def second_only(*args):
-        first, second = confident(*args)
-        return [first[:0], second]
+        labels = label(*args)
+        labels.high[0] = labels.high[0][:0]
+        return labels
 
-    monkeypatch.setattr(model, "_confident", second_only)
+    monkeypatch.setattr(model, "label", second_only)
     data = model.data_preprocessor(batch_of(2), training=True)
     views = data["inputs"]["weak"], data["data_samples"]["weak"]
     first, second = model.pseudo_labels(*views).low

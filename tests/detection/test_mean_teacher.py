@@ -8,12 +8,11 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
-from pld_mmdet.detection import mean_teacher
 from pld_mmdet.detection.mean_teacher import (
     MeanTeacherSFOD,
-    _score_sums,
     _supervised_sample,
 )
+from pld_mmdet.detection.pseudo_labels.labeller import score_sums
 from pld_mmdet.errors import UserError
 from tests.detection.helpers import (
     batch_of,
@@ -126,7 +125,7 @@ def test_other_geometry_without_matrices_is_an_error():
 
 def test_the_student_learns_what_the_teacher_sees():
     """Networks that differ: boxes of one, stock losses of the other."""
-    model = build(loss_weights=dict(loss_bbox=0.25))
+    model = build()
     unlike_the_teacher(model)
     data = model.data_preprocessor(batch_of(2, flip_strong=True), training=True)
     weak, strong = (
@@ -149,7 +148,6 @@ def test_the_student_learns_what_the_teacher_sees():
         )
     torch.manual_seed(1)
     expected = model.student.loss(strong[0], truth)
-    expected["loss_bbox"] = 0.25 * expected["loss_bbox"]
     torch.manual_seed(1)
     losses = model.loss(data["inputs"], data["data_samples"])
     assert losses.keys() == expected.keys()
@@ -167,7 +165,8 @@ def test_boxes_of_the_teacher_end_at_the_edges_of_the_image(monkeypatch):
         labels=torch.tensor([2, 1, 0]),
         scores=torch.tensor([0.9, 0.9, 0.4]),
     )
-    monkeypatch.setattr(mean_teacher, "detect_in_views", lambda *args: [found])
+    seen = DetDataSample(pred_instances=found)
+    monkeypatch.setattr(model.teacher, "predict", lambda *args, **_: [seen])
     data = model.data_preprocessor(batch_of(1), training=True)
     views = data["inputs"]["weak"], data["data_samples"]["weak"]
     (high,) = model.pseudo_labels(*views).high
@@ -183,7 +182,7 @@ def test_sums_of_all_scores():
         InstanceData(scores=torch.tensor([0.5])),
     ]
     # 0.25 ln 4 + 0.75 ln 4/3 and ln 2; scores of 1 and 0 have none
-    assert _score_sums(found).tolist() == pytest.approx([1.75, 0.562335 + 0.693147, 4])
+    assert score_sums(found).tolist() == pytest.approx([1.75, 0.562335 + 0.693147, 4])
 
 
 def shifted(x: float, y: float, shape: tuple[int, int]) -> DetDataSample:
@@ -225,28 +224,3 @@ def test_masks_stay_with_their_objects_in_the_same_view():
     assert truth.masks.masks.sum((1, 2)).tolist() == [0, 600]
     with pytest.raises(UserError, match="masks are not carried"):
         _supervised_sample(found, view, shifted(1, 0, (48, 56)))
-
-
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [
-        (dict(teacher_statistics="mean"), "is not known"),
-        (dict(teacher_scales=()), "gives the teacher no view"),
-        (dict(teacher_scales=(1.0, 0.0)), "gives the teacher no view"),
-        (dict(ignore_above=-0.01), "leaves no band below 0.5"),
-        (dict(ignore_above=0.51), "leaves no band below 0.5"),
-        (
-            dict(ignore_above=0.4, class_thresholds=dict(lowest=0.3)),
-            "leaves no band below 0.3",
-        ),
-        (dict(teacher_scales=(1.0, 2.0), soft_rois="mixed"), "at its own size"),
-    ],
-)
-def test_options_without_a_meaning_are_refused(wrong, words):
-    with pytest.raises(UserError, match=words):
-        build(**wrong)
-
-
-def test_the_band_may_reach_from_nothing_to_the_threshold():
-    for least in (0.0, 0.5):
-        assert build(ignore_above=least).ignore_above == least

@@ -1,4 +1,4 @@
-"""SF-UT: batch statistics of the teacher, loss weights, and what its configs say."""
+"""SF-UT: batch statistics of the teacher, and what its configs say."""
 
 import copy
 from pathlib import Path
@@ -10,9 +10,10 @@ from mmengine.registry import init_default_scope
 
 from pld_mmdet.detection.lpld import LPLD
 from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD
-from pld_mmdet.detection.pseudo_labels import batch_statistics, weigh_losses
+from pld_mmdet.detection.pseudo_labels import batch_statistics
 from pld_mmdet.distill.adabn import batch_norms
 from pld_mmdet.errors import UserError
+from pld_mmdet.recipes.detection import batch_labeller
 from pld_mmdet.registry import MODELS
 from tests.detection.helpers import batch_of, fresh, give_confidence
 from tests.helpers import tiny_faster_rcnn
@@ -54,7 +55,7 @@ def test_batch_statistics_by_hand():
 
 @pytest.mark.parametrize("kind", [MeanTeacherSFOD, LPLD])
 def test_the_teachers_statistics_follow_the_weak_view_only_in_training(kind):
-    model = build(kind, teacher_statistics="batch")
+    model = build(kind, labeller=batch_labeller())
     before = copy.deepcopy(model.teacher.state_dict())
     losses(model)
     after = model.teacher.state_dict()
@@ -76,43 +77,8 @@ def test_running_statistics_are_the_default_and_leave_no_trace():
     losses(model)
     after = model.teacher.state_dict()
     assert all(torch.equal(after[name], before[name]) for name in after)
-    with pytest.raises(UserError, match="teacher_statistics='both'"):
-        build(teacher_statistics="both")
-
-
-def test_loss_weights_by_hand():
-    found = dict(
-        loss_cls=torch.tensor(2.0),
-        loss_rpn_bbox=[torch.tensor(1.0), torch.tensor(3.0)],
-        acc=torch.tensor(50.0),
-    )
-    weighed = weigh_losses(found, dict(loss_rpn_bbox=0.5, loss_cls=0.0))
-    assert weighed["loss_cls"] == 0
-    assert [float(x) for x in weighed["loss_rpn_bbox"]] == [0.5, 1.5]
-    assert weighed["acc"] is found["acc"]
-    assert weigh_losses(found, {}) == found
-    with pytest.raises(UserError, match="no loss_box"):
-        weigh_losses(found, dict(loss_box=1.0))
-
-
-def test_a_loss_that_is_taken_out_teaches_nothing():
-    model = build(loss_weights=dict(loss_bbox=0.0, loss_rpn_bbox=0.0))
-    plain, ours = losses(build()), losses(model)
-    assert torch.equal(ours["loss_cls"], plain["loss_cls"])
-    assert torch.equal(ours["loss_rpn_cls"], plain["loss_rpn_cls"])
-    assert ours["loss_bbox"] == 0
-    assert ours["loss_rpn_bbox"] == 0
-    ours["loss"].backward()
-    head = model.student.roi_head.bbox_head
-    assert not head.fc_reg.weight.grad.any()
-    assert head.fc_cls.weight.grad.any()
-
-
-def test_weights_of_one_change_no_bit():
-    ones = dict(loss_cls=1.0, loss_bbox=1.0, loss_rpn_cls=1.0, loss_rpn_bbox=1.0)
-    off, on = losses(build()), losses(build(loss_weights=ones))
-    for name, value in off.items():
-        assert torch.equal(value, on[name]), name
+    with pytest.raises(UserError, match="statistics='both'"):
+        build(labeller=[dict(type="PredictBoxes", statistics="both")])
 
 
 def hook(cfg, name):
@@ -135,8 +101,11 @@ def test_configs_say_what_the_release_does(name):
         return
     assert isinstance(model, LPLD) == name.startswith("lpld")
     assert model.hpl_threshold == 0.8
-    assert model.teacher_statistics == "batch"
-    assert model.loss_weights is None
+    assert [step.type for step in cfg.model.labeller] == [
+        "pld_mmdet.PredictBoxes",
+        "pld_mmdet.SelectConfident",
+    ]
+    assert model.labeller[0].statistics == "batch"
     assert cfg.optim_wrapper.optimizer.lr == 0.0025
     assert hook(cfg, "TeacherEMAHook").unit == "iter"
     assert not [h for h in cfg.custom_hooks if h.type == "pld_mmdet.AdaBNHook"]

@@ -25,11 +25,10 @@ def _adapted(of, title, method, seconds):
     return tool_row(f"{method}{of}", title, f"--method {method}", **place)
 
 
-def _retinanet(name, title, *options):
+def _retinanet(name, title):
     return row(
         name,
         title,
-        *options,
         config="configs/best/retinanet.py",
         init="source_retinanet",
         evaluate=dict(fog=None, val=_val),
@@ -47,19 +46,7 @@ experiment = dict(
     rows=[
         _source("_retinanet", "RetinaNet"),
         _adapted("_retinanet", "AdaBN", "adabn", 40),
-        _retinanet("hard", "Mean Teacher, boxes above 0.25", "model.soft_dense=None"),
-        _retinanet(
-            "hard_skip",
-            "... images without a box teach nothing",
-            "model.soft_dense=None",
-            "model.skip_empty=True",
-        ),
-        _retinanet("soft", "Scores of the surest, counted by their sum"),
-        _retinanet(
-            "soft_released",
-            "Scores of the surest hundredth, as Dense Teacher",
-            "model.soft_dense.region=0.01",
-        ),
+        _retinanet("hard", "Mean Teacher, boxes above 0.25"),
         _source("_cascade", "Cascade R-CNN"),
         _adapted("_cascade", "AdaBN", "adabn", 40),
         _adapted("_cascade", "AdaBN + Mean Teacher", "mean_teacher", 600),

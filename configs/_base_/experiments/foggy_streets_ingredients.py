@@ -1,6 +1,5 @@
-# The room, part by part, on val with seeds 10 and 11 (docs/lab/room.md): four ceilings
-# and the free looks first, then each ingredient alone on the long recipe, all together,
-# and each left out. Runs from configs/best/ingredients.py.
+# The room on val with seeds 10 and 11 (docs/lab/room.md): four ceilings and the free
+# looks. Runs from configs/best/ingredients.py.
 _base_ = "../../best/long.py"
 from pld_mmdet.recipes.streets import two_sets
 from pld_mmdet.recipes.tables import row
@@ -8,29 +7,12 @@ from pld_mmdet.recipes.tables import row
 _val = dict(val="configs/best/on_val.py")
 _quick = ["train_cfg.max_iters=12", "train_cfg.val_interval=12"]
 _best = "configs/best/foggy_streets.py"
-_long = "configs/best/long.py"
-_all = "configs/best/ingredients.py"
 _adabn = "configs/adabn/foggy_streets.py"
-# Title, and what switches a part of the model on and off.
-_parts = dict(
-    skip_empty=("images without a box teach nothing", "=True", "=False"),
-    soft_rois=("soft targets at the student's RoIs", "=mixed", "=None"),
-    mosaic=("half-size mosaic with veil", ".weight=0.5", "=None"),
-    plain_mosaic=("half-size mosaic without veil", ".veil=None", ".veil=None"),
-    teacher_flip=("the teacher also looks in the mirror", "=True", "=False"),
-    rpn_threshold=("boxes above 0.4 are objects to the RPN", "=0.4", "=None"),
-    soft_objectness=("soft objectness", "=0.5", "=0.0"),
-    masks=("masked views", ".block=6", "=None"),
-)
 # Five teachers to average, at the last 200 iterations.
 _five = [
     "default_hooks.checkpoint.interval=40",
     "default_hooks.checkpoint.max_keep_ckpts=5",
 ]
-
-
-def _part(name, change):
-    return [f"model.{name.removeprefix('plain_')}{change}"]
 
 
 def _row(name, title, config, seconds, options=(), init="source", **more):
@@ -119,14 +101,5 @@ experiment = dict(
         _row(
             "long", "best, 3,200 images, 2,000 iterations", "configs/best/long.py", 1300
         ),
-        *[
-            _row(f"with_{n}", f"long + {t}", _long, 1700, _part(n, on))
-            for n, (t, on, _) in _parts.items()
-        ],
-        _row("together", "long + all", _all, 2900),
-        *[
-            _row(f"no_{n}", f"all but: {t}", _all, 2700, _part(n, off))
-            for n, (t, _, off) in _parts.items()
-        ],
     ],
 )

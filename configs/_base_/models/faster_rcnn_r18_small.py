@@ -1,7 +1,7 @@
 # A small Faster R-CNN (1.8 M parameters) that two CPU cores train in minutes.
 # Anchors, samplers and proposal counts are scaled to images of 384 x 192 px.
 _base_ = []
-from pld_mmdet.recipes.detection import box_head, faster_rcnn, learning
+from pld_mmdet.recipes.detectors import box_head, faster_rcnn, learning
 
 small_detector = faster_rcnn(
     dict(

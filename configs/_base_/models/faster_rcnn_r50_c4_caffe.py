@@ -1,7 +1,7 @@
 # Faster R-CNN C4 as in the SFOD papers (detectron2's R50-C4): stem to res4 shared,
 # res5 as RoI head, BGR pixels, frozen batch norm, stem and res2 frozen.
 _base_ = []
-from pld_mmdet.recipes.detection import box_head, faster_rcnn, learning
+from pld_mmdet.recipes.detectors import box_head, faster_rcnn, learning
 
 frozen = dict(norm_cfg=dict(type="BN", requires_grad=False), norm_eval=True)
 detector = faster_rcnn(

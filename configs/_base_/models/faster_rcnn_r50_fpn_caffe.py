@@ -1,7 +1,7 @@
 # Faster R-CNN R50-FPN as Soft Teacher trains it: detectron2's ("caffe") weights, BGR
 # pixels, batch norm frozen altogether, stem and first stage frozen.
 _base_ = []
-from pld_mmdet.recipes.detection import box_head, faster_rcnn, learning
+from pld_mmdet.recipes.detectors import box_head, faster_rcnn, learning
 
 widths = [256, 512, 1024, 2048]
 detector = faster_rcnn(

@@ -79,15 +79,8 @@ def own_branches(views: dict, needed: tuple[str, ...] = ()) -> dict:
     return views
 
 
-def high_confidence(instances: InstanceData, threshold: float | Tensor) -> InstanceData:
-    """Detections whose score lies strictly above ``threshold`` (HPL).
-
-    Args:
-        instances: Detections of one image.
-        threshold: One number, or [C] one a class.
-    """
-    if isinstance(threshold, Tensor):
-        threshold = threshold[instances.labels]
+def high_confidence(instances: InstanceData, threshold: float) -> InstanceData:
+    """Detections of one image with a score strictly above ``threshold`` (HPL)."""
     return instances[instances.scores > threshold]
 
 
@@ -217,7 +210,7 @@ class TeacherStudentDetector(DetectorWrapper):
 
     networks = ("student", "teacher")
     branches = ("weak", "strong")
-    hpl_threshold: float | Tensor
+    hpl_threshold: float
 
     def __init__(
         self,

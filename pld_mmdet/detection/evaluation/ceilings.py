@@ -15,8 +15,8 @@ from pld_mmdet.detection.boxes.views import project_boxes, view_matrix
 from pld_mmdet.detection.data.coco import read_coco
 from pld_mmdet.detection.evaluation.box_quality import read_truth
 from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD
-from pld_mmdet.detection.pseudo_labels import spare_doubtful
-from pld_mmdet.detection.pseudo_labels.ignore_band import KEY
+from pld_mmdet.detection.pseudo_labels import Labels
+from pld_mmdet.detection.pseudo_labels.ignore_band import KEY, spare_doubtful
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import MODELS
 
@@ -66,16 +66,22 @@ class CeilingMeanTeacher(MeanTeacherSFOD):
             image["file_name"]: boxes.get(image["id"], nothing)
             for image in content["images"]
         }
-        if kind == "spared" and self.ignore_above is None:
+        if kind == "spared":
             spare_doubtful(self.student)
 
-    def _confident(
-        self, detections: list[InstanceData], weak_samples: list[DetDataSample]
+    def label(self, weak_inputs: Tensor, weak_samples: list[DetDataSample]) -> Labels:
+        """As the labeller does, and then the truth."""
+        labels = super().label(weak_inputs, weak_samples)
+        labels.high = self.mended(labels.high, weak_samples)
+        return labels
+
+    def mended(
+        self, high: list[InstanceData], samples: list[DetDataSample]
     ) -> list[InstanceData]:
-        high = super()._confident(detections, weak_samples)
+        """Confident boxes of each image, in pixels of its view, with the truth."""
         return [
             self._mended(found, self._true(sample, found.bboxes))
-            for found, sample in zip(high, weak_samples, strict=True)
+            for found, sample in zip(high, samples, strict=True)
         ]
 
     def _true(self, sample: DetDataSample, like: Tensor) -> Truth:

@@ -26,8 +26,8 @@ def batch_statistics(teacher: nn.Module, student: nn.Module) -> Iterator[None]:
     layers = [ours for ours, theirs in pairs if theirs.training]
     if not layers:
         raise UserError(
-            "teacher_statistics='batch': the student has no batch norm in training "
-            "mode, so there are no statistics of a batch.",
+            "PredictBoxes(statistics='batch'): the student has no batch norm in "
+            "training mode, so there are no statistics of a batch.",
             "Set norm_eval=False in the backbone, or use 'running' and AdaBNHook.",
         )
     for layer in layers:

@@ -2,31 +2,11 @@
 
 from mmdet.models.task_modules.assigners import AssignResult, MaxIoUAssigner
 from mmengine.structures import InstanceData
-from torch import Tensor, nn
+from torch import nn
 
 from pld_mmdet.errors import UserError
 
 KEY = "doubtful"
-
-
-def mark_doubtful(
-    detections: list[InstanceData], above: float, threshold: float | Tensor
-) -> None:
-    """Note, beside each image's detections, those of its middling scores.
-
-    They go along as meta information (``doubtful``: boxes and labels) when the
-    confident ones are picked out.
-
-    Args:
-        detections: One entry an image, changed in place.
-        above: Scores strictly above are middling ...
-        threshold: ... unless they are confident: a number, or [C] one a class.
-    """
-    for found in detections:
-        limit = threshold[found.labels] if isinstance(threshold, Tensor) else threshold
-        middling = found[(found.scores > above) & (found.scores <= limit)]
-        kept = InstanceData(bboxes=middling.bboxes, labels=middling.labels)
-        found.set_metainfo({KEY: kept})
 
 
 class SparingAssigner:
@@ -79,9 +59,9 @@ def spare_doubtful(detector: nn.Module) -> None:
             found += 1
     if not found:
         raise UserError(
-            f"ignore_above: {type(detector).__name__} matches boxes without an "
+            f"SpareDoubtful: {type(detector).__name__} matches boxes without an "
             "assigner that could leave some out.",
-            "Leave ignore_above out, or use an anchor-based or two-stage detector.",
+            "Leave it out, or use an anchor-based or two-stage detector.",
         )
 
 
@@ -92,8 +72,8 @@ def _listed(assigners: object) -> list:
 def _spare(assigner: object, detector: nn.Module) -> SparingAssigner:
     if not isinstance(assigner, MaxIoUAssigner):
         raise UserError(
-            f"ignore_above: {type(assigner).__name__} of {type(detector).__name__} "
+            f"SpareDoubtful: {type(assigner).__name__} of {type(detector).__name__} "
             "cannot leave boxes out of the loss.",
-            "Leave ignore_above out, or use a detector with MaxIoUAssigner.",
+            "Leave it out, or use a detector with MaxIoUAssigner.",
         )
     return SparingAssigner(assigner)

@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
-from torch import Tensor, nn
+from torch import nn
 
 from pld_mmdet.detection.boxes.views import project_boxes, view_matrix
 from pld_mmdet.detection.data.coco import check_coco
+from pld_mmdet.detection.pseudo_labels.labeller import Labels, LabelStep
 from pld_mmdet.errors import UserError
 from pld_mmdet.reading import read_json
+from pld_mmdet.registry import MODELS
 
 CLUSTER_IOU = 0.55
 EXTRA_IOU = 0.2
@@ -26,7 +28,7 @@ EXTRA_IOU = 0.2
 
 def fuse(
     sources: list[InstanceData],
-    thresholds: list[float | Tensor],
+    thresholds: list[float],
     iou: float = CLUSTER_IOU,
     extra_iou: float = EXTRA_IOU,
     score: str = "max",
@@ -35,8 +37,7 @@ def fuse(
 
     Args:
         sources: Detections of each labeller, all scores; the first is trusted most.
-        thresholds: Score of each, strictly above which a box is confident: a number,
-            or [C] one a class.
+        thresholds: Score of each, strictly above which a box is confident.
         iou: A box joins the cluster of its class whose fused box it overlaps most, if
             by more than this (0.55).
         extra_iou: A cluster that no confident box of the first labeller is in stays
@@ -110,13 +111,12 @@ class _Cluster:
         return float(np.mean(scores) * min(len(scores), labellers) / labellers)
 
 
-def _rows(found: InstanceData, threshold: float | Tensor, number: int) -> np.ndarray:
-    limit = threshold[found.labels] if isinstance(threshold, Tensor) else threshold
+def _rows(found: InstanceData, threshold: float, number: int) -> np.ndarray:
     columns = [
         found.bboxes,
         found.scores[:, None],
         found.labels[:, None],
-        (found.scores > limit)[:, None],
+        (found.scores > threshold)[:, None],
         torch.full_like(found.scores[:, None], number),
     ]
     return torch.cat([c.double() for c in columns], 1).cpu().numpy()
@@ -130,8 +130,9 @@ def _iou(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     return inside / (areas[0][:, None] + areas[1][None] - inside).clip(1e-9)
 
 
-class SecondOpinion(nn.Module):
-    """Another labeller's boxes from a file, and which of them count.
+@MODELS.register_module()
+class SecondOpinion(LabelStep):
+    """Refine: another labeller's boxes from a file, and which of them count.
 
     The file is COCO's: ``images`` (id, file_name), ``categories`` (id, name) and
     ``annotations`` with ``image_id``, ``category_id``, ``bbox`` (x, y, width, height
@@ -192,38 +193,35 @@ class SecondOpinion(nn.Module):
             )
         return found
 
-    def join(
-        self,
-        detections: list[InstanceData],
-        high: list[InstanceData],
-        samples: list[DetDataSample],
-        threshold: float | Tensor,
-        observe: bool,
-    ) -> list[InstanceData]:
-        """The teacher's confident boxes and those that only the other one has.
+    def prepare(self, student: nn.Module, threshold: float) -> None:
+        """Refuse a detector with masks."""
+        if getattr(student, "with_mask", False):
+            raise UserError(
+                "second_opinion: pseudo masks are not carried between views.",
+                "Leave it out for a detector with masks.",
+            )
 
-        Args:
-            detections: All of the teacher's, one entry an image, pixels of the view.
-            high: Those above the threshold; they keep their meta information.
-            samples: Data samples of the view.
-            threshold: The teacher's.
-            observe: Count the teacher's boxes (in a training step).
+    def forward(self, labels: Labels) -> None:
+        """Join to the teacher's confident boxes those that only the other one has.
+
+        Boxes keep their meta information. A training step counts the teacher's boxes.
         """
-        if observe:
+        high = labels.high
+        if labels.training:
             mean = sum(len(h) for h in high) / max(1, len(high))
             self.steps += 1
             share = max(1.0 / self.steps.item(), 0.01)
             self.per_image += share * (mean - self.per_image)
         joined = []
-        for ours, sure, sample in zip(detections, high, samples, strict=True):
+        for ours, sure, sample in zip(labels.seen, high, labels.samples, strict=True):
             theirs = self._in_view(sample, ours)
             if theirs is None:
                 joined.append(sure)
                 continue
-            both = fuse([ours, theirs], [threshold, self.own_threshold()])
+            both = fuse([ours, theirs], [labels.threshold, self.own_threshold()])
             both.set_metainfo(dict(sure.metainfo_items()))
             joined.append(both)
-        return joined
+        labels.high = joined
 
     def own_threshold(self) -> float:
         """The score behind as many boxes as the teacher would have in all images."""

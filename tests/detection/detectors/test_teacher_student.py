@@ -73,7 +73,7 @@ def test_a_plain_checkpoint_fills_one_detector_and_leaves_the_counter():
 
 
 @pytest.mark.parametrize("kind", [BoxJitterSoftTeacher, PSTTL, DualPolishTeacher])
-@pytest.mark.parametrize("option", [dict(teacher_scales=(2.0,)), dict(loss_weights={})])
+@pytest.mark.parametrize("option", [dict(labeller=[]), dict(second_opinion={})])
 def test_options_of_another_method_are_refused_by_name(kind, option):
     with pytest.raises(
         UserError, match=f"{kind.__name__} does not read {next(iter(option))}"

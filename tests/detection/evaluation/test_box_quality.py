@@ -162,7 +162,8 @@ def mended(truth, kind):
             img_path="/data/0.png", img_shape=(100, 100), ori_shape=(100, 100)
         )
     )
-    (high,) = model._confident([found], [view])
+    sure = found[found.scores > model.hpl_threshold]
+    (high,) = model.mended([sure], [view])
     return high
 
 

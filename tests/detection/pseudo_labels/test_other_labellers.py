@@ -8,6 +8,7 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
+from pld_mmdet.detection.pseudo_labels import Labels
 from pld_mmdet.detection.pseudo_labels.second_opinion import SecondOpinion, fuse
 from pld_mmdet.errors import UserError
 
@@ -46,8 +47,6 @@ def test_the_union_adds_what_the_teacher_misses_and_nothing_beside_it():
     made = fuse([ours, theirs], [0.7, 0.5])
     rows = sorted(zip(made.bboxes[:, 0].tolist(), made.labels.tolist(), strict=True))
     assert rows == [(0.0, 0), (50.0, 2), (100.0, 1)]
-    by_class = fuse([ours, theirs], [torch.tensor([0.9, 0.2, 0.5]), 0.95])
-    assert by_class.labels.tolist() == [1]
 
 
 def test_one_labeller_is_left_as_it_is_and_nobody_finds_nothing():
@@ -205,6 +204,13 @@ def test_boxes_of_one_score_count_together(tmp_path, scores, an_image, threshold
     assert opinion.own_threshold() == pytest.approx(threshold)
 
 
+def join(opinion, ours, sure, sample, training=False):
+    views = None, None, None, [sample]
+    labels = Labels(*views, 0.7, training, seen=[ours], high=[sure])
+    opinion(labels)
+    return labels.high
+
+
 def test_boxes_come_into_the_view_and_keep_what_travels(tmp_path):
     """The view is half as large and mirrored: x 10..40 of 100 becomes 30..45."""
     opinion = SecondOpinion(results(tmp_path), CLASSES, threshold=0.5)
@@ -220,21 +226,21 @@ def test_boxes_come_into_the_view_and_keep_what_travels(tmp_path):
     ours = found([0, 8, 0.95, 0], [20, 28, 0.1, 1])
     ours.set_metainfo(dict(doubtful="kept"))
     sure = ours[ours.scores > 0.7]
-    (joined,) = opinion.join([ours], [sure], [sample], 0.7, True)
+    (joined,) = join(opinion, ours, sure, sample, True)
     assert joined.labels.tolist() == [0, 2]
     assert joined.bboxes[1].tolist() == pytest.approx([30, 10, 45, 20])
     assert joined.get("doubtful") == "kept"
     assert opinion.per_image.item() == 1.0
     sample.set_metainfo(dict(ori_shape=(40, 50)))  # nothing is stated
-    assert len(opinion.join([ours], [sure], [sample], 0.7, False)[0]) == 2
+    assert len(join(opinion, ours, sure, sample)[0]) == 2
     images = [dict(id=7, file_name="a/0.png", width=100, height=80)]
     images.append(dict(id=9, file_name="a/1.png"))
     sized = SecondOpinion(results(tmp_path, images=images), CLASSES, threshold=0.5)
     with pytest.raises(UserError, match=r"100 x 80 px of /data/a/0.png.*50 x 40 px"):
-        sized.join([ours], [sure], [sample], 0.7, False)
+        join(sized, ours, sure, sample)
     for shape in ((80, 100), (80, 100, 3), (100, 80)):  # the last one is turned
         sample.set_metainfo(dict(ori_shape=shape))
-        assert len(sized.join([ours], [sure], [sample], 0.7, False)[0]) == 2
+        assert len(join(sized, ours, sure, sample)[0]) == 2
     sample.set_metainfo(dict(img_path="/data/b.png"))
-    (same,) = opinion.join([ours], [sure], [sample], 0.7, False)
+    (same,) = join(opinion, ours, sure, sample)
     assert same is sure

@@ -10,7 +10,7 @@ from mmengine.structures import InstanceData
 
 from pld_mmdet.detection.lpld import LPLD
 from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD
-from pld_mmdet.detection.pseudo_labels import SparingAssigner, mark_doubtful
+from pld_mmdet.detection.pseudo_labels import Labels, SpareDoubtful, SparingAssigner
 from pld_mmdet.errors import UserError
 from tests.detection.helpers import batch_of, fresh, give_confidence, tiny_cascade
 from tests.helpers import tiny_faster_rcnn
@@ -82,15 +82,18 @@ def detections():
 
 def test_the_band_is_open_below_and_closed_above():
     found = detections()
-    mark_doubtful([found], 0.2, 0.7)
-    assert found.doubtful.labels.tolist() == [1, 1]
-    assert found.doubtful.bboxes[:, 0].tolist() == [4.0, 8.0]
-    confident = found[found.scores > 0.7]
-    assert len(confident) == 1
-    assert len(confident.doubtful) == 2  # they travel together
-    found = detections()
-    mark_doubtful([found], 0.2, torch.tensor([0.8, 0.6]))
-    assert found.doubtful.bboxes[:, 0].tolist() == [4.0, 12.0]
+    sure = found[found.scores > 0.7]
+    nothing = (None,) * 4
+    labels = Labels(*nothing, threshold=0.7, training=True, seen=[found], high=[sure])
+    SpareDoubtful(0.2)(labels)
+    assert sure.doubtful.labels.tolist() == [1, 1]
+    assert sure.doubtful.bboxes[:, 0].tolist() == [4.0, 8.0]
+    assert len(sure) == 1
+
+
+def sparing(above):
+    kinds = dict(type="PredictBoxes"), dict(type="SelectConfident")
+    return dict(labeller=[*kinds, dict(type="SpareDoubtful", above=above)])
 
 
 def build(kind=MeanTeacherSFOD, detector=None, **kwargs):
@@ -109,7 +112,7 @@ def losses(model, **kwargs):
 
 @pytest.mark.parametrize("kind", [MeanTeacherSFOD, LPLD])
 def test_an_empty_band_changes_no_bit(kind):
-    off, on = losses(build(kind)), losses(build(kind, ignore_above=0.6))
+    off, on = losses(build(kind)), losses(build(kind, **sparing(0.6)))
     assert off.keys() == on.keys()
     for name, value in off.items():
         assert torch.equal(value, on[name]), name
@@ -118,7 +121,7 @@ def test_an_empty_band_changes_no_bit(kind):
 @pytest.mark.parametrize("kind", [MeanTeacherSFOD, LPLD])
 @pytest.mark.parametrize("flip", [False, True])
 def test_the_student_is_told_where_to_be_spared(kind, flip):
-    model = build(kind, ignore_above=0.1)
+    model = build(kind, **sparing(0.1))
     plain = losses(build(kind), flip_strong=flip)
     ours = losses(model, flip_strong=flip)
     assert ours["loss_rpn_cls"] != plain["loss_rpn_cls"]
@@ -144,7 +147,7 @@ def test_the_student_is_told_where_to_be_spared(kind, flip):
 
 def test_no_confident_box_at_all():
     """hpl_threshold 1: no pseudo label at all, the band is everything above."""
-    model = build(ignore_above=0.1)
+    model = build(**sparing(0.1))
     model.hpl_threshold = 1.0
     ours = losses(model)
     assert all(torch.isfinite(v) for v in ours.values())
@@ -152,7 +155,7 @@ def test_no_confident_box_at_all():
 
 
 def test_every_stage_of_a_cascade_is_told():
-    model = build(detector=tiny_cascade(), ignore_above=0.1)
+    model = build(detector=tiny_cascade(), **sparing(0.1))
     kinds = [type(a) for a in model.student.roi_head.bbox_assigner]
     assert kinds == [SparingAssigner] * 3
     assert all(torch.isfinite(v) for v in losses(model).values())
@@ -160,7 +163,7 @@ def test_every_stage_of_a_cascade_is_told():
 
 def test_detectors_that_cannot_spare_are_refused():
     with pytest.raises(UserError, match="leaves no band"):
-        build(ignore_above=0.7)
+        build(**sparing(0.7))
     fcos = ConfigDict(
         type="mmdet.FCOS",
         backbone=tiny_faster_rcnn().backbone,
@@ -170,4 +173,4 @@ def test_detectors_that_cannot_spare_are_refused():
         ),
     )
     with pytest.raises(UserError, match="without an assigner"):
-        MeanTeacherSFOD(fcos, ignore_above=0.1)
+        MeanTeacherSFOD(fcos, **sparing(0.1))

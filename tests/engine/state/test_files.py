@@ -4,9 +4,17 @@ import json
 import os
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pld_mmdet.engine.state.files import differences, keep_inputs, write_json
+from pld_mmdet.engine.state.files import (
+    differences,
+    json_text,
+    keep_inputs,
+    write_json,
+)
 from pld_mmdet.errors import UserError
+from pld_mmdet.places import home
 from pld_mmdet.reading import (
     misfit,
     read_json,
@@ -73,6 +81,46 @@ def test_a_number_that_is_not_finite_is_never_written(tmp_path):
         "a": [1.5, None],
         "b": None,
     }
+
+
+def test_a_record_has_one_small_thing_a_line():
+    run = {"seed": 4, "mb": {"host": 794}, "losses": [0.5, 0.25]}
+    record = {"name": "a\nb", "of": [], "runs": {"4": run, 5: dict(run, seed=5)}}
+    assert json_text(record).split("\n") == [
+        "{",
+        ' "name": "a\\nb",',
+        ' "of": [],',
+        ' "runs": {',
+        '  "4": {"seed": 4, "mb": {"host": 794}, "losses": [0.5, 0.25]},',
+        '  "5": {"seed": 5, "mb": {"host": 794}, "losses": [0.5, 0.25]}',
+        " }",
+        "}",
+    ]
+    long = {"a": {"b": "x" * 700}, "c": 1}
+    assert json_text(long).split("\n")[2] == ' "c": 1'
+    assert "\n" not in json_text(long["a"])
+
+
+_PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(_PLAIN)
+def test_a_record_says_what_it_was_given(content):
+    flat = json.loads(json.dumps(content), parse_constant=lambda word: None)
+    read = json.loads(json_text(content))
+    assert read == flat
+    assert json.dumps(read) == json.dumps(flat)  # the order, and 1 is not 1.0 or true
+
+
+def test_records_in_the_docs_are_as_the_writer_leaves_them():
+    records = sorted((home() / "docs/results").glob("*.json"))
+    texts = {path.name: path.read_text() for path in records}
+    again = {name: json_text(json.loads(text)) + "\n" for name, text in texts.items()}
+    assert len(texts) > 3
+    assert [name for name in texts if texts[name] != again[name]] == []
 
 
 def test_an_output_that_is_an_input_is_refused(tmp_path):
