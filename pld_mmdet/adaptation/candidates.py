@@ -18,6 +18,7 @@ from pld_mmdet.engine.state.checkpoint import load_checkpoint_file
 from pld_mmdet.report.pictures import spaced
 
 SOURCE = "source"
+CAUTION = 0.8  # a candidate is taken if 90 % of the draws see a gain
 
 
 @dataclass
@@ -103,15 +104,28 @@ class Candidates:
         return made
 
     def safest(self, among: Sequence[Candidate] | None = None) -> Candidate:
-        """The one to end with; the source where nothing is safer."""
+        """The one to end with; the source where nothing is safer.
+
+        Args:
+            among: Only these and the source; None: all.
+        """
         among = self.all if among is None else [self.source, *among]
-        if self._labelled is not None:
-            return max(among, key=lambda candidate: candidate.ap50)
-        return max(among, key=self.merit)
+        if self._labelled is None:
+            return max(among, key=self.merit)
+        best = max(among, key=lambda candidate: candidate.ap50)
+        return best if self.merit(best) > 0 else self.source
 
     def merit(self, candidate: Candidate) -> float:
-        """How much safer than the source, which has 0; below 0: not safe."""
-        return merit(candidate.evidence)
+        """How much safer than the source, which has 0; below 0: not safe.
+
+        With labels the lower end of the gain in AP50 (90 % of the draws are above it),
+        else :attr:`Evidence.merit`.
+        """
+        if candidate is self.source:
+            return 0.0
+        if self._labelled is not None:
+            return self.interval(candidate, CAUTION)[0]
+        return candidate.evidence.merit
 
     def sentence(self, candidate: Candidate) -> str:
         """What was found, in one line."""
@@ -129,12 +143,19 @@ class Candidates:
             text += f"; AP50 {100 * candidate.ap50:.1f} on the labelled images"
         return text + "."
 
-    def interval(self, candidate: Candidate) -> tuple[float, float] | None:
-        """95 % of the gain in AP50 over the source, by drawing the images again."""
+    def interval(
+        self, candidate: Candidate, level: float = 0.95
+    ) -> tuple[float, float] | None:
+        """Where a share of the draws of the labelled images sees the gain in AP50.
+
+        Args:
+            candidate: Not the source, of which None is returned.
+            level: The share, half of the rest on each side.
+        """
         if self._labelled is None or candidate is self.source:
             return None
         return self._labelled.gain(
-            self._hits[id(self.source)], self._hits[id(candidate)]
+            self._hits[id(self.source)], self._hits[id(candidate)], level
         )
 
     def _look(self, state: dict) -> list[InstanceData]:
@@ -144,10 +165,3 @@ class Candidates:
         seen = look(self._cfg, self._detector, state, self._labelled.paths)
         self._hits[id(candidate)] = seen
         return self._labelled.ap50(seen)
-
-
-def merit(evidence: Evidence | None) -> float:
-    """Placeholder until the experiment has spoken."""
-    if evidence is None:
-        return 0.0
-    return min(evidence.kept - 0.8, evidence.backed - 0.8)

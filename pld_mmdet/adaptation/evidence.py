@@ -8,6 +8,7 @@ boxes of the source, also the unsure ones: what the source has not even suspecte
 likely made up.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -17,6 +18,10 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 MIN_IOU = 0.5
+MIN_SURE = 10  # sure boxes of the source, without which nothing is shown
+MIN_OF_CLASS = 3  # likewise of a class that counts as vanished
+MIN_KEPT = 0.8
+MIN_BACKED = 0.8
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,8 @@ class Evidence:
         kept: Share of the source's sure boxes that it still finds.
         backed: Share of its sure boxes that the source at least suspected.
         growth: Its sure boxes for each one of the source.
-        vanished: Labels of classes that the source was sure of and it never is.
+        vanished: Labels of classes that the source was sure of three times or more
+            and it never is.
         sure: The source's sure boxes.
     """
 
@@ -36,6 +42,17 @@ class Evidence:
     growth: float
     vanished: tuple[int, ...]
     sure: int
+
+    @property
+    def merit(self) -> float:
+        """Above 0: safe to take in the source's place, and the more the safer.
+
+        The least of ``kept`` and ``backed`` over what is asked of them; -1 where the
+        source was too seldom sure to judge, or a class has vanished.
+        """
+        if self.sure < MIN_SURE or self.vanished:
+            return -1.0
+        return min(self.kept - MIN_KEPT, self.backed - MIN_BACKED)
 
     def as_dict(self) -> dict:
         """For json."""
@@ -55,7 +72,7 @@ def compare(
         threshold: Score above which a box counts as sure; half of it finds one again.
     """
     found = sure = backed = claimed = 0
-    lost: set[int] = set()
+    before: Counter[int] = Counter()
     now: set[int] = set()
     for ours, theirs in zip(source, candidate, strict=True):
         mine, yours = ours.scores > threshold, theirs.scores > threshold
@@ -64,13 +81,15 @@ def compare(
         found, sure = found + int(again.sum()), sure + int(mine.sum())
         backed += int(same.any(0)[yours].sum())
         claimed += int(yours.sum())
-        lost |= set(ours.labels[mine].tolist())
+        before.update(ours.labels[mine].tolist())
         now |= set(theirs.labels[yours].tolist())
     return Evidence(
         kept=found / sure if sure else 1.0,
         backed=backed / claimed if claimed else 0.0,
         growth=claimed / sure if sure else float(claimed > 0),
-        vanished=tuple(sorted(lost - now)),
+        vanished=tuple(
+            sorted(k for k, n in before.items() if n >= MIN_OF_CLASS and k not in now)
+        ),
         sure=sure,
     )
 

@@ -140,7 +140,7 @@ class LabelTap:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.said = None
-        names = ("_teacher_pass", "pseudo_labels")  # LPLD; Mean Teacher
+        names = ("_teacher_pass", "label", "pseudo_labels")  # the first there is
         self.name = next((n for n in names if hasattr(model, n)), None)
         if self.name is not None:
             inner = getattr(model, self.name)
@@ -158,6 +158,8 @@ class LabelTap:
         said, self.said = self.said, None
         if said is None:
             return None
+        if self.name == "label":
+            return dict(high=said.high)
         if self.name == "pseudo_labels":
             kinds = dict(high=said.high, low=said.low, dropped=said.dropped)
             return {kind: found for kind, found in kinds.items() if found}

@@ -55,15 +55,24 @@ class Labelled:
         return float(np.nanmean(area)) if np.isfinite(area).any() else 0.0
 
     def gain(
-        self, before: Sequence[InstanceData], after: Sequence[InstanceData]
+        self,
+        before: Sequence[InstanceData],
+        after: Sequence[InstanceData],
+        level: float = 0.95,
     ) -> tuple[float, float]:
-        """95 % interval of the gain in AP50: the images are drawn again, both alike."""
+        """Interval of the gain in AP50: the images are drawn again, both alike.
+
+        Args:
+            before: Detections of one detector, one entry an image.
+            after: Of the other.
+            level: Share of the draws within the interval.
+        """
         rng = np.random.default_rng(0)
         gains = []
         for _ in range(DRAWS):
             images = rng.integers(0, len(seen := self.paths), len(seen))
             gains.append(self.ap50(after, images) - self.ap50(before, images))
-        low, high = np.quantile(gains, [0.025, 0.975])
+        low, high = np.quantile(gains, [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)
 
 

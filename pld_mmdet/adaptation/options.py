@@ -47,7 +47,10 @@ class Options:
     """
 
     method: str = _option(
-        "auto", "auto compares the others and the source", choices=METHODS
+        "auto",
+        "auto: AdaBN where it is safe, and with --labels what they show to be best; "
+        "else the source stays",
+        choices=METHODS,
     )
     val: str | Path | None = _option(
         None,
@@ -190,9 +193,9 @@ class Options:
 
     def unread(self) -> list[str]:
         """Names of given options that the method has no use for."""
-        names = [] if self.method in ("auto", "lpld") or self.stage == -1 else ["stage"]
-        if self.method == "adabn":
-            training = ("iterations", "lr", "teacher_keep", "threshold")
+        names = [] if self.method == "lpld" or self.stage == -1 else ["stage"]
+        if self.method == "adabn" or (self.method == "auto" and self.labels is None):
+            training = ("iterations", "lr", "teacher_keep")
             names += [name for name in training if getattr(self, name) is not None]
         return names
 

@@ -29,6 +29,7 @@ class Outcome:
         guard: Content of guard.json.
         minutes: Wall time.
         planned: Iterations that the recipe asked for.
+        trained: Whether weights were, not only statistics.
     """
 
     history: list[dict]
@@ -38,10 +39,17 @@ class Outcome:
     guard: dict = field(default_factory=dict)
     minutes: float | None = None
     planned: int = 0
+    trained: bool = True
 
     def at(self, iteration: int) -> dict:
         """The evaluation at an iteration; the nearest one if there is none."""
         return min(self.history, key=lambda row: abs(row["iter"] - iteration))
+
+    def ends(self) -> tuple[dict, dict]:
+        """The evaluations of the source and of the chosen one; empty without any."""
+        if not self.history:
+            return {}, {}
+        return self.history[0], self.at(self.chosen_iter)
 
     def series(self, key: str) -> list[tuple[int, float]]:
         """(iteration, value) of one number; only finite values."""
@@ -71,7 +79,7 @@ class Outcome:
             what = f"{count} warnings, see the report" if count else "no warning"
             lines.append(f"Guard:    sound at the end; {what}.")
         if self.history:
-            first, last = self.history[0], self.at(self.chosen_iter)
+            first, last = self.ends()
             for key, title in SCORES.items():
                 if key in first and key in last:
                     lines.append(

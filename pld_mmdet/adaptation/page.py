@@ -23,7 +23,12 @@ CLASSES = (
 
 
 def write_page(
-    out: Path, outcome: Outcome, images: Images, recipe: Recipe, method: str
+    out: Path,
+    outcome: Outcome,
+    images: Images,
+    recipe: Recipe,
+    method: str,
+    verdict: str,
 ) -> Path:
     """Write ``OUT/report.html``.
 
@@ -33,6 +38,7 @@ def write_page(
         images: What it was adapted to.
         recipe: What the rule chose.
         method: Name of the method.
+        verdict: The headline where neither a collapse nor AP50 is one.
 
     Returns:
         The file.
@@ -45,7 +51,7 @@ def write_page(
         "minutes": record.get("minutes"),
         "ended": record.get("exit"),
         "images": images.sentence(),
-        "rule": recipe.sentence(method != "adabn"),
+        "rule": recipe.sentence(outcome.trained),
         "source": record.get("init_from") or "",
     }
     facts = [(key, value) for key, value in made.items() if value is not None]
@@ -55,7 +61,7 @@ def write_page(
     charts, classes = _charts(outcome), _classes(outcome)
     events = guard_events(outcome.guard)
     sections = [
-        part("opening", kicker, _headline(outcome), outcome.sentences(), None),
+        part("opening", kicker, _headline(outcome, verdict), outcome.sentences(), None),
         charts and part("curves", "How it went", charts),
         classes and part("classes", *CLASSES, classes),
         events and part("guard", False, [], events),
@@ -72,20 +78,16 @@ def write_page(
     return path
 
 
-def _headline(outcome: Outcome) -> str:
+def _headline(outcome: Outcome, verdict: str) -> str:
     if outcome.guard.get("state") == "stopped":
         return "Self-training collapsed; the last good weights were kept"
-    if not outcome.history:
-        return "Adapted"
-    first, chosen = outcome.history[0], outcome.at(outcome.chosen_iter)
+    first, chosen = outcome.ends()
     if AP in first and AP in chosen:
         return (
             f"AP50 on your labelled images: {100 * first[AP]:.1f} before, "
             f"{100 * chosen[AP]:.1f} after"
         )
-    known = [k for k in SCORES if _finite(first.get(k)) and _finite(chosen.get(k))]
-    better = sum(chosen[k] > first[k] for k in known)
-    return f"{better} of {len(known)} label-free scores got better"
+    return verdict
 
 
 def _finite(value) -> bool:

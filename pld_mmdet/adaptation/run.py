@@ -49,9 +49,10 @@ from pld_mmdet.errors import UserError
 from pld_mmdet.places import tool
 from pld_mmdet.report.live import watched
 
-# What ``auto`` trains, one after the other; the last one in the folder itself.
-PLANS = {"auto": ("fixed_labels", "mean_teacher")}
+# What ``auto`` trains where labels can judge it; the last one in the folder itself.
+TRAINED = ("fixed_labels", "mean_teacher")
 CANDIDATES = "candidates"
+NOTHING = "Nothing was learned that is safer than the source"
 
 
 @dataclass
@@ -134,7 +135,7 @@ def _prepare(
     """Read and check everything that was given."""
     detector = read_detector(cfg, checkpoint, options.classes)
     say(f"Detector: {detector.sentence()}")
-    for each in PLANS.get(options.method, (options.method,)):
+    for each in TRAINED if options.method == "auto" else (options.method,):
         require_method(detector, each, options.stage)
     root, files = find_images(images, say)
     keep_inputs(out, [root])
@@ -184,8 +185,22 @@ class _Work:
 
     @property
     def plan(self) -> tuple[str, ...]:
-        """The methods that are run, the last one in the folder itself."""
-        return PLANS.get(self.options.method, (self.options.method,))
+        """The methods that are run, the last one in the folder itself.
+
+        Nothing that can be seen without labels tells a detector that self-training
+        harmed from one that it mended (docs/adapt.md), so ``auto`` trains only where
+        there are some.
+        """
+        if self.options.method != "auto":
+            return (self.options.method,)
+        if self.labelled is not None:
+            return TRAINED
+        return ("adabn",) if self.recipe.adabn_images else ()
+
+    @property
+    def trains(self) -> bool:
+        """Whether weights change, not only statistics."""
+        return any(method != "adabn" for method in self.plan)
 
     def find_labels(self) -> None:
         """Check the labels that measure and those that choose."""
@@ -221,9 +236,13 @@ class _Work:
         options, recipe = self.options, self.recipe
         for method in self.plan:
             self.say(f"Method:   {explain(self.detector, method, options.stage)}")
-        self.say(recipe.sentence(options.method != "adabn"))
+        if not self.plan:
+            self.say(f"Method:   none: {self._why_nothing()}")
+        else:
+            self.say(recipe.sentence(self.trains))
         _say_unread(options, self.say)
-        _say_floor(self.detector, recipe, options.method, self.say)
+        if self.trains:
+            _say_floor(self.detector, recipe, self.say)
         listed = self.out / "images.txt"
         if not self.going_on:
             text = "\n".join(self.images.files) + "\n"
@@ -248,7 +267,7 @@ class _Work:
 
     def _start(self, candidates: Candidates) -> Path:
         """The weights that training starts from: the source, or AdaBN of it."""
-        if not self.recipe.adabn_images or self.options.method == "adabn":
+        if not self.recipe.adabn_images or not self.trains:
             return self.source
         folder = self.out / CANDIDATES / "adabn"
         self._run_in(folder, "adabn", self.source)
@@ -310,57 +329,72 @@ class _Work:
 
     def _finish(self, candidates: Candidates) -> Adapted:
         """Choose, export, report."""
-        options, out = self.options, self.out
-        outcome = read_outcome(out, options.select, self.recipe.iterations)
-        best = candidates.safest()
-        chosen = self._chosen(candidates, best, outcome)
+        options, out, source = self.options, self.out, self.source
+        outcome = Outcome([], str(source), 0, options.select)
+        if self.plan:
+            outcome = read_outcome(out, options.select, self.recipe.iterations)
+        outcome.trained = self.trains
+        chosen = self._chosen(candidates, candidates.safest(), outcome)
         learned = chosen is not candidates.source
+        outcome.chosen, outcome.chosen_iter = str(chosen.checkpoint), chosen.iteration
+        file = out / "adapted.pth" if learned else source
         if learned:
-            outcome.chosen, outcome.chosen_iter = (
-                str(chosen.checkpoint),
-                chosen.iteration,
-            )
             made = read_run_config(chosen.checkpoint.parent / "config.py")
-            network = export_detector(
-                chosen.checkpoint, out / "adapted.pth", None, made.model
-            )
-        else:
-            outcome.chosen, outcome.chosen_iter = str(self.source), 0
-        page = write_page(out, outcome, self.images, self.recipe, options.method)
-        rows = [candidate.row() for candidate in candidates.all]
+            network = export_detector(chosen.checkpoint, file, None, made.model)
+        verdict = candidates.sentence(chosen) if learned else NOTHING
+        page = write_page(
+            out, outcome, self.images, self.recipe, options.method, verdict
+        )
         write_json(
             out / "report.json",
             dict(
                 outcome=outcome.as_dict(),
                 recipe=asdict(self.recipe),
                 method=options.method,
-                candidates=rows,
+                candidates=[candidate.row() for candidate in candidates.all],
                 chosen=chosen.row(),
                 skipped=self.images.broken,
             ),
         )
         for sentence in outcome.sentences():
             self.say(sentence)
+        if self.images.broken:
+            self.say(self.images.broken_sentence())
         if learned:
             self.say(f"Chosen:   {candidates.sentence(chosen)}")
             self._say_gain(candidates, chosen)
-        if self.images.broken:
-            self.say(self.images.broken_sentence())
-        file = out / "adapted.pth" if learned else self.source
-        if learned:
             self.say(
                 f"Detector: {file} ({network}), loads in the stock config. Report: "
                 f"{page}"
             )
         else:
+            keep = "; --keep writes the last checkpoint all the same" if self.plan else ""
             self.say(
-                f"Nothing was learned that is safer than {self.source}: it stays your "
-                f"detector, and no adapted.pth was written (--keep writes the last "
-                f"checkpoint all the same). Report: {page}"
+                f"{NOTHING}: {source} is your detector, and no adapted.pth was "
+                f"written{keep}. Report: {page}"
             )
-        config = out / "config.py"
-        broken = self.images.broken
+        config, broken = out / "config.py", self.images.broken
         return Adapted(file, config, page, outcome, self.recipe, broken, learned)
+
+    def _why_nothing(self) -> str:
+        """What keeps ``auto`` from trying anything, and what the user can do."""
+        detector = self.detector
+        few = f"{self.images.root} has fewer than {MIN_ADABN_IMAGES} images"
+        why = (
+            "--adabn off"
+            if self.options.adabn == "off"
+            else f"{detector.name} has no batch norm"
+            if not detector.batch_norms
+            else few
+            if detector.moving_norms
+            else f"the batch norms of {detector.name} stood still while it was trained, "
+            "so new statistics would harm it"
+        )
+        return (
+            f"{why}, and without labels nothing shows whether self-training helps. "
+            "Label 20 to 100 of the images and name them with --labels, or choose "
+            "--method mean_teacher yourself."
+        )
 
     def _chosen(
         self, candidates: Candidates, best: Candidate, outcome: Outcome
@@ -453,12 +487,12 @@ def _say_unread(options: Options, say: Callable[[str], None]) -> None:
 
 
 def _say_floor(
-    detector: Detector, recipe: Recipe, method: str, say: Callable[[str], None]
+    detector: Detector, recipe: Recipe, say: Callable[[str], None]
 ) -> None:
     """Say when the config's own test settings drop boxes that the rule would take."""
     test = detector.config.get("test_cfg") or {}
     floor = (test.get("rcnn") or test).get("score_thr") or 0
-    if method != "adabn" and floor > recipe.threshold:
+    if floor > recipe.threshold:
         say(
             f"Note: test_cfg.score_thr of the config drops boxes below {floor:g}, so "
             f"pseudo labels and AP50 begin there and not at {recipe.threshold:g}."

@@ -78,7 +78,7 @@ def test_running_statistics_are_the_default_and_leave_no_trace():
     after = model.teacher.state_dict()
     assert all(torch.equal(after[name], before[name]) for name in after)
     with pytest.raises(UserError, match="statistics='both'"):
-        build(labeller=[dict(type="PredictBoxes", statistics="both")])
+        build(labeller=[dict(type="pld_mmdet.PredictBoxes", statistics="both")])
 
 
 def hook(cfg, name):

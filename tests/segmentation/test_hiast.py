@@ -343,7 +343,7 @@ def test_each_class_has_its_own_threshold(tmp_path, monkeypatch):
 
 def test_the_released_strong_view_multiplies_contrast_about_black(monkeypatch):
     """Grey 60: contrast 2.5 makes 150 (mild: the mean, itself); brightness +.4: 162."""
-    from pld_mmdet.segmentation.data.pipelines import views
+    from pld_mmdet.segmentation.data import views
 
     image = np.full((4, 4, 3), 60, np.uint8)
     monkeypatch.setattr(np.random, "uniform", lambda low, high: (low + high) / 2)

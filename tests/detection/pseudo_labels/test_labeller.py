@@ -14,7 +14,7 @@ from pld_mmdet.registry import MODELS
 from tests.detection.helpers import batch_of, fresh, give_confidence
 from tests.helpers import tiny_faster_rcnn
 
-DEFAULT = [dict(type="PredictBoxes"), dict(type="pld_mmdet.SelectConfident")]
+DEFAULT = [dict(type="pld_mmdet.PredictBoxes"), dict(type="pld_mmdet.SelectConfident")]
 
 
 @MODELS.register_module(force=True)
@@ -55,7 +55,7 @@ def test_the_default_steps_written_down_change_no_bit(kind):
 
 @pytest.mark.parametrize("kind", [MeanTeacherSFOD, LPLD])
 def test_a_step_of_ones_own_has_its_turn_and_its_buffers(kind):
-    steps = [*DEFAULT, dict(type="KeepFirst", count=2)]
+    steps = [*DEFAULT, dict(type="pld_mmdet.KeepFirst", count=2)]
     model, plain = build(kind, labeller=steps), build(kind)
     losses(plain)
     losses(model)
@@ -71,7 +71,7 @@ def test_a_step_of_ones_own_has_its_turn_and_its_buffers(kind):
 
 def test_what_is_no_step_is_refused():
     with pytest.raises(UserError, match="LPLD is no step of a labeller"):
-        build(labeller=[dict(type="LPLD", detector=tiny_faster_rcnn())])
+        build(labeller=[dict(type="pld_mmdet.LPLD", detector=tiny_faster_rcnn())])
 
 
 def test_a_second_opinion_teaches_and_its_count_is_in_the_checkpoint(tmp_path):
@@ -83,7 +83,7 @@ def test_a_second_opinion_teaches_and_its_count_is_in_the_checkpoint(tmp_path):
     losses(model)
     assert model.pseudo_counts["high"].tolist() == [0.5, 0.0, 0.0]
     assert int(model.labeller[-1].steps) == 1
-    step = dict(type="SecondOpinion", **settings)
+    step = dict(type="pld_mmdet.SecondOpinion", **settings)
     other = build(threshold=1.0, labeller=[*DEFAULT, step])
     other.load_state_dict(model.state_dict(), strict=True)
     assert int(other.labeller[-1].steps) == 1

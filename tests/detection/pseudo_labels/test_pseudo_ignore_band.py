@@ -92,8 +92,8 @@ def test_the_band_is_open_below_and_closed_above():
 
 
 def sparing(above):
-    kinds = dict(type="PredictBoxes"), dict(type="SelectConfident")
-    return dict(labeller=[*kinds, dict(type="SpareDoubtful", above=above)])
+    kinds = dict(type="pld_mmdet.PredictBoxes"), dict(type="pld_mmdet.SelectConfident")
+    return dict(labeller=[*kinds, dict(type="pld_mmdet.SpareDoubtful", above=above)])
 
 
 def build(kind=MeanTeacherSFOD, detector=None, **kwargs):
