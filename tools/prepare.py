@@ -25,6 +25,7 @@ from pld_mmdet.quiet import quiet_imports
 
 # Each module offers arguments(parser) and prepare(args).
 DATA_SETS = {
+    "cutouts": "pld_mmdet.detection.generators.cutouts.generate",
     "foggy_streets": "pld_mmdet.detection.generators.foggy_streets.generate",
     "street_crops": "pld_mmdet.detection.data.street_crops",
     "cityscapes": "pld_mmdet.detection.data.cityscapes",
