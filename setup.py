@@ -111,6 +111,7 @@ if __name__ == "__main__":
         package_data={
             "pld_mmdet": [
                 "*.csv",
+                "**/*.csv",
                 "**/*.html",
                 "**/*.css",
                 "**/*.js",

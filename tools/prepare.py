@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Prepare a data set, generated or downloaded.
+"""Prepare a data set or weights, generated or downloaded.
 
 Examples:
     python tools/prepare.py foggy_streets --root data/foggy_streets
     python tools/prepare.py cityscapes --help     # its own options
 
-All get one layout, with COCO annotations under ROOT/annotations.
+Data sets of detection have COCO annotations under ROOT/annotations.
 """
 
 import argparse
@@ -25,6 +25,9 @@ from pld_mmdet.quiet import quiet_imports
 
 # Each module offers arguments(parser) and prepare(args).
 DATA_SETS = {
+    "cutouts": "pld_mmdet.detection.generators.cutouts.generate",
+    "efficientnet_lite0": "pld_mmdet.shared.data.efficientnet_lite0",
+    "smollm2": "pld_mmdet.shared.data.smollm2",
     "foggy_streets": "pld_mmdet.detection.generators.foggy_streets.generate",
     "street_crops": "pld_mmdet.detection.data.street_crops",
     "cityscapes": "pld_mmdet.detection.data.cityscapes",

