@@ -131,7 +131,7 @@ def _score_loader(cfg: Config, images: int) -> dict:
             "Label-free scores are made for runs of adapt.py, lpld and mean_teacher.",
         )
     pack = dict(type="PackDetInputs", meta_keys=pack_keys(inner.pipeline))
-    last = ("MultiBranch", "PackDetInputs")
+    last = ("MultiBranch", "PackDetInputs", "RandomFlip")  # scores see no flip
     inner.pipeline = [
         *(s for s in inner.pipeline if s.type.rpartition(".")[2] not in last),
         dict(

@@ -238,7 +238,7 @@ def test_a_config_that_drops_more_than_the_rule_is_named(user, tmp_path):
     for floor, count in ((0.05, 0), (0.9, 1)):
         said = []
         detector.config.test_cfg.rcnn.score_thr = floor
-        _say_floor(detector, recipe, "mean_teacher", said.append)
+        _say_floor(detector, recipe, said.append)
         assert len(said) == count
     assert "drops boxes below 0.9, so pseudo labels" in said[0]
 
@@ -268,7 +268,7 @@ def test_any_folder_of_photos_of_all_kinds(user, tmp_path):
         **SHORT,
     )
     assert result.skipped == [("sub/broken.png", "truncated")]
-    assert said[-2].startswith("Skipped 1 unreadable images: sub/broken.png")
+    assert any(s.startswith("Skipped 1 unreadable images: sub/broken.png") for s in said)
     assert "sub/broken.png" in result.report.read_text()
     assert "22 images" in said[1]
 

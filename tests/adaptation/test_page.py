@@ -32,7 +32,7 @@ def test_what_is_said_is_there_and_escaped(tmp_path):
     run = dict(command="adapt '<x>'", commit="abc", minutes=1.5, exit="finished")
     (tmp_path / "run.json").write_text(json.dumps(run))
     images = Said("12 images", [("<a>.png", "cut short")])
-    path = write_page(tmp_path, outcome, images, Said("the rule"), "lpld")
+    path = write_page(tmp_path, outcome, images, Said("the rule"), "lpld", "?")
     page = path.read_text()
     assert "AP50 on your labelled images: 21.0 before, 34.0 after" in page
     for text in ("&lt;bus&gt;", "&lt;a&gt;.png: cut short", "12 images", "the rule"):
@@ -44,17 +44,17 @@ def test_what_is_said_is_there_and_escaped(tmp_path):
 
 
 def test_nothing_but_an_end(tmp_path):
-    page = write_page(
-        tmp_path, Outcome([], "x.pth", 0, "last", {}), Said("0"), Said("r"), "adabn"
-    ).read_text()
-    assert "<h1>Adapted</h1>" in page
+    outcome = Outcome([], "x.pth", 0, "last", {}, trained=False)
+    arguments = tmp_path, outcome, Said("0"), Said("r"), "adabn", "All <kept>"
+    page = write_page(*arguments).read_text()
+    assert "<h1>All &lt;kept&gt;</h1>" in page
     for part in ("How it went", "Pseudo labels of each class", "Collapse guard"):
         assert part not in page
 
 
 def test_a_finished_page_neither_renews_itself_nor_asks_a_server(tmp_path):
     outcome = Outcome([], "x.pth", 0, "last", dict(events=[dict(iter=7, what="<i>")]))
-    page = write_page(tmp_path, outcome, Said("0"), Said("r"), "adabn").read_text()
+    page = write_page(tmp_path, outcome, Said("0"), Said("r"), "adabn", "?").read_text()
     for word in ("<script", "http-equiv", 'id="gone"', "bar-wrap c-"):
         assert word not in page
     assert "<li>Iteration 7: &lt;i&gt;.</li>" in page

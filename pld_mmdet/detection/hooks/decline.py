@@ -119,7 +119,6 @@ class SourceBoxes:
             dataset: Of the training loader.
         """
         sure = model.hpl_threshold
-        sure = sure.cpu() if isinstance(sure, Tensor) else sure
         self._least = sure / 2
         parts = all_gather_object(self._look(model, dataset, sure))
         count = sum(map(len, parts))
@@ -183,7 +182,7 @@ class SourceBoxes:
             self._least = state["least"]
 
     def _look(
-        self, model: nn.Module, dataset, above: float | Tensor
+        self, model: nn.Module, dataset, above: float
     ) -> list[InstanceData]:
         """Boxes on this process's images; the images are read once and held."""
         if self._views is None:

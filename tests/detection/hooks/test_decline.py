@@ -147,19 +147,6 @@ def test_mmdet_s_name_of_the_weak_view():
     assert probe.total == 11
 
 
-def test_thresholds_of_classes_are_those_of_the_start():
-    """They may fall with the scores; what is looked for stays."""
-    seen = row(*[0.5] * 8, *[0.61] * 4, labels=[0] * 7 + [1] * 5)
-    model = Answers([seen], torch.tensor([0.4, 0.6]))
-    probe = SourceBoxes(images=1)
-    probe.label(model, IMAGES)
-    assert [b.labels.tolist() for b in probe.boxes] == [[0] * 7 + [1] * 4]
-    model.hpl_threshold = torch.tensor([0.1, 0.1])
-    seen.scores[:3] = 0.2  # half of 0.4 is not above itself
-    seen.scores[8:10] = 0.29
-    assert probe.kept(model, IMAGES) == (4 + 2, 11)
-
-
 def test_alarm_below_the_least_share_and_after_a_fall():
     probe = SourceBoxes()  # 70 %, and 10 points
     probe.boxes = [sure(17), sure(23)]
