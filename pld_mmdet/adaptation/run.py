@@ -368,7 +368,9 @@ class _Work:
                 f"{page}"
             )
         else:
-            keep = "; --keep writes the last checkpoint all the same" if self.plan else ""
+            keep = (
+                "; --keep writes the last checkpoint all the same" if self.plan else ""
+            )
             self.say(
                 f"{NOTHING}: {source} is your detector, and no adapted.pth was "
                 f"written{keep}. Report: {page}"
@@ -486,9 +488,7 @@ def _say_unread(options: Options, say: Callable[[str], None]) -> None:
         say(f"Not read: {which}; --method {options.method} has no use for it.")
 
 
-def _say_floor(
-    detector: Detector, recipe: Recipe, say: Callable[[str], None]
-) -> None:
+def _say_floor(detector: Detector, recipe: Recipe, say: Callable[[str], None]) -> None:
     """Say when the config's own test settings drop boxes that the rule would take."""
     test = detector.config.get("test_cfg") or {}
     floor = (test.get("rcnn") or test).get("score_thr") or 0

@@ -268,7 +268,9 @@ def test_any_folder_of_photos_of_all_kinds(user, tmp_path):
         **SHORT,
     )
     assert result.skipped == [("sub/broken.png", "truncated")]
-    assert any(s.startswith("Skipped 1 unreadable images: sub/broken.png") for s in said)
+    assert any(
+        s.startswith("Skipped 1 unreadable images: sub/broken.png") for s in said
+    )
     assert "sub/broken.png" in result.report.read_text()
     assert "22 images" in said[1]
 

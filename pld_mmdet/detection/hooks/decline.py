@@ -13,7 +13,7 @@ from mmdet.structures.bbox import bbox_overlaps
 from mmengine.dist import all_gather_object, all_reduce, get_rank, get_world_size
 from mmengine.logging import print_log
 from mmengine.structures import InstanceData
-from torch import Tensor, nn
+from torch import nn
 
 from pld_mmdet.detection.detectors.teacher_student import (
     STOCK_BRANCHES,
@@ -98,7 +98,7 @@ class SourceBoxes:
         self.min_iou = min_iou
         self.acts = acts
         self.boxes: list[InstanceData] | None = None
-        self._least: float | Tensor = 0.0
+        self._least = 0.0
         self._views: list[dict | None] | None = None
 
     @property
@@ -181,9 +181,7 @@ class SourceBoxes:
             self.boxes = [InstanceData(**boxes) for boxes in state["boxes"]]
             self._least = state["least"]
 
-    def _look(
-        self, model: nn.Module, dataset, above: float
-    ) -> list[InstanceData]:
+    def _look(self, model: nn.Module, dataset, above: float) -> list[InstanceData]:
         """Boxes on this process's images; the images are read once and held."""
         if self._views is None:
             count = min(self.images, len(dataset))

@@ -134,9 +134,7 @@ def write_split(
     ]
     kinds = [{"id": n, "name": kind} for n, kind in enumerate(KINDS, start=1)]
     info = {"description": f"cutouts {domain} {split}", "version": str(VERSION)}
-    content = dict(
-        info=info, images=images, annotations=annotations, categories=kinds
-    )
+    content = dict(info=info, images=images, annotations=annotations, categories=kinds)
     write_json(root / f"annotations/{domain}_{split}.json", content)
     return content
 
@@ -195,7 +193,9 @@ def _summary(content: dict) -> str:
 
 
 def _may_replace(root: Path, part: str, old: dict, new: dict, overwrite: bool) -> None:
-    changed = [f"{key} {old.get(key)} -> {new[key]}" for key in new if old.get(key) != new[key]]
+    changed = [
+        f"{key} {old.get(key)} -> {new[key]}" for key in new if old.get(key) != new[key]
+    ]
     if not overwrite:
         raise UserError(
             f"{root} holds {part} with other parameters ({', '.join(changed)}).",
