@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from pld_mmdet.errors import one_of
+from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import MODELS
 
 
@@ -402,19 +402,32 @@ class CosineProcess(nn.Module):
     ) -> Tensor:
         """DDIM in evenly spaced times from ``last`` to 0; ``steps`` calls.
 
+        The last call's x0 is the sample: a schedule of diffusers still has noise at
+        time 0 (sigma 0.029 in Stable Diffusion's).
+
         Args:
             network: ``(x, time, condition) -> x``.
             noise: Standard normal, N x ...
             steps: Calls of the network.
             condition: Of the network, or None.
+
+        Returns:
+            x0, N x ..., in float32.
+
+        Raises:
+            UserError: No step.
         """
-        times = torch.linspace(self.last, 0, steps + 1, device=noise.device)
-        x = noise
-        for now, following in pairwise(times):
-            t = now.expand(len(x))
-            x0, eps = self.denoise(network, x, t, condition)
-            x = ddim_step(x0, eps, self.alpha(following), self.sigma(following))
-        return x
+        if steps < 1:
+            raise UserError(
+                f"{type(self).__name__}: no sample comes from {steps} steps.",
+                "Set the steps to 1 or more.",
+            )
+        times = torch.linspace(self.last, 0, steps + 1, device=noise.device)[:-1]
+        x0, eps = self.denoise(network, noise, times[:1].expand(len(noise)), condition)
+        for t in times[1:]:
+            x = ddim_step(x0, eps, self.alpha(t), self.sigma(t))
+            x0, eps = self.denoise(network, x, t.expand(len(x)), condition)
+        return x0
 
 
 def _spread(values: Tensor, like: Tensor) -> Tensor:

@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from pld_mmdet.diffusion.data.ring import GaussianRing, energy_distance
-from pld_mmdet.diffusion.processes.levels import EDMProcess, EpsProcess
+from pld_mmdet.diffusion.processes.levels import (
+    CosineProcess,
+    EDMProcess,
+    EpsProcess,
+)
+from pld_mmdet.diffusion.processes.schedule import ScheduleProcess
 from pld_mmdet.errors import UserError
 
 
@@ -69,6 +74,48 @@ def test_preconditioning_by_hand():
     loss = process.matching_loss(network, x - 2, level, torch.ones(1, 2), None)
     expected = (0.25 + 4) * (found - (x - 2)).square().mean()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+class NoisyAtZero(CosineProcess):
+    """a = .8, s = .6 at all times but the last, where they are .28 and .96."""
+
+    def alpha(self, t):
+        return torch.where(t > 0.9, 0.28, 0.8)
+
+    def sigma(self, t):
+        return torch.where(t > 0.9, 0.96, 0.6)
+
+
+def test_no_noise_is_left_in_a_sample():
+    """One call says x0 = .28 x - .96 v; another step from .8 x0 + .6 eps follows."""
+    process, asked = NoisyAtZero("v"), []
+
+    def network(x, time, condition):
+        asked.append((time.tolist(), condition))
+        return torch.tensor([[0.5, -1.0]]).expand(len(x), -1)
+
+    noise = torch.tensor([[1.0, -2.0], [0.0, 3.0]])
+    found = process.sample(network, noise, 1, "cat")
+    wanted = torch.tensor([[-0.2, 0.4], [-0.48, 1.8]])
+    torch.testing.assert_close(found, wanted)
+    assert asked == [([pytest.approx(0.99)] * 2, "cat")]
+    # eps = .96 x + .28 v: (1.1, -2.2), then x = .8 x0 + .6 eps = (.5, -1)
+    found = process.sample(network, noise[:1], 2)
+    torch.testing.assert_close(found, torch.tensor([[0.8 * 0.5 - 0.3, -0.8 + 0.6]]))
+    assert asked[1:] == [([pytest.approx(0.99)], None), ([pytest.approx(0.495)], None)]
+    assert process.sample(network, noise[:0], 2).shape == (0, 2)
+    with pytest.raises(UserError, match="NoisyAtZero: no sample comes from 0 steps"):
+        process.sample(network, noise, 0)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_network_that_knows_the_image_gives_it_back(steps):
+    """Stable Diffusion's schedule, whose sigma(0) is .029."""
+    process = ScheduleProcess(predicts="x0")
+    assert process.sigma(torch.tensor(0.0)) > 0.02
+    image = torch.tensor([[0.25, -0.5, 0.75]])
+    found = process.sample(lambda *_: image, torch.tensor([[9.0, -4.0, 2.0]]), steps)
+    assert torch.equal(found, image)
 
 
 def test_energy_distance():
