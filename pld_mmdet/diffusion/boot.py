@@ -33,6 +33,12 @@ class BOOT(TaughtDenoiser):
     second choice, a window that grows, is ``order='progressive'``. Guidance has one
     scale; the paper's text models draw it and embed it.
 
+    The student is fed eps at every time, so its network's answer is read as at the last
+    time, where that is the path: an x0 or v network as usual, and one that predicts the
+    noise as x0 itself (its weights are where it begins; y = (eps - s raw) / a would be
+    eps at the first time and divide by nearly nothing at the last). The teacher's x0
+    comes from eps by a division by at least ``least_signal``.
+
     Args:
         process: Config of a ``CosineProcess`` or ``ScheduleProcess``.
         network: Config of teacher and student.
@@ -50,6 +56,12 @@ class BOOT(TaughtDenoiser):
         guidance: Of the teacher [1: none]; the class ``num_classes`` stands for none.
         predict_on: ``student``, or ``teacher`` in ``teacher_steps`` DDIM steps.
         teacher_steps: Of it [50].
+        least_signal: a_t counts as at least this where the teacher predicts the noise
+            [0.1].
+
+    Raises:
+        UserError: An unknown word, times or a signal that leave nothing, or guidance
+            without conditions.
     """
 
     def __init__(
@@ -69,6 +81,7 @@ class BOOT(TaughtDenoiser):
         guidance: float = 1.0,
         predict_on: str = "student",
         teacher_steps: int = 50,
+        least_signal: float = 0.1,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(
@@ -91,6 +104,12 @@ class BOOT(TaughtDenoiser):
                 "BOOT: guidance needs conditions, and num_classes is 0.",
                 "Set num_classes, or guidance=1.0.",
             )
+        if not 0 < least_signal < 1:
+            raise UserError(
+                f"BOOT: least_signal={least_signal} bounds no signal.",
+                "It lies between 0 and 1; 0.1 is the default.",
+            )
+        self.least_signal = least_signal
         self.delta, self.beta, self.weight, self.first = delta, beta, weight, first
         self.order, self.pairs, self.pair_steps = order, pairs, pair_steps
         self.num_classes, self.guidance = num_classes, guidance
@@ -99,15 +118,20 @@ class BOOT(TaughtDenoiser):
 
     def signal(self, eps: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """y at times [N] of the paths that begin at eps, N x ... (the student)."""
-        return self.process.denoise(self.student, eps, t, condition)[0]
+        raw = self.student(eps, self.process.clock(t), condition)
+        if self.process.predicts == "eps":
+            return raw.float()
+        end = torch.full_like(t, self.process.last)
+        return self.process.both(raw, eps, end)[0]
 
     def clean(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """The teacher's x0 of x at times [N], guided."""
-        guess = self.process.denoise(self.teacher, x, t, condition)[0]
+        least = self.least_signal
+        guess = self.process.denoise(self.teacher, x, t, condition, least)[0]
         if self.guidance == 1.0:
             return guess
         nothing = torch.full_like(condition, self.num_classes)
-        plain = self.process.denoise(self.teacher, x, t, nothing)[0]
+        plain = self.process.denoise(self.teacher, x, t, nothing, least)[0]
         return plain + self.guidance * (guess - plain)
 
     def target(

@@ -367,21 +367,39 @@ class CosineProcess(nn.Module):
         """x0 [N, ...] at times [N]."""
         return ddim_step(x0, noise, self.alpha(t), self.sigma(t))
 
-    def both(self, raw: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """x0 and eps, N x ..., from what the network said about x at times [N]."""
+    def both(
+        self, raw: Tensor, x: Tensor, t: Tensor, least: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """x0 and eps, N x ..., from what the network said about x at times [N].
+
+        Args:
+            raw: Its answer, N x ...
+            x: Noised samples, N x ...
+            t: [N].
+            least: What a smaller signal counts as where x0 comes from eps, by a
+                division by the signal.
+
+        Returns:
+            Both in float32.
+        """
         a, s = _spread(self.alpha(t), x), _spread(self.sigma(t), x)
         x, raw = x.float(), raw.float()
         if self.predicts == "v":
             return a * x - s * raw, s * x + a * raw
         if self.predicts == "x0":
             return raw, (x - a * raw) / s
-        return (x - s * raw) / a, raw
+        return (x - s * raw) / a.clamp(min=least), raw
 
     def denoise(
-        self, network: nn.Module, x: Tensor, t: Tensor, condition: Tensor | None = None
+        self,
+        network: nn.Module,
+        x: Tensor,
+        t: Tensor,
+        condition: Tensor | None = None,
+        least: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
-        """The network's x0 and eps of x at times [N]."""
-        return self.both(network(x, self.clock(t), condition), x, t)
+        """The network's x0 and eps of x at times [N], as :meth:`both`."""
+        return self.both(network(x, self.clock(t), condition), x, t, least)
 
     def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """What the network should say."""
