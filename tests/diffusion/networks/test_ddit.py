@@ -92,7 +92,7 @@ def test_folders_that_are_none_are_refused(tmp_path):
     bert = dict(model_type="bert", hidden_size=8)
     with pytest.raises(UserError, match="MaskedLMScore"):
         DDiTScore(folder(tmp_path, radd=True, config=bert))
-    with pytest.raises(UserError, match="graph.type='uniform'"):
+    with pytest.raises(UserError, match=r"graph\.type='uniform'"):
         DDiTScore(folder(tmp_path, radd=False, graph=dict(type="uniform")))
     timeless = {key: value for key, value in SIZES.items() if key != "cond_dim"}
     with pytest.raises(UserError, match=r"model\.cond_dim"):
@@ -105,11 +105,11 @@ def test_folders_that_are_none_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"model\.safetensors does not fit .*config"):
         DDiTScore(str(tmp_path))
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(UserError, match="neither model.safetensors nor"):
+    with pytest.raises(UserError, match=r"neither model\.safetensors nor"):
         DDiTScore(str(tmp_path))
 
 
 def test_the_other_reader_names_this_one(tmp_path):
     network = dict(type="pld_mmdet.MaskedLMScore", pretrained=folder(tmp_path, True))
-    with pytest.raises(UserError, match="no model_type.*\n.*DDiTScore"):
+    with pytest.raises(UserError, match=r"no model_type.*\n.*DDiTScore"):
         MODELS.build(network)
