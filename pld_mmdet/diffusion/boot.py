@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pld_mmdet.diffusion.networks.denoisers import check_classes
 from pld_mmdet.diffusion.networks.taught import TaughtDenoiser
 from pld_mmdet.diffusion.processes.levels import ddim_step
 from pld_mmdet.errors import UserError, one_of
@@ -115,6 +116,10 @@ class BOOT(TaughtDenoiser):
         self.num_classes, self.guidance = num_classes, guidance
         self.predict_on, self.teacher_steps = predict_on, teacher_steps
         self._ends: tuple[Tensor, Tensor] | None = None
+
+    def check_data(self, dataset: object) -> None:
+        """Refuse data of other classes than the teacher's."""
+        check_classes(self, dataset)
 
     def signal(self, eps: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """y at times [N] of the paths that begin at eps, N x ... (the student)."""
@@ -238,6 +243,8 @@ class NoiseStarts(Dataset):
                 f"NoiseStarts: shape={tuple(shape)}, size={size}.", "All are positive."
             )
         self.start, self.size, self.classes = torch.zeros(*shape), size, num_classes
+        names = tuple(str(number) for number in range(num_classes))
+        self.metainfo = {"classes": names}
 
     def __len__(self) -> int:
         return self.size

@@ -23,7 +23,7 @@ from mmengine.dist import broadcast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pld_mmdet.diffusion.networks.denoisers import Critic, start_from
+from pld_mmdet.diffusion.networks.denoisers import Critic, check_classes, start_from
 from pld_mmdet.diffusion.processes.losses import score_gradient_loss
 from pld_mmdet.distill.teachers import Frozen, fixed
 from pld_mmdet.engine.run.method import Method
@@ -144,7 +144,13 @@ class DMD2(Method):
 
     def _copy_teacher(self) -> None:
         if self._taught:
-            start_from(self.real.network, self.generator, self.critic.network)
+            networks = self.generator, self.critic.network
+            owner, name = type(self).__name__, "model.denoiser"
+            start_from(self.real.network, *networks, owner=owner, name=name)
+
+    def check_data(self, dataset: object) -> None:
+        """Refuse data of other classes than the teacher's."""
+        check_classes(self, dataset)
 
     def loss_teacher(self, inputs: Tensor, targets: Tensor | None = None, **_) -> dict:
         """Score matching of the future teacher."""

@@ -254,6 +254,10 @@ def test_guidance_by_hand():
         build(delta=0.99)
     assert NoiseStarts((2,), 5, 3)[4]["targets"] == 1
     assert NoiseStarts((1, 2))[0]["inputs"].shape == (1, 2)
+    model.check_data(NoiseStarts((2,), 5, 3))
+    with pytest.raises(UserError, match=r"BOOT: model\.num_classes is 3, .* 0 classes"):
+        model.check_data(NoiseStarts((2,), 5))
+    build().check_data(NoiseStarts((2,), 5))
     with pytest.raises(UserError, match="size=0"):
         NoiseStarts((2,), 0)
 
@@ -327,7 +331,7 @@ def test_unknown_schedules_get_a_sentence(tmp_path):
 
 
 def test_another_architecture_gets_a_sentence():
-    with pytest.raises(UserError, match="do not fit"):
+    with pytest.raises(UserError, match=r"BOOT: .* do not fit model\.network"):
         build(teacher=dict(MLP, width=8))
     assert isinstance(build().student, nn.Module)
 

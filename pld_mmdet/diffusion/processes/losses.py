@@ -39,7 +39,8 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     window = torch.outer(bell, bell)
     window = (window / window.sum()).expand(channels, 1, 11, 11)
     parts = torch.cat([a, b, a * a, b * b, a * b])
-    m_a, m_b, aa, bb, ab = F.conv2d(parts, window, padding=5, groups=channels).split(n)
+    means = F.conv2d(parts, window, padding=5, groups=channels)
+    m_a, m_b, aa, bb, ab = means.unflatten(0, (5, n))
     one, two = 0.01**2, 0.03**2
     alike = (2 * m_a * m_b + one) * (2 * (ab - m_a * m_b) + two)
     apart = (m_a**2 + m_b**2 + one) * (aa - m_a**2 + bb - m_b**2 + two)
