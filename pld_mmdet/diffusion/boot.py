@@ -194,6 +194,16 @@ class BOOT(TaughtDenoiser):
             samples = self.process.sample(network, eps, self.teacher_steps, condition)
         return [{"samples": samples, "references": inputs}]
 
+    def in_steps(self, count: int) -> None:
+        """Sample in so many calls: of the teacher any, of the student one."""
+        if self.predict_on == "teacher" or self.progress.stage == "teacher":
+            self.teacher_steps = count
+        elif count != 1:
+            raise UserError(
+                f"BOOT: its student cannot sample in {count} steps.",
+                "It takes 1; model.predict_on='teacher' takes any number.",
+            )
+
     def _regression(self, inputs: Tensor) -> dict[str, Tensor]:
         """Mean squared distance to stored ends of the teacher's paths."""
         if self._ends is None:  # the same again when a run is resumed
@@ -229,11 +239,15 @@ def signal_step(y: Tensor, f: Tensor, r: Tensor | float) -> Tensor:
 class NoiseStarts(Dataset):
     """``size`` samples of zeros, for methods that need no data: ``inputs``, ``index``.
 
+    What is made of them lies in [-1, 1], as diffusers' models draw.
+
     Args:
         shape: Of a sample.
         size: How many.
         num_classes: With ``targets``: class numbers in turn; 0 for none.
     """
+
+    mean = std = 0.5
 
     def __init__(
         self, shape: Sequence[int], size: int = 65536, num_classes: int = 0

@@ -279,6 +279,24 @@ class EpsProcess(NoiseProcess):
         return ((raw.float() - noise) ** 2).mean()
 
 
+def evenly(count: int, levels: int) -> tuple[int, ...]:
+    """Levels of so many calls, from the last down: 999, 749, 499, 249 of 4 in 1000.
+
+    Args:
+        count: Calls.
+        levels: How many levels there are.
+
+    Raises:
+        UserError: There are more calls than levels.
+    """
+    if not 0 < count <= levels:
+        raise UserError(
+            f"{count} steps cannot be taken in {levels} levels.",
+            f"Take 1 to {levels}.",
+        )
+    return tuple(round(levels * (count - k) / count) - 1 for k in range(count))
+
+
 def consistency(
     network: nn.Module,
     x: Tensor,
