@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from pld_mmdet.diffusion.scores import pictures
+from pld_mmdet.engine.config.preflight import check_parts
 from pld_mmdet.engine.hooks.progress import ProgressHook
 from pld_mmdet.engine.run.method import Method
 from pld_mmdet.engine.state.checkpoint import load_checkpoint_file
@@ -56,9 +57,13 @@ def generator(cfg: ConfigDict, checkpoint: str) -> Method:
         checkpoint: File of its run.
 
     Raises:
-        UserError: It is no method outside detection, or the weights do not fit.
+        UserError: It is no method outside detection, the config names what is not
+            there, or the weights do not fit.
     """
-    model = MODELS.build(ConfigDict(cfg.get("model") or {"type": "none"}))
+    check_parts(cfg, ())
+    if not cfg.get("model"):
+        raise UserError("The config has no model.", "Name the config of a method.")
+    model = MODELS.build(ConfigDict(cfg.model))
     if not isinstance(model, Method):
         raise UserError(
             f"{type(model).__name__} makes no samples.",
