@@ -13,6 +13,7 @@ TOOLS = {
     "train": ("train", "run a config"),
     "test": ("test", "evaluate a checkpoint"),
     "export": ("export", "teacher or student as a plain mmdet checkpoint"),
+    "sample": ("sample", "pictures from a trained generator"),
     "prepare": ("prepare", "make or convert a data set"),
     "report": ("report", "one HTML page of a finished run"),
     "watch": ("watch", "the page of a run that is still going on"),

@@ -31,8 +31,9 @@ model = dict(
         r=128,
         lora_alpha=128,
         lora_dropout=0.0,
-        target_modules=[f"{part}_proj" for part in ("q", "k", "v", "o")]
-        + [f"{part}_proj" for part in ("gate", "up", "down")],
+        # Their list has o, gate and down too, which have other names in LLaDA's own
+        # code (attn_out, ff_proj, ff_out) and so never got an adapter.
+        target_modules=[f"{part}_proj" for part in ("q", "k", "v", "up")],
     ),
 )
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=6)

@@ -40,12 +40,14 @@ model = dict(
     radius=2.5,
     l1=10.0,
     perceptual=20.0,
+    ssim=2.0,
+    even=2.0,
     front=10.0,
     chamfer=1.0,  # ?
     smooth=1.0,  # ?
     tv=1.0,  # ?
     sds=0.5,
-    sds_share=0.9,
+    sds_share=0.8,
     guidance=2.0,
     rate=1 / 16,
 )

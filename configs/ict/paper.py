@@ -20,7 +20,11 @@ model = dict(
 # 8 processes x 128 images; values in [-1, 1]
 half = (0.5, 0.5, 0.5)
 train_dataloader = loader(
-    cifar(10, "train", augment=False, mean=half, std=half), 128, train=True, workers=4
+    cifar(10, "train", flip=True, mean=half, std=half),
+    128,
+    train=True,
+    seeded=True,
+    workers=4,
 )
 train_cfg = iterations(400_000)
 train_cfg.pop("val_interval")

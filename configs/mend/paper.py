@@ -2,7 +2,7 @@
 # divergence alone, then 30 000 on MetaICL's tasks.
 # 1 GPU: python tools/train.py configs/mend/paper.py
 _base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy_val.py"]
-from pld_mmdet.recipes import loader, optimizer, stage, staged
+from pld_mmdet.recipes import loader, optimizer, poly, stage, staged
 from pld_mmdet.recipes.language import causal
 
 small, large = "data/gpt2", "data/gpt2-large"
@@ -27,17 +27,21 @@ model = dict(
     beta=0.8,
     kl_weight=1.0,
 )
+# what transformers' Trainer does unless told otherwise: to 0, clipped, no decay
+usual = dict(weight_decay=0.0, clip=1.0)
+falls = [poly(1.0)]
 train_cfg = staged(
     stage(
         "pretrain",
         30000,
         data=loader(texts, 1, train=True, workers=2),
-        optim=optimizer("AdamW", lr=5e-5),
+        optim=optimizer("AdamW", lr=5e-5, **usual),
+        schedule=falls,
     ),
-    stage("finetune", 30000),
+    stage("finetune", 30000, schedule=falls),
     val_interval=2000,
 )
-optim_wrapper = optimizer("AdamW", lr=1e-5)
+optim_wrapper = optimizer("AdamW", lr=1e-5, **usual)
 param_scheduler = []
 find_unused_parameters = True
 how_to_get = dict(

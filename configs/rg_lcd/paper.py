@@ -1,7 +1,7 @@
-# RG-LCD on Stable Diffusion 2.1 at 768 with a latent proxy: the released script's
-# settings (Ji4chenLi/rg-lcd, cd17456: train_lcm_distill_sd_wds.py). Its number of GPUs
-# is not said; the proxy's weights are not released, and ours is small and begins at
-# random. tools/dist_train.sh configs/rg_lcd/paper.py 8
+# RG-LCD on Stable Diffusion 2.1 at 768 with the expert's own reward, as the authors'
+# README trains it (Ji4chenLi/rg-lcd cd17456; train_lcm_distill_sd_wds.py); the number
+# of GPUs is not said. latent.py has the proxy. tools/dist_train.sh
+# configs/rg_lcd/paper.py 8
 _base_ = "../_base_/toy_runtime.py"
 
 from pld_mmdet.recipes import loader, parts, warm_up
@@ -33,11 +33,11 @@ model = dict(
     network=unet,
     teacher=dict(type="pld_mmdet.TextUNet", pretrained=folder, subfolder="unet"),
     expert=dict(type="pld_mmdet.ClipScore", pretrained="data/teachers/clip"),
-    proxy=dict(type="pld_mmdet.LatentReward", channels=4),
-    logit_scale=100.0,  # CLIP's
-    space=dict(type="pld_mmdet.LatentSpace", pretrained=folder, subfolder="vae"),
+    space=dict(
+        type="pld_mmdet.LatentSpace", pretrained=folder, subfolder="vae", drawn=True
+    ),
     conditioner=dict(type="pld_mmdet.ClipWords", pretrained=folder),
-    reward="latent",
+    reward="direct",
     beta=1.0,
     points=50,
     w=(5.0, 15.0),
@@ -55,9 +55,8 @@ optim_wrapper = parts(
         optimizer=dict(type="AdamW", lr=1e-6, weight_decay=0.0),
         clip_grad=dict(max_norm=1.0),
     ),
-    proxy=dict(optimizer=dict(type="AdamW", lr=3.3e-6, weight_decay=0.0)),
 )
-param_scheduler = dict(student=[warm_up(2e-3, 500)], proxy=[])
+param_scheduler = dict(student=[warm_up(2e-3, 500)])
 model_wrapper_cfg = dict(type="PartsParallel")
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=10_000)
 default_hooks = dict(checkpoint=dict(interval=1000))

@@ -12,6 +12,7 @@ from pld_mmdet.diffusion.dmd2 import DMD2
 from pld_mmdet.diffusion.gen4d import Gen4D
 from pld_mmdet.diffusion.ict import ICT
 from pld_mmdet.diffusion.lsd import LSD
+from pld_mmdet.diffusion.networks.ddit import DDiTScore
 from pld_mmdet.diffusion.networks.denoisers import (
     Beside,
     ConvDenoiser,
@@ -59,6 +60,7 @@ __all__ = [
     "ConvDenoiser",
     "ConvHead",
     "CosineProcess",
+    "DDiTScore",
     "DiffusersUNet",
     "DisBack",
     "EDMProcess",

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pld_mmdet.diffusion.networks.denoisers import check_classes
 from pld_mmdet.diffusion.networks.taught import TaughtDenoiser
 from pld_mmdet.diffusion.processes.levels import ddim_step
 from pld_mmdet.errors import UserError, one_of
@@ -33,6 +34,12 @@ class BOOT(TaughtDenoiser):
     second choice, a window that grows, is ``order='progressive'``. Guidance has one
     scale; the paper's text models draw it and embed it.
 
+    The student is fed eps at every time, so its network's answer is read as at the last
+    time, where that is the path: an x0 or v network as usual, and one that predicts the
+    noise as x0 itself (its weights are where it begins; y = (eps - s raw) / a would be
+    eps at the first time and divide by nearly nothing at the last). The teacher's x0
+    comes from eps by a division by at least ``least_signal``.
+
     Args:
         process: Config of a ``CosineProcess`` or ``ScheduleProcess``.
         network: Config of teacher and student.
@@ -50,6 +57,12 @@ class BOOT(TaughtDenoiser):
         guidance: Of the teacher [1: none]; the class ``num_classes`` stands for none.
         predict_on: ``student``, or ``teacher`` in ``teacher_steps`` DDIM steps.
         teacher_steps: Of it [50].
+        least_signal: a_t counts as at least this where the teacher predicts the noise
+            [0.1].
+
+    Raises:
+        UserError: An unknown word, times or a signal that leave nothing, or guidance
+            without conditions.
     """
 
     def __init__(
@@ -69,6 +82,7 @@ class BOOT(TaughtDenoiser):
         guidance: float = 1.0,
         predict_on: str = "student",
         teacher_steps: int = 50,
+        least_signal: float = 0.1,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(
@@ -91,23 +105,38 @@ class BOOT(TaughtDenoiser):
                 "BOOT: guidance needs conditions, and num_classes is 0.",
                 "Set num_classes, or guidance=1.0.",
             )
+        if not 0 < least_signal < 1:
+            raise UserError(
+                f"BOOT: least_signal={least_signal} bounds no signal.",
+                "It lies between 0 and 1; 0.1 is the default.",
+            )
+        self.least_signal = least_signal
         self.delta, self.beta, self.weight, self.first = delta, beta, weight, first
         self.order, self.pairs, self.pair_steps = order, pairs, pair_steps
         self.num_classes, self.guidance = num_classes, guidance
         self.predict_on, self.teacher_steps = predict_on, teacher_steps
         self._ends: tuple[Tensor, Tensor] | None = None
 
+    def check_data(self, dataset: object) -> None:
+        """Refuse data of other classes than the teacher's."""
+        check_classes(self, dataset)
+
     def signal(self, eps: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """y at times [N] of the paths that begin at eps, N x ... (the student)."""
-        return self.process.denoise(self.student, eps, t, condition)[0]
+        raw = self.student(eps, self.process.clock(t), condition)
+        if self.process.predicts == "eps":
+            return raw.float()
+        end = torch.full_like(t, self.process.last)
+        return self.process.both(raw, eps, end)[0]
 
     def clean(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """The teacher's x0 of x at times [N], guided."""
-        guess = self.process.denoise(self.teacher, x, t, condition)[0]
+        least = self.least_signal
+        guess = self.process.denoise(self.teacher, x, t, condition, least)[0]
         if self.guidance == 1.0:
             return guess
         nothing = torch.full_like(condition, self.num_classes)
-        plain = self.process.denoise(self.teacher, x, t, nothing)[0]
+        plain = self.process.denoise(self.teacher, x, t, nothing, least)[0]
         return plain + self.guidance * (guess - plain)
 
     def target(
@@ -165,6 +194,16 @@ class BOOT(TaughtDenoiser):
             samples = self.process.sample(network, eps, self.teacher_steps, condition)
         return [{"samples": samples, "references": inputs}]
 
+    def in_steps(self, count: int) -> None:
+        """Sample in so many calls: of the teacher any, of the student one."""
+        if self.predict_on == "teacher" or self.progress.stage == "teacher":
+            self.teacher_steps = count
+        elif count != 1:
+            raise UserError(
+                f"BOOT: its student cannot sample in {count} steps.",
+                "It takes 1; model.predict_on='teacher' takes any number.",
+            )
+
     def _regression(self, inputs: Tensor) -> dict[str, Tensor]:
         """Mean squared distance to stored ends of the teacher's paths."""
         if self._ends is None:  # the same again when a run is resumed
@@ -200,11 +239,15 @@ def signal_step(y: Tensor, f: Tensor, r: Tensor | float) -> Tensor:
 class NoiseStarts(Dataset):
     """``size`` samples of zeros, for methods that need no data: ``inputs``, ``index``.
 
+    What is made of them lies in [-1, 1], as diffusers' models draw.
+
     Args:
         shape: Of a sample.
         size: How many.
         num_classes: With ``targets``: class numbers in turn; 0 for none.
     """
+
+    mean = std = 0.5
 
     def __init__(
         self, shape: Sequence[int], size: int = 65536, num_classes: int = 0
@@ -214,6 +257,8 @@ class NoiseStarts(Dataset):
                 f"NoiseStarts: shape={tuple(shape)}, size={size}.", "All are positive."
             )
         self.start, self.size, self.classes = torch.zeros(*shape), size, num_classes
+        names = tuple(str(number) for number in range(num_classes))
+        self.metainfo = {"classes": names}
 
     def __len__(self) -> int:
         return self.size

@@ -23,7 +23,8 @@ from mmengine.dist import broadcast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pld_mmdet.diffusion.networks.denoisers import Critic, start_from
+from pld_mmdet.diffusion.networks.denoisers import Critic, check_classes, start_from
+from pld_mmdet.diffusion.processes.levels import evenly
 from pld_mmdet.diffusion.processes.losses import score_gradient_loss
 from pld_mmdet.distill.teachers import Frozen, fixed
 from pld_mmdet.engine.run.method import Method
@@ -144,7 +145,13 @@ class DMD2(Method):
 
     def _copy_teacher(self) -> None:
         if self._taught:
-            start_from(self.real.network, self.generator, self.critic.network)
+            networks = self.generator, self.critic.network
+            owner, name = type(self).__name__, "model.denoiser"
+            start_from(self.real.network, *networks, owner=owner, name=name)
+
+    def check_data(self, dataset: object) -> None:
+        """Refuse data of other classes than the teacher's."""
+        check_classes(self, dataset)
 
     def loss_teacher(self, inputs: Tensor, targets: Tensor | None = None, **_) -> dict:
         """Score matching of the future teacher."""
@@ -253,6 +260,13 @@ class DMD2(Method):
             network = self.generator if making else self.real
             samples = process.sample(network, noise, condition, self.teacher_steps)
         return [{"samples": samples, "references": inputs}]
+
+    def in_steps(self, count: int) -> None:
+        """Sample in so many calls of the network that answers."""
+        if self.predict_on == "teacher" or self.progress.stage == "teacher":
+            self.teacher_steps = count
+        else:
+            self.denoising_steps = evenly(count, self.process.num_levels)
 
     def _matching(self, network: nn.Module, x0: Tensor, condition) -> Tensor:
         level = self._levels(x0, 0, self.process.num_levels)

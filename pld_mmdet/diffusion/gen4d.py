@@ -4,7 +4,7 @@ import torch
 from mmengine.dist import all_reduce, broadcast
 from torch import Tensor, nn
 
-from pld_mmdet.diffusion.processes.losses import score_gradient_loss
+from pld_mmdet.diffusion.processes.losses import score_gradient_loss, ssim
 from pld_mmdet.diffusion.rendering.splatting import (
     Gaussians,
     orbit,
@@ -53,11 +53,13 @@ class Gen4D(Method):
         process: Config of the prior's ``EpsProcess``.
         size, fov, radius: Of the cameras [512, 40 degrees, 2.5].
         l1, perceptual: Weights of |difference| [10] and LPIPS [20; needs lpips].
+        ssim, even: Weights of 1 - SSIM and of LPIPS once more, in all views alike
+            [0; released: 2 and 2].
         front: Factor of view 0's photometric loss [10].
         pseudo: Of the other views' [1].
         chamfer, smooth, tv: Weights of the consistency terms.
         sds: Weight of score distillation [0.5].
-        sds_share: Of the fine steps [0.9].
+        sds_share: Of the fine steps [0.8].
         guidance: Of the prior [2].
         elevations: Of the cameras of score distillation, degrees [30].
         rate: Largest interval of three frames of a track [1 / 16].
@@ -81,13 +83,15 @@ class Gen4D(Method):
         radius: float = 2.5,
         l1: float = 10.0,
         perceptual: float = 20.0,
+        ssim: float = 0.0,
+        even: float = 0.0,
         front: float = 10.0,
         pseudo: float = 1.0,
         chamfer: float = 1.0,
         smooth: float = 1.0,
         tv: float = 1.0,
         sds: float = 0.5,
-        sds_share: float = 0.9,
+        sds_share: float = 0.8,
         guidance: float = 2.0,
         elevations: float = 30.0,
         rate: float = 1 / 16,
@@ -124,6 +128,7 @@ class Gen4D(Method):
         self.chamfer, self.smooth, self.tv = chamfer, smooth, tv
         self.sds, self.sds_share, self.guidance = sds, sds_share, guidance
         self.elevations, self.rate, self.perceptual = elevations, rate, perceptual
+        self.ssim, self.even = ssim, even
         self.densify_every, self.densify_from = densify_every, densify_from
         self.prune_below, self._lpips = prune_below, None
 
@@ -145,15 +150,21 @@ class Gen4D(Method):
     def photometric(self, pictures: Tensor, inputs: Tensor, video: Tensor) -> Tensor:
         """L_recon and L_sync of pictures [V, 4, H, W], a scalar."""
         weight = torch.where(video, self.front, self.pseudo).to(pictures)
-        loss = self.l1 * (pictures - inputs).abs().flatten(1).mean(1)
-        if self.perceptual:
-            if self._lpips is None:
-                lpips = require("lpips", "diffusion").LPIPS(net="alex", verbose=False)
-                # in a list: no part of the model and its checkpoints
-                self._lpips = [lpips.to(pictures.device).requires_grad_(False)]
-            seen, true = 2 * pictures[:, :3] - 1, 2 * inputs[:, :3] - 1
-            loss = loss + self.perceptual * self._lpips[0](seen, true).flatten()
-        return (weight * loss).mean()
+        loss = weight * self.l1 * (pictures - inputs).abs().flatten(1).mean(1)
+        if self.perceptual or self.even:
+            far = self._far(pictures[:, :3], inputs[:, :3])
+            loss = loss + (weight * self.perceptual + self.even) * far
+        if self.ssim:
+            loss = loss + self.ssim * (1 - ssim(pictures, inputs))
+        return loss.mean()
+
+    def _far(self, seen: Tensor, true: Tensor) -> Tensor:
+        """LPIPS of colours [V, 3, H, W] in [0, 1], [V]."""
+        if self._lpips is None:
+            lpips = require("lpips", "diffusion").LPIPS(net="alex", verbose=False)
+            # in a list: no part of the model and its checkpoints
+            self._lpips = [lpips.to(seen.device).requires_grad_(False)]
+        return self._lpips[0](2 * seen - 1, 2 * true - 1).flatten()
 
     def loss_prior(
         self, inputs: Tensor, reference: Tensor, angles: Tensor, **_

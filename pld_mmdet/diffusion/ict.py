@@ -81,10 +81,6 @@ class ICT(Method):
             weighting=(weighting, ("inverse", "uniform")),
             predict_on=(predict_on, ("teacher", "student")),
         )
-        if steps not in (1, 2):
-            raise UserError(
-                f"ICT: steps={steps} is not possible.", "It samples in 1 or 2 steps."
-            )
         self.student = MODELS.build(network)
         self.teacher = Averaged(self.student)
         self.slow = Averaged(self.student) if target == "ema" else None
@@ -92,7 +88,16 @@ class ICT(Method):
         self.distance, self.law, self.weighting = distance, law, weighting
         self.c, self.mu0, self.tau = c, mu0, tau
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
-        self.sigma_data, self.steps, self.predict_on = sigma_data, steps, predict_on
+        self.sigma_data, self.predict_on = sigma_data, predict_on
+        self.in_steps(steps)
+
+    def in_steps(self, count: int) -> None:
+        """Sample in so many calls of the network."""
+        if count not in (1, 2):
+            raise UserError(
+                f"ICT: steps={count} is not possible.", "It samples in 1 or 2 steps."
+            )
+        self.steps = count
 
     def intervals(self) -> int:
         """N(k) - 1 at this point of the run."""

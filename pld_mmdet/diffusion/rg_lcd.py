@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pld_mmdet.diffusion.networks.taught import TaughtDenoiser
-from pld_mmdet.diffusion.processes.levels import ddim_step
+from pld_mmdet.diffusion.processes.levels import ddim_step, evenly
 from pld_mmdet.distill.ema import ema_update
 from pld_mmdet.distill.losses import pseudo_huber
 from pld_mmdet.distill.teachers import Averaged, Frozen, fixed
@@ -269,6 +269,10 @@ class RGLCD(TaughtDenoiser):
             if true is not None:  # a toy's: what the expert was fitted to
                 answer["true"] = true(z, targets)
         return [answer]
+
+    def in_steps(self, count: int) -> None:
+        """Sample in so many calls of the student."""
+        self.sample_levels = evenly(count, LEVELS)
 
     def _sample(self, noise, condition: Tensor) -> Tensor:
         making = self.progress.stage == "teacher"

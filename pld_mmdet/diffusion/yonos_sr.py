@@ -128,6 +128,10 @@ class YonosSR(TaughtDenoiser):
         logs = {f"decoder_{k}": v for k, v in logs.items() if k != "loss"}
         return logs | self.step(optim_wrapper, critic, "critic")
 
+    def in_steps(self, count: int) -> None:
+        """Sample in so many calls of the network."""
+        self.steps = count
+
     @torch.no_grad()
     def restored(self, images: Tensor, noise: Tensor, steps: int) -> Tensor:
         """Latents made from nothing but the shrunk images and noise."""

@@ -235,6 +235,22 @@ class TestCIFAR:
             values = found[:, channel].unique().tolist()
             assert values == pytest.approx([black, white], abs=1e-6)
 
+    def test_flips_without_a_crop(self, tmp_path):
+        write_cifar(tmp_path, 10)
+        colours = dict(mean=(0.5,) * 3, std=(0.5,) * 3)
+        data = CIFAR(tmp_path, "train", 10, flip=True, **colours)
+        still = CIFAR(tmp_path, "train", 10, **colours)[5]["inputs"]
+        torch.manual_seed(0)
+        seen = [data[5]["inputs"] for _ in range(40)]
+        turned = [torch.equal(one, still.flip(2)) for one in seen]
+        assert all(
+            torch.equal(one, still) != flip
+            for one, flip in zip(seen, turned, strict=True)
+        )
+        assert 10 < sum(turned) < 30
+        with pytest.raises(UserError, match="augment crops and flips already"):
+            CIFAR(tmp_path, "train", 10, augment=True, flip=True)
+
     def test_crops_come_from_the_padded_image(self):
         image = torch.arange(1.0, 17).view(1, 4, 4)
         padded = F.pad(image, [1] * 4)

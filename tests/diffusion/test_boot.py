@@ -58,6 +58,58 @@ def test_a_step_by_hand(times, y, f, eps, r, expected):
     assert signal_step(at([y]), at([y]), ratio).item() == pytest.approx(y)
 
 
+def says(raw):
+    """A network with one answer."""
+    return lambda x, t, condition: torch.tensor(raw).expand_as(x)
+
+
+def test_a_teacher_of_the_noise_is_read_with_the_signal_bounded():
+    """At t = .99 a = .0157073, s = .9998766: divided by .1; at .5 by cos(pi / 4)."""
+    process = dict(type="pld_mmdet.CosineProcess", predicts="eps")
+    model = build(process=process)
+    model.teacher.network.forward = says([0.5, -2.0])
+    x = torch.tensor([[1.0, -1.0], [3.0, 0.0]])
+    found = model.clean(x, at(0.99, 0.5))
+    half = math.sqrt(0.5)
+    wanted = [
+        [(1 - 0.9998766 * 0.5) / 0.1, (-1 + 0.9998766 * 2) / 0.1],
+        [(3 - half * 0.5) / half, 2.0],
+    ]
+    torch.testing.assert_close(found, torch.tensor(wanted), atol=1e-4, rtol=1e-5)
+    finer = build(process=process, least_signal=0.5)
+    finer.teacher.network.forward = says([0.5, -2.0])
+    torch.testing.assert_close(
+        finer.clean(x[:1], at(0.99))[0], found[0] / 5, atol=1e-5, rtol=1e-5
+    )
+    # the student's answer is x0, near the end too, where y would be eps
+    model.student.forward = says([0.25, 4.0])
+    assert torch.equal(model.signal(x, at(0.01, 0.99)), says([0.25, 4.0])(x, 0, 0))
+    assert model.signal(x.bfloat16(), at(0.01, 0.99)).dtype == torch.float32
+
+
+def test_a_student_of_v_is_read_as_at_the_last_time():
+    """y = a eps - s raw with a = .0157073, s = .9998766 at every time."""
+    process = dict(type="pld_mmdet.CosineProcess", predicts="v")
+    model, eps = build(process=process), torch.tensor([[1.0, -2.0], [0.0, 3.0]])
+    model.student.forward = says([0.5, -1.0])
+    wanted = [
+        [0.0157073 - 0.4999383, -0.0314146 + 0.9998766],
+        [-0.4999383, 0.0471219 + 0.9998766],
+    ]
+    for times in ((0.01, 0.99), (0.5, 0.2)):
+        found = model.signal(eps, at(*times))
+        torch.testing.assert_close(found, torch.tensor(wanted), atol=1e-6, rtol=1e-5)
+    # where it begins as the teacher, it is the teacher at the last time
+    model, end = build(process=process), at(0.99, 0.99)
+    torch.testing.assert_close(model.signal(eps, end), model.clean(eps, end))
+
+
+@pytest.mark.parametrize("least", [0.0, 1.0, -0.1])
+def test_a_bound_that_bounds_nothing_is_refused(least):
+    with pytest.raises(UserError, match=f"least_signal={least} bounds no signal"):
+        build(least_signal=least)
+
+
 def test_a_chain_of_targets_is_ddim():
     process, teacher = CosineProcess("x0"), build().teacher
     torch.manual_seed(1)
@@ -202,6 +254,10 @@ def test_guidance_by_hand():
         build(delta=0.99)
     assert NoiseStarts((2,), 5, 3)[4]["targets"] == 1
     assert NoiseStarts((1, 2))[0]["inputs"].shape == (1, 2)
+    model.check_data(NoiseStarts((2,), 5, 3))
+    with pytest.raises(UserError, match=r"BOOT: model\.num_classes is 3, .* 0 classes"):
+        model.check_data(NoiseStarts((2,), 5))
+    build().check_data(NoiseStarts((2,), 5))
     with pytest.raises(UserError, match="size=0"):
         NoiseStarts((2,), 0)
 
@@ -275,7 +331,7 @@ def test_unknown_schedules_get_a_sentence(tmp_path):
 
 
 def test_another_architecture_gets_a_sentence():
-    with pytest.raises(UserError, match="do not fit"):
+    with pytest.raises(UserError, match=r"BOOT: .* do not fit model\.network"):
         build(teacher=dict(MLP, width=8))
     assert isinstance(build().student, nn.Module)
 

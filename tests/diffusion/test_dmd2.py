@@ -406,6 +406,7 @@ def test_paper_config_steps(tmp_path):
         layers_per_block=1,
         attention_head_dim=8,
         norm_num_groups=4,
+        num_class_embeds=2,
     )
     unet = {**cfg.model.denoiser, **small}
     torch.manual_seed(0)
@@ -427,6 +428,9 @@ def test_paper_config_steps(tmp_path):
     ]
     cfg.merge_from_dict(parse_options(options))
     cfg.work_dir, cfg.experiment_name = str(tmp_path / "run"), "dmd2_paper"
+    with pytest.raises(UserError, match=r"is 1000, .* 2 classes \(n01, n02\)"):
+        RUNNERS.build(cfg).train()
+    cfg.model.num_classes, cfg.experiment_name = 2, "dmd2_paper_of_two"
     runner = RUNNERS.build(cfg)
     runner.train()
     model = runner.model
@@ -438,7 +442,7 @@ def test_paper_config_steps(tmp_path):
     assert (tmp_path / "run/iter_2.pth").is_file()
     # Convolutions that change the resolution are another network.
     cfg.model.denoiser.update(downsample_type="conv", upsample_type="conv")
-    with pytest.raises(UserError, match="do not fit the denoiser"):
+    with pytest.raises(UserError, match=r"DMD2: .* do not fit model\.denoiser"):
         MODELS.build(cfg.model)
 
 

@@ -200,6 +200,22 @@ def test_views_count_as_they_should():
     assert model.photometric(a, b, video).item() == pytest.approx(expected)
 
 
+def test_the_released_terms_weigh_all_views_alike(monkeypatch):
+    """LPIPS .5 and .1, front 10: (10 (20 x .5) + 2 x .5 + 20 x .1 + 2 x .1) / 2."""
+    model = build(perceptual=20.0, even=2.0, l1=0.0)
+    model._lpips = [lambda a, b: torch.tensor([0.5, 0.1]).view(2, 1, 1, 1)]
+    a, b = torch.rand(2, 2, 4, 8, 8)
+    video = torch.tensor([True, False])
+    found = model.photometric(a, b, video).item()
+    assert found == pytest.approx((100 + 1 + 2 + 0.2) / 2)
+    model.perceptual = model.even = 0.0
+    model.ssim = 2.0
+    monkeypatch.setattr(gen4d, "ssim", lambda x, y: torch.tensor([0.9, 0.25]))
+    found = model.photometric(a, b, video).item()
+    assert found == pytest.approx((2 * 0.1 + 2 * 0.75) / 2)
+    assert build().sds_share == 0.8
+
+
 def test_gaussians_are_cloned_split_and_pruned():
     torch.manual_seed(0)
     model = build(densify_from=1.0, ball=2.0)  # large: above 0.02

@@ -199,6 +199,11 @@ def test_a_masked_language_model_is_a_score_network():
     )
     model = build(network=network)
     start = torch.full((3, 6), 7)  # the last word is the mask
+    with pytest.raises(UserError, match=r"model\.network are random.*\n.*DDiTScore"):
+        model.loss(start)
+    model.load_state_dict(dict(phi=model.phi), strict=False)  # nothing of the network
+    assert model.network.network.untrained
+    model.load_state_dict(model.state_dict())  # as a checkpoint of load_from
     score = model.network(start, 0.3)
     assert score.shape == (3, 6, 7)
     total = score.sum(-1) * odds(0.3)
@@ -206,6 +211,8 @@ def test_a_masked_language_model_is_a_score_network():
     losses = model.loss(start)
     assert torch.isfinite(losses["loss_score"])
     assert model.predict(start, torch.arange(3))[0]["samples"].max() < 7
+    with pytest.raises(UserError, match="masked by token 5, the network by 7"):
+        model.loss(torch.full((3, 6), 5))
 
 
 def test_the_teacher_is_read_at_the_students_times():
@@ -241,10 +248,44 @@ def test_only_the_student_starts_relaxed(monkeypatch):
     model, starts = build(zeta=0.5), []
     walk = model.walk
     monkeypatch.setattr(
-        model, "walk", lambda x, *rest: starts.append(x) or walk(x, *rest)
+        model,
+        "walk",
+        lambda x, *rest, **more: starts.append(x) or walk(x, *rest, **more),
     )
     model.loss(torch.full((9, 4), 3))
     assert [int((x != 3).sum()) for x in starts] == [0, 2 * 9]
+    model.relaxes = "both"  # as released: the same one
+    model.loss(torch.full((9, 4), 3))
+    assert [int((x != 3).sum()) for x in starts[2:]] == [2 * 9, 2 * 9]
+    assert torch.equal(starts[2], starts[3])
+    with pytest.raises(UserError, match="relaxes='teacher'"):
+        build(relaxes="teacher")
+
+
+def test_a_walk_keeps_the_scores_that_are_read(monkeypatch):
+    """256 scores of 8 x 1024 x 50257 numbers are 392 GiB; the loss reads M."""
+    model, start = build(), torch.full((5, 4), 3)
+    kept, walk = [], model.walk
+
+    def counted(*told, **more):
+        end, seen = walk(*told, **more)
+        kept.append(len(seen))
+        return end, seen
+
+    monkeypatch.setattr(model, "walk", counted)
+    model.loss(start)
+    model.predict(start, torch.arange(5))
+    assert kept == [2, 2, 0]  # of 8, 2 and 2
+    grid, ones = torch.linspace(1.0, 1e-3, 9), torch.ones(8)
+    torch.manual_seed(1)
+    whole, seen = walk(start, grid, ones)
+    torch.manual_seed(1)
+    same, few = walk(start, grid, ones, every=3)
+    assert torch.equal(whole, same)
+    assert len(few) == 3
+    for number, (x, score) in enumerate(few):
+        assert torch.equal(x, seen[3 * number][0])
+        assert torch.equal(score, seen[3 * number][1])
 
 
 def test_learned_lengths_by_hand(monkeypatch):
@@ -257,12 +298,12 @@ def test_learned_lengths_by_hand(monkeypatch):
     def at(x, *score):
         return torch.tensor([x]), torch.tensor([score])
 
-    far = at([2, 2], [9.0, 9.0], [9.0, 9.0])
-    teacher = [at([2, 2], [2.0, 1.0], [1.0, 1.0]), far]
-    teacher += [at([2, 1], [2.0, 2.0], [7.0, 7.0]), far]
+    teacher = [at([2, 2], [2.0, 1.0], [1.0, 1.0])]
+    teacher += [at([2, 1], [2.0, 2.0], [7.0, 7.0])]
     student = [at([2, 2], [1.0, 2.0], [3.0, 0.0]), at([2, 0], [1.0, 3.0], [5.0, 5.0])]
     answers = iter([teacher, student])
-    monkeypatch.setattr(model, "walk", lambda *_: (None, next(answers)))
+    monkeypatch.setattr(model, "walk", lambda *_, **more: (None, next(answers)))
+    monkeypatch.setattr(model, "_check", lambda inputs: None)  # its mask is 3
     found = model.loss(torch.full((1, 2), 2))
     a, b = 0.3 * 2 / 0.999, 0.6 * 2 / 0.999  # lengths, beside even ones
     first = [(f - 2) ** 2 + (2 * f - 1) ** 2 + (3 * f - 1) ** 2 + 1 for f in (0.5, a)]

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pld_mmdet.diffusion.data.ring import GaussianRing
+from pld_mmdet.diffusion.networks.spaces import LatentSpace
 from pld_mmdet.diffusion.networks.text import CaptionedImages, waves
 from pld_mmdet.diffusion.rg_lcd import boundary, pair_kl
 from pld_mmdet.diffusion.scores.ring_reward import MeanOf, RingExpert
@@ -439,3 +440,34 @@ def test_guidance_is_embedded_as_lcm_does():
     angles = (4000.0, 0.4)
     wanted = [math.sin(v) for v in angles] + [math.cos(v) for v in angles]
     assert found == pytest.approx(wanted, abs=1e-3)
+
+
+def test_latents_are_the_most_probable_ones_or_drawn():
+    """An encoder that says mean (3, -1), variance (.25, 4); the factor is 0.5."""
+    from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+    sizes = dict(
+        block_out_channels=(4,),
+        norm_num_groups=2,
+        latent_channels=2,
+        scaling_factor=0.5,
+    )
+    still, drawn = LatentSpace(**sizes), LatentSpace(drawn=True, **sizes)
+    said = torch.tensor([3.0, -1.0, math.log(0.25), math.log(4.0)])
+    for space in (still, drawn):
+        space.vae.encode = lambda x: SimpleNamespace(
+            latent_dist=DiagonalGaussianDistribution(
+                said[None, :, None, None].expand(len(x), -1, 100, 100)
+            )
+        )
+    images = torch.zeros(2, 3, 8, 8)
+    wanted = torch.tensor([1.5, -0.5])
+    assert torch.equal(still.encode(images)[:, :, 7, 9], wanted.expand(2, 2))
+    torch.manual_seed(0)
+    found = drawn.encode(images)
+    assert not torch.equal(found[0], found[1])
+    values = found.transpose(0, 1).flatten(1)
+    torch.testing.assert_close(values.mean(1), wanted, atol=0.04, rtol=0)
+    torch.testing.assert_close(
+        values.std(1), torch.tensor([0.25, 1.0]), atol=0.03, rtol=0
+    )

@@ -234,7 +234,10 @@ def test_paper_config_trains_an_adapter_from_a_folder_and_a_jsonl_file(tmp_path)
     cfg.model.lora.update(r=2, lora_alpha=2)
     model = MODELS.build(cfg.model)
     learning = [n for n, p in model.named_parameters() if p.requires_grad]
-    assert len(learning) == 2 * 7
+    # of LLaDA's own names only these are in the authors' list
+    adapted = {name.split(".lora_")[0].rsplit(".", 1)[1] for name in learning}
+    assert adapted == {"q_proj", "k_proj", "v_proj", "up_proj"}
+    assert len(learning) == 2 * 4
     assert all("lora" in name for name in learning)
     batch = dict(input_ids=sample["input_ids"][None], prompt_lengths=torch.tensor([2]))
     torch.manual_seed(2)

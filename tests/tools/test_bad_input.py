@@ -234,6 +234,7 @@ WITH_CONFIG = {
     "measure_pseudo_labels": ["{config}", "{weights}"],
     "browse_pseudo_labels": ["{config}", "{weights}", "{folder}"],
     "check_data": ["{config}"],
+    "sample": ["{weights}", "--config", "{config}", "--out", "{folder}/run"],
     "reproduce": ["{config}", "--out", "{folder}/run"],
 }
 

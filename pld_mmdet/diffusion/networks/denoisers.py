@@ -260,8 +260,36 @@ def _stop(module: nn.Module, inputs: tuple, output: Tensor) -> None:
     raise _Reached(output[0] if isinstance(output, tuple) else output)
 
 
-def start_from(teacher: nn.Module, *networks: nn.Module) -> None:
+def check_classes(owner: nn.Module, dataset: object) -> None:
+    """Refuse training data of other classes than a conditional model's.
+
+    Args:
+        owner: A method with ``num_classes``; 0: it has no conditions.
+        dataset: Of training; one that names no classes passes.
+
+    Raises:
+        UserError: Their numbers differ.
+    """
+    names = (getattr(dataset, "metainfo", None) or {}).get("classes")
+    count = owner.num_classes
+    if count and names is not None and len(names) != count:
+        shown = ", ".join(map(str, names[:5])) + (", ..." if len(names) > 5 else "")
+        raise UserError(
+            f"{type(owner).__name__}: model.num_classes is {count}, and the training "
+            f"data have {len(names)} classes ({shown}).",
+            f"Give it data of the teacher's {count} classes; for others set "
+            "model.num_classes, with a teacher that was trained on them.",
+        )
+
+
+def start_from(teacher: nn.Module, *networks: nn.Module, owner: str, name: str) -> None:
     """Give networks the teacher's weights.
+
+    Args:
+        teacher: Whose weights.
+        networks: Who gets them.
+        owner: The method, for the sentence.
+        name: The networks' place in the config.
 
     Raises:
         UserError: One is of another architecture.
@@ -272,7 +300,7 @@ def start_from(teacher: nn.Module, *networks: nn.Module) -> None:
     except RuntimeError as error:
         reason = str(error).splitlines()
         raise UserError(
-            "DMD2: the teacher's weights do not fit the denoiser "
+            f"{owner}: the teacher's weights do not fit {name} "
             f"({len(reason) - 1} differences; {reason[1].strip()[:200]}).",
-            "Give model.denoiser the architecture of model.teacher.",
+            f"Give {name} the architecture of model.teacher.",
         ) from error

@@ -50,13 +50,18 @@ class LatentSpace(nn.Module):
     Args:
         pretrained: Folder or hub name; ``subfolder='vae'`` goes into ``kwargs``. None
             builds random weights from ``kwargs``.
+        drawn: Latents are drawn from the encoder's answer, as Stable Diffusion's were
+            in training [False: the most probable ones].
         kwargs: Of ``AutoencoderKL``, or of its ``from_pretrained``.
     """
 
     same = False
 
-    def __init__(self, pretrained: str | None = None, **kwargs) -> None:
+    def __init__(
+        self, pretrained: str | None = None, drawn: bool = False, **kwargs
+    ) -> None:
         super().__init__()
+        self.drawn = drawn
         model = require("diffusers", "diffusion").AutoencoderKL
         self.vae = (
             model(**kwargs)
@@ -68,9 +73,10 @@ class LatentSpace(nn.Module):
                 part.requires_grad_(False)
 
     def encode(self, images: Tensor) -> Tensor:
-        """The most probable latents, scaled, N x C x h x w."""
+        """Images [0, 1] -> latents, scaled, N x C x h x w; without gradient."""
         with torch.no_grad():
-            found = self.vae.encode(2 * images - 1).latent_dist.mode()
+            answer = self.vae.encode(2 * images - 1).latent_dist
+            found = answer.sample() if self.drawn else answer.mode()
         return found * self.vae.config.scaling_factor
 
     def decode(self, z: Tensor) -> Tensor:

@@ -61,7 +61,9 @@ class TaughtDenoiser(Method):
     def begin(self) -> None:
         """Give the student, and what else starts there, the teacher's weights."""
         if self._taught and not self._keep_student:
-            start_from(self.teacher.network, *self.starters())
+            owner, name = type(self).__name__, "model.network"
+            starters = self.starters()
+            start_from(self.teacher.network, *starters, owner=owner, name=name)
 
     def starters(self) -> tuple[nn.Module, ...]:
         """The networks that begin as the teacher."""

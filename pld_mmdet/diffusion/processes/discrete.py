@@ -6,6 +6,7 @@ masked position is the ratio p(token) / p(masked), [N, L, V].
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch.utils.data import Dataset
 
 from pld_mmdet.engine.run.optional import require
 from pld_mmdet.errors import UserError
+from pld_mmdet.reading import read_json
 from pld_mmdet.registry import DATASETS, METRICS, MODELS
 
 
@@ -69,34 +71,69 @@ class RingLanguage(nn.Module):
         return self.probabilities(x) / odds(t)
 
 
+class ScoreNetwork(nn.Module):
+    """A network ``(x [N, L], t) -> scores [N, L, V]`` that has to be trained.
+
+    Attributes:
+        untrained: Its weights are random: none were named, and none loaded since.
+    """
+
+    untrained = True
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *rest) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        if any(name.startswith(prefix) for name in state_dict):
+            self.untrained = False
+
+
 @MODELS.register_module()
-class MaskedLMScore(nn.Module):
+class MaskedLMScore(ScoreNetwork):
     """A masked language model of transformers as a score network.
 
     Absorbing diffusion needs no time: the score is p(token | revealed tokens) divided
     by :func:`odds` of t (RADD, Ou et al. 2024). The last word of the vocabulary is the
-    mask, as in RADD's and SEDD's checkpoints.
+    mask. RADD's and SEDD's own folders are none of transformers: ``DDiTScore``.
 
     Args:
-        pretrained: Folder or hub name with safetensors weights [random weights].
+        pretrained: Folder or hub name with safetensors weights [random weights, which
+            teach nothing].
         kwargs: Of ``BertConfig`` (``vocab_size``, ``hidden_size``, ...), without
             ``pretrained``.
+
+    Raises:
+        UserError: The folder is not one of transformers'.
     """
 
     def __init__(self, pretrained: str | None = None, **kwargs) -> None:
         super().__init__()
         library = require("transformers", "language")
+        self.untrained = pretrained is None
         if pretrained is None:
             self.model = library.BertForMaskedLM(library.BertConfig(**kwargs))
         else:
+            _check_folder(Path(pretrained))
             self.model = library.AutoModelForMaskedLM.from_pretrained(
                 pretrained, use_safetensors=True, **kwargs
             )
+        self.tokens = self.model.config.vocab_size - 1
 
     def forward(self, x: Tensor, t: float) -> Tensor:
         """Scores [N, L, V] of [N, L] at time t in (0, 1]."""
         logits = self.model(input_ids=x).logits[..., :-1]
         return logits.float().softmax(-1) / odds(t)
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse what transformers would not know; hub names pass."""
+    file = folder / "config.json"
+    if not folder.is_dir():
+        return
+    if "model_type" not in read_json(file, {}, "transformers' config"):
+        raise UserError(
+            f"{file} has no model_type: the folder is not one of transformers'.",
+            "SEDD's and RADD's are read by dict(type='pld_mmdet.DDiTScore', "
+            "pretrained=...).",
+        )
 
 
 def euler_step(x: Tensor, move: Tensor, dice: torch.Generator | None) -> Tensor:

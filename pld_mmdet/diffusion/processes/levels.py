@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from pld_mmdet.errors import one_of
+from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import MODELS
 
 
@@ -279,6 +279,24 @@ class EpsProcess(NoiseProcess):
         return ((raw.float() - noise) ** 2).mean()
 
 
+def evenly(count: int, levels: int) -> tuple[int, ...]:
+    """Levels of so many calls, from the last down: 999, 749, 499, 249 of 4 in 1000.
+
+    Args:
+        count: Calls.
+        levels: How many levels there are.
+
+    Raises:
+        UserError: There are more calls than levels.
+    """
+    if not 0 < count <= levels:
+        raise UserError(
+            f"{count} steps cannot be taken in {levels} levels.",
+            f"Take 1 to {levels}.",
+        )
+    return tuple(round(levels * (count - k) / count) - 1 for k in range(count))
+
+
 def consistency(
     network: nn.Module,
     x: Tensor,
@@ -367,21 +385,39 @@ class CosineProcess(nn.Module):
         """x0 [N, ...] at times [N]."""
         return ddim_step(x0, noise, self.alpha(t), self.sigma(t))
 
-    def both(self, raw: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """x0 and eps, N x ..., from what the network said about x at times [N]."""
+    def both(
+        self, raw: Tensor, x: Tensor, t: Tensor, least: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """x0 and eps, N x ..., from what the network said about x at times [N].
+
+        Args:
+            raw: Its answer, N x ...
+            x: Noised samples, N x ...
+            t: [N].
+            least: What a smaller signal counts as where x0 comes from eps, by a
+                division by the signal.
+
+        Returns:
+            Both in float32.
+        """
         a, s = _spread(self.alpha(t), x), _spread(self.sigma(t), x)
         x, raw = x.float(), raw.float()
         if self.predicts == "v":
             return a * x - s * raw, s * x + a * raw
         if self.predicts == "x0":
             return raw, (x - a * raw) / s
-        return (x - s * raw) / a, raw
+        return (x - s * raw) / a.clamp(min=least), raw
 
     def denoise(
-        self, network: nn.Module, x: Tensor, t: Tensor, condition: Tensor | None = None
+        self,
+        network: nn.Module,
+        x: Tensor,
+        t: Tensor,
+        condition: Tensor | None = None,
+        least: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
-        """The network's x0 and eps of x at times [N]."""
-        return self.both(network(x, self.clock(t), condition), x, t)
+        """The network's x0 and eps of x at times [N], as :meth:`both`."""
+        return self.both(network(x, self.clock(t), condition), x, t, least)
 
     def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """What the network should say."""
@@ -402,19 +438,32 @@ class CosineProcess(nn.Module):
     ) -> Tensor:
         """DDIM in evenly spaced times from ``last`` to 0; ``steps`` calls.
 
+        The last call's x0 is the sample: a schedule of diffusers still has noise at
+        time 0 (sigma 0.029 in Stable Diffusion's).
+
         Args:
             network: ``(x, time, condition) -> x``.
             noise: Standard normal, N x ...
             steps: Calls of the network.
             condition: Of the network, or None.
+
+        Returns:
+            x0, N x ..., in float32.
+
+        Raises:
+            UserError: No step.
         """
-        times = torch.linspace(self.last, 0, steps + 1, device=noise.device)
-        x = noise
-        for now, following in pairwise(times):
-            t = now.expand(len(x))
-            x0, eps = self.denoise(network, x, t, condition)
-            x = ddim_step(x0, eps, self.alpha(following), self.sigma(following))
-        return x
+        if steps < 1:
+            raise UserError(
+                f"{type(self).__name__}: no sample comes from {steps} steps.",
+                "Set the steps to 1 or more.",
+            )
+        times = torch.linspace(self.last, 0, steps + 1, device=noise.device)[:-1]
+        x0, eps = self.denoise(network, noise, times[:1].expand(len(noise)), condition)
+        for t in times[1:]:
+            x = ddim_step(x0, eps, self.alpha(t), self.sigma(t))
+            x0, eps = self.denoise(network, x, t.expand(len(x)), condition)
+        return x0
 
 
 def _spread(values: Tensor, like: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ STATE_KEY = "pld_progress"
 class ProgressHook(Hook):
     """Moves the ``progress`` of the model and of the models inside it.
 
+    At the start it shows them the training data (``check_data``).
+
     ``SafeRunner`` registers it by itself. Everything follows from the iteration, the
     loop and the optimizer wrapper, so a resumed run needs no state; the checkpoint
     holds the numbers (under its own key) for evaluations of the saved weights.
@@ -33,6 +35,10 @@ class ProgressHook(Hook):
             for module in _modules(runner.model):
                 stage = getattr(module, "default_stage", "distill")
                 module.progress.reset(stage)
+        loader = getattr(runner.train_loop, "dataloader", None)
+        for module in _modules(runner.model):
+            if loader is not None and hasattr(module, "check_data"):
+                module.check_data(loader.dataset)
         self._told = [module.progress for module in _modules(runner.model)]
         if runner.iter > 0:  # MissedEvaluationHook evaluates before the next step
             self._tell(runner, runner.iter)

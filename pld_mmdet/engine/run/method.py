@@ -120,6 +120,13 @@ class Method(BaseModel):
         wrapper.update_params(total)
         return logs
 
+    def check_data(self, dataset: object) -> None:
+        """Refuse training data that the model cannot learn from; asked at the start.
+
+        Args:
+            dataset: Of the loop's loader. The default takes all.
+        """
+
     def check_stage(self, stage: str) -> None:
         """Refuse a stage that nothing is written for; ``StagedLoop`` asks at its start.
 

@@ -49,6 +49,7 @@ class CIFAR(Dataset):
             half of the cases.
         mean: Of red, green, blue in [0, 1], subtracted [of the training pixels].
         std: Divided by [of the training pixels].
+        flip: Mirror half of the images without a crop, as generators learn from them.
 
     Raises:
         UserError: Unknown part or classes, a file is missing or torn.
@@ -62,7 +63,14 @@ class CIFAR(Dataset):
         augment: bool = False,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        flip: bool = False,
     ) -> None:
+        if flip and augment:
+            raise UserError(
+                "CIFAR: augment crops and flips already, and flip would turn back half "
+                "of its images.",
+                "Set one of them.",
+            )
         if classes not in _KINDS or part not in ("train", "test"):
             raise UserError(
                 f"CIFAR has no part {part!r} with {classes} classes.",
@@ -76,7 +84,7 @@ class CIFAR(Dataset):
         self.targets = table[:, label_bytes - 1].long()
         self.mean = torch.tensor(mean or own_mean).view(3, 1, 1)
         self.std = torch.tensor(std or own_std).view(3, 1, 1)
-        self.augment = augment
+        self.augment, self.flip = augment, flip
         self.metainfo = {"classes": tuple(str(label) for label in range(classes))}
 
     def __len__(self) -> int:
@@ -86,6 +94,8 @@ class CIFAR(Dataset):
         image = self.images[int(index)].float() / 255
         if self.augment:  # before the normalisation: what is put around is black
             image = crop_and_flip(image)
+        elif self.flip:
+            image = maybe_flipped(image)
         return {
             "inputs": (image - self.mean) / self.std,
             "targets": self.targets[int(index)],
@@ -103,6 +113,11 @@ def crop_and_flip(image: Tensor, padding: int = 4) -> Tensor:
     _, height, width = image.shape
     top, left = torch.randint(2 * padding + 1, (2,)).tolist()
     image = F.pad(image, [padding] * 4)[:, top : top + height, left : left + width]
+    return maybe_flipped(image)
+
+
+def maybe_flipped(image: Tensor) -> Tensor:
+    """Half of the images C x H x W mirrored, left for right."""
     return image.flip(2) if torch.rand(()) < 0.5 else image
 
 
