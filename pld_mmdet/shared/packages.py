@@ -119,7 +119,9 @@ def read_members(path: Path) -> list[tuple[dict[str, str], Member]]:
     """
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    return [(row, Member(row["path"], int(row["bytes"]), row["sha256"])) for row in rows]
+    return [
+        (row, Member(row["path"], int(row["bytes"]), row["sha256"])) for row in rows
+    ]
 
 
 def cache_folder() -> Path:

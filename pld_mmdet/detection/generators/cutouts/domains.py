@@ -49,7 +49,11 @@ def night(image: np.ndarray, dice: np.random.Generator) -> np.ndarray:
     height, width = image.shape[:2]
     rows, columns = np.ogrid[:height, :width]
     for _ in range(dice.integers(0, 4)):
-        x, y, radius = dice.uniform(0, width), dice.uniform(0, height), dice.uniform(6, 22)
+        x, y, radius = (
+            dice.uniform(0, width),
+            dice.uniform(0, height),
+            dice.uniform(6, 22),
+        )
         far = ((columns - x) ** 2 + (rows - y) ** 2) / radius**2
         glow = (np.exp(-far) + 0.25 * np.exp(-far / 9)).astype(np.float32)
         light += dice.uniform(0.3, 0.8) * glow[..., None] * np.float32([1, 0.85, 0.55])

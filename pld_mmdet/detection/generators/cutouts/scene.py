@@ -69,7 +69,9 @@ def draw_scene(
     for number, (x1, y1, x2, y2) in zip(numbers, boxes.tolist(), strict=True):
         stamp, whole = laid[number - 1]
         mask = owner == number
-        things.append(Thing(stamp.name, stamp.kind, (x1, y1, x2 - x1, y2 - y1), mask, whole))
+        things.append(
+            Thing(stamp.name, stamp.kind, (x1, y1, x2 - x1, y2 - y1), mask, whole)
+        )
     return np.clip(np.rint(image), 0, 255).astype(np.uint8), things
 
 
@@ -128,7 +130,10 @@ def turned(
     c = width / 2 - a * wide / 2 - b * tall / 2
     f = height / 2 - d * wide / 2 - e * tall / 2
     image = Image.fromarray(level, "RGBa").transform(
-        (wide, tall), Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR
+        (wide, tall),
+        Image.Transform.AFFINE,
+        (a, b, c, d, e, f),
+        Image.Resampling.BILINEAR,
     )
     sprite = np.array(image, np.float32)
     sprite[..., :3] = np.minimum(sprite[..., :3] * light, sprite[..., 3:])

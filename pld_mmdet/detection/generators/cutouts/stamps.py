@@ -111,7 +111,9 @@ def read_stock(path: Path) -> Stock:
         number = KINDS.index(kind)
         stamp = Stamp(f"{kind}/{stem}", number, _halved(array))
         stamps[role][number].append(stamp)
-    return Stock({s: tuple(map(tuple, kinds)) for s, kinds in stamps.items()}, tuple(grounds))
+    return Stock(
+        {s: tuple(map(tuple, kinds)) for s, kinds in stamps.items()}, tuple(grounds)
+    )
 
 
 def opened(path: Path) -> Image.Image:
@@ -127,7 +129,8 @@ def opened(path: Path) -> Image.Image:
         image.load()
     except (OSError, ValueError, SyntaxError) as error:
         raise UserError(
-            f"{path} is no picture that can be read ({error}).", "Delete it and call again."
+            f"{path} is no picture that can be read ({error}).",
+            "Delete it and call again.",
         ) from error
     return image
 
