@@ -26,6 +26,8 @@ from pld_mmdet.quiet import quiet_imports
 # Each module offers arguments(parser) and prepare(args).
 DATA_SETS = {
     "cutouts": "pld_mmdet.detection.generators.cutouts.generate",
+    "crops": "pld_mmdet.detection.generators.cutouts.crops",
+    "fashion_mnist": "pld_mmdet.shared.data.fashion_mnist",
     "efficientnet_lite0": "pld_mmdet.shared.data.efficientnet_lite0",
     "smollm2": "pld_mmdet.shared.data.smollm2",
     "foggy_streets": "pld_mmdet.detection.generators.foggy_streets.generate",

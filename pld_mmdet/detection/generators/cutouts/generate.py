@@ -8,7 +8,6 @@ what shows. Stamps and grounds are the same in all splits of a domain; scenes ar
 
 import argparse
 import io
-import shutil
 from functools import partial
 from pathlib import Path
 
@@ -17,13 +16,12 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from pld_mmdet.cli import ToolParser
-from pld_mmdet.detection.data.files import TEMPORARY, write_bytes, write_json
+from pld_mmdet.detection.data.files import write_bytes, write_json
 from pld_mmdet.detection.data.pool import default_workers, run_jobs
 from pld_mmdet.detection.generators.cutouts.domains import DOMAINS, shifted
+from pld_mmdet.detection.generators.cutouts.parts import Parts
 from pld_mmdet.detection.generators.cutouts.scene import HEIGHT, WIDTH, draw_scene
 from pld_mmdet.detection.generators.cutouts.stamps import KINDS, read_stock, stock_file
-from pld_mmdet.errors import UserError
-from pld_mmdet.reading import read_json
 from pld_mmdet.shared.packages import add_source
 from pld_mmdet.values import POSITIVE_INT, PROCESSES, SEED
 
@@ -58,6 +56,13 @@ def scene_file(domain: str, split: str, index: int) -> str:
     return f"{domain}/{split}/{index:05d}.jpg"
 
 
+def jpeg(image: np.ndarray) -> bytes:
+    """A picture ([H, W, 3] uint8 RGB) as the content of a file, colours at full size."""
+    content = io.BytesIO()
+    Image.fromarray(image).save(content, "JPEG", quality=QUALITY, subsampling=0)
+    return content.getvalue()
+
+
 def write_scene(
     stock: Path, root: Path, domain: str, split: str, seed: int, index: int
 ) -> list[dict]:
@@ -79,10 +84,7 @@ def write_scene(
     image, things = draw_scene(read_stock(stock), DOMAINS[domain], dice)
     path = root / scene_file(domain, split, index)
     if not path.is_file():
-        content = io.BytesIO()
-        pixels = Image.fromarray(shifted(image, domain, dice))
-        pixels.save(content, "JPEG", quality=QUALITY, subsampling=0)
-        write_bytes(path, content.getvalue())
+        write_bytes(path, jpeg(shifted(image, domain, dice)))
     rows = []
     for thing in things:
         code = rle.encode(np.asfortranarray(thing.mask, np.uint8))
@@ -161,28 +163,15 @@ def generate(
         UserError: The root holds something else, or other parameters were used.
     """
     root = Path(root)
-    record = _read_record(root, wanted)
+    parts = Parts(root, RECORD, DOMAINS, overwrite)
     for (domain, split), scenes in wanted.items():
-        part = f"{domain}_{split}"
-        new = {"scenes": scenes, "seed": seed, "version": VERSION}
-        old = record.get(part)
-        labels = root / f"annotations/{part}.json"
-        same = old is not None and {**old, "scenes": scenes} == new
-        if old is not None and (not same or old["scenes"] > scenes):
-            _may_replace(root, part, old, new, overwrite)
-            shutil.rmtree(root / domain / split, ignore_errors=True)
-        elif old == new and labels.is_file():
-            files = (root / scene_file(domain, split, n) for n in range(scenes))
-            if all(path.is_file() for path in files):
-                print(f"{domain} {split}: all {scenes} scenes are there")
-                continue
-        labels.unlink(missing_ok=True)
-        for half in (root / domain / split).glob(f"*{TEMPORARY}"):
-            half.unlink()
-        record[part] = new
-        write_json(root / RECORD, record, indent=1)
-        found = write_split(stock, root, domain, split, scenes, seed, workers)
-        print(f"{domain} {split}: {scenes} scenes, {_summary(found)}")
+        labels = root / f"annotations/{domain}_{split}.json"
+        files = [root / scene_file(domain, split, n) for n in range(scenes)]
+        new = {"pictures": scenes, "seed": seed, "version": VERSION}
+        if parts.begin(f"{domain}/{split}", new, [labels, *files]):
+            labels.unlink(missing_ok=True)
+            found = write_split(stock, root, domain, split, scenes, seed, workers)
+            print(f"{domain}/{split}: {scenes} scenes, {_summary(found)}")
 
 
 def _summary(content: dict) -> str:
@@ -190,31 +179,6 @@ def _summary(content: dict) -> str:
     numbers = np.bincount(kinds, minlength=len(KINDS) + 1)[1:]
     each = ", ".join(f"{k} {n}" for k, n in zip(KINDS, numbers, strict=True))
     return f"{len(kinds)} things ({each})"
-
-
-def _may_replace(root: Path, part: str, old: dict, new: dict, overwrite: bool) -> None:
-    changed = [
-        f"{key} {old.get(key)} -> {new[key]}" for key in new if old.get(key) != new[key]
-    ]
-    if not overwrite:
-        raise UserError(
-            f"{root} holds {part} with other parameters ({', '.join(changed)}).",
-            "Add --overwrite to delete it and draw it anew, or choose another --root.",
-        )
-
-
-def _read_record(root: Path, wanted: dict[tuple[str, str], int]) -> dict[str, dict]:
-    path = root / RECORD
-    if path.is_file():
-        schema = {"*": {"scenes": int, "seed": int, "version": int}}
-        return read_json(path, schema)
-    if any((root / domain).exists() for domain, _ in wanted):
-        raise UserError(
-            f"{root} holds a data set that this command has not made (no {RECORD} in "
-            "it).",
-            "Choose another folder with --root.",
-        )
-    return {}
 
 
 def arguments(parser: ToolParser) -> None:
@@ -241,6 +205,6 @@ def prepare(args: argparse.Namespace) -> None:
         UserError: See :func:`stock_file` and :func:`generate`.
     """
     wanted = {k: n for k, n in counts(args.scenes).items() if k[0] in args.domains}
-    _read_record(args.root, wanted)  # before anything is fetched
+    Parts(args.root, RECORD, DOMAINS)  # refused before anything is fetched
     stock = stock_file(args.given)
     generate(stock, args.root, wanted, args.seed, args.workers, args.overwrite)

@@ -1,0 +1,77 @@
+"""Which parts of a made data set are there, and with which parameters."""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from pld_mmdet.detection.data.files import TEMPORARY, write_json
+from pld_mmdet.errors import UserError
+from pld_mmdet.reading import read_json
+
+
+class Parts:
+    """The record of a data set: part -> number of pictures, seed, version.
+
+    Args:
+        root: Data root.
+        name: Of the record file in it.
+        folders: What else the data set would have there.
+        overwrite: Parts with other parameters may be replaced.
+
+    Raises:
+        UserError: The root holds such folders without a record, or a broken record.
+    """
+
+    def __init__(
+        self, root: Path, name: str, folders: Iterable[str], overwrite: bool = False
+    ) -> None:
+        self.root, self.path, self.overwrite = root, root / name, overwrite
+        self.made: dict[str, dict] = {}
+        if self.path.is_file():
+            schema = {"*": {"pictures": int, "seed": int, "version": int}}
+            self.made = read_json(self.path, schema)
+        elif any((root / folder).exists() for folder in folders):
+            raise UserError(
+                f"{root} holds a data set that this command has not made (no {name} in "
+                "it).",
+                "Choose another folder with --root.",
+            )
+
+    def begin(self, folder: str, new: dict, files: Iterable[Path]) -> bool:
+        """Make room for a part, unless it is there already.
+
+        More pictures of the same kind are added to those that are there.
+
+        Args:
+            folder: Of the part, below the root; it is the part's name too.
+            new: Its ``pictures``, ``seed``, ``version`` and what else decides it.
+            files: All that it will have.
+
+        Returns:
+            Whether there is something to do.
+
+        Raises:
+            UserError: It was made with other parameters, and may not be replaced.
+        """
+        old = self.made.get(folder)
+        if old == new and all(path.is_file() for path in files):
+            print(f"{folder}: all {new['pictures']} pictures are there")
+            return False
+        if old is not None and not (
+            {**old, "pictures": 0} == {**new, "pictures": 0}
+            and old["pictures"] <= new["pictures"]
+        ):
+            keys = [key for key in new if old.get(key) != new[key]]
+            changed = ", ".join(f"{key} {old.get(key)} -> {new[key]}" for key in keys)
+            if not self.overwrite:
+                raise UserError(
+                    f"{self.root} holds {folder} with other parameters ({changed}).",
+                    "Add --overwrite to delete it and draw it anew, or choose another "
+                    "--root.",
+                )
+            shutil.rmtree(self.root / folder, ignore_errors=True)
+        for half in (self.root / folder).rglob(f"*{TEMPORARY}"):
+            half.unlink()
+        self.made[folder] = new
+        write_json(self.path, self.made, indent=1)
+        return True
