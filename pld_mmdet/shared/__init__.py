@@ -18,6 +18,7 @@ from pld_mmdet.shared.encoder_rows import FineTune, LinearProbe
 from pld_mmdet.shared.linear_probe import LinearProbeMetric
 from pld_mmdet.shared.networks.cifar_resnet import CIFARResNet
 from pld_mmdet.shared.networks.deep import SmallDenseNet121, SmallResNet50
+from pld_mmdet.shared.networks.efficientnet_lite import EfficientNetLite
 from pld_mmdet.shared.networks.mobile import (
     SmallEfficientNetB0,
     SmallMobileNetV2,
@@ -36,6 +37,7 @@ __all__ = [
     "Classifier",
     "DigitNet",
     "Digits",
+    "EfficientNetLite",
     "FineTune",
     "GroupNormResNet",
     "LabelSubsets",
