@@ -228,6 +228,7 @@ def test_imagenet():
         type="mmdet.ResNeXt", depth=101, out_indices=(3,), groups=32
     )
     assert (made["feat_dim"], made["num_classes"]) == (512, 1000)
+    assert (made["mean"][0], made["std"][2]) == (0.485, 0.225)  # the folder is raw
     crops = imagenet_crops(7)
     assert crops["batch_size"] == 7
     assert crops["dataset"]["type"] == "pld_mmdet.SeededDataset"

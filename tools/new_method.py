@@ -181,7 +181,8 @@ DOCS = """
 What it is, when to use it, the equation: TODO.
 
     python tools/train.py configs/{stem}/toy.py
-    python tools/reproduce.py configs/{stem}/toy.py --result docs/results/{stem}.json --overwrite
+    python tools/reproduce.py configs/{stem}/toy.py --overwrite \
+        --result docs/results/{stem}.json
 """
 
 

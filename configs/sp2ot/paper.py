@@ -2,7 +2,7 @@
 # batch, a bank of ten batches with the current one, Adam 5e-4 with a cosine (theirs
 # moves once an epoch, this one with each iteration), 50 epochs.
 _base_ = ["../_base_/toy_runtime.py"]
-from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged
+from pld_mmdet.recipes import cosine, images, loader, optimizer, stage, staged
 
 how_to_get = dict(
     data="download CIFAR-100's binary version from www.cs.toronto.edu/~kriz/cifar.html "
@@ -39,8 +39,7 @@ dataset = dict(
     size=224,
     resize=256,
     views=2,
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
+    **images.IMAGENET_COLOURS,
 )
 train_dataloader = loader(dataset, batch_size, train=True, seeded=True, workers=8)
 still = dict(dataset, augment=False)

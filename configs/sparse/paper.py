@@ -6,7 +6,7 @@
 #   python tools/train.py configs/sparse/paper.py
 _base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy.py"]
 
-from pld_mmdet.recipes import from_each, iterations, loader, parts
+from pld_mmdet.recipes import from_each, images, iterations, loader, parts
 
 root, classes = "data/medmnist/bloodmnist", 8
 how_to_get = dict(
@@ -16,7 +16,7 @@ how_to_get = dict(
 )
 
 
-def images(part, **more):
+def pictures(part, **more):
     return dict(
         type="pld_mmdet.ClassFolder", data_root=f"{root}/{part}", size=128, **more
     )
@@ -41,6 +41,7 @@ model = dict(
         ),
         feat_dim=1536,
         num_classes=classes,
+        **images.IMAGENET_COLOURS,
     ),
     num_classes=classes,
     num_samples=20000,  # at least the images of both folders
@@ -48,13 +49,13 @@ model = dict(
 train_dataloader = loader(
     dict(
         type="pld_mmdet.LabelledAndNot",
-        datasets=[images("labelled"), images("unlabelled")],
+        datasets=[pictures("labelled"), pictures("unlabelled")],
     ),
     48,
     sampler=from_each(48, 1, 1),
     workers=8,
 )
-test_dataloader = loader(images("test"), 256)
+test_dataloader = loader(pictures("test"), 256)
 train_cfg = iterations(50000)
 adam = dict(optimizer=dict(type="AdamW", lr=2e-4, betas=(0.5, 0.999)))
 slack = dict(optimizer=dict(adam["optimizer"], weight_decay=1e-4))

@@ -13,6 +13,9 @@ IMAGENET_TRAIN = (
     "in one folder a class, as data/imagenet/train/<class>/<image>.JPEG."
 )
 
+#: How ImageNet's networks of torchvision, mmdet and mmpretrain see RGB in [0, 1].
+IMAGENET_COLOURS = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
 
 def cifar_files(classes: int) -> str:
     """The command that gets CIFAR-10 or CIFAR-100, for ``how_to_get``.
@@ -87,7 +90,7 @@ def imagenet(part: str, **more) -> dict:
 def imagenet_resnet(
     depth: int, channels: int = 2048, kind: str = "ResNet", **more
 ) -> dict:
-    """mmdet's residual network for ImageNet's classes.
+    """mmdet's residual network for ImageNet's classes, on RGB images in [0, 1].
 
     Args:
         depth: Its layers.
@@ -100,6 +103,7 @@ def imagenet_resnet(
         backbone=dict(type=f"mmdet.{kind}", depth=depth, out_indices=(3,), **more),
         feat_dim=channels,
         num_classes=1000,
+        **IMAGENET_COLOURS,
     )
 
 

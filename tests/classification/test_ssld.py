@@ -89,13 +89,3 @@ def test_what_does_not_fit_is_said():
         build(distance="l2")
     with pytest.raises(UserError, match="one teacher"):
         build(teachers=[NET, NET])
-
-
-def test_a_backbone_of_the_stack_is_a_classifier():
-    resnet = dict(type="mmdet.ResNet", depth=18, out_indices=(3,), base_channels=8)
-    config = dict(backbone=resnet, feat_dim=64, num_classes=7)
-    net = MODELS.build(dict(type="pld_mmdet.BackboneClassifier", **config)).eval()
-    x = torch.rand(2, 3, 32, 32)
-    maps = net.backbone(x)[-1]
-    assert torch.allclose(net.features(x), maps.flatten(2).mean(2), atol=1e-6)
-    assert net(x).shape == (2, 7)

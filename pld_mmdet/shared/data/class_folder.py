@@ -52,7 +52,8 @@ class ClassFolder(Dataset):
     """Images in one folder per class, sorted by the folder's name (ImageNet's layout).
 
     A sample is ``dict(inputs=3 x size x size RGB float in [0, 1], targets=label,
-    index=number)``; networks normalise by themselves. Wrap a training set in
+    index=number)``; networks normalise by themselves (``mean`` and ``std`` of
+    ``BackboneClassifier``, ``CLIPImageEncoder``). Wrap a training set in
     ``pld_mmdet.SeededDataset``, so that crops follow the seed.
 
     Args:

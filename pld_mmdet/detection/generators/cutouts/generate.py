@@ -57,7 +57,7 @@ def scene_file(domain: str, split: str, index: int) -> str:
 
 
 def jpeg(image: np.ndarray) -> bytes:
-    """A picture ([H, W, 3] uint8 RGB) as the content of a file, colours at full size."""
+    """A picture ([H, W, 3] uint8 RGB) as a file's content, colours at full size."""
     content = io.BytesIO()
     Image.fromarray(image).save(content, "JPEG", quality=QUALITY, subsampling=0)
     return content.getvalue()
