@@ -1,15 +1,16 @@
 #!/usr/bin/env python
 """Write the files of a new method, green in lint and in tests, ready to be filled in.
 
-It makes pld_mmdet/FAMILY/STEM.py (a student that learns from the answers of a teacher,
-the smallest member of this project), configs/STEM/toy.py, plain.py and paper.py,
-tests/FAMILY/test_STEM.py, the plain loop tests/FAMILY/plain_STEM.py beside it, a
-section in docs/FAMILY.md, the import in the family's package, and the mark `in work`
-in the method's line of pld_mmdet/methods.csv, which it adds if there is none.
+It makes pld_mmdet/FAMILY/STEM.py (a working baseline: a student that learns from the
+answers of a teacher; in detection a Mean Teacher with a step of its own in the
+labeller), configs/STEM/toy.py and paper.py, tests/FAMILY/test_STEM.py, its place in the
+docs, the import in the family's package, and the mark `in work` in the method's line of
+pld_mmdet/methods.csv, which it adds if there is none. Outside detection also
+configs/STEM/plain.py and the plain loop tests/FAMILY/plain_STEM.py.
 
 Example:
     python tools/new_method.py classification ferkd
-    python tools/new_method.py language my_kd --title "My KD" --year 2026
+    python tools/new_method.py detection my_teacher --title "My Teacher" --year 2026
 """
 
 import argparse
@@ -21,168 +22,15 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
+
+from _scaffolds import DETECTION, DOCS, TEACHER_NET  # noqa: E402
 
 from pld_mmdet.catalogue import entries  # noqa: E402
 from pld_mmdet.cli import ToolParser, run_tool  # noqa: E402
 from pld_mmdet.errors import UserError  # noqa: E402
 
 STATE = "in work"  # until there is a result row
-
-METHOD = '''"""{title} ({year})."""
-
-from torch import Tensor
-
-from pld_mmdet.distill.divergences import kl
-from pld_mmdet.engine.run.method import DistilledClassifier
-from pld_mmdet.registry import MODELS
-
-
-@MODELS.register_module()
-class {name}(DistilledClassifier):
-    """{title}.
-
-        loss = CE(z_s, y) + weight * tau^2 KL(p_t || p_s),  p = softmax(z / tau)
-
-    Deviations from the authors' code: TODO(name them, or say none).
-
-    Args:
-        student: Config of a network, N x ... -> N x C logits.
-        teacher: Config of the frozen network.
-        weight: Of the divergence (source: TODO).
-        tau: Temperature (source: TODO).
-        predict_on: ``student`` (the result) or ``teacher``.
-    """
-
-    def __init__(
-        self,
-        student: dict,
-        teacher: dict,
-        weight: float = 1.0,
-        tau: float = 4.0,
-        predict_on: str = "student",
-        init_cfg: dict | None = None,
-    ) -> None:
-        super().__init__(student, teacher, weight, predict_on, init_cfg=init_cfg)
-        self.tau = tau
-
-    def distance(self, z_t: Tensor, z_s: Tensor) -> Tensor:
-        """The divergence of logits [N, C] each, mean over images."""
-        return kl(z_t, z_s, self.tau)
-'''
-
-PLAIN_LOOP = '''"""{title}: a step of ours and the shortest loop of plain torch."""
-
-import copy
-
-import torch
-from torch import Tensor
-from torch.nn import functional as F
-
-from pld_mmdet.benchmark.pairs import Pair, build, conv_net, ours, plain
-
-
-def pair() -> Pair:
-    """Two convolutional networks on 32 x 32 images."""
-    student, teacher = conv_net(64, 128, 256), conv_net(64, 128, 256, 512)
-    model = build("{name}", student=student, teacher=teacher)
-    twin = copy.deepcopy(model)
-    x, y = torch.randn(32, 3, 32, 32), torch.arange(32) % 10
-
-    def mathematics() -> Tensor:
-        z_s = twin.student(x)
-        with torch.no_grad():
-            p_t = (twin.teacher(x) / 4).softmax(1)
-        apart = (p_t * (p_t.log() - (z_s / 4).log_softmax(1))).sum(1).mean()
-        return F.cross_entropy(z_s, y) + 16 * apart
-
-    sides = ours(model, dict(inputs=x, targets=y)), plain(twin, mathematics)
-    return Pair("{title}", "32 images of 32 x 32", model, twin, *sides)
-'''
-
-PLAIN = """# The baseline of {title}: the same student and length, cross-entropy only.
-_base_ = ["../_base_/toy_runtime.py", "../_base_/datasets/digits.py"]
-from pld_mmdet.recipes import optimizer
-
-student = dict(type="pld_mmdet.SmallConvNet", widths=(8, 16))
-model = dict(type="pld_mmdet.Classifier", network=student)
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=300, val_interval=300)
-optim_wrapper = optimizer("Adam", 3e-3)
-"""
-
-TOY = """# {title} on scikit-learn's digits.
-_base_ = "./plain.py"
-from pld_mmdet.recipes.tables import row, table
-
-model = dict(
-    _delete_=True,
-    type="pld_mmdet.{name}",
-    student=_base_.student,
-    teacher=dict(type="pld_mmdet.SmallConvNet", widths=(16, 32)),
-)
-walk = ["train_cfg.max_iters=2", "train_dataloader.batch_size=8"]
-experiment = table(
-    "{stem}", row("plain", "Cross-entropy only"), row("{stem}", "{title}")
-)
-"""
-
-PAPER = """# {title}, the published setting.
-# TODO: data, networks, length, optimizer, each with its source; the toy's until then.
-_base_ = "./toy.py"
-"""
-
-TEST = '''"""{title}: worked numbers, gradient stops."""
-
-import pytest
-import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS
-
-from pld_mmdet.catalogue import ROOT
-
-
-@pytest.fixture
-def model():
-    torch.manual_seed(0)
-    return MODELS.build(Config.fromfile(ROOT / "configs/{stem}/toy.py").model)
-
-
-def batch():
-    return {{"inputs": torch.rand(4, 1, 8, 8), "targets": torch.arange(4)}}
-
-
-def test_equal_networks_have_no_divergence(model):
-    model.teacher.network = model.student.eval()
-    assert model.loss(**batch())["loss_kd"].item() == pytest.approx(0.0, abs=1e-6)
-
-
-def test_distance_by_hand(model):
-    """KL((3, 1) / 4 || (1, 1) / 2) = 0.130812, and the weight is not in it."""
-    model.tau = 1.0
-    z_t, z_s = torch.tensor([[3.0, 1.0]]).log(), torch.zeros(1, 2)
-    assert model.distance(z_t, z_s).item() == pytest.approx(0.130812, abs=1e-6)
-
-
-def test_the_teacher_gets_no_gradient(model):
-    sum(model.loss(**batch()).values()).backward()
-    assert all(p.grad is None for p in model.teacher.parameters())
-    assert all(p.grad is not None for p in model.student.parameters())
-
-
-def test_the_published_setting_builds_and_steps():
-    cfg = Config.fromfile(ROOT / "configs/{stem}/paper.py")
-    losses = MODELS.build(cfg.model).loss(**batch())
-    assert all(torch.isfinite(loss) for loss in losses.values())
-'''
-
-DOCS = """
-## {stem}: {title}
-
-What it is, when to use it, the equation: TODO.
-
-    python tools/train.py configs/{stem}/toy.py
-    python tools/reproduce.py configs/{stem}/toy.py --result docs/results/{stem}.json --overwrite
-"""
 
 
 def parse_args() -> argparse.Namespace:
@@ -206,12 +54,10 @@ def write(family: str, stem: str, title: str, year: str, root: Path) -> list[Pat
         UserError: A name that does not fit, or files that are already there.
     """
     known = {entry.stem: entry for entry in entries()}
-    families = sorted({entry.family for entry in known.values()} - {"detection"})
+    families = sorted({entry.family for entry in known.values()})
     if family not in families:
         raise UserError(
-            f"There is no family {family!r} for this frame.",
-            f"Choose one of {', '.join(families)}; detectors start from "
-            "pld_mmdet/detection/mean_teacher.py.",
+            f"There is no family {family!r}.", f"Choose one of {', '.join(families)}."
         )
     if not re.fullmatch(r"[a-z][a-z0-9_]*", stem) or keyword.iskeyword(stem):
         raise UserError(
@@ -230,13 +76,15 @@ def write(family: str, stem: str, title: str, year: str, root: Path) -> list[Pat
     }
     if not words["year"]:
         raise UserError(f"{stem} is not in the catalogue.", "Add --title and --year.")
+    if set(words["title"]) & set('"\\\n'):
+        raise UserError(
+            f"The title {words['title']!r} has quotes, backslashes or lines.",
+            "Write it without them; it goes into docstrings and configs.",
+        )
+    detects = family == "detection"
     texts = {
-        f"pld_mmdet/{family}/{stem}.py": METHOD,
-        f"configs/{stem}/plain.py": PLAIN,
-        f"configs/{stem}/toy.py": TOY,
-        f"configs/{stem}/paper.py": PAPER,
-        f"tests/{family}/test_{stem}.py": TEST,
-        f"tests/{family}/plain_{stem}.py": PLAIN_LOOP,
+        path.format(family=family, stem=stem): text
+        for path, text in (DETECTION if detects else TEACHER_NET).items()
     }
     there = [path for path in texts if (root / path).exists()]
     if there:
@@ -247,16 +95,14 @@ def write(family: str, stem: str, title: str, year: str, root: Path) -> list[Pat
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text.format(**words), encoding="utf-8")
     (root / f"tests/{family}/__init__.py").touch()
-    docs = root / f"docs/{family}.md"
-    if not docs.exists():
-        docs.write_text(f"# {family.replace('_', ' ').capitalize()}\n", "utf-8")
-    with open(docs, "a", encoding="utf-8") as file:
-        file.write(DOCS.format(**words))
     package = root / f"pld_mmdet/{family}/__init__.py"
-    _add_import(package, family, words)
     table = root / "pld_mmdet/methods.csv"
-    _mark(table, family, words)
-    changed = [*(root / path for path in texts), docs, package, table]
+    changed = [*(root / path for path in texts), package, table]
+    if not detects:
+        changed.append(_add_section(root / f"docs/{family}.md", family, words))
+    names = {words["name"], *([f"{words['name']}Select"] if detects else [])}
+    _add_import(package, f"pld_mmdet.{family}.{stem}", sorted(names))
+    _mark(table, family, words | ({"docs": stem} if detects else {}))
     _tidy(changed)
     page = root / "tools/list_methods.py"
     if page.is_file():  # the table of docs/methods.md
@@ -275,21 +121,31 @@ def _mark(table: Path, family: str, words: dict) -> None:
         line |= {key: words[key] for key in ("stem", "title", "year")}
         line |= {"family": family, "paper": words["title"]}
         lines.append(line)
-    line["state"] = STATE
+    line |= {"state": STATE, "docs": words.get("docs", line["docs"])}
     with open(table, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines)
 
 
-def _add_import(package: Path, family: str, words: dict) -> None:
-    """Name the class in the family's package; ruff puts it into its place."""
-    text, name = package.read_text(encoding="utf-8"), words["name"]
-    line = f"from pld_mmdet.{family}.{words['stem']} import {name}\n"
+def _add_section(docs: Path, family: str, words: dict) -> Path:
+    """A section at the end of the family's page, which is made if there is none."""
+    if not docs.exists():
+        docs.write_text(f"# {family.replace('_', ' ').capitalize()}\n", "utf-8")
+    with open(docs, "a", encoding="utf-8") as file:
+        file.write(DOCS.format(**words))
+    return docs
+
+
+def _add_import(package: Path, module: str, names: list[str]) -> None:
+    """Name the classes in the family's package; ruff puts them into their places."""
+    text = package.read_text(encoding="utf-8")
+    line = f"from {module} import {', '.join(names)}\n"
+    listed = ", ".join(f'"{name}"' for name in names)
     if "__all__ = [" in text:
-        text = text.replace("__all__ = [", f'{line}\n__all__ = ["{name}", ', 1)
+        text = text.replace("__all__ = [", f"{line}\n__all__ = [{listed}, ", 1)
     else:
-        text += f'\n{line}\n__all__ = ["{name}"]\n'
+        text += f"\n{line}\n__all__ = [{listed}]\n"
     package.write_text(text, encoding="utf-8")
 
 
