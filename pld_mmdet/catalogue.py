@@ -1,4 +1,4 @@
-"""The 64 methods of the project: which there are, and where each one lives.
+"""The methods of the project: which there are, and where each one lives.
 
 ``methods.csv`` beside this file names them. Everything else follows from the stem:
 ``pld_mmdet/<family>/<stem>.py``, ``configs/<stem>/``, a test of that name, a section in
@@ -83,12 +83,27 @@ class Entry:
             if not (installed and kind in ("method", "test", "plain loop"))
             and not (root / path).is_file()
         ]
-        docs = root / self.files["docs"]
-        if docs.is_file() and f"configs/{self.stem}/" not in docs.read_text("utf-8"):
-            lacks.append(f"{self.files['docs']} does not name configs/{self.stem}/")
+        for path, text in self._texts(root).items():
+            if not text:
+                lacks.append(f"{path} does not name configs/{self.stem}/")
+            elif "TODO" in text:
+                lacks.append(f"a TODO is left in {path}")
         if (root / self.files["result"]).is_file():
             lacks += self._missing_in(self.record(root))
         return lacks
+
+    def _texts(self, root: Path) -> dict[str, str]:
+        """What is written of the method, by file; of the docs its own sections."""
+        texts = {
+            path: (root / path).read_text(encoding="utf-8")
+            for path in self.files.values()
+            if (root / path).is_file() and not path.endswith(".json")
+        }
+        docs, named = self.files["docs"], f"configs/{self.stem}/"
+        if docs in texts:
+            sections = texts[docs].split("\n## ")
+            texts[docs] = "\n".join(part for part in sections if named in part)
+        return texts
 
     def _missing_in(self, record: dict) -> list[str]:
         path, rows = self.files["result"], record["rows"]

@@ -7,7 +7,7 @@ the records of its toy test its wiring and say nothing about the method. Everyth
 read from the files, nothing is typed in.
 
 Examples:
-    python tools/list_methods.py                       # all 64, for the terminal
+    python tools/list_methods.py                       # all, for the terminal
     python tools/list_methods.py --family diffusion --missing
     python tools/list_methods.py --page               # the table of docs/methods.md
 """

@@ -1,15 +1,16 @@
 #!/usr/bin/env python
 """Write the files of a new method, green in lint and in tests, ready to be filled in.
 
-It makes pld_mmdet/FAMILY/STEM.py (a student that learns from the answers of a teacher,
-the smallest member of this project), configs/STEM/toy.py, plain.py and paper.py,
-tests/FAMILY/test_STEM.py, the plain loop tests/FAMILY/plain_STEM.py beside it, a
-section in docs/FAMILY.md, the import in the family's package, and the mark `in work`
-in the method's line of pld_mmdet/methods.csv, which it adds if there is none.
+It makes pld_mmdet/FAMILY/STEM.py (a working baseline: a student that learns from the
+answers of a teacher; in detection a Mean Teacher with a step of its own in the
+labeller), configs/STEM/toy.py and paper.py, tests/FAMILY/test_STEM.py, its place in the
+docs, the import in the family's package, and the mark `in work` in the method's line of
+pld_mmdet/methods.csv, which it adds if there is none. Outside detection also
+configs/STEM/plain.py and the plain loop tests/FAMILY/plain_STEM.py.
 
 Example:
     python tools/new_method.py classification ferkd
-    python tools/new_method.py language my_kd --title "My KD" --year 2026
+    python tools/new_method.py detection my_teacher --title "My Teacher" --year 2026
 """
 
 import argparse
@@ -21,7 +22,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
+
+from _scaffolds import DETECTION, DOCS, TEACHER_NET  # noqa: E402
 
 from pld_mmdet.catalogue import entries  # noqa: E402
 from pld_mmdet.cli import ToolParser, run_tool  # noqa: E402
@@ -29,6 +32,7 @@ from pld_mmdet.errors import UserError  # noqa: E402
 
 STATE = "in work"  # until there is a result row
 
+<<<<<<< HEAD
 METHOD = '''"""{title} ({year})."""
 
 from torch import Tensor
@@ -185,6 +189,8 @@ What it is, when to use it, the equation: TODO.
         --result docs/results/{stem}.json
 """
 
+=======
+>>>>>>> w-house
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
@@ -207,12 +213,10 @@ def write(family: str, stem: str, title: str, year: str, root: Path) -> list[Pat
         UserError: A name that does not fit, or files that are already there.
     """
     known = {entry.stem: entry for entry in entries()}
-    families = sorted({entry.family for entry in known.values()} - {"detection"})
+    families = sorted({entry.family for entry in known.values()})
     if family not in families:
         raise UserError(
-            f"There is no family {family!r} for this frame.",
-            f"Choose one of {', '.join(families)}; detectors start from "
-            "pld_mmdet/detection/mean_teacher.py.",
+            f"There is no family {family!r}.", f"Choose one of {', '.join(families)}."
         )
     if not re.fullmatch(r"[a-z][a-z0-9_]*", stem) or keyword.iskeyword(stem):
         raise UserError(
@@ -231,13 +235,15 @@ def write(family: str, stem: str, title: str, year: str, root: Path) -> list[Pat
     }
     if not words["year"]:
         raise UserError(f"{stem} is not in the catalogue.", "Add --title and --year.")
+    if set(words["title"]) & set('"\\\n'):
+        raise UserError(
+            f"The title {words['title']!r} has quotes, backslashes or lines.",
+            "Write it without them; it goes into docstrings and configs.",
+        )
+    detects = family == "detection"
     texts = {
-        f"pld_mmdet/{family}/{stem}.py": METHOD,
-        f"configs/{stem}/plain.py": PLAIN,
-        f"configs/{stem}/toy.py": TOY,
-        f"configs/{stem}/paper.py": PAPER,
-        f"tests/{family}/test_{stem}.py": TEST,
-        f"tests/{family}/plain_{stem}.py": PLAIN_LOOP,
+        path.format(family=family, stem=stem): text
+        for path, text in (DETECTION if detects else TEACHER_NET).items()
     }
     there = [path for path in texts if (root / path).exists()]
     if there:
@@ -248,16 +254,14 @@ def write(family: str, stem: str, title: str, year: str, root: Path) -> list[Pat
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text.format(**words), encoding="utf-8")
     (root / f"tests/{family}/__init__.py").touch()
-    docs = root / f"docs/{family}.md"
-    if not docs.exists():
-        docs.write_text(f"# {family.replace('_', ' ').capitalize()}\n", "utf-8")
-    with open(docs, "a", encoding="utf-8") as file:
-        file.write(DOCS.format(**words))
     package = root / f"pld_mmdet/{family}/__init__.py"
-    _add_import(package, family, words)
     table = root / "pld_mmdet/methods.csv"
-    _mark(table, family, words)
-    changed = [*(root / path for path in texts), docs, package, table]
+    changed = [*(root / path for path in texts), package, table]
+    if not detects:
+        changed.append(_add_section(root / f"docs/{family}.md", family, words))
+    names = {words["name"], *([f"{words['name']}Select"] if detects else [])}
+    _add_import(package, f"pld_mmdet.{family}.{stem}", sorted(names))
+    _mark(table, family, words | ({"docs": stem} if detects else {}))
     _tidy(changed)
     page = root / "tools/list_methods.py"
     if page.is_file():  # the table of docs/methods.md
@@ -276,21 +280,31 @@ def _mark(table: Path, family: str, words: dict) -> None:
         line |= {key: words[key] for key in ("stem", "title", "year")}
         line |= {"family": family, "paper": words["title"]}
         lines.append(line)
-    line["state"] = STATE
+    line |= {"state": STATE, "docs": words.get("docs", line["docs"])}
     with open(table, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines)
 
 
-def _add_import(package: Path, family: str, words: dict) -> None:
-    """Name the class in the family's package; ruff puts it into its place."""
-    text, name = package.read_text(encoding="utf-8"), words["name"]
-    line = f"from pld_mmdet.{family}.{words['stem']} import {name}\n"
+def _add_section(docs: Path, family: str, words: dict) -> Path:
+    """A section at the end of the family's page, which is made if there is none."""
+    if not docs.exists():
+        docs.write_text(f"# {family.replace('_', ' ').capitalize()}\n", "utf-8")
+    with open(docs, "a", encoding="utf-8") as file:
+        file.write(DOCS.format(**words))
+    return docs
+
+
+def _add_import(package: Path, module: str, names: list[str]) -> None:
+    """Name the classes in the family's package; ruff puts them into their places."""
+    text = package.read_text(encoding="utf-8")
+    line = f"from {module} import {', '.join(names)}\n"
+    listed = ", ".join(f'"{name}"' for name in names)
     if "__all__ = [" in text:
-        text = text.replace("__all__ = [", f'{line}\n__all__ = ["{name}", ', 1)
+        text = text.replace("__all__ = [", f"{line}\n__all__ = [{listed}, ", 1)
     else:
-        text += f'\n{line}\n__all__ = ["{name}"]\n'
+        text += f"\n{line}\n__all__ = [{listed}]\n"
     package.write_text(text, encoding="utf-8")
 
 

@@ -2,7 +2,8 @@
 # loss as released; 0.9995 leaves 37 % of the start, as 0.9998 does after 4,952 images.
 # Its gate passed; recorded with:
 #   C=configs/ps_ttl/streets_stream_10shot.py
-#   python tools/reproduce.py $C --seeds 0 1 2 --result docs/results/streets_stream.json --overwrite
+#   python tools/reproduce.py $C --seeds 0 1 2 --overwrite \
+#       --result docs/results/streets_stream.json
 _base_ = "../_base_/experiments/streets_stream.py"
 from pld_mmdet.recipes import few_shot
 from pld_mmdet.recipes.detection import the, train_set, without

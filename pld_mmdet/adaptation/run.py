@@ -389,8 +389,8 @@ class _Work:
             if not detector.batch_norms
             else few
             if detector.moving_norms
-            else f"the batch norms of {detector.name} stood still while it was trained, "
-            "so new statistics would harm it"
+            else f"the batch norms of {detector.name} stood still in its training, so "
+            "new statistics would harm it"
         )
         return (
             f"{why}, and without labels nothing shows whether self-training helps. "

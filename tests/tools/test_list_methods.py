@@ -65,6 +65,22 @@ def test_what_is_missing_is_said(tmp_path):
     assert "docs/results/mine.json does not come from one clean commit" in lacks
 
 
+def test_a_todo_is_missing_by_the_name_of_its_file(tmp_path):
+    record(tmp_path, [0.5], [0.6])
+    code = tmp_path / "pld_mmdet/audio/mine.py"
+    code.parent.mkdir(parents=True)
+    code.write_text('"""Mine (source: TODO)."""\n')
+    docs = tmp_path / "docs/audio.md"
+    docs.write_text("# Audio\n\n## yours\nTODO: configs/yours/toy.py\n")
+    lacks = MINE.missing(tmp_path)
+    assert "a TODO is left in pld_mmdet/audio/mine.py" in lacks
+    assert "docs/audio.md does not name configs/mine/" in lacks
+    docs.write_text(docs.read_text() + "\n## mine\nconfigs/mine/toy.py\n")
+    assert not any("docs/audio.md" in lack for lack in MINE.missing(tmp_path))
+    docs.write_text(docs.read_text() + "TODO\n")
+    assert "a TODO is left in docs/audio.md" in MINE.missing(tmp_path)
+
+
 def test_the_page_holds_the_tools_table():
     """The page claims what the files say, not more."""
     made = tool("list_methods").markdown(entries())

@@ -1,8 +1,8 @@
 """Cut-outs on real grounds: detection and segmentation in four domains.
 
 Scenes of 320 x 240 with two to six things of nine kinds, made out of Debian packages
-(433 MB are fetched, 115 MB kept). The domains: photo, cartoon, night, clipart. ROOT holds
-<domain>/<split>/*.jpg, and annotations/<domain>_<split>.json with boxes and RLE masks of
+(433 MB are fetched, 115 MB kept). Domains: photo, cartoon, night, clipart. ROOT holds
+<domain>/<split>/*.jpg, and annotations/<domain>_<split>.json: boxes and RLE masks of
 what shows. Stamps and grounds are the same in all splits of a domain; scenes are not.
 """
 
