@@ -13,8 +13,8 @@ def member(path: str, content: bytes) -> Member:
     return Member(path, len(content), hashlib.sha256(content).hexdigest())
 
 
-def tar_of(files: dict[str, bytes | str | int]) -> bytes:
-    """Bytes are a file, a text is a link to it, a number is a size that lies."""
+def tar_of(files: dict[str, bytes | str]) -> bytes:
+    """Bytes are a file, a text is a link to that place."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:xz") as archive:
         for name, content in files.items():
