@@ -43,7 +43,7 @@ class TestFromAFolder:
         (tmp_path / "given" / pack.file).unlink()
         take(pack, tmp_path)  # nothing is missing
         (out / "usr/share/ball.txt").write_bytes(b"a REDball!")
-        with pytest.raises(UserError, match="does not hold toys_1.0-1"):
+        with pytest.raises(UserError, match="does not hold toys"):
             take(pack, tmp_path)
 
     def test_no_file(self, tmp_path):

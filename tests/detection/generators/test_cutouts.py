@@ -89,7 +89,8 @@ def test_annotations_are_what_shows(stock, tmp_path):
 def test_check_data_knows_it(stock, tmp_path):
     generate.generate(stock, tmp_path, {("photo", "train"): 6})
     dataset = dict(
-        type="CocoDataset", data_root=str(tmp_path), data_prefix=dict(img="photo/train/"),
+        type="CocoDataset", data_root=str(tmp_path),
+        data_prefix=dict(img="photo/train/"),
         ann_file="annotations/photo_train.json", metainfo=dict(classes=stamps.KINDS),
     )  # fmt: skip
     cfg = Config(dict(default_scope="mmdet", train_dataloader=dict(dataset=dataset)))

@@ -1,7 +1,7 @@
 """Cut-outs on real grounds: detection and segmentation in four domains.
 
 Scenes of 320 x 240 with two to six things of nine kinds, made out of Debian packages
-(433 MB are fetched, 126 MB kept). The domains: photo, cartoon, night, clipart. ROOT has
+(433 MB are fetched, 125 MB kept). The domains: photo, cartoon, night, clipart. ROOT has
 <domain>/<split>/*.jpg, and annotations/<domain>_<split>.json with boxes and RLE masks
 of what shows. Stamps and grounds are shared by the splits of a domain; scenes are not.
 """
