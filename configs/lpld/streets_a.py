@@ -2,7 +2,8 @@
 #   python tools/reproduce.py configs/lpld/streets_a.py --seeds 0 1 2 3 4 5 6 7 \
 #       --rows best lpld --result docs/results/lpld_a.json --overwrite
 #   python tools/reproduce.py configs/lpld/streets_a.py --seeds 0 1 2 3 4 \
-#       --rows mean_teacher_frozen lpld_frozen --result docs/results/lpld_frozen.json --overwrite
+#       --rows mean_teacher_frozen lpld_frozen --overwrite \
+#       --result docs/results/lpld_frozen.json
 _base_ = "./streets_clean.py"
 from pld_mmdet.recipes.streets import adapted_row, quick_streets, source_row
 

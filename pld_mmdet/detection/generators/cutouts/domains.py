@@ -58,6 +58,6 @@ def night(image: np.ndarray, dice: np.random.Generator) -> np.ndarray:
         glow = (np.exp(-far) + 0.25 * np.exp(-far / 9)).astype(np.float32)
         light += dice.uniform(0.3, 0.8) * glow[..., None] * np.float32([1, 0.85, 0.55])
     photons = np.float32(dice.uniform(150, 400))
-    # a normal of the same variance: Poisson draws of all pixels take ten times as long
+    # a normal of the same variance: Poisson draws take ten times as long
     light += dice.standard_normal(light.shape, np.float32) * np.sqrt(light / photons)
     return np.clip(np.rint(light * 255), 0, 255).astype(np.uint8)

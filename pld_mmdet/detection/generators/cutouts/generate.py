@@ -1,9 +1,9 @@
 """Cut-outs on real grounds: detection and segmentation in four domains.
 
 Scenes of 320 x 240 with two to six things of nine kinds, made out of Debian packages
-(433 MB are fetched, 115 MB kept). Domains: photo, cartoon, night, clipart. ROOT holds
-<domain>/<split>/*.jpg, and annotations/<domain>_<split>.json: boxes and RLE masks of
-what shows. Stamps and grounds are the same in all splits of a domain; scenes are not.
+(433 MB are fetched, 125 MB kept). The domains: photo, cartoon, night, clipart. ROOT has
+<domain>/<split>/*.jpg, and annotations/<domain>_<split>.json with boxes and RLE masks
+of what shows. Stamps and grounds are shared by the splits of a domain; scenes are not.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def scene_file(domain: str, split: str, index: int) -> str:
 
 
 def jpeg(image: np.ndarray) -> bytes:
-    """A picture ([H, W, 3] uint8 RGB) as a file's content, colours at full size."""
+    """A picture ([H, W, 3] uint8 RGB) as a JPEG, colours at full size."""
     content = io.BytesIO()
     Image.fromarray(image).save(content, "JPEG", quality=QUALITY, subsampling=0)
     return content.getvalue()

@@ -85,7 +85,7 @@ def any_stamp(stock: Stock, style: str, dice: np.random.Generator) -> Stamp:
 def cut_ground(
     stock: Stock, size: tuple[int, int], dice: np.random.Generator
 ) -> np.ndarray:
-    """A piece of a ground, width x height, half of them mirrored; [H, W, 3] uint8."""
+    """A piece of a ground, width x height, mirrored or not; [H, W, 3] uint8."""
     ground = stock.grounds[dice.integers(len(stock.grounds))]
     height, width = ground.shape[:2]
     most = min(width / size[0], height / size[1])

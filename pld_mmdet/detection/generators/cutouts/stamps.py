@@ -130,7 +130,7 @@ def opened(path: Path) -> Image.Image:
     except (OSError, ValueError, SyntaxError) as error:
         raise UserError(
             f"{path} is no picture that can be read ({error}).",
-            "Delete it and call again.",
+            "Delete it and call the command again.",
         ) from error
     return image
 
