@@ -7,16 +7,22 @@ import torch
 from mmengine.config import Config
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pld_mmdet.engine.state.checkpoint import refuse_unsafe_pickles
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
+from pld_mmdet.shared.classifier import Classifier
 
 ROOT = Path(__file__).resolve().parents[2]
 RESNET = dict(type="mmdet.ResNet", depth=18, out_indices=(3,), base_channels=8)
 
 
+KIND = dict(
+    type="pld_mmdet.BackboneClassifier", backbone=RESNET, feat_dim=64, num_classes=7
+)
+
+
 def build(backbone=RESNET, **more):
-    config = dict(backbone=backbone, feat_dim=64, num_classes=7, **more)
-    return MODELS.build(dict(type="pld_mmdet.BackboneClassifier", **config))
+    return MODELS.build({**KIND, "backbone": backbone, **more})
 
 
 def wrappers(node):
@@ -74,6 +80,46 @@ def test_images_are_normalised_by_channel():
     assert not torch.allclose(net(x), plain(x), atol=1e-3)
     with pytest.raises(UserError, match="std=0 divides by nothing"):
         build(std=0)
+
+
+@pytest.mark.parametrize("names", ["own", "mmpretrain", "torchvision"])
+def test_published_files_are_read(tmp_path, names):
+    source = build().state_dict()
+    state = {
+        "own": source,
+        "mmpretrain": {k.replace("fc.", "head.fc."): v for k, v in source.items()},
+        "torchvision": {k.removeprefix("backbone."): v for k, v in source.items()},
+    }[names]
+    torch.save(state, tmp_path / "w.pth")
+    file = dict(type="Pretrained", checkpoint=str(tmp_path / "w.pth"))
+    model = Classifier(dict(KIND, init_cfg=file))
+    model.init_weights()
+    found = model.network.state_dict()
+    assert found.keys() == source.keys()
+    assert all(torch.equal(found[k], v) for k, v in source.items())
+
+
+def test_files_that_do_not_fill_it_are_refused(tmp_path, monkeypatch):
+    monkeypatch.delenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", raising=False)
+    refuse_unsafe_pickles()  # as every run does: its reader has sentences
+    state = build().state_dict()
+    one = state.pop("backbone.layer1.0.conv1.weight")
+    torch.save(state, tmp_path / "less.pth")
+    state["backbone.layer1.0.conv1.weight"] = one[:4]
+    torch.save(state, tmp_path / "shape.pth")
+    torch.save(
+        {**state, "backbone.layer1.0.conv1.weight": one, "fc.scale": one},
+        tmp_path / "more.pth",
+    )
+    for name, message in (
+        ("less", r"1 missing \(backbone.layer1.0.conv1.weight\)"),
+        ("shape", r"layer1.0.conv1.weight: file \[4, 8, 3, 3\], model \[8, 8, 3, 3\]"),
+        ("more", r"1 unexpected \(fc.scale\)"),
+        ("none", "none.pth does not exist"),
+    ):
+        file = dict(type="Pretrained", checkpoint=str(tmp_path / f"{name}.pth"))
+        with pytest.raises(UserError, match=message):
+            Classifier(dict(KIND, init_cfg=file)).init_weights()
 
 
 def test_who_uses_it_is_found():

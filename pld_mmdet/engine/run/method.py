@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from mmengine.model import BaseModel
+from mmengine.model.weight_init import PretrainedInit, initialize
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pld_mmdet.distill.teachers import Frozen
 from pld_mmdet.engine.run.progress import Progress
+from pld_mmdet.engine.state.weights import copies_kept, start_networks, whole_files
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import MODELS
 
@@ -49,6 +51,26 @@ class Method(BaseModel):
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         self.progress = Progress(stage=self.default_stage)
         self._register_load_state_dict_pre_hook(self._leave_retired)
+
+    def init_weights(self) -> None:
+        """Each network begins as its ``init_cfg`` says, wherever it is held.
+
+        A copy of a network (an average, an anchor) begins as it does.
+
+        Raises:
+            UserError: A file that does not fill its network.
+        """
+        own = self.init_cfg or []
+        own = own if isinstance(own, list) else [own]
+        files = [one for one in own if one["type"] in ("Pretrained", PretrainedInit)]
+        self.init_cfg = [one for one in own if one not in files]
+        with whole_files():
+            with copies_kept(self):
+                super().init_weights()
+                start_networks(self)
+            self.init_cfg = own or None
+            if files:  # of the whole model: the last word
+                initialize(self, files)
 
     def forward(self, mode: str = "tensor", **batch) -> dict | list | Tensor:
         """mmengine's entry: ``loss`` while training, ``predict`` for metrics.

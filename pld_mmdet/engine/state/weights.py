@@ -5,7 +5,9 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import mmengine.runner.checkpoint
 import torch
+from mmengine.model import BaseModule
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
@@ -178,6 +180,94 @@ def initial_weights(model: nn.Module) -> Iterator[None]:
         ):
             reason = f"none of its {len(tensors)} tensors is in the model"
             raise _unfit(filename, model, reason)
+
+
+@contextlib.contextmanager
+def whole_files() -> Iterator[None]:
+    """What ``init_cfg`` names has to fill its network, not some of it.
+
+    A file may bring more than a network takes (a classifier's head for a backbone).
+    For networks that are built here; a stock detector may add layers to a backbone, and
+    mmengine then only warns.
+
+    Raises:
+        UserError: An entry of the network is missing in the file or of another shape,
+            or the file has one too many inside a part of the network.
+    """
+    stock = mmengine.runner.checkpoint.load_state_dict
+
+    def load(module: nn.Module, state_dict: dict, *_, **__) -> None:
+        found = load_weights(module, state_dict)
+        parts = {name for name, _ in module.named_children()}
+        odd = [name for name in found.unexpected if name.partition(".")[0] in parts]
+        if found.missing or found.shapes or odd:
+            found.unexpected = odd
+            configs = getattr(module, "init_cfg", None) or []
+            configs = [configs] if isinstance(configs, dict) else configs
+            files = [one["checkpoint"] for one in configs if "checkpoint" in one]
+            raise _unfit((files or ["A checkpoint"])[-1], module, str(found))
+
+    mmengine.runner.checkpoint.load_state_dict = load
+    try:
+        yield
+    finally:
+        mmengine.runner.checkpoint.load_state_dict = stock
+
+
+def start_networks(model: nn.Module) -> None:
+    """``init_weights`` of what plain modules in a model hold, as of its own children.
+
+    mmengine asks only children that have the method: it never comes to a network in a
+    ``ModuleList``, a teacher or a wrapper that is no ``BaseModule``. What a network has
+    inside is its own affair.
+
+    Args:
+        model: Its own ``init_weights`` has run.
+    """
+    for network in _networks(model):
+        if not network.is_init:
+            network.init_weights()
+
+
+@contextlib.contextmanager
+def copies_kept(model: nn.Module) -> Iterator[None]:
+    """A network that is a copy of another one when the block begins is one at its end.
+
+    Args:
+        model: Holds both; the first of equal networks is followed.
+    """
+    firsts: list[nn.Module] = []
+    pairs: list[tuple[nn.Module, nn.Module]] = []
+    for network in _networks(model):
+        source = next((one for one in firsts if _equal(one, network)), None)
+        if source is None:
+            firsts.append(network)
+        else:
+            pairs.append((source, network))
+    yield
+    for source, network in pairs:
+        network.load_state_dict(source.state_dict())
+
+
+def _networks(module: nn.Module) -> Iterator[BaseModule]:
+    """The outermost modules that mmengine would start."""
+    for child in module.children():
+        if isinstance(child, BaseModule):
+            yield child
+        elif not hasattr(child, "init_weights"):  # transformers have another one
+            yield from _networks(child)
+
+
+def _equal(one: nn.Module, other: nn.Module) -> bool:
+    """Of one class, with the same numbers, which are not of one value each."""
+    if type(one) is not type(other):
+        return False
+    a, b = one.state_dict(), other.state_dict()
+    return (
+        a.keys() == b.keys()
+        and any(map(_tells, a.values()))
+        and all(v.shape == b[k].shape and torch.equal(v, b[k]) for k, v in a.items())
+    )
 
 
 def _unfit(filename: str, model: nn.Module, reason: str) -> UserError:

@@ -4,12 +4,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.model import BaseModule
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS
 from torch import nn
 from torch.nn import functional as F
 
 from pld_mmdet.distill.divergences import kl
+from pld_mmdet.distill.teachers import Averaged, Frozen
 from pld_mmdet.engine.loops.staged import StagedLoop
 from pld_mmdet.engine.run.method import DistilledClassifier, Method, TeacherStudent
 from pld_mmdet.errors import UserError
@@ -22,6 +24,15 @@ if "MethodNet" not in MODELS:
 
         def __init__(self):
             super().__init__(2, 3)
+
+    @MODELS.register_module()
+    class MethodBegins(BaseModule):
+        """Weights of 1 to 4, if its init_cfg is executed."""
+
+        def __init__(self, value=None, init_cfg=None):
+            given = dict(type="Constant", layer="Linear", val=value) if value else None
+            super().__init__(init_cfg or given)
+            self.inner = nn.Linear(2, 3)
 
 
 NET = dict(type="MethodNet")
@@ -209,3 +220,46 @@ def test_a_method_is_its_distance():
 def test_no_distance_no_method():
     with pytest.raises(TypeError, match="distance"):
         DistilledClassifier(NET, NET)
+
+
+class Holds(Method):
+    """Networks in everything that can hold one, and copies of the last."""
+
+    def __init__(self, file=None, init_cfg=None):
+        super().__init__(init_cfg=init_cfg)
+
+        def make(value=None, **more):
+            return MODELS.build(dict(type="MethodBegins", value=value, **more))
+
+        self.own = make(1)
+        self.teacher = Frozen(make(2))
+        self.several = nn.ModuleList([make(3), nn.Sequential(make(4))])
+        random = dict(type="Normal", layer="Linear", std=1.0)
+        self.student = Frozen(make(init_cfg=file or random))
+        self.ema = Averaged(self.student.network)
+        self.other = make(init_cfg=random)
+
+
+def test_networks_begin_wherever_they_are_held():
+    model = Holds()
+    model.init_weights()
+    found = [model.own, model.teacher.network, model.several[0], model.several[1][0]]
+    assert [n.inner.weight.unique().item() for n in found] == [1, 2, 3, 4]
+    student, ema = model.student.network.inner, model.ema.network.inner
+    assert student.weight.std() > 0
+    assert torch.equal(student.weight, ema.weight)  # a copy stays one
+    assert not torch.equal(student.weight, model.other.inner.weight)
+    before = [p.clone() for p in model.parameters()]
+    model.init_weights()  # nothing twice
+    assert all(map(torch.equal, before, model.parameters()))
+
+
+def test_a_file_of_the_whole_model_is_the_last_word(tmp_path):
+    state = {k: torch.full_like(v, 7) for k, v in Holds().state_dict().items()}
+    torch.save(state, tmp_path / "w.pth")
+    file = dict(type="Pretrained", checkpoint=str(tmp_path / "w.pth"))
+    model = Holds(init_cfg=file)
+    model.init_weights()
+    assert all((p == 7).all() for p in model.parameters())
+    with pytest.raises(UserError, match=r"w.pth, which init_cfg names, .* 2 missing"):
+        Holds(file).init_weights()
