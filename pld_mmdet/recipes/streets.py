@@ -97,7 +97,7 @@ def tool_row(name: str, title: str, words: str = "", of: str = "", **more) -> di
     Args:
         name: Of the row.
         title: Likewise.
-        words: What else the command says.
+        words: What else the command says; ``--method`` above all.
         of: As in :func:`source_row`.
         more: Other entries of a row.
     """
@@ -108,7 +108,7 @@ def tool_row(name: str, title: str, words: str = "", of: str = "", **more) -> di
         config=config,
         init=f"source{of}",
         command=f"python tools/adapt.py {{config}} {{init}} '{IMAGES}' {words} "
-        "--seed {seed} --out {out}",
+        "--select last --seed {seed} --out {out}",
         checkpoint="adapted.pth",
         evaluate=dict(fog=fog),
         quick=["--iterations", "12", "--evaluations", "1"],

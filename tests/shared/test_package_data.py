@@ -61,6 +61,7 @@ def test_a_foreign_folder_stays(given, tmp_path):
     "content",
     [b"no gzip", gzip.compress(b""), gzip.compress(b"\0\0\x0d\x01\0\0\0\0"),
      idx(np.zeros((3, 2), np.uint8))[:-9], gzip.compress(b"\0\0\x08\x01\0\0\0\x05ab")],
+    ids=["no_gzip", "empty", "floats", "torn", "short"],
 )  # fmt: skip
 def test_a_broken_idx_file(tmp_path, content):
     (tmp_path / "x.gz").write_bytes(content)

@@ -48,7 +48,7 @@ experiment = dict(
         tool_row(
             "adapted",
             "adapt.py as it comes (LPLD, without erasing)",
-            f"--val {_labels}",
+            f"--method lpld --val {_labels}",
         ),
     ],
 )

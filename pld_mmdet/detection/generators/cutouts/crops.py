@@ -12,10 +12,10 @@ import numpy as np
 
 from pld_mmdet.cli import ToolParser
 from pld_mmdet.detection.data.files import write_bytes
-from pld_mmdet.detection.data.pool import default_workers, run_jobs
+from pld_mmdet.detection.data.pool import run_jobs
 from pld_mmdet.detection.generators.cutouts.domains import DOMAINS, shifted
 from pld_mmdet.detection.generators.cutouts.generate import SPLITS, jpeg
-from pld_mmdet.detection.generators.cutouts.parts import Parts
+from pld_mmdet.detection.generators.cutouts.parts import Parts, add_options
 from pld_mmdet.detection.generators.cutouts.scene import cut_ground, lay, turned
 from pld_mmdet.detection.generators.cutouts.stamps import (
     KINDS,
@@ -24,8 +24,6 @@ from pld_mmdet.detection.generators.cutouts.stamps import (
     read_stock,
     stock_file,
 )
-from pld_mmdet.shared.packages import add_source
-from pld_mmdet.values import POSITIVE_INT, PROCESSES, SEED
 
 # Raise it whenever the same seed gives other crops.
 VERSION = 1
@@ -160,20 +158,10 @@ def generate(
 
 def arguments(parser: ToolParser) -> None:
     """Command line of ``tools/prepare.py crops``."""
-    add = parser.add_argument
-    add("--root", type=Path, default=Path("data/crops"))
-    add(
-        "--crops",
-        type=POSITIVE_INT,
-        default=CROPS,
-        help="a kind in photo's train, default 400; val has a quarter, others a half",
-    )
-    add("--domains", nargs="+", choices=DOMAINS, default=list(DOMAINS))
-    add("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
-    add("--seed", type=SEED, default=0)
-    add("--workers", type=PROCESSES, default=default_workers())
-    add("--overwrite", action="store_true", help="replace parts with other parameters")
-    add_source(parser)
+    text = "a kind in photo's train, default 400; val has a quarter, others a half"
+    add_options(parser, "crops", "crops", CROPS, text)
+    kinds = list(KINDS)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=kinds)
 
 
 def prepare(args: argparse.Namespace) -> None:

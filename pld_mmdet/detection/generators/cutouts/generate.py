@@ -17,13 +17,11 @@ from pycocotools import mask as rle
 
 from pld_mmdet.cli import ToolParser
 from pld_mmdet.detection.data.files import write_bytes, write_json
-from pld_mmdet.detection.data.pool import default_workers, run_jobs
+from pld_mmdet.detection.data.pool import run_jobs
 from pld_mmdet.detection.generators.cutouts.domains import DOMAINS, shifted
-from pld_mmdet.detection.generators.cutouts.parts import Parts
+from pld_mmdet.detection.generators.cutouts.parts import Parts, add_options
 from pld_mmdet.detection.generators.cutouts.scene import HEIGHT, WIDTH, draw_scene
 from pld_mmdet.detection.generators.cutouts.stamps import KINDS, read_stock, stock_file
-from pld_mmdet.shared.packages import add_source
-from pld_mmdet.values import POSITIVE_INT, PROCESSES, SEED
 
 # Raise it whenever the same seed gives other scenes.
 VERSION = 1
@@ -183,19 +181,8 @@ def _summary(content: dict) -> str:
 
 def arguments(parser: ToolParser) -> None:
     """Command line of ``tools/prepare.py cutouts``."""
-    add = parser.add_argument
-    add("--root", type=Path, default=Path("data/cutouts"))
-    add(
-        "--scenes",
-        type=POSITIVE_INT,
-        default=SCENES,
-        help="of photo's train, default 1500; val has a tenth, other parts two fifths",
-    )
-    add("--domains", nargs="+", choices=DOMAINS, default=list(DOMAINS))
-    add("--seed", type=SEED, default=0)
-    add("--workers", type=PROCESSES, default=default_workers())
-    add("--overwrite", action="store_true", help="replace parts with other parameters")
-    add_source(parser)
+    text = "of photo's train, default 1500; val has a tenth, other parts two fifths"
+    add_options(parser, "cutouts", "scenes", SCENES, text)
 
 
 def prepare(args: argparse.Namespace) -> None:

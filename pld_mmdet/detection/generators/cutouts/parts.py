@@ -1,12 +1,37 @@
-"""Which parts of a made data set are there, and with which parameters."""
+"""Which parts of a made data set are there, with which parameters; its options."""
 
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from pld_mmdet.cli import ToolParser
 from pld_mmdet.detection.data.files import TEMPORARY, write_json
+from pld_mmdet.detection.data.pool import default_workers
+from pld_mmdet.detection.generators.cutouts.domains import DOMAINS
 from pld_mmdet.errors import UserError
 from pld_mmdet.reading import read_json
+from pld_mmdet.shared.packages import add_source
+from pld_mmdet.values import POSITIVE_INT, PROCESSES, SEED
+
+
+def add_options(parser: ToolParser, name: str, what: str, count: int, text: str):
+    """The options of a command that draws parts out of packages.
+
+    Args:
+        parser: Of the command.
+        name: Of the data set: its root is ``data/NAME``.
+        what: How the option that says how many is called.
+        count: Its default.
+        text: Its help.
+    """
+    add = parser.add_argument
+    add("--root", type=Path, default=Path("data") / name)
+    add(f"--{what}", type=POSITIVE_INT, default=count, help=text)
+    add("--domains", nargs="+", choices=DOMAINS, default=list(DOMAINS))
+    add("--seed", type=SEED, default=0)
+    add("--workers", type=PROCESSES, default=default_workers())
+    add("--overwrite", action="store_true", help="replace parts with other parameters")
+    add_source(parser)
 
 
 class Parts:
