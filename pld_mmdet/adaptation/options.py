@@ -195,7 +195,7 @@ class Options:
         """Names of given options that the method has no use for."""
         names = [] if self.method == "lpld" or self.stage == -1 else ["stage"]
         if self.method == "adabn" or (self.method == "auto" and self.labels is None):
-            training = ("iterations", "lr", "teacher_keep")
+            training = ("iterations", "lr", "teacher_keep", "second_opinion")
             names += [name for name in training if getattr(self, name) is not None]
         return names
 

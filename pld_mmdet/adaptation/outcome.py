@@ -30,6 +30,8 @@ class Outcome:
         minutes: Wall time.
         planned: Iterations that the recipe asked for.
         trained: Whether weights were, not only statistics.
+        before: The evaluation of the source, where ``history`` does not begin with it.
+        after: That of the chosen one, where it is of another run.
     """
 
     history: list[dict]
@@ -40,6 +42,8 @@ class Outcome:
     minutes: float | None = None
     planned: int = 0
     trained: bool = True
+    before: dict | None = None
+    after: dict | None = None
 
     def at(self, iteration: int) -> dict:
         """The evaluation at an iteration; the nearest one if there is none."""
@@ -48,8 +52,9 @@ class Outcome:
     def ends(self) -> tuple[dict, dict]:
         """The evaluations of the source and of the chosen one; empty without any."""
         if not self.history:
-            return {}, {}
-        return self.history[0], self.at(self.chosen_iter)
+            return self.before or {}, self.after or {}
+        first = self.before or self.history[0]
+        return first, self.after or self.at(self.chosen_iter)
 
     def series(self, key: str) -> list[tuple[int, float]]:
         """(iteration, value) of one number; only finite values."""
@@ -115,7 +120,7 @@ def read_outcome(out: Path, select: str, planned: int) -> Outcome:
 
     Args:
         out: The folder.
-        select: ``last`` or a label-free score.
+        select: ``last``, ``safety`` (then the caller chooses) or a label-free score.
         planned: Iterations of the recipe.
 
     Raises:
@@ -125,7 +130,7 @@ def read_outcome(out: Path, select: str, planned: int) -> Outcome:
     if last is None:
         raise UserError(f"{out} holds no checkpoint.", "Run the same command again.")
     chosen, iteration = Path(last), _iteration(Path(last))
-    if select != "last":
+    if select not in ("last", "safety"):
         best = sorted(out.glob(f"best_label_free_{select}_iter_*.pth"), key=_iteration)
         if best:
             chosen, iteration = best[-1], _iteration(best[-1])

@@ -36,8 +36,10 @@ from pld_mmdet.adaptation.outcome import Outcome, read_outcome
 from pld_mmdet.adaptation.page import write_page
 from pld_mmdet.adaptation.recipe import MIN_ADABN_IMAGES, Recipe, choose_recipe
 from pld_mmdet.adaptation.trial import try_step
+from pld_mmdet.adaptation.words import explain, say_floor, say_unread, why_nothing
 from pld_mmdet.cli import build_runner
 from pld_mmdet.detection.detectors.export import export_detector
+from pld_mmdet.detection.loops.scored_val import read_history
 from pld_mmdet.engine.config.configs import read_config as read_run_config
 from pld_mmdet.engine.config.preflight import check_config
 from pld_mmdet.engine.run.optional import require
@@ -237,12 +239,14 @@ class _Work:
         for method in self.plan:
             self.say(f"Method:   {explain(self.detector, method, options.stage)}")
         if not self.plan:
-            self.say(f"Method:   none: {self._why_nothing()}")
+            self.say(
+                f"Method:   none: {why_nothing(self.detector, options, self.images)}"
+            )
         else:
             self.say(recipe.sentence(self.trains))
-        _say_unread(options, self.say)
+        say_unread(options, self.say)
         if self.trains:
-            _say_floor(self.detector, recipe, self.say)
+            say_floor(self.detector, recipe, self.say)
         listed = self.out / "images.txt"
         if not self.going_on:
             text = "\n".join(self.images.files) + "\n"
@@ -337,6 +341,12 @@ class _Work:
         chosen = self._chosen(candidates, candidates.safest(), outcome)
         learned = chosen is not candidates.source
         outcome.chosen, outcome.chosen_iter = str(chosen.checkpoint), chosen.iteration
+        outcome.before = self._source_row()
+        outcome.after = (
+            _row_of(chosen.checkpoint.parent, chosen.iteration)
+            if learned
+            else outcome.before
+        )
         file = out / "adapted.pth" if learned else source
         if learned:
             made = read_run_config(chosen.checkpoint.parent / "config.py")
@@ -378,25 +388,10 @@ class _Work:
         config, broken = out / "config.py", self.images.broken
         return Adapted(file, config, page, outcome, self.recipe, broken, learned)
 
-    def _why_nothing(self) -> str:
-        """What keeps ``auto`` from trying anything, and what the user can do."""
-        detector = self.detector
-        few = f"{self.images.root} has fewer than {MIN_ADABN_IMAGES} images"
-        why = (
-            "--adabn off"
-            if self.options.adabn == "off"
-            else f"{detector.name} has no batch norm"
-            if not detector.batch_norms
-            else few
-            if detector.moving_norms
-            else f"the batch norms of {detector.name} stood still in its training, so "
-            "new statistics would harm it"
-        )
-        return (
-            f"{why}, and without labels nothing shows whether self-training helps. "
-            "Label 20 to 100 of the images and name them with --labels, or choose "
-            "--method mean_teacher yourself."
-        )
+    def _source_row(self) -> dict | None:
+        """The source's evaluation, of the first run: others may start from AdaBN."""
+        folders = [self.out / CANDIDATES / name for name in ("adabn", *self.plan)]
+        return next(filter(None, (_row_of(f, 0) for f in [*folders, self.out])), None)
 
     def _chosen(
         self, candidates: Candidates, best: Candidate, outcome: Outcome
@@ -431,36 +426,6 @@ class _Work:
         )
 
 
-def explain(detector: Detector, method: str, stage: int = -1) -> str:
-    """What the method will do with this detector, in one or two sentences."""
-    if method == "adabn":
-        return (
-            f"AdaBN: the statistics of {detector.batch_norms} batch-norm layers are "
-            "measured again on the images; no weight is trained."
-        )
-    if method == "fixed_labels":
-        return (
-            "Fixed labels: the confident boxes of the start train a student, and never "
-            "change."
-        )
-    text = "Mean Teacher: the teacher's confident boxes train the student"
-    if method == "lpld":
-        text = (
-            "LPLD: the teacher's confident boxes train the student, and its "
-            "low-confidence proposals are distilled"
-        )
-        if detector.stages > 1:
-            number = range(detector.stages)[stage] + 1
-            text += (
-                f"; box head {number} of {detector.stages} mines them (--stage "
-                f"{number - 1})"
-            )
-    text += "."
-    if detector.masks:
-        text += " The masks come along as pseudo masks of the teacher."
-    return text
-
-
 def _check_machine(options: Options) -> None:
     if "tensorboard" in options.log:
         require("tensorboard", "tensorboard")
@@ -477,25 +442,6 @@ def _check_machine(options: Options) -> None:
         raise UserError(
             f"--select {options.select} is not among --scores.",
             f"Add it: --scores {' '.join([*options.scores, options.select])}.",
-        )
-
-
-def _say_unread(options: Options, say: Callable[[str], None]) -> None:
-    """Name the options that this method does not read."""
-    names = options.unread()
-    if names:
-        which = ", ".join(f"--{name.replace('_', '-')}" for name in names)
-        say(f"Not read: {which}; --method {options.method} has no use for it.")
-
-
-def _say_floor(detector: Detector, recipe: Recipe, say: Callable[[str], None]) -> None:
-    """Say when the config's own test settings drop boxes that the rule would take."""
-    test = detector.config.get("test_cfg") or {}
-    floor = (test.get("rcnn") or test).get("score_thr") or 0
-    if floor > recipe.threshold:
-        say(
-            f"Note: test_cfg.score_thr of the config drops boxes below {floor:g}, so "
-            f"pseudo labels and AP50 begin there and not at {recipe.threshold:g}."
         )
 
 
@@ -520,6 +466,13 @@ def _recipe(
         lr=options.lr,
         keep=options.teacher_keep,
         threshold=options.threshold,
+    )
+
+
+def _row_of(run: Path, iteration: int) -> dict | None:
+    """The evaluation of a run nearest to an iteration."""
+    return min(
+        read_history(run), key=lambda row: abs(row["iter"] - iteration), default=None
     )
 
 

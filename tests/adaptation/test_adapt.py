@@ -10,7 +10,7 @@ from mmengine.config import Config
 import pld_mmdet
 from pld_mmdet.adaptation.detector import read_config, read_detector
 from pld_mmdet.adaptation.recipe import choose_recipe
-from pld_mmdet.adaptation.run import _say_floor
+from pld_mmdet.adaptation.words import say_floor
 from pld_mmdet.detection.loops.scored_val import read_history
 from pld_mmdet.engine.state.outfolder import claimed
 from pld_mmdet.errors import UserError
@@ -238,7 +238,7 @@ def test_a_config_that_drops_more_than_the_rule_is_named(user, tmp_path):
     for floor, count in ((0.05, 0), (0.9, 1)):
         said = []
         detector.config.test_cfg.rcnn.score_thr = floor
-        _say_floor(detector, recipe, said.append)
+        say_floor(detector, recipe, said.append)
         assert len(said) == count
     assert "drops boxes below 0.9, so pseudo labels" in said[0]
 

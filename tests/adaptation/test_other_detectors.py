@@ -6,7 +6,7 @@ import torch
 import pld_mmdet
 from pld_mmdet.adaptation.compose import split_pipeline
 from pld_mmdet.adaptation.detector import read_config, read_detector, require_method
-from pld_mmdet.adaptation.run import explain
+from pld_mmdet.adaptation.words import explain
 from pld_mmdet.detection.mean_teacher import MeanTeacherSFOD
 from pld_mmdet.errors import UserError
 from tests.adaptation import detectors
