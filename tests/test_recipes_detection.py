@@ -185,7 +185,7 @@ def test_a_source_and_what_the_tool_made_of_it():
     assert made["init"] == "source_cascade"
     assert made["config"] == config
     assert made["evaluate"] == dict(fog=fog)
-    assert made["command"].endswith(" --lr 3 --seed {seed} --out {out}")
+    assert made["command"].endswith(" --lr 3 --select last --seed {seed} --out {out}")
     assert made["quick"] == ["--b"]
 
 

@@ -84,4 +84,5 @@ def test_the_command_makes_a_graph_of_all_rows():
     assert {f"seed_1/{name}/train" for name in ROWS} <= set(jobs)
     adapt = jobs["seed_1/adapted/train"].command
     assert adapt[1] == "tools/adapt.py"
-    assert "--method" not in adapt
+    assert adapt[adapt.index("--method") + 1] == "lpld"
+    assert adapt[adapt.index("--select") + 1] == "last"
