@@ -145,6 +145,15 @@ def run(tmp_path_factory):
     return of
 
 
+def test_a_familys_top_level_lists_its_methods_and_nothing_else():
+    families = {entry.family for entry in ALL}
+    for family in families:
+        files = {path.stem for path in (ROOT / "pld_mmdet" / family).glob("*.py")}
+        methods = {entry.stem for entry in ALL if entry.family == family}
+        baseline = {"mean_teacher"} if family == "detection" else set()
+        assert files - {"__init__"} == methods | baseline, family
+
+
 def test_the_catalogue_is_whole():
     assert len({entry.stem for entry in ALL}) == len(ALL) > 0
     assert {entry.family for entry in ALL} == {

@@ -61,7 +61,7 @@ def main(args: argparse.Namespace) -> None:
     import torch
     from mmengine.registry import init_default_scope
 
-    import pld_mmdet.diffusion.samples as samples
+    import pld_mmdet.diffusion.sampling.samples as samples
     from pld_mmdet.engine.config.configs import read_config
     from pld_mmdet.engine.config.data_files import read_dump
     from pld_mmdet.engine.state.provenance import command_line, file_sha256
