@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pld_mmdet.diffusion.sampling import samples
 from pld_mmdet.diffusion.processes.levels import evenly
+from pld_mmdet.diffusion.sampling import samples
 from pld_mmdet.engine.run.method import Method
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
