@@ -57,3 +57,6 @@ _NOT_OV = _names(
     "dining table, cell phone, teddy bear, hair drier"
 )
 OV_COCO = tuple(name for name in COCO if name not in _NOT_OV)
+CUTOUTS = _names(
+    "bird, mammal, fish, insect, fruit, vegetable, flower, vehicle, instrument"
+)
