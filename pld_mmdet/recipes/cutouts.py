@@ -62,7 +62,7 @@ def adapted_row(source: str, domain: str, name: str, title: str, words: str) -> 
     """A detector that ``tools/adapt.py`` made from a source's for a domain.
 
     Args:
-        source: Row of the source detector; its config is ``configs/source/<source>.py``.
+        source: Row of the source detector, ``configs/source/<source>.py``.
         domain: Whose training images it sees, without labels.
         name: Of the row, after the two.
         title: What the table calls it.
