@@ -14,6 +14,7 @@ from mmengine.visualization import LocalVisBackend
 from PIL import Image
 
 import pld_mmdet
+from pld_mmdet.adaptation import run
 from pld_mmdet.adaptation.folder import check_images, find_images
 from pld_mmdet.detection.data.image_folder import ImageFolder
 from pld_mmdet.engine.run.stack import import_mmdet
@@ -197,9 +198,9 @@ def test_a_process_that_is_killed_is_named_once(user, tmp_path, monkeypatch, cap
     """By the launcher that dist_train.sh has; no page of traces of torch's own."""
     script = tmp_path / "train.py"
     script.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
-    place = pld_mmdet.adaptation.run.tool
+    place = run.tool
     monkeypatch.setattr(
-        pld_mmdet.adaptation.run,
+        run,
         "tool",
         lambda name: script if name == "train" else place(name),
     )
