@@ -17,7 +17,8 @@ from PIL import Image
 from pld_mmdet.engine.state.files import write_atomic
 from pld_mmdet.errors import UserError
 from pld_mmdet.shared.data.package_files import add_root, members_of
-from pld_mmdet.shared.packages import packages, unpack
+from pld_mmdet.shared.packages import packages
+from pld_mmdet.shared.unpacking import unpack
 from pld_mmdet.waiting import counted
 
 CLASSES = (

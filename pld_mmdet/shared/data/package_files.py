@@ -11,8 +11,8 @@ from pld_mmdet.shared.packages import (
     packages,
     read_members,
     sha256_of,
-    unpack,
 )
+from pld_mmdet.shared.unpacking import unpack
 
 MEMBERS = Path(__file__).with_name("package_files.csv")
 
@@ -48,7 +48,7 @@ def copy_files(name: str, args: argparse.Namespace) -> list[Path]:
 
     Raises:
         UserError: A file of that name is there and is another one, or see
-            :func:`pld_mmdet.shared.packages.unpack`.
+            :func:`pld_mmdet.shared.unpacking.unpack`.
     """
     package, members = members_of(name)
     root: Path = args.root
