@@ -13,6 +13,8 @@ from pld_mmdet.shared.packages import Package, cache_folder, in_words
 from pld_mmdet.waiting import duration
 
 _EVERY = 5.0  # seconds between two lines about a download
+_APT = ["apt-get", "-q", "-o", "APT::Sandbox::User=root"]
+_KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 def by_apt(package: Package, place: Path, say: Callable[[str], None]) -> None:
@@ -20,7 +22,7 @@ def by_apt(package: Package, place: Path, say: Callable[[str], None]) -> None:
 
     A machine whose package lists were never fetched gets lists of its own in the cache.
     """
-    command = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download"]
+    command = [*_APT, "download"]
     own = _own_lists(cache_folder() / "apt")
     refresh = [*command[:-1], *own, "update"]
     pinned = f"{package.name}={package.version}"
@@ -53,6 +55,40 @@ def by_pip(package: Package, place: Path, say: Callable[[str], None]) -> None:
     _no_download(package, words)
 
 
+def index_by_apt(index: Package, release: str, say: Callable[[str], None]) -> Path:
+    """Debian's package lists with their descriptions, whatever this machine runs.
+
+    Args:
+        index: What to get by hand if there is no apt or no network.
+        release: ``bookworm``.
+        say: Receives what goes on.
+
+    Returns:
+        The folder of the lists, as text; apt has checked their signatures.
+
+    Raises:
+        UserError: No apt, no network, no key of Debian.
+    """
+    folder = cache_folder() / f"apt-{release}"
+    own = _own_lists(folder)
+    key = f"[signed-by={_KEYS}] " if _KEYS.is_file() else ""
+    source = f"deb {key}http://deb.debian.org/debian {release} main\n"
+    (folder / "sources.list").write_text(source, encoding="utf-8")
+    pairs = {
+        "Dir::Etc::SourceList": folder / "sources.list",
+        "Dir::Etc::SourceParts": "/dev/null",
+        "Acquire::Languages": "en",
+        "Acquire::GzipIndexes": "false",
+        "APT::Update::Error-Mode": "any",
+    }
+    more = [word for key, to in pairs.items() for word in ("-o", f"{key}={to}")]
+    say(f"fetching the package lists of {release} (15 MB)")
+    code, words = _client([*_APT, *own, *more, "update"], index, folder, say)
+    if code:
+        _no_download(index, words)
+    return folder / "lists"
+
+
 def _own_lists(folder: Path) -> list[str]:
     """Options of apt for package lists that need no root."""
     for name in ("lists/partial", "cache/archives/partial"):
@@ -68,7 +104,7 @@ def _client(
     """Run a client in a folder; its exit code and its complaint."""
     if shutil.which(command[0]) is None:
         raise UserError(
-            f"{package.name} is a Debian package, and there is no {command[0]} here.",
+            f"{package.name} comes from Debian, and there is no {command[0]} here.",
             f"{package.by_hand}DIR.",
         )
     began = last = time.monotonic()
@@ -95,10 +131,11 @@ def _client(
 
 def _progress(package: Package, place: Path, seconds: float) -> str:
     done = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
-    text = f"{package.name}: {in_words(done)} of {in_words(package.bytes)}"
+    text = f"{package.name}: {in_words(done)}"
     if not 0 < done < package.bytes:
         return text
-    return f"{text}, about {duration(seconds / done * (package.bytes - done))} left"
+    left = duration(seconds / done * (package.bytes - done))
+    return f"{text} of {in_words(package.bytes)}, about {left} left"
 
 
 def _no_download(package: Package, words: str) -> None:
