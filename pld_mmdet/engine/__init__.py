@@ -11,6 +11,7 @@ if find_spec("mmengine") is not None:
 
     from pld_mmdet.engine.data.sampler import ResumableSampler
     from pld_mmdet.engine.data.seeding import SeededDataset
+    from pld_mmdet.engine.data.in_turn import InTurnSampler
     from pld_mmdet.engine.data.semi_sampler import SemiSampler
     from pld_mmdet.engine.optim.finite import FiniteAmpOptimWrapper, FiniteOptimWrapper
     from pld_mmdet.engine.optim.groups import MergedGroups
@@ -29,5 +30,6 @@ if find_spec("mmengine") is not None:
         "ResumableSampler",
         "SafeRunner",
         "SeededDataset",
+        "InTurnSampler",
         "SemiSampler",
     ]
