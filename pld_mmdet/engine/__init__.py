@@ -9,9 +9,9 @@ if find_spec("mmengine") is not None:
 
     import_optimizers()  # before anything else imports mmengine.optim
 
+    from pld_mmdet.engine.data.in_turn import InTurnSampler
     from pld_mmdet.engine.data.sampler import ResumableSampler
     from pld_mmdet.engine.data.seeding import SeededDataset
-    from pld_mmdet.engine.data.in_turn import InTurnSampler
     from pld_mmdet.engine.data.semi_sampler import SemiSampler
     from pld_mmdet.engine.optim.finite import FiniteAmpOptimWrapper, FiniteOptimWrapper
     from pld_mmdet.engine.optim.groups import MergedGroups
@@ -25,11 +25,11 @@ if find_spec("mmengine") is not None:
         "ClassificationMetric",
         "FiniteAmpOptimWrapper",
         "FiniteOptimWrapper",
+        "InTurnSampler",
         "MergedGroups",
         "PartsOptimConstructor",
         "ResumableSampler",
         "SafeRunner",
         "SeededDataset",
-        "InTurnSampler",
         "SemiSampler",
     ]

@@ -123,8 +123,9 @@ class SPARSE(Method):
 
     Images have a label or none (-1, ``LabelledAndNot``). A batch of one kind alone is
     that kind's phase: ``InTurnSampler`` counts turns in passes, as the authors do. In a
-    mixed batch (``SemiSampler``) turns are counted in steps. ``use='votes'`` leaves the translator out: D and C learn the
-    confident images and their votes; ``use='labels'`` is C alone on the labels.
+    mixed batch (``SemiSampler``) turns are counted in steps. ``use='votes'`` leaves the
+    translator out: D and C learn the confident images and their votes; ``use='labels'``
+    is C alone on the labels.
 
     Args:
         generator: Config of an ``AttentionUNet``.

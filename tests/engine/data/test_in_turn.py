@@ -45,11 +45,8 @@ def test_processes_are_in_the_same_pass(monkeypatch):
         monkeypatch.setattr(semi_sampler, "get_dist_info", lambda rank=rank: (rank, 2))
         parts.append(batches(make(), 8))
     kinds = [[{i >= 5 for i in batch} for batch in part] for part in parts]
-    assert (
-        kinds[0]
-        == kinds[1]
-        == 2 * [[{False}], [{True}]][0] + 2 * [{True}] + 4 * [{False}]
-    )
+    of_labels, of_others = [{False}], [{True}]
+    assert kinds[0] == kinds[1] == 2 * of_labels + 2 * of_others + 4 * of_labels
     first = [i for step in zip(*parts, strict=True) for batch in step for i in batch]
     assert set(first[:5]) == {0, 1, 2, 3, 4}
 
