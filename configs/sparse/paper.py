@@ -1,12 +1,12 @@
 # SPARSE on a MedMNIST set at 128 pixels, five labels of each class (GuidoManni/SPARSE,
 # commit c1e144d, src/train.py, and tables 1 to 3 of the paper): AdamW 2e-4 with betas
-# (0.5, 0.999), batches of 24, EfficientNet-B3 from ImageNet. Their 1000 epochs are of a
-# few labelled batches, with unlabelled epochs between; here 50000 steps, each tenth
-# with images without labels. Dropout of 0.3 before the last layer is left out.
+# (0.5, 0.999), batches of 24, EfficientNet-B3 from ImageNet; 1000 passes over the few
+# images with a label, and after the first of each ten one over all others (the paper's
+# mu; their code 5). Dropout of 0.3 before the last layer is left out.
 #   python tools/train.py configs/sparse/paper.py
 _base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy.py"]
 
-from pld_mmdet.recipes import from_each, images, iterations, loader, parts
+from pld_mmdet.recipes import images, in_turn, iterations, loader, parts
 
 root, classes = "data/medmnist/bloodmnist", 8
 how_to_get = dict(
@@ -51,12 +51,13 @@ train_dataloader = loader(
         type="pld_mmdet.LabelledAndNot",
         datasets=[pictures("labelled"), pictures("unlabelled")],
     ),
-    48,
-    sampler=from_each(48, 1, 1),
+    24,
+    sampler=in_turn(24, every=10),
     workers=8,
 )
 test_dataloader = loader(pictures("test"), 256)
-train_cfg = iterations(50000)
+# of BloodMNIST: 2 batches of 40 labels, 497 of 11919 images without
+train_cfg = iterations(1000 * 2 + 100 * 497)
 adam = dict(optimizer=dict(type="AdamW", lr=2e-4, betas=(0.5, 0.999)))
 slack = dict(optimizer=dict(adam["optimizer"], weight_decay=1e-4))
 optim_wrapper = parts(generator=adam, discriminator=adam, classifier=slack)

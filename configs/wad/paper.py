@@ -1,7 +1,8 @@
 # WAD on CIFAR-10: targets are classes 0 and 1 with 400 labels each, 60 % of the other
 # images are of no target class; R = 5: six rounds of 1500 steps of 32 + 32 images with
 # WRN-28-2, and a ResNet-18 by SimCLR for 700 epochs of batches of 128 (RUC-DWBI-ML,
-# WAD-master). Theirs whitens the images (ZCA) for the student.
+# WAD-master). The teacher's rate rises from 0.1 to 1.0 in ten epochs (multiplier 10),
+# then falls along a cosine of 700. Theirs whitens the images (ZCA) for the student.
 _base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy.py"]
 
 from pld_mmdet.recipes import (
@@ -40,14 +41,16 @@ graded = loader(
 )
 everything = loader(mixed, 256)
 train_dataloader = loader(mixed, 128, train=True, workers=4)
-steps = 700 * 23800 // 128
-warm = 10 * 23800 // 128  # ten epochs of rising rate, then a cosine
+epoch = 23800 // 128  # the last, smaller batch is dropped
 train_cfg = staged(
     stage(
         "teacher",
-        steps,
-        optim=optimizer("SGD", 0.1, momentum=0.9, weight_decay=1e-6),
-        schedule=[warm_up(0.1, warm), cosine(T_max=steps - warm, begin=warm)],
+        700 * epoch,
+        optim=optimizer("SGD", 1.0, momentum=0.9, weight_decay=1e-6),
+        schedule=[
+            warm_up(0.1, 10 * epoch),
+            cosine(T_max=700 * epoch, begin=10 * epoch),
+        ],
     ),
     *(stage(f"round_{r}", 1500, data=graded, work=everything) for r in range(1, 7)),
 )

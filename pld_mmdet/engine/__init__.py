@@ -9,6 +9,7 @@ if find_spec("mmengine") is not None:
 
     import_optimizers()  # before anything else imports mmengine.optim
 
+    from pld_mmdet.engine.data.in_turn import InTurnSampler
     from pld_mmdet.engine.data.sampler import ResumableSampler
     from pld_mmdet.engine.data.seeding import SeededDataset
     from pld_mmdet.engine.data.semi_sampler import SemiSampler
@@ -24,6 +25,7 @@ if find_spec("mmengine") is not None:
         "ClassificationMetric",
         "FiniteAmpOptimWrapper",
         "FiniteOptimWrapper",
+        "InTurnSampler",
         "MergedGroups",
         "PartsOptimConstructor",
         "ResumableSampler",

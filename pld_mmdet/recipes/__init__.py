@@ -122,6 +122,18 @@ def from_each(batch: int, *shares: int, **more) -> dict:
     return {**kind, "source_ratio": list(shares), **more}
 
 
+def in_turn(batch: int, every: int, **more) -> dict:
+    """A sampler of batches of one part each: ``every`` passes over the first part, then
+    one over the second.
+
+    Args:
+        batch: Samples of a batch.
+        every: Passes.
+        more: As in :func:`from_each`.
+    """
+    return dict(type="pld_mmdet.InTurnSampler", batch_size=batch, every=every, **more)
+
+
 def optimizer(
     kind: str,
     lr: float,

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pld_mmdet.errors import UserError
+
 
 def mixup(
     images: Tensor, targets: Tensor, alpha: float = 0.2
@@ -162,6 +164,9 @@ def maybe_boxes(
 
     Returns:
         N x H x W, bool.
+
+    Raises:
+        UserError: No box of ten thousand fits.
     """
     height, width = size
     masks = torch.zeros(count, height, width, dtype=torch.bool)
@@ -169,12 +174,17 @@ def maybe_boxes(
         if np.random.uniform() > probability:
             continue
         pixels = np.random.uniform(*area) * height * width
-        while True:  # a box of an extreme shape may not fit at all: draw again
+        for _ in range(10_000):  # a box of an extreme shape may not fit: draw again
             shape = np.random.uniform(ratio, 1 / ratio)
             wide, tall = int((pixels / shape) ** 0.5), int((pixels * shape) ** 0.5)
             left, top = np.random.randint(width), np.random.randint(height)
             if left + wide <= width and top + tall <= height:
                 break
+        else:
+            raise UserError(
+                f"maybe_boxes: no box of area={tuple(area)}, ratio={ratio} fits.",
+                "Choose shares of the image below 1.",
+            )
         mask[top : top + tall, left : left + wide] = True
     return masks
 

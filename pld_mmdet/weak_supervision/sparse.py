@@ -8,7 +8,7 @@ class head E, a critic D with class logits and a classifier C::
         L = L_proto + alpha (CE + lambda_kl KL(mean of the others || p_m)) + beta H(p_m)
             + gamma CE of mixup
         L_proto: CE over -||q - c_k||^2, q = softmax(z / 0.1), c_k class means of q
-    B, C, each mu-th step, on images without labels:
+    B, C, in turns, on images without labels:
         p   = sum c_m p_m / sum c_m,  m of D, C;  p_m = softmax(z_m / T)
               c_m = 1 - H(p_m) / log K
         p   = a p + (1 - a) p_ema;   p_ema <- b p_ema + (1 - b) p      # of each image
@@ -20,8 +20,9 @@ class head E, a critic D with class logits and a classifier C::
 Read for facts only: the paper and GuidoManni/SPARSE, commit c1e144d. Where they differ
 this follows the paper: the vote's memory belongs to an image, only confident images are
 used (in B and C alike), the mutual term has a gradient, classes compete in a softmax.
-Its L_proto has two minus signs; read so that it pulls. Deviations: turns are counted in
-steps (theirs: epochs), and the prototypes are without gradient.
+Its L_proto has two minus signs; read so that it pulls. Their turns are epochs: a pass
+over the images without labels after every mu-th over the few with (``InTurnSampler``;
+paper.py). Deviation: the prototypes are without gradient.
 """
 
 import torch
@@ -120,9 +121,11 @@ def gradient_penalty(critic, real: Tensor, fake: Tensor) -> Tensor:
 class SPARSE(Method):
     """Three networks, three optimizers (``PartsOptimConstructor``).
 
-    Batches hold images with a label and images without (-1): ``LabelledAndNot`` and
-    ``SemiSampler``. ``use='votes'`` leaves the translator out: D and C learn the
-    confident images and their votes; ``use='labels'`` is C alone on the labels.
+    Images have a label or none (-1, ``LabelledAndNot``). A batch of one kind alone is
+    that kind's phase: ``InTurnSampler`` counts turns in passes, as the authors do. In a
+    mixed batch (``SemiSampler``) turns are counted in steps. ``use='votes'`` leaves the
+    translator out: D and C learn the confident images and their votes; ``use='labels'``
+    is C alone on the labels.
 
     Args:
         generator: Config of an ``AttentionUNet``.
@@ -130,7 +133,8 @@ class SPARSE(Method):
         classifier: Config of a network, N x C x H x W -> N x K logits.
         num_classes: K.
         num_samples: Images of the training set, with and without label.
-        interval: mu [10; code 5].
+        interval: Each how many steps the images without a label of a mixed batch are
+            used [10].
         temperature: T [2; code 0.5].
         mutual, entropy, mix: alpha, beta, gamma [0.1, 0.01, 0.5].
         kl_weight: lambda_kl [0.5].
@@ -191,9 +195,19 @@ class SPARSE(Method):
         return found[1] if part == "discriminator" else found
 
     def step_distill(self, batch: dict, optim_wrapper) -> dict[str, Tensor]:
-        """Phase A, and at its turn B and C."""
+        """Phase A on labels; B and C on images without, at their turn."""
         known = batch["targets"] >= 0
-        x, y = batch["inputs"][known], batch["targets"][known]
+        logs = {}
+        if known.any():
+            x, y = batch["inputs"][known], batch["targets"][known]
+            logs |= self._labelled(x, y, optim_wrapper)
+        turn = not known.any() or self.progress.known().step % self.interval == 0
+        if self.use != "labels" and turn and not known.all():
+            x, index = batch["inputs"][~known], batch["index"][~known]
+            logs |= self._unlabelled(x, index, optim_wrapper)
+        return logs
+
+    def _labelled(self, x: Tensor, y: Tensor, optim_wrapper) -> dict[str, Tensor]:
         if self.use == "labels":
             return self.step(
                 optim_wrapper, lambda: self.plain_losses(x, y), "classifier"
@@ -210,9 +224,6 @@ class SPARSE(Method):
         for part in parts:
             found = self.step(optim_wrapper, lambda part=part: of(part), part)
             logs |= {f"{part}_{k}": v for k, v in found.items() if k != "loss"}
-        if self.progress.known().step % self.interval == 0:
-            x, index = batch["inputs"][~known], batch["index"][~known]
-            logs |= self._unlabelled(x, index, optim_wrapper)
         return logs
 
     def plain_losses(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:

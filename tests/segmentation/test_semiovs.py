@@ -283,6 +283,8 @@ def test_boxes_have_their_sizes_and_some_images_have_none():
         assert mask.sum() == rows * columns
         assert 0.2 < rows / columns < 4.2
     assert not maybe_boxes(20, (16, 16), probability=0.0).any()
+    with pytest.raises(UserError, match="no box of area"):
+        maybe_boxes(1, (16, 16), probability=1.0, area=(2.0, 3.0))
 
 
 def truth():

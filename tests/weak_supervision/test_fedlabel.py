@@ -220,6 +220,20 @@ class TestFederation:
         again = dirichlet_partition(targets, 5, 0.05, seed=0)
         assert all(np.array_equal(a, b) for a, b in zip(odd, again, strict=True))
 
+    @pytest.mark.parametrize(
+        ("clients", "alpha", "wrong"),
+        [
+            (5, 0.0, "alpha=0.0"),
+            (5, float("nan"), "alpha=nan"),
+            (0, 0.1, "num_clients=0"),
+            (11, 0.1, "11 clients"),  # of ten images
+            (10, 1e-9, "10 clients"),  # each class to one of them
+        ],
+    )
+    def test_what_nobody_could_draw_ends(self, clients, alpha, wrong):
+        with pytest.raises(UserError, match=wrong):
+            dirichlet_partition(np.arange(10) % 2, clients, alpha, seed=0)
+
     def test_views(self):
         data = Federation(
             dict(type="pld_mmdet.DigitViews", part="val"), 4, alpha=0.5, labelled=0.1

@@ -348,6 +348,23 @@ def test_turns():
     assert {"discriminator_u_loss_cls", "classifier_u_loss_cls"} <= logs.keys()
 
 
+def test_a_batch_of_one_kind_is_that_kinds_phase():
+    """Whatever the step: interval is for mixed batches."""
+    model, data = build(interval=5), batch()
+    model.progress.step = 3
+    known = {k: v[:4] for k, v in data.items()}
+    others = {k: v[4:] for k, v in data.items()}
+    logs, moved = step(model, known)
+    assert "kept" not in logs
+    assert moved == set(PARTS)
+    logs, moved = step(model, others)
+    assert moved == set(PARTS)
+    assert {"kept", "generator_u_loss_rec"} <= logs.keys()
+    assert "generator_loss_proto" not in logs
+    logs, moved = step(build(use="labels"), others)
+    assert not moved
+
+
 def test_gradients_of_each_turn():
     model = build()
     x, y, z = torch.rand(3, 1, 8, 8), torch.tensor([1, 2, 3]), torch.tensor([4, 5, 6])

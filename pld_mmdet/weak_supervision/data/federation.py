@@ -14,6 +14,8 @@ from pld_mmdet.errors import UserError
 from pld_mmdet.registry import DATASETS
 from pld_mmdet.shared import Digits
 
+_DRAWS = 1000
+
 
 def dirichlet_partition(
     targets: np.ndarray, clients: int, alpha: float, seed: int
@@ -21,7 +23,7 @@ def dirichlet_partition(
     """Give each class to the clients in shares drawn from a Dirichlet distribution.
 
     Hsu et al. 2019: the smaller ``alpha``, the fewer classes a client has. The draw is
-    repeated until each client has at least one image.
+    repeated until each client has at least one image, at most a thousand times.
 
     Args:
         targets: [N] classes.
@@ -31,10 +33,20 @@ def dirichlet_partition(
 
     Returns:
         For each client the sorted places of its images; together all of them.
+
+    Raises:
+        UserError: ``alpha`` or ``clients`` mean nothing, or no draw leaves every client
+            an image.
     """
+    if clients < 1 or not 0 < alpha < np.inf:
+        raise UserError(
+            f"Federation: alpha={alpha}, num_clients={clients}.",
+            "Choose a finite alpha above 0 (the smaller, the fewer classes a client "
+            "has) and a client or more.",
+        )
     generator = np.random.default_rng((seed, 1))
     classes = np.unique(targets)
-    while True:
+    for _ in range(_DRAWS if clients <= len(targets) else 0):
         places: list[list[np.ndarray]] = [[] for _ in range(clients)]
         for label in classes:
             own = generator.permutation(np.flatnonzero(targets == label))
@@ -45,6 +57,11 @@ def dirichlet_partition(
         found = [np.sort(np.concatenate(pieces)) for pieces in places]
         if min(map(len, found)) > 0:
             return found
+    raise UserError(
+        f"Federation: no draw gives each of {clients} clients one of {len(targets)} "
+        f"images with alpha={alpha}.",
+        "Choose fewer clients (num_clients) or a larger alpha.",
+    )
 
 
 def partition_by(dataset: Dataset, name: str) -> list[np.ndarray]:
