@@ -198,6 +198,8 @@ class TestTheList:
         assert pin_descriptions.near_pairs(texts) == [(0, 6)]
         nearer = pin_descriptions.near_pairs(texts, 0.8)
         assert nearer == [(0, 3), (0, 6), (3, 6)]
+        long = " ".join(f"word{n}" for n in range(40))  # no word weighs much
+        assert pin_descriptions.near_pairs([long, "an abacus", long]) == [(0, 2)]
 
     def test_near_pairs_leave_none_out(self):
         from sklearn.feature_extraction.text import TfidfVectorizer
