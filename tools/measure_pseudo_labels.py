@@ -89,7 +89,7 @@ def require_images(dataset) -> None:
     Raises:
         UserError: Names the first.
     """
-    from pld_mmdet.detection.data.images import image_fault
+    from pld_mmdet.engine.data.images import image_fault
 
     paths = [dataset.get_data_info(n)["img_path"] for n in range(len(dataset))]
     found = [(path, image_fault(path)[0]) for path in paths]

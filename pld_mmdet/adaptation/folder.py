@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from pld_mmdet.detection.data.image_folder import IMAGE_SUFFIXES
-from pld_mmdet.detection.data.images import MAX_PIXELS, image_fault
+from pld_mmdet.engine.data.images import MAX_PIXELS, image_fault
 from pld_mmdet.engine.state.files import each_once
 from pld_mmdet.errors import UserError
 from pld_mmdet.waiting import counted

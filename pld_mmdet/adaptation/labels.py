@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pld_mmdet.adaptation.folder import look_at
 from pld_mmdet.detection.data.coco import read_coco
-from pld_mmdet.detection.data.images import MAX_PIXELS, image_size
 from pld_mmdet.detection.evaluation.ap50 import match_classes
+from pld_mmdet.engine.data.images import MAX_PIXELS, image_size
 from pld_mmdet.engine.state.files import each_once
 from pld_mmdet.errors import UserError
 from pld_mmdet.waiting import counted
@@ -30,7 +30,7 @@ def find_labels(
         val_images: Folder that its file names are relative to; None: it is searched.
         root: Folder of the unlabelled images, which is searched too.
         classes: Of the detector.
-        max_pixels: See :func:`pld_mmdet.detection.data.images.image_fault`.
+        max_pixels: See :func:`pld_mmdet.engine.data.images.image_fault`.
         say: Receives the folder, and the time left where it takes long.
 
     Returns:

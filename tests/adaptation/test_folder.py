@@ -13,7 +13,7 @@ from PIL import Image
 from pld_mmdet.adaptation.asked import Asked, came_later
 from pld_mmdet.adaptation.folder import check_images, find_images
 from pld_mmdet.detection.data.image_folder import ImageFolder, listed_images
-from pld_mmdet.detection.data.images import image_fault
+from pld_mmdet.engine.data.images import image_fault
 from pld_mmdet.engine.run.stack import import_mmdet
 from pld_mmdet.errors import UserError
 from tests.adaptation.tiny import write_images

@@ -1,5 +1,7 @@
 """Waveforms: synthetic speech whose units and topics are known, and WAV files."""
 
+import io
+import struct
 import wave
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from pld_mmdet.errors import UserError, one_of
-from pld_mmdet.reading import users_text
+from pld_mmdet.reading import read_bytes, users_text
 from pld_mmdet.registry import DATASETS
 
 # Each part has its own random stream; the language itself is another one.
@@ -118,6 +120,9 @@ class WaveFiles(Dataset):
         size: Samples of a crop; None: the whole file (batches of one, for labelling).
         hop: Samples between frames.
         normalise: Waves to mean 0 and variance 1 [True; HuBERT base: False].
+
+    Raises:
+        UserError: The list names nothing, or a file is broken (:func:`read_wave`).
     """
 
     def __init__(
@@ -134,6 +139,8 @@ class WaveFiles(Dataset):
         fix = "Write one file name a line, relative to data_root."
         listed = users_text(Path(self.root, ann_file), "list of sounds", fix)
         self.names = [name for name in listed.splitlines() if name.strip()]
+        if not self.names:
+            raise UserError(f"{Path(self.root, ann_file)} names no sound.", fix)
         self.sample_rate, self.size, self.hop = sample_rate, size, hop
         self.metainfo: dict = {}
 
@@ -163,20 +170,32 @@ def read_wave(path: Path, sample_rate: int) -> np.ndarray:
     """A file's samples, float32 in [-1, 1).
 
     Raises:
-        UserError: Not mono, not 16-bit, or of another rate.
+        UserError: It cannot be read, was cut short, has fewer than two samples, is not
+            mono, not 16-bit, or of another rate. Names the file.
     """
     try:
-        with wave.open(str(path)) as file:
+        # the bytes first: a pipe would block, and a folder has no header
+        with wave.open(io.BytesIO(read_bytes(path))) as file:
             kind = file.getnchannels(), 8 * file.getsampwidth(), file.getframerate()
-            data = file.readframes(file.getnframes())
-    except (wave.Error, EOFError, FileNotFoundError) as error:
+            stated = file.getnframes()
+            data = file.readframes(stated)
+    except (wave.Error, EOFError, OSError, struct.error, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or "it is empty"
         raise UserError(
-            f"The sound {path} cannot be read ({error}).",
+            f"The sound {path} cannot be read: {reason}.",
             "Give WAV files; ffmpeg -i IN.flac -ac 1 -ar 16000 OUT.wav makes them.",
         ) from error
     if kind != (1, 16, sample_rate):
         raise UserError(
             f"{path} has {kind[0]} channels of {kind[1]} bits at {kind[2]} Hz.",
             f"Convert it: ffmpeg -i IN -ac 1 -ar {sample_rate} -sample_fmt s16 OUT.wav",
+        )
+    found = len(data) // 2
+    if found < max(stated, 2):
+        few = f"it has {found} of {stated} samples" if found < stated else "it is empty"
+        few = f"it has {found} sample" if found == stated == 1 else few
+        raise UserError(
+            f"The sound {path} cannot be read: {few}.",
+            "Replace the file, or remove it and what names it.",
         )
     return np.frombuffer(data, "<i2").astype(np.float32) / 32768

@@ -16,8 +16,8 @@ from pld_mmdet.detection.data.coco import (
     TWICE,
     coco_faults,
 )
-from pld_mmdet.detection.data.images import image_fault
 from pld_mmdet.detection.data.pool import run_jobs
+from pld_mmdet.engine.data.images import image_fault
 from pld_mmdet.engine.state.checkpoint import load_checkpoint_file
 from pld_mmdet.engine.state.provenance import data_sets
 from pld_mmdet.errors import UserError

@@ -25,9 +25,9 @@ import cv2
 import numpy as np
 
 from pld_mmdet.detection.data.files import write_json
-from pld_mmdet.detection.data.images import image_size
 from pld_mmdet.detection.data.masks import boxes_of
 from pld_mmdet.detection.data.pool import default_workers, run_jobs
+from pld_mmdet.engine.data.images import image_size
 from pld_mmdet.errors import UserError
 from pld_mmdet.values import PROCESSES
 

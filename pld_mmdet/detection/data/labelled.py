@@ -9,7 +9,7 @@ from typing import Any
 
 from pld_mmdet.detection.data.cityscapes import statistics
 from pld_mmdet.detection.data.files import write_bytes, write_json
-from pld_mmdet.detection.data.images import image_size
+from pld_mmdet.engine.data.images import image_size
 from pld_mmdet.errors import UserError
 from pld_mmdet.reading import users_text
 

@@ -16,6 +16,8 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from pld_mmdet.diffusion.rendering.splatting import Gaussians, orbit, render
+from pld_mmdet.engine.data.arrays import read_array
+from pld_mmdet.engine.data.images import read_image
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.reading import read_json
 from pld_mmdet.registry import DATASETS
@@ -208,7 +210,7 @@ class SceneViews(Dataset):
     def __getitem__(self, index: int) -> dict:
         frame, view = _numbers(self.files[index])
         cloud = self.root / f"points/{frame}.npy"
-        points = np.load(cloud) if cloud.is_file() else np.zeros((0, 3))
+        points = read_array(cloud) if cloud.exists() else np.zeros((0, 3))
         reference = self.files[index].with_name(f"{frame}_0.png")
         return {
             "inputs": _on_white(self.files[index]),
@@ -231,8 +233,10 @@ def _numbers(file: Path) -> tuple[int, int]:
 
 def _on_white(file: Path) -> Tensor:
     """Colour on white, and alpha [4, H, W] in [0, 1]."""
-    with Image.open(file) as image:
-        pixels = np.asarray(image.convert("RGBA"), dtype=np.float32) / 255
+    found = read_image(file, colours=False)
+    if found.dtype != np.uint8:  # 16 bits
+        found = (found // 257).astype(np.uint8)
+    pixels = np.asarray(Image.fromarray(found).convert("RGBA"), dtype=np.float32) / 255
     picture = torch.from_numpy(pixels).permute(2, 0, 1)
     alpha = picture[3:]
     return torch.cat([picture[:3] * alpha + 1 - alpha, alpha])

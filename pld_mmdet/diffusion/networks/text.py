@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from pld_mmdet.engine.data.images import read_image
 from pld_mmdet.engine.run.optional import require
 from pld_mmdet.errors import UserError
 from pld_mmdet.reading import read_json
@@ -174,6 +175,11 @@ class LatentReward(nn.Module):
         return self.scale * F.cosine_similarity(self.looks(x), self.reads(targets))
 
 
+def _inside(root: Path, name: str) -> bool:
+    """Whether a name stays below a folder; links are followed by nobody here."""
+    return not Path(name).is_absolute() and ".." not in Path(name).parts
+
+
 @DATASETS.register_module()
 class CaptionedImages(Dataset):
     """A folder of images and captions.json, file name -> token numbers.
@@ -187,8 +193,8 @@ class CaptionedImages(Dataset):
         size: S.
 
     Raises:
-        UserError: No such file, an image that is missing, or captions of several
-            lengths.
+        UserError: No such file, an image that is missing or outside the folder, or
+            captions of several lengths.
     """
 
     def __init__(self, data_root: str, size: int) -> None:
@@ -200,6 +206,12 @@ class CaptionedImages(Dataset):
                 "Write {file name: token numbers} of its images there.",
             )
         found = read_json(file, {"*": [int]}, "list of captions")
+        outside = [name for name in found if not _inside(root, name)]
+        if outside:
+            raise UserError(
+                f"{file}: {outside[0]!r} is outside {root}.",
+                "Name files of the folder itself, as paths relative to it.",
+            )
         missing = [name for name in found if not (root / name).is_file()]
         if missing or len({*map(len, found.values())}) != 1:
             what = f"has no image {missing[0]!r}" if missing else "differs in length"
@@ -216,11 +228,11 @@ class CaptionedImages(Dataset):
 
     def __getitem__(self, index: int) -> dict:
         name, tokens = self.captions[index]
-        with Image.open(self.root / name) as image:
-            side = min(image.size)
-            left, top = (image.width - side) // 2, (image.height - side) // 2
-            square = image.convert("RGB").crop((left, top, left + side, top + side))
-            pixels = np.asarray(square.resize((self.size, self.size)), np.float32)
+        image = Image.fromarray(read_image(self.root / name))
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        square = image.crop((left, top, left + side, top + side))
+        pixels = np.asarray(square.resize((self.size, self.size)), np.float32)
         return {
             "inputs": torch.from_numpy(pixels / 255).permute(2, 0, 1),
             "targets": torch.tensor(tokens),

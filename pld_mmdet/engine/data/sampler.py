@@ -63,7 +63,11 @@ class ResumableSampler(Sampler):
         self.rank, self.world_size = (0, 1) if everywhere else get_dist_info()
         self.size = len(dataset)
         if self.size == 0:
-            raise ValueError("ResumableSampler was given an empty data set")
+            raise UserError(
+                f"ResumableSampler was given an empty data set "
+                f"({type(dataset).__name__}).",
+                "Check its data_root, ann_file and filters.",
+            )
         self.shuffle = shuffle
         self.seed = int(sync_random_seed() if seed is None else seed)
         self.infinite = infinite

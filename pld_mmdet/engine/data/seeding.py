@@ -6,13 +6,12 @@ from typing import Any
 
 from mmengine.registry import DATASETS as ROOT_DATASETS
 
+from pld_mmdet.engine.data.images import image_fault
 from pld_mmdet.engine.data.randomness import own_randomness
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import DATASETS
 
 _STREAM = 1  # keeps the samples' stream apart from the iterations' (hooks/seed.py)
-# the last bytes of a complete file, by its first bytes
-_ENDINGS = {b"\x89PNG": b"IEND\xaeB`\x82"}
 
 
 class SampleError(UserError):
@@ -133,23 +132,6 @@ def check_image_file(path: str | None) -> None:
     """
     if path is None or "://" in path:
         return
-    try:
-        with open(path, "rb") as file:
-            start = file.read(4)
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 64))
-            end = file.read()
-    except OSError as error:
-        raise SampleError(
-            f"The image {path} cannot be read ({error.strerror}).", _MEND
-        ) from error
-    if size == 0:
-        raise SampleError(f"The image {path} is empty (0 bytes).", _MEND)
-    if start in _ENDINGS and _ENDINGS[start] not in end:
-        raise SampleError(
-            f"The image {path} is truncated (its end mark is missing).", _MEND
-        )
-    if start[:3] == b"\xff\xd8\xff" and b"\xff\xd9" not in end:
-        raise SampleError(
-            f"The image {path} is truncated (its end mark is missing).", _MEND
-        )
+    fault, _ = image_fault(path, fast=True)
+    if fault is not None:
+        raise SampleError(f"The image {path} cannot be read: {fault}.", _MEND)

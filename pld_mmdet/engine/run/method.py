@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from pld_mmdet.distill.teachers import Frozen
 from pld_mmdet.engine.run.progress import Progress
+from pld_mmdet.engine.run.ranges import ranges_said
 from pld_mmdet.engine.state.weights import copies_kept, start_networks, whole_files
 from pld_mmdet.errors import UserError, one_of
 from pld_mmdet.registry import MODELS
@@ -106,11 +107,16 @@ class Method(BaseModel):
         raise NotImplementedError(f"{type(self).__name__} has no plain tensor output.")
 
     def train_step(self, data: dict, optim_wrapper) -> dict[str, Tensor]:
-        """One iteration: ``step_<stage>`` where there is one, else loss and update."""
+        """One iteration: ``step_<stage>`` where there is one, else loss and update.
+
+        Raises:
+            UserError: A label or another index is none that the model has.
+        """
         own = self._of_stage("step", self.progress.stage)
-        if own is None:
-            return super().train_step(data, optim_wrapper)
-        return own(self.data_preprocessor(data, True), optim_wrapper)
+        with ranges_said(data):
+            if own is None:
+                return super().train_step(data, optim_wrapper)
+            return own(self.data_preprocessor(data, True), optim_wrapper)
 
     def step(
         self,

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
 
+from pld_mmdet.errors import UserError
 from pld_mmdet.registry import METRICS
 
 
@@ -20,6 +21,9 @@ class ClassificationMetric(BaseMetric):
 
     Args:
         bins: Bins of the calibration error [15].
+
+    Raises:
+        UserError: A label that is none of the C classes.
     """
 
     default_prefix = None
@@ -32,6 +36,14 @@ class ClassificationMetric(BaseMetric):
         """Keep what the numbers need of a batch."""
         for sample in data_samples:
             logits, targets = sample["logits"].float().cpu(), sample["targets"].cpu()
+            low, high = (int(edge(targets)) for edge in (torch.min, torch.max))
+            if not 0 <= low <= high < logits.shape[-1]:
+                raise UserError(
+                    f"ClassificationMetric: labels {low} to {high}, and the model has "
+                    f"{logits.shape[-1]} classes.",
+                    "Give the data labels from 0 on, or the model as many classes "
+                    "(num_classes).",
+                )
             log_p = logits.log_softmax(-1)
             top, label = log_p.max(-1)
             nll = -log_p.gather(1, targets[:, None]).squeeze(1)

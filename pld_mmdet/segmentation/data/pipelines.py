@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 
+from pld_mmdet.engine.data.images import read_image
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import TRANSFORMS
 from pld_mmdet.segmentation.learners.losses import IGNORE, UNANNOTATED
@@ -56,11 +57,10 @@ class LoadInstanceIds:
     def __call__(self, results: dict) -> dict:
         """Add ``gt_seg_map``, H x W uint8."""
         path = results["seg_map_path"]
-        ids = cv2.imread(path, cv2.IMREAD_UNCHANGED)
-        if ids is None or ids.ndim != 2:
+        ids = read_image(path, colours=False)
+        if ids.ndim != 2:
             raise UserError(
-                f"The label map {path} is missing, cannot be read or is no "
-                "one-channel image.",
+                f"The label map {path} is no one-channel image.",
                 "Prepare the data set again.",
             )
         ids = np.where(ids >= 1000, ids // 1000, ids)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from pld_mmdet.engine.data.images import read_image
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import DATASETS
 from pld_mmdet.shared.data.class_images import class_files
@@ -107,9 +108,7 @@ class ClassFolder(Dataset):
         return len(self.files)
 
     def __getitem__(self, index: int) -> dict:
-        import mmcv  # OpenCV is heavy; a config without images does not wait for it
-
-        pixels = mmcv.imread(str(self.files[int(index)]), channel_order="rgb")
+        pixels = read_image(self.files[int(index)])
         image = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
         if self.augment:
             image = random_resized_crop(image, self.size, self.scale)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pld_mmdet.engine.data.images import read_image
 from pld_mmdet.engine.state.files import each_once
 from pld_mmdet.errors import UserError
 
@@ -120,17 +121,11 @@ def read_square(path: Path, size: int) -> np.ndarray:
     """
     import cv2  # heavy: configs without image files do not wait for it
 
-    # Not imread: it prints a warning of its own and cannot tell why.
-    content = np.fromfile(path, np.uint8)
-    image = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
-    if image is None:
-        raise UserError(
-            f"The image {path} cannot be read.", "Replace the file or remove it."
-        )
+    image = read_image(path)
     height, width = image.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    image = image[top : top + side, left : left + side, ::-1]
+    image = image[top : top + side, left : left + side]
     kind = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
     image = cv2.resize(image, (size, size), interpolation=kind)
     return np.ascontiguousarray(image.transpose(2, 0, 1))

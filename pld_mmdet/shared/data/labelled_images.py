@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from pld_mmdet.engine.data.images import read_image
 from pld_mmdet.registry import DATASETS
 from pld_mmdet.shared.data.class_images import class_files
 
@@ -62,9 +63,8 @@ class LabelledImages(Dataset):
 
     def __getitem__(self, index: int) -> dict:
         import cv2
-        import mmcv
 
-        image = mmcv.imread(self.get_data_info(index)["img_path"], channel_order="rgb")
+        image = read_image(self.files[index][1])
         height, width = image.shape[:2]
         top, left, h, w = (
             _middle(height, width)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from pld_mmdet.engine.data.arrays import read_array
 from pld_mmdet.engine.run.metrics import ClassificationMetric
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import DATASETS, METRICS
@@ -155,9 +156,9 @@ class CifarC(Dataset):
             )
         # Mapped: all fifteen corruptions are 2.3 GB.
         self.arrays = [
-            np.load(root / f"{name}.npy", mmap_mode="r") for name in corruptions
+            read_array(root / f"{name}.npy", mapped=True) for name in corruptions
         ]
-        self.labels = np.load(root / "labels.npy")
+        self.labels = read_array(root / "labels.npy")
         sizes = [len(self.labels), *map(len, self.arrays)]
         if severity not in range(1, 6) or len({*sizes}) > 1 or sizes[0] % 5:
             raise UserError(

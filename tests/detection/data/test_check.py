@@ -12,7 +12,7 @@ from mmengine.config import Config
 
 from pld_mmdet.detection.data.check import check_data, problems, raise_problems
 from pld_mmdet.detection.data.cityscapes import CLASSES
-from pld_mmdet.detection.data.images import image_fault
+from pld_mmdet.engine.data.images import image_fault
 from pld_mmdet.errors import UserError
 from tests.engine.processes import Tool
 

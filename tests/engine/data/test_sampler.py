@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import os
 import pickle
 import random
 
@@ -79,7 +80,7 @@ def test_everywhere_gives_each_process_all_of_it(monkeypatch):
 
 
 def test_empty_dataset_is_refused():
-    with pytest.raises(ValueError, match="empty data set"):
+    with pytest.raises(UserError, match="empty data set"):
         ResumableSampler([])
 
 
@@ -171,13 +172,19 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:-200])
 
 
+def fifo(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
 @pytest.mark.parametrize(
     ("spoil", "suffix", "words"),
     [
-        (cut, ".png", "is truncated"),
-        (cut, ".jpg", "is truncated"),
-        (lambda p: p.write_bytes(b""), ".png", "is empty"),
-        (lambda p: p.unlink(), ".png", "No such file"),
+        (cut, ".png", "truncated"),
+        (cut, ".jpg", "truncated"),
+        (lambda p: p.write_bytes(b""), ".png", "empty file"),
+        (lambda p: p.unlink(), ".png", "missing"),
+        (fifo, ".png", "no plain file"),
         (lambda p: p.write_text("no image at all"), ".png", "cannot be read"),
     ],
 )
@@ -208,7 +215,7 @@ def test_a_file_is_looked_at_once_and_a_broken_one_each_time(tmp_path, monkeypat
     for draw in range(2):
         for index in (1, 0, 3):
             dataset[DrawIndex(index, 4 * draw + index, 5)]
-        with pytest.raises(SampleError, match="is truncated"):
+        with pytest.raises(SampleError, match="truncated"):
             dataset[DrawIndex(2, 4 * draw + 2, 5)]
     assert looked == ["1", "0", "3", "2", "2"]
     unlooked = SeededDataset(images(tmp_path), check_files=False)

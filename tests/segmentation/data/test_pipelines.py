@@ -30,7 +30,7 @@ def test_instance_ids_become_class_numbers(tmp_path):
     assert found.tolist() == [[0, 1], [1, 1], [255, 0]]
     with pytest.raises(UserError, match="no class 'boat'"):
         LoadInstanceIds(["boat"])
-    with pytest.raises(UserError, match="missing, cannot be read"):
+    with pytest.raises(UserError, match="cannot be read: missing"):
         load(dict(seg_map_path=str(tmp_path / "none.png"), seg_fields=[]))
     cv2.imwrite(str(tmp_path / "ids.png"), np.full((3, 2, 3), 7, np.uint8))
     with pytest.raises(UserError, match="no one-channel image"):

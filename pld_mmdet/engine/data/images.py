@@ -1,12 +1,14 @@
-"""Is an image file whole? Asked before training, not in the middle of an epoch."""
+"""Is an image file whole? Asked before training, and where one is read."""
 
+import stat
 import struct
 import threading
 import zlib
 from pathlib import Path
 
-import cv2
 import numpy as np
+
+from pld_mmdet.errors import UserError
 
 # Twice Pillow's warning, and the number at which Pillow itself refuses: half a gigabyte
 # as three bytes a pixel.
@@ -14,6 +16,7 @@ MAX_PIXELS = 178_956_970
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB`\x82"
+_JPEG = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
 _PILLOW = threading.Lock()
 _DARK = 20  # brightest of 255 up to which deeper images are refused: 12 bits in 16
@@ -37,9 +40,47 @@ def image_fault(
         What is wrong (``missing``, or a few words) or None; and width and height in
         pixels where the image was decoded.
     """
-    path = Path(path)
+    fault, image = _whole(path, fast, max_pixels)
+    return fault, None if image is None else (image.shape[1], image.shape[0])
+
+
+def read_image(
+    path: str | Path, colours: bool = True, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
+    """An image file that is whole, as every data set outside detection reads it.
+
+    A truncated or damaged file is refused where OpenCV would fill it with grey, and a
+    pipe, an empty file or one that unfolds to gigabytes before anything is decoded.
+
+    Args:
+        path: The file.
+        colours: Three channels of 8 bits; else as many and as deep as the file has.
+        max_pixels: Width times height above which an image is refused.
+
+    Returns:
+        H x W x 3 uint8 RGB. Without ``colours`` H x W, or H x W x 3 or 4 (RGB, alpha).
+
+    Raises:
+        UserError: Names the file, what is wrong with it and what to do.
+    """
+    fault, image = _whole(path, False, max_pixels, colours)
+    if image is None:
+        raise UserError(
+            f"The image {path} cannot be read: {fault}.",
+            "Replace the file, or remove it and what names it.",
+        )
+    if image.ndim == 2:
+        return image
+    order = [2, 1, 0, *range(3, image.shape[2])]
+    return np.ascontiguousarray(image[..., order])
+
+
+def _whole(
+    path: str | Path, fast: bool, max_pixels: int, colours: bool = True
+) -> tuple[str | None, np.ndarray | None]:
+    """What is wrong, or None; and the pixels as OpenCV has them where nothing is."""
     try:
-        return _look(path, fast, max_pixels)
+        return _look(Path(path), fast, max_pixels, colours)
     except FileNotFoundError:
         return "missing", None
     except OSError as error:
@@ -51,20 +92,26 @@ def image_fault(
 
 
 def _look(
-    path: Path, fast: bool, max_pixels: int
-) -> tuple[str | None, tuple[int, int] | None]:
-    size = path.stat().st_size
+    path: Path, fast: bool, max_pixels: int, colours: bool
+) -> tuple[str | None, np.ndarray | None]:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) and not path.is_dir():  # a pipe would block
+        return "no plain file", None
+    size = status.st_size
     if size == 0:
         return "empty file", None
-    tail = _tail(path)
+    start, tail = _ends(path)
     suffix = path.suffix.lower()
-    if suffix == ".png" and not tail.endswith(_PNG_END):
+    png, jpeg = start == _PNG, start.startswith(_JPEG)
+    if (png or suffix == ".png") and not tail.endswith(_PNG_END):
         return "truncated", None
     # Some cameras append bytes to a JPEG, so its end mark may come earlier.
-    if suffix in (".jpg", ".jpeg") and _JPEG_END not in tail:
+    if (jpeg or suffix in (".jpg", ".jpeg")) and _JPEG_END not in tail:
         return "truncated", None
     if fast:
         return None, None
+    import cv2  # heavy: configs without image files do not wait for it
+
     stated = image_size(path)
     if stated is None:
         return "not decodable", None
@@ -78,14 +125,15 @@ def _look(
     if content.startswith(_PNG) and not _sums_agree(content):
         return "damaged", None
     content = np.frombuffer(content, np.uint8)
-    image = cv2.imdecode(content, cv2.IMREAD_COLOR)
+    kind = cv2.IMREAD_COLOR if colours else cv2.IMREAD_UNCHANGED
+    image = cv2.imdecode(content, kind)
     if image is None:
         return "not decodable", None
-    if image.max() < _DARK:
+    if colours and image.max() < _DARK:
         deep = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
         if deep is not None and deep.dtype != np.uint8 and deep.max() > 0:
             return f"black in 8 bits: its {deep.dtype} values end at {deep.max()}", None
-    return None, (image.shape[1], image.shape[0])
+    return None, image
 
 
 def image_size(path: str | Path) -> tuple[int, int] | None:
@@ -138,11 +186,13 @@ def _tiff_size(file, order: str) -> tuple[int, int] | None:
         return None
 
 
-def _tail(path: Path) -> bytes:
+def _ends(path: Path) -> tuple[bytes, bytes]:
+    """The first eight bytes and the last 4096."""
     with path.open("rb") as file:
+        start = file.read(8)
         size = file.seek(0, 2)
         file.seek(max(0, size - 4096))
-        return file.read()
+        return start, file.read()
 
 
 def _sums_agree(content: bytes) -> bool:
