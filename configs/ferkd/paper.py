@@ -32,7 +32,9 @@ optim_wrapper = optimizer("SGD", 0.2, momentum=0.9, weight_decay=1e-4)
 param_scheduler = cosine(T_max=steps)
 walk = [*tiny_resnets("model.student", "model.teachers.0"), "model.num_classes=3"]
 walk += [*tiny_images("train_dataloader.dataset"), "model.num_samples=12"]
-walk += tiny_images("test_dataloader.dataset", "train_cfg.stages.0.work_dataloader.dataset")
+walk += tiny_images(
+    "test_dataloader.dataset", "train_cfg.stages.0.work_dataloader.dataset"
+)
 walk_data = {
     "data/imagenet/train": "class_folder",
     "data/imagenet/val": "class_folder",

@@ -5,7 +5,7 @@ from pld_mmdet.recipes import from_each, loader, stage, staged
 from pld_mmdet.recipes.fashion import STEPS, fashion, small_resnet, to_zero
 
 asked = [0, 2, 3, 5, 7, 8]
-mixed = dict(
+images = dict(
     type="pld_mmdet.Mismatched",
     dataset=fashion("train"),
     classes=asked,
@@ -25,15 +25,15 @@ model = dict(
     noise=0.02,
     area=(0.3, 1.0),
 )
-everything = loader(mixed, 500)
+everything = loader(images, 500)
 graded = loader(
-    dict(type="pld_mmdet.Graded", dataset=mixed, file="{folder}/knowledge.pth"),
+    dict(type="pld_mmdet.Graded", dataset=images, file="{folder}/knowledge.pth"),
     128,
     sampler=from_each(128, 1, 1),
 )
 third = dict(data=graded, work=everything, schedule=[to_zero(STEPS // 3)])
 rounds = [stage(f"round_{r}", STEPS // 3, **third) for r in (1, 2, 3)]
-train_dataloader = dict(_delete_=True, **loader(mixed, 128, train=True))
+train_dataloader = dict(_delete_=True, **loader(images, 128, train=True))
 train_cfg = staged(
     stage("teacher", STEPS, schedule=[to_zero()]), *rounds, _delete_=True
 )

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from pld_mmdet.engine.state.files import write_json
 from pld_mmdet.errors import UserError
+from pld_mmdet.experiments.contest import Contest, gate_zero, groups_of, write_pages
 from pld_mmdet.experiments.gates import judge
 from pld_mmdet.experiments.graph import jobs_of
 from pld_mmdet.experiments.jobs import JobGraph
@@ -33,6 +34,7 @@ from pld_mmdet.reading import RESULT, misfit, page_around, read_state
 def reproduce(args: argparse.Namespace, console: Console) -> int:
     """Run the graph, record, show. Returns the exit code."""
     experiment = Experiment.load(args.config, args.rows)
+    contest = None if args.rows else Contest.of(experiment)
     if args.gate:
         experiment = _gated(experiment, args)
     quick = "_quick" if args.quick else ""
@@ -93,6 +95,11 @@ def reproduce(args: argparse.Namespace, console: Console) -> int:
     for sentence in result["missing"]:
         console.print(f"Note: {sentence}")
     code = 0
+    if contest is not None:
+        for group in groups_of(experiment.rows):
+            console.print(
+                f"Gate zero, {gate_zero(contest, experiment.rows, result, group)[1]}"
+            )
     if args.gate:
         passes, sentences = judge(experiment.gates, result)
         for sentence in sentences:
@@ -107,6 +114,8 @@ def reproduce(args: argparse.Namespace, console: Console) -> int:
     if args.result:
         write_json(args.result, shown)
         console.print(f"Recorded in {args.result}")
+        if (path := _contest_page(args, shown)) is not None:
+            console.print(f"The contest's page: {path}")
     if experiment.pictures:
         _draw(experiment, args, out, console)
     if args.page:
@@ -129,6 +138,12 @@ def _gated(experiment: Experiment, args: argparse.Namespace) -> Experiment:
     for row in gated.rows:
         row.evaluate = {k: v for k, v in row.evaluate.items() if (row.name, k) in asked}
     return gated
+
+
+def _contest_page(args: argparse.Namespace, shown: dict) -> Path | None:
+    """The page of a contest, beside its record: docs/results -> docs/contests."""
+    folder = Path(args.result).parent.with_name("contests")
+    return write_pages(Experiment.load(args.config), shown, folder)
 
 
 def _draw(experiment: Experiment, args: argparse.Namespace, out: Path, console) -> None:

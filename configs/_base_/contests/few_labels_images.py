@@ -13,7 +13,7 @@ from pld_mmdet.recipes.fashion import (
     small_resnet,
     to_zero,
 )
-from pld_mmdet.recipes.tables import row, table
+from pld_mmdet.recipes.tables import lengths, row, table
 
 model = dict(
     type="pld_mmdet.ShrinkMatch",
@@ -112,6 +112,8 @@ def of_labels(count):
 
 
 both = [f"{10 * count} labels" for count in (10, 40)]
+known = [f"{at.partition('=')[0].removesuffix('.seed')}.labelled=4400" for at in mixed]
+known += [*mixed, "model.num_samples=41400", "model.use=nothing"]
 other = dict(config=wad, groups=["60 labels, other classes"])
 longer = [f"train_cfg.max_iters={4 * STEPS}"]
 longer += [f"param_scheduler.0.{key}={4 * STEPS}" for key in ("T_max", "end")]
@@ -130,36 +132,60 @@ experiment = table(
         groups=both,
     ),
     row(
-        "supervised_mixed",
-        "Labels alone",
+        "teacher_mixed",
+        "The teacher, nearest labelled image",
         *mixed,
+        *lengths(None, 1, 0, 0),  # the one step saves the features
         "model.use=nothing",
-        role="baseline",
-        **other,
-    ),
-    row(
-        "own_mixed",
-        "The student's own labels",
-        *mixed,
-        "model.use=own",
+        "model.predict_on=teacher",
         role="rival",
         **other,
     ),
-    row(
-        "unweighted_mixed",
-        "The teacher's labels, weight 1",
-        *mixed,
-        "model.use=unweighted",
-        role="rival",
-        **other,
-    ),
-    row("wad_mixed", "WAD", *mixed, role="method", **other),
+    *[
+        row(
+            f"{name}_mixed",
+            title,
+            *mixed,
+            *lengths(0),
+            f"model.use={use}",
+            init="teacher_mixed",
+            role=role,
+            **other,
+        )
+        for name, title, use, role in (
+            ("supervised", "Labels alone", "nothing", "baseline"),
+            ("own", "The student's own labels", "own", "rival"),
+            ("unweighted", "The teacher's labels, weight 1", "unweighted", "rival"),
+            ("wad", "WAD", "wad", "method"),
+        )
+    ],
     row(
         "pixels_mixed",
         "Logistic regression, raw pixels",
         *mixed,
         baseline=dict(type="raw_input", c=0.1),
         role="rival",
+        **other,
+    ),
+    row(
+        "all_labels_mixed",
+        "4,400 labels a class",
+        *known,
+        *lengths(0),
+        role="all_labels",
+        **other,
+    ),
+    row(
+        "oracle_mixed",
+        "4,400 labels a class, four times the updates",
+        *known,
+        *lengths(0, *[4 * STEPS // 3] * 3),
+        *[
+            f"{s}.param_scheduler.0.{key}={4 * STEPS // 3}"
+            for s in stages
+            for key in ("T_max", "end")
+        ],
+        role="oracle",
         **other,
     ),
     columns=dict(accuracy=("test", "accuracy"), ECE=("test", "ece")),
