@@ -112,6 +112,7 @@ if __name__ == "__main__":
             "pld_mmdet": [
                 "*.csv",
                 "**/*.csv",
+                "**/*.xz",
                 "**/*.html",
                 "**/*.css",
                 "**/*.js",

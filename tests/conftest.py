@@ -17,22 +17,23 @@ from tests.engine.processes import prepare
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a missing folder is not looked for on the net
 cv2.setNumThreads(1)  # tests fork, and a pool's threads do not go with them
-WALK = "tests/test_methods.py"  # over all methods; what a method trains is shared
+# Over all methods; what a method trains is shared.
+WALKS = ("tests/test_methods.py", "tests/test_papers.py")
 
 
 def shares_with(nodeid: str) -> str:
-    """Tests of the same word go to one process: a file, or one method of the walk."""
+    """Tests of the same word go to one process: a file, or one method of a walk."""
     file, _, name = nodeid.partition("::")
-    return f"{file} {name.partition('[')[2]}" if file.endswith(WALK) else file
+    return f"{file} {name.partition('[')[2]}" if file.endswith(WALKS) else file
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The walk comes last, method by method: small pieces even out the processes."""
+    """The walks come last, method by method: small pieces even out the processes."""
     order = {shares_with(item.nodeid): n for n, item in reversed([*enumerate(items)])}
 
     def place(item: pytest.Item) -> tuple[bool, int]:
         word = shares_with(item.nodeid)
-        return WALK in word, order[word]
+        return any(walk in word for walk in WALKS), order[word]
 
     items.sort(key=place)
 

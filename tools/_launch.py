@@ -1,4 +1,6 @@
-"""Starts the processes of dist_train.sh and dist_test.sh; says in a line how one ended.
+"""Starts several processes of one tool; says in a line how one ended.
+
+For dist_train.sh, dist_test.sh and adapt.py --gpus.
 
 Arguments are those of ``python -m torch.distributed.run``.
 """

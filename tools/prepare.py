@@ -28,6 +28,8 @@ DATA_SETS = {
     "cutouts": "pld_mmdet.detection.generators.cutouts.generate",
     "crops": "pld_mmdet.detection.generators.cutouts.crops",
     "fashion_mnist": "pld_mmdet.shared.data.fashion_mnist",
+    "descriptions": "pld_mmdet.language.data.descriptions",
+    "prompts": "pld_mmdet.audio.data.prompts",
     "efficientnet_lite0": "pld_mmdet.shared.data.efficientnet_lite0",
     "smollm2": "pld_mmdet.shared.data.smollm2",
     "foggy_streets": "pld_mmdet.detection.generators.foggy_streets.generate",

@@ -37,3 +37,7 @@ param_scheduler = dict(
 )
 default_hooks = dict(checkpoint=dict(by_epoch=True, interval=1))
 log_processor = dict(by_epoch=True)
+walk = [f"model.{one}.widths=(8,8,8)" for one in ("student", "teacher")]
+walk += [f"model.{one}.stem=8" for one in ("student", "teacher")]
+walk += ["model.teacher.blocks=(1,1,1)"]
+walk_data = {"data/cifar-100-binary": "cifar100"}

@@ -59,3 +59,14 @@ param_scheduler = [
     cosine(T_max=max_iters - 5000),
 ]
 default_hooks = dict(checkpoint=dict(interval=5000))
+both = ("model.student", "model.teacher")
+walk = ["model.num_classes=3"]
+few = "train_dataloader.dataset.dataset.datasets"
+walk += images.tiny_images(f"{few}.0", f"{few}.1", "test_dataloader.dataset", size=24)
+walk_data = {
+    "data/imagenet/train": "class_folder",
+    "data/imagenet/val": "class_folder",
+    "data/imagenet/classnames.txt": dict(kind="lines", text=["kite", "gull", "toad"]),
+    "openai/clip-vit-base-patch16": dict(kind="clip", size=16),
+    "apple/DFN5B-CLIP-ViT-H-14-378": dict(kind="clip", size=24, seed=2),
+}

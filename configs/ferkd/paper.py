@@ -6,7 +6,12 @@
 _base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy.py"]
 
 from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged
-from pld_mmdet.recipes.images import imagenet, imagenet_resnet
+from pld_mmdet.recipes.images import (
+    imagenet,
+    imagenet_resnet,
+    tiny_images,
+    tiny_resnets,
+)
 
 how_to_get = dict(data="put ImageNet's folders into data/imagenet")
 model = dict(
@@ -25,3 +30,11 @@ once = loader(imagenet("train"), 256, workers=8)
 train_cfg = staged(stage("distill", steps, work=once))
 optim_wrapper = optimizer("SGD", 0.2, momentum=0.9, weight_decay=1e-4)
 param_scheduler = cosine(T_max=steps)
+walk = [*tiny_resnets("model.student", "model.teachers.0"), "model.num_classes=3"]
+walk += [*tiny_images("train_dataloader.dataset"), "model.num_samples=12"]
+walk += tiny_images("test_dataloader.dataset", "train_cfg.stages.0.work_dataloader.dataset")
+walk_data = {
+    "data/imagenet/train": "class_folder",
+    "data/imagenet/val": "class_folder",
+    "data/resnet152_teacher.pth": dict(kind="state", of="model.teachers.0"),
+}

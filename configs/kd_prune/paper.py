@@ -22,3 +22,5 @@ train_cfg = staged(
 optim_wrapper = optimizer("SGD", 0.1, momentum=0.9, weight_decay=5e-4)
 param_scheduler = cosine(T_max=steps)
 find_unused_parameters = True
+walk = ["model.student.blocks=(1,1,1)", "model.teachers.0.blocks=(1,1,1)"]
+walk_data = {"data/cifar-100-binary": dict(kind="cifar100", images=80)}

@@ -5,7 +5,12 @@
 _base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy.py"]
 
 from pld_mmdet.recipes import drops, loader, optimizer
-from pld_mmdet.recipes.images import imagenet, imagenet_resnet
+from pld_mmdet.recipes.images import (
+    imagenet,
+    imagenet_resnet,
+    tiny_images,
+    tiny_resnets,
+)
 
 how_to_get = dict(data="put ImageNet's folders into data/imagenet")
 model = dict(
@@ -31,3 +36,12 @@ train_cfg = dict(type="IterBasedTrainLoop", max_iters=180 * epoch)
 # the released scheduler writes the same rate into every group, the discriminator's too
 optim_wrapper = optimizer("SGD", 0.01, momentum=0.9, weight_decay=0.0)
 param_scheduler = drops(101 * epoch)
+walk = [*tiny_resnets("model.student", "model.teachers.0"), *tiny_images()]
+walk += [*tiny_resnets("model.teachers.1", depth=50), "model.num_classes=3"]
+walk_data = {
+    "data/imagenet/train": "class_folder",
+    "data/imagenet/val": "class_folder",
+    "data/meal_v2_start.pth": dict(
+        kind="state", of=["model.student", "model.teachers.0", "model.teachers.1"]
+    ),
+}

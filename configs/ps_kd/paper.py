@@ -28,3 +28,4 @@ optim_wrapper = dict(
     optimizer=dict(type="SGD", lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
 )
 param_scheduler = dict(milestones=[150, 225])
+walk = ["model.network.widths=(8,8,8,8)", "model.num_samples=8"]

@@ -36,3 +36,14 @@ train_cfg = staged(
 optim_wrapper = optimizer("Adam", 1e-3)
 param_scheduler = cosine(T_max=20000)
 find_unused_parameters = True
+walk = ["model.student.blocks=(1,1,1)", "model.teachers.0.blocks=(1,1,1)"]
+walk += ["model.num_samples=24", "model.batch=4"]
+few = dict(known=(0, 8), validation=(8, 16), pool=(16, 40))
+places = {"model.validation": "validation", "train_dataloader.dataset": "known"}
+for r in (2, 3, 4):
+    places[f"train_cfg.stages.{r}.work_dataloader.dataset"] = "pool"
+    for part in ("known", "pool"):
+        places[f"train_cfg.stages.{r}.dataloader.dataset.{part}"] = part
+for place, part in places.items():
+    walk += [f"{place}.{end}={few[part][i]}" for i, end in enumerate(("start", "stop"))]
+walk_data = {"data/cifar-10-batches-bin": "cifar10"}

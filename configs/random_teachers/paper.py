@@ -21,3 +21,6 @@ test_evaluator = dict(type="pld_mmdet.LinearProbeMetric")
 test_cfg = dict()
 train_cfg = iterations(100 * 50000 // 256)
 optim_wrapper = optimizer("Adam", 1e-3)
+walk = ["model.student.encoder.widths=(8,8,8,8)"]
+walk += ["model.student.outputs=16", "model.student.hidden=16"]
+walk_data = {"data/cifar-10-batches-bin": dict(kind="cifar10", images=60)}

@@ -24,3 +24,5 @@ train_dataloader, _, test_dataloader = loaders(
 epoch = 50000 // 16
 train_cfg = staged(*[stage(f"fit_{i}", 75 * epoch) for i in (1, 2, 3, 4, 5)])
 optim_wrapper = optimizer("Adam", 1e-4, weight_decay=1e-4)
+walk = ["model.student.widths=(8,8,8,8)"]
+walk_data = {"data/cifar-10-batches-bin": "cifar10"}

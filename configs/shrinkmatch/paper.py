@@ -32,3 +32,5 @@ custom_hooks = [
     *_base_.custom_hooks,
     dict(type="pld_mmdet.TeacherEMAHook", keep=0.999, moment="before", buffers="copy"),
 ]
+walk = ["model.student.blocks=(1,1,1)", "model.student.widths=(8,16,16)"]
+walk_data = {"data/cifar-10-batches-bin": dict(kind="cifar10", images=40)}

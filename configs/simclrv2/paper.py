@@ -5,7 +5,12 @@
 _base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy.py"]
 
 from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged, warm_up
-from pld_mmdet.recipes.images import imagenet, imagenet_resnet
+from pld_mmdet.recipes.images import (
+    imagenet,
+    imagenet_resnet,
+    tiny_images,
+    tiny_resnets,
+)
 
 how_to_get = dict(data="put ImageNet's folders into data/imagenet")
 resnet = imagenet_resnet(50)
@@ -41,3 +46,10 @@ train_cfg = staged(
 )
 optim_wrapper = lars(6.4)
 find_unused_parameters = True
+walk = [*tiny_resnets("model.student", "model.teacher"), "model.num_classes=3"]
+walk += tiny_images("train_dataloader.dataset", "test_dataloader.dataset")
+walk += tiny_images("train_cfg.stages.1.dataloader.dataset")
+walk_data = {
+    "data/imagenet/train": dict(kind="class_folder", images=40),
+    "data/imagenet/val": "class_folder",
+}

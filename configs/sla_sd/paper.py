@@ -22,3 +22,5 @@ train_dataloader, _, test_dataloader = loaders(
 train_cfg = iterations(80000)
 optim_wrapper = optimizer("SGD", 0.1, momentum=0.9, weight_decay=1e-4)
 param_scheduler = drops(40000, 60000)
+walk = ["model.network.blocks=(1,1,1)"]
+walk_data = {"data/cifar-100-binary": "cifar100"}

@@ -5,7 +5,12 @@
 _base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy.py"]
 
 from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged, warm_up
-from pld_mmdet.recipes.images import imagenet, imagenet_resnet
+from pld_mmdet.recipes.images import (
+    imagenet,
+    imagenet_resnet,
+    tiny_images,
+    tiny_resnets,
+)
 
 how_to_get = dict(data="put ImageNet's folders into data/imagenet, the pool beside it")
 model = dict(
@@ -37,3 +42,11 @@ train_cfg = staged(
 )
 optim_wrapper = optimizer("SGD", 0.4, momentum=0.9, weight_decay=7e-5)
 find_unused_parameters = True
+walk = [*tiny_resnets("model.student", "model.teachers.0"), *tiny_images()]
+walk += tiny_images("train_cfg.stages.1.dataloader.dataset.dataset")
+walk_data = {
+    "data/imagenet/train": "class_folder",
+    "data/imagenet/val": "class_folder",
+    "data/imagenet_pool": "class_folder",
+    "data/resnet152_teacher.pth": dict(kind="state", of="model.teachers.0"),
+}

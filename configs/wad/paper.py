@@ -57,3 +57,12 @@ train_cfg = staged(
 optim_wrapper = optimizer("Adam", 5e-4)
 test_dataloader = loader(dict(targets, dataset=cifar(10, "test", **raw)), 256)
 find_unused_parameters = True  # one part learns at a time
+walk = ["model.student.blocks=(1,1,1)", "model.student.widths=(8,16,16)"]
+walk += ["model.teacher.widths=(8,8,8,8)", "model.num_samples=14"]
+for place in (
+    "train_dataloader",
+    *(f"train_cfg.stages.{r}.dataloader.dataset" for r in range(1, 7)),
+    *(f"train_cfg.stages.{r}.work_dataloader" for r in range(1, 7)),
+):
+    walk += [f"{place}.dataset.labelled=2", f"{place}.dataset.pool=4"]
+walk_data = {"data/cifar-10-batches-bin": "cifar10"}

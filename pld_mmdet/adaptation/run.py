@@ -485,7 +485,7 @@ def _train(made: Config, path: Path, processes: int, resume: bool) -> None:
         made.launcher = "none"
         build_runner(made).train()
         return
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [sys.executable, str(tool("_launch")), "--standalone"]
     command += [f"--nproc_per_node={processes}", str(tool("train"))]
     command += [str(path), "--launcher", "pytorch", "--work-dir", made.work_dir]
     command += ["--resume"] if resume else []

@@ -8,6 +8,7 @@ from pld_mmdet.classification.ferkd import FerKD
 from pld_mmdet.classification.kd_prune import KDPrune, Pruned
 from pld_mmdet.classification.meal_v2 import MEALV2
 from pld_mmdet.classification.networks.backbone import BackboneClassifier
+from pld_mmdet.classification.networks.class_means import ClassMeans, FrozenFeatures
 from pld_mmdet.classification.networks.clip_teacher import (
     CLIPImageEncoder,
     CLIPZeroShot,
@@ -39,9 +40,11 @@ __all__ = [
     "Bought",
     "CLIPImageEncoder",
     "CLIPZeroShot",
+    "ClassMeans",
     "ConfusedDigitsTeacher",
     "DistillWeighted",
     "FerKD",
+    "FrozenFeatures",
     "Graded",
     "HeadedEncoder",
     "KDPrune",

@@ -22,7 +22,7 @@ VIEWS = {
         lambda images: random_view(images, noise=0.3),
     ),
 }
-USES = ("nothing", "certain", "shrink", "unweighted")
+USES = ("nothing", "pseudo_label", "fixmatch", "certain", "shrink", "unweighted")
 _TINY = 1e-12
 
 
@@ -106,8 +106,9 @@ class ShrinkMatch(TeacherStudent):
         ratio_keep: Share of r that stays [0.999].
         ratio_span: Iterations after which r starts anew [0: never].
         use: Of images without label: ``shrink``; rivals ``certain`` (FixMatch with
-            alignment and soft targets), ``unweighted`` (without max q and r),
-            ``nothing``.
+            alignment and soft targets), ``fixmatch`` (hard labels, no alignment),
+            ``pseudo_label`` (the same, learnt on the weak view itself),
+            ``unweighted`` (without max q and r), ``nothing``.
         view: ``crops`` or ``digits``: how weak and strong views are made.
         predict_on: ``teacher`` (the EMA) or ``student``.
 
@@ -173,10 +174,24 @@ class ShrinkMatch(TeacherStudent):
         if self.use == "nothing":
             return {"loss_x": F.cross_entropy(self.student(x).float(), y)}
         parts = len(x), len(u), len(u)
-        views = torch.cat([x, self.weak(u), self.strong(u)])
-        f = self.student.features(views)
-        z_x, z_uw, z_us = self.student.fc(f).float().split(parts)
-        q = self.aligned(z_uw.detach().softmax(1))
+        plain = self.use in ("pseudo_label", "fixmatch")
+        if self.use == "pseudo_label":  # one view, which labels itself
+            z = self.student(torch.cat([x, self.weak(u)])).float()
+            z_x, z_uw = z.split(parts[:2])
+            z_us = z_uw
+        else:
+            views = torch.cat([x, self.weak(u), self.strong(u)])
+            f = self.student.features(views)
+            z_x, z_uw, z_us = self.student.fc(f).float().split(parts)
+        q = z_uw.detach().softmax(1)
+        if plain:
+            top, label = q.max(1)
+            certain = (top >= self.threshold).to(q)
+            hard = F.one_hot(label, self.num_classes).to(q)
+            loss = self.weight * soft_cross_entropy(z_us, hard, certain)
+            shares = {"loss_u": loss, "certain": certain.mean()}
+            return {"loss_x": F.cross_entropy(z_x, y), **shares}
+        q = self.aligned(q)
         a = self.auxiliary(f.split(parts)[2]).float() if self.use != "certain" else None
         return {"loss_x": F.cross_entropy(z_x, y), **self.losses(q, z_us, a)}
 

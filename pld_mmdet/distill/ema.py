@@ -118,20 +118,15 @@ class Pairing:
             raise ValueError(f"keep must lie in [0, 1], got {keep}")
         for ours, theirs, name in self._copied:
             ours[name].copy_(theirs[name])
-        weight = 1.0 - keep  # ours += weight (theirs - ours): three passes, not five
+        weight = 1.0 - keep  # ours += weight (theirs - ours), in one call for all
         if weight == 0.0 or not self._averaged:
             return
-        home, _, name = self._averaged[0]
-        if home[name].is_cuda:  # launches count there, and the fused call needs few
-            ours = [o[n] for o, _, n in self._averaged]
-            theirs = [t[n].to(o[n]) for o, t, n in self._averaged]
-            torch._foreach_lerp_(ours, theirs, weight)
-            return
-        for ours, theirs, name in self._averaged:
-            mine, other = ours[name], theirs[name]
-            if other.dtype is not mine.dtype or other.device != mine.device:
-                other = other.to(mine)
-            mine.lerp_(other, weight)
+        pairs = [(ours[name], theirs[name]) for ours, theirs, name in self._averaged]
+        theirs = [
+            b if b.dtype is a.dtype and b.device == a.device else b.to(a)
+            for a, b in pairs
+        ]
+        torch._foreach_lerp_([ours for ours, _ in pairs], theirs, weight)
 
 
 def _bare(network: nn.Module) -> nn.Module:

@@ -45,8 +45,8 @@ How long a row takes is read from its record in ``docs/results``. ``quick`` is w
 command, the folder of the data (old, new) wherever a config names it, and options for
 all rows or for one. ``metric`` is what the table shows: a fraction in percent, or with
 ``percent=False`` the number itself; ``lower_is_better=True`` for losses and distances.
-``pictures``: panels.py. ``train``, ``test``, ``baseline`` and ``report`` may name other
-commands than ours.
+``contest``, ``role`` and ``groups`` of a row: contest.py. ``pictures``: panels.py.
+``train``, ``test``, ``baseline`` and ``report`` may name other commands than ours.
 """
 
 import copy
@@ -90,6 +90,8 @@ class Row:
     online: str | None = None
     baseline: str | dict | None = None
     trivial: bool = False
+    role: str = ""
+    groups: list[str] = field(default_factory=list)
     seconds: float = 0.0
     quick: list[str] = field(default_factory=list)
     quick_seconds: float = 15.0
@@ -123,6 +125,7 @@ class Experiment:
     columns: dict[str, tuple[str, str]] = field(default_factory=dict)
     gates: list[Gate] = field(default_factory=list)
     pictures: dict | None = None
+    contest: dict | None = None
     train: str = "python tools/train.py"
     test: str = "python tools/test.py"
     baseline: str = "python tools/baseline.py"

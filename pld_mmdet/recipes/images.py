@@ -116,3 +116,27 @@ def imagenet_crops(batch: int) -> dict:
     place = dict(type="pld_mmdet.LabelledImages", data_root="data/imagenet/train")
     view = dict(size=224, area=(0.2, 1.0), flip=True)
     return loader(dict(**place, **view), batch, train=True, seeded=True, workers=10)
+
+
+def tiny_resnets(*places: str, depth: int = 18) -> list[str]:
+    """Options of a walk: residual networks of 64 features for three classes.
+
+    Args:
+        places: Where an :func:`imagenet_resnet` stands, such as ``model.student``.
+        depth: Its layers; from 50 on 256 features.
+    """
+    words = (f"backbone.depth={depth}", "backbone.base_channels=8", "num_classes=3")
+    words += (f"feat_dim={64 if depth < 50 else 256}",)
+    return [f"{place}.{word}" for place in places for word in words]
+
+
+def tiny_images(*places: str, size: int = 32) -> list[str]:
+    """Options of a walk: small images.
+
+    Args:
+        places: Where a data set stands, such as ``train_dataloader.dataset`` [those
+            of the loaders of training (seeded) and test].
+        size: Their side.
+    """
+    usual = ("train_dataloader.dataset.dataset", "test_dataloader.dataset")
+    return [f"{place}.size={size}" for place in places or usual]

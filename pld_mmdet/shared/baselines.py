@@ -94,6 +94,35 @@ def raw_input(
     return scored(cfg, test, [(batch, predictions)], evaluator)
 
 
+def nearest(
+    cfg: Config,
+    seed: int,
+    train: str = "train_dataloader.dataset",
+    key: str = "inputs",
+    target: str = "targets",
+) -> dict:
+    """The label of the nearest labelled input, by Euclidean distance.
+
+    Args:
+        cfg: See :func:`raw_input`.
+        seed: Not used.
+        train: See :func:`raw_input`; samples without a label (-1) are left out.
+        key: See :func:`raw_input`.
+        target: See :func:`raw_input`.
+    """
+    known = gathered(build_dataset(cfg, train))
+    own = known[target] >= 0
+    labels = known[target][own]
+    seen = known[key][own].flatten(1).double()
+    test = build_dataset(cfg, "test_dataloader.dataset")
+    batch = gathered(test)
+    near = torch.cdist(batch[key].flatten(1).double(), seen).argmin(1)
+    classes = max(int(labels.max()), int(batch[target].max())) + 1
+    logits = nn.functional.one_hot(labels[near], classes).float()
+    predictions = [{"logits": logits, "targets": batch[target]}]
+    return scored(cfg, test, [(batch, predictions)])
+
+
 def bag_of_words(
     cfg: Config,
     seed: int,
@@ -441,9 +470,9 @@ def one_answer(
 BASELINES: dict[str, Callable[..., dict]] = {
     function.__name__: function
     for function in (
-        raw_input, bag_of_words, raw_features, untrained, random_weights, kmeans,
-        pixelwise, proportions, gaussian, nearest_picture, counted, bicubic, repeated,
-        one_answer,
+        raw_input, nearest, bag_of_words, raw_features, untrained, random_weights,
+        kmeans, pixelwise, proportions, gaussian, nearest_picture, counted, bicubic,
+        repeated, one_answer,
     )
 }  # fmt: skip
 

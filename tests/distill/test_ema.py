@@ -133,20 +133,24 @@ def test_nothing_to_average():
     assert teacher.seen.item() == 5  # whole numbers are copied
 
 
-def test_the_fused_update_of_a_gpu_is_the_same():
-    class OnGPU(nn.Parameter):
-        is_cuda = True  # as it says; the arithmetic is the same here
-
-    torch.manual_seed(0)
-    make = [nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)) for _ in range(2)]
-    (plain, student), fused = make, copy.deepcopy(make[0])
-    student(torch.randn(5, 3))
-    student[0].double()
-    fused[0].weight = OnGPU(fused[0].weight.detach())
-    for network in (plain, fused):
-        ema_update(network, student, keep=0.75)
-    for name, value in plain.state_dict().items():
-        torch.testing.assert_close(fused.state_dict()[name], value)
+@pytest.mark.parametrize("buffers", ["average", "copy"])
+@pytest.mark.parametrize("keep", [0.9996, 0.75, 0.3])
+def test_one_call_for_all_tensors_is_a_lerp_of_each_bit_for_bit(keep, buffers):
+    """Also where the two networks, or the layers of one, have several dtypes."""
+    teacher, student = pair()
+    teacher.append(nn.Linear(4, 37).double())
+    student.append(nn.Linear(4, 37).bfloat16())
+    student[0].half()
+    wanted, other = teacher.state_dict(), student.state_dict()
+    for name, value in wanted.items():
+        copied = "tracked" in name or (buffers == "copy" and "running" in name)
+        theirs = other[name].to(value)
+        wanted[name] = theirs if copied else torch.lerp(value, theirs, 1.0 - keep)
+    ema_update(teacher, student, keep, buffers)
+    assert len(wanted) == 9
+    for name, value in teacher.state_dict().items():
+        assert value.dtype is wanted[name].dtype
+        assert torch.equal(value, wanted[name]), name
 
 
 def test_teacher_keeps_its_dtype():

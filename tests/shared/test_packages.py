@@ -3,8 +3,10 @@
 import pytest
 
 from pld_mmdet.errors import UserError
-from pld_mmdet.shared import packages as module
-from pld_mmdet.shared.packages import Member, packages, unpack
+from pld_mmdet.shared import package_clients as clients
+from pld_mmdet.shared import unpacking as module
+from pld_mmdet.shared.packages import Member, packages
+from pld_mmdet.shared.unpacking import unpack
 from tests.shared.fake_packages import deb_of, member, package, tar_of, wheel_of
 
 BALL, DOLL = b"a red ball", b"a doll of 3 kg"
@@ -128,7 +130,7 @@ class TestNewer:
 class TestClients:
     def test_no_apt(self, tmp_path, monkeypatch):
         pack = package(tmp_path / "given", deb_of(tar_of(FILES)))
-        monkeypatch.setattr(module.shutil, "which", lambda _: None)
+        monkeypatch.setattr(clients.shutil, "which", lambda _: None)
         with pytest.raises(UserError, match="there is no apt-get here") as caught:
             unpack(pack, MEMBERS, tmp_path / "out", say=lambda _: None)
         assert "add --from DIR" in caught.value.fix
@@ -145,7 +147,7 @@ class TestClients:
             (place / "toys_3%3a1.2_all.deb").write_bytes(newer)
             return 0, ""
 
-        monkeypatch.setattr(module, "_client", client)
+        monkeypatch.setattr(clients, "_client", client)
         out = unpack(pack, MEMBERS, say=lambda _: None)
         assert steps == ["toys=1.0-1", "toys"]
         assert (out / "usr/share/ball.txt").read_bytes() == BALL
@@ -154,7 +156,7 @@ class TestClients:
     def test_no_network(self, tmp_path, monkeypatch):
         pack = package(tmp_path / "given", deb_of(tar_of(FILES)))
         words = "E: Failed to fetch http://x.test/toys.deb  Could not resolve x.test"
-        monkeypatch.setattr(module, "_client", lambda *_: (100, words))
+        monkeypatch.setattr(clients, "_client", lambda *_: (100, words))
         with pytest.raises(
             UserError, match=r"could not be fetched .*Could not resolve"
         ):

@@ -45,6 +45,7 @@ class LabelledAndNot(Dataset):
             if index < len(labelled)
             else unlabelled[index - len(labelled)] | {"targets": torch.tensor(-1)}
         )
+        sample.pop("subset", None)  # of LabelSubsets: the others have none
         return sample | {"index": int(index)}
 
 
@@ -162,6 +163,8 @@ def centre_crop(image: Tensor, size: int) -> Tensor:
 
 
 def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    if image.shape[1:] == size:
+        return image
     # bicubic interpolation overshoots
     image = F.interpolate(image[None], size, mode="bicubic", antialias=True)[0]
     return image.clamp(0, 1)

@@ -16,8 +16,9 @@ from PIL import Image
 
 from pld_mmdet.engine.state.files import write_atomic
 from pld_mmdet.errors import UserError
-from pld_mmdet.shared.data.package_files import add_root, members_of
-from pld_mmdet.shared.packages import packages, unpack
+from pld_mmdet.shared.data.package_files import add_root, members_of, own_root
+from pld_mmdet.shared.packages import packages
+from pld_mmdet.shared.unpacking import unpack
 from pld_mmdet.waiting import counted
 
 CLASSES = (
@@ -103,16 +104,7 @@ def prepare(args: argparse.Namespace) -> None:
         UserError: The root holds another data set, or see ``unpack``.
     """
     root: Path = args.root
-    if (
-        (root / "train").exists()
-        and not (root / RECORD).is_file()
-        and not args.overwrite
-    ):
-        raise UserError(
-            f"{root} holds a data set that this command has not made (no {RECORD} in "
-            "it).",
-            "Choose another folder with --root.",
-        )
+    own_root(root, RECORD, ("train",), args.overwrite)
     package, members = members_of("fashion_mnist")
     folder = unpack(packages()[package], list(members.values()), given=args.given)
     record = json.dumps({"package": package, "version": packages()[package].version})

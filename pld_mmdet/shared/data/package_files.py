@@ -1,6 +1,7 @@
 """Files that are used as a package holds them, copied out under one folder."""
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 from pld_mmdet.cli import ToolParser
@@ -11,8 +12,8 @@ from pld_mmdet.shared.packages import (
     packages,
     read_members,
     sha256_of,
-    unpack,
 )
+from pld_mmdet.shared.unpacking import unpack
 
 MEMBERS = Path(__file__).with_name("package_files.csv")
 
@@ -36,6 +37,29 @@ def add_root(parser: ToolParser, default: str) -> None:
     add_source(parser)
 
 
+def own_root(
+    root: Path, record: str, folders: Iterable[str], overwrite: bool = False
+) -> None:
+    """Refuse to write into a data set that another program has made.
+
+    Args:
+        root: Data root.
+        record: The file in it that says that it is our own.
+        folders: What the data set has there.
+        overwrite: The user wants it nevertheless.
+
+    Raises:
+        UserError: There is such a folder and no record.
+    """
+    foreign = any((root / name).exists() for name in folders)
+    if foreign and not (root / record).is_file() and not overwrite:
+        raise UserError(
+            f"{root} holds a data set that this command has not made (no {record} in "
+            "it).",
+            "Choose another folder with --root.",
+        )
+
+
 def copy_files(name: str, args: argparse.Namespace) -> list[Path]:
     """Put the files of a data set into ``args.root``.
 
@@ -48,7 +72,7 @@ def copy_files(name: str, args: argparse.Namespace) -> list[Path]:
 
     Raises:
         UserError: A file of that name is there and is another one, or see
-            :func:`pld_mmdet.shared.packages.unpack`.
+            :func:`pld_mmdet.shared.unpacking.unpack`.
     """
     package, members = members_of(name)
     root: Path = args.root

@@ -10,6 +10,7 @@ from pld_mmdet.detection.data.pool import default_workers
 from pld_mmdet.detection.generators.cutouts.domains import DOMAINS
 from pld_mmdet.errors import UserError
 from pld_mmdet.reading import read_json
+from pld_mmdet.shared.data.package_files import own_root
 from pld_mmdet.shared.packages import add_source
 from pld_mmdet.values import POSITIVE_INT, PROCESSES, SEED
 
@@ -55,12 +56,8 @@ class Parts:
         if self.path.is_file():
             schema = {"*": {"pictures": int, "seed": int, "version": int}}
             self.made = read_json(self.path, schema)
-        elif any((root / folder).exists() for folder in folders):
-            raise UserError(
-                f"{root} holds a data set that this command has not made (no {name} in "
-                "it).",
-                "Choose another folder with --root.",
-            )
+        else:
+            own_root(root, name, folders)
 
     def begin(self, folder: str, new: dict, files: Iterable[Path]) -> bool:
         """Make room for a part, unless it is there already.

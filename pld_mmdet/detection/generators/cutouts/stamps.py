@@ -11,7 +11,8 @@ from PIL import Image
 
 from pld_mmdet.detection.data.files import write_bytes
 from pld_mmdet.errors import UserError
-from pld_mmdet.shared.packages import cache_folder, packages, read_members, unpack
+from pld_mmdet.shared.packages import cache_folder, packages, read_members
+from pld_mmdet.shared.unpacking import unpack
 
 KINDS = (
     "bird", "mammal", "fish", "insect", "fruit", "vegetable", "flower", "vehicle",
@@ -66,7 +67,7 @@ def stock_file(
         say: Receives what goes on.
 
     Raises:
-        UserError: See :func:`pld_mmdet.shared.packages.unpack`.
+        UserError: See :func:`pld_mmdet.shared.unpacking.unpack`.
     """
     path = cache_folder() / f"cutouts-{VERSION}.npz"
     if path.is_file():
