@@ -1,10 +1,12 @@
 """Reading files that a user, a run or another tool made; imports nothing heavy."""
 
+import csv
+import io
 import json
 import math
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -202,9 +204,10 @@ def read_records(path: str | Path, what: str, example: str) -> Iterator[tuple]:
     """Objects of a file that a user made: every line or row has to be one.
 
     Args:
-        path: JSON lines; ``.tsv`` whose first line names the columns (all values are
-            texts, nothing is quoted); or ``.parquet``, for which pyarrow or pandas has
-            to be there (an empty cell is a key that is missing).
+        path: JSON lines; ``.csv`` or ``.tsv`` whose first line names the columns (all
+            values are texts; in a ``.tsv`` nothing is quoted); or ``.parquet``, for
+            which pyarrow or pandas has to be there (an empty cell is a key that is
+            missing).
         what: What a line is (``"text"``), for the sentence.
         example: A right line, as what to do.
 
@@ -215,7 +218,8 @@ def read_records(path: str | Path, what: str, example: str) -> Iterator[tuple]:
         UserError: The file cannot be read, is empty, or a line is no such object.
     """
     path = Path(path)
-    reader = {".tsv": _tsv, ".parquet": _parquet}.get(path.suffix.lower(), _json_lines)
+    readers = {".csv": _csv, ".tsv": _tsv, ".parquet": _parquet}
+    reader = readers.get(path.suffix.lower(), _json_lines)
     count, where = 0, str(path)
     try:
         for where, found in reader(path):
@@ -256,10 +260,33 @@ def _json_lines(path: Path) -> Iterator[tuple[str, object]]:
                 raise _BadLine(where, _reason(error)) from None
 
 
+def _csv(path: Path) -> Iterator[tuple[str, dict]]:
+    yield from _table(_csv_lines(path))
+
+
+def _csv_lines(path: Path) -> Iterator[tuple[str, list[str]]]:
+    lines = csv.reader(io.StringIO(read_text(path, 2**40).removeprefix("\ufeff")))
+    found = iter(lines)
+    while True:
+        try:
+            values = next(found, None)
+        except csv.Error as error:
+            place = f"Line {lines.line_num} of {path}"
+            raise _BadLine(place, str(error)) from None
+        if values is None:
+            return
+        if values:  # not an empty line
+            yield f"Line {lines.line_num} of {path}", values
+
+
 def _tsv(path: Path) -> Iterator[tuple[str, dict]]:
+    yield from _table((where, line.split("\t")) for where, line in _numbered(path))
+
+
+def _table(lines: Iterable[tuple[str, list[str]]]) -> Iterator[tuple[str, dict]]:
+    """Rows by the names of the columns, which the first line holds."""
     names: list[str] = []
-    for where, line in _numbered(path):
-        values = line.split("\t")
+    for where, values in lines:
         if not names:
             names = values
             if len({*names}) < len(names) or not all(name.strip() for name in names):

@@ -63,6 +63,18 @@ def test_columns_of_a_tsv(tmp_path):
     ]
 
 
+def test_columns_of_a_csv(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_bytes(b'\xef\xbb\xbfa,b\r\n1,"two, ""and""\n three"\r\n\r\n,3\r\n')
+    assert list(read_records(path, "thing", "Write a.")) == [
+        (f"Line 3 of {path}", {"a": "1", "b": 'two, "and"\n three'}),
+        (f"Line 5 of {path}", {"a": "", "b": "3"}),
+    ]
+    path.write_text("a,b\n1,2,3\n")
+    with pytest.raises(UserError, match="Line 2 of .*3 columns"):
+        list(read_records(path, "thing", "Write a."))
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

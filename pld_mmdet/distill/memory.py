@@ -53,8 +53,17 @@ class SampleBank(nn.Module):
         Args:
             index: [B], as many on every process.
             rows: [B, W].
+
+        Raises:
+            UserError: A number that is no row.
         """
         index = gathered(index).cpu()
+        if index.numel() and not 0 <= index.min() <= index.max() < len(self.rows):
+            raise UserError(
+                f"SampleBank of {len(self.rows)} rows: samples {int(index.min())} to "
+                f"{int(index.max())}.",
+                "Set model.num_samples to the number of training samples.",
+            )
         rows = gathered(rows.float()).cpu()
         finite = rows.isfinite().all(1)
         self.rows[index[finite]] = rows[finite]

@@ -11,6 +11,7 @@ from pld_mmdet.weak_supervision.data.federation import (
     Federation,
     NoisyDigits,
 )
+from pld_mmdet.weak_supervision.data.given_bags import GivenBags
 from pld_mmdet.weak_supervision.data.mil import InstanceBags, MILMetric
 from pld_mmdet.weak_supervision.data.proportions import (
     AUCMetric,
@@ -48,6 +49,7 @@ __all__ = [
     "DigitViews",
     "FedLabel",
     "Federation",
+    "GivenBags",
     "InstanceBags",
     "LongTailDigits",
     "MILMetric",

@@ -114,10 +114,11 @@ class Embedder(nn.Module):
 class INS(Method):
     """Stages ``bag_labels``, ``warmup``, ``prototypes``, with ``StagedLoop``.
 
-    The data set is ``InstanceBags`` (``positive_only`` in ``warmup``). ``scores`` (no
-    iterations, a work loader) writes each instance's probability and soft label into
+    The data set is a user's own, ``GivenBags``, or drawn, ``InstanceBags``; both with
+    ``positive_only`` in ``warmup``. ``scores`` (no iterations, a work loader) writes
+    each instance's probability and soft label into
     ``stages/<number>_scores/scores.csv``. ``max_pooling`` is the usual rival: CE of a
-    bag's largest logit, on ``InstanceBags(whole=True)``.
+    bag's largest logit, on bags with ``whole=True``.
 
     Args:
         network: Config of a two-class network with ``features`` and ``fc``.
@@ -222,11 +223,17 @@ class INS(Method):
         )
         return self._losses(logits, contrast, bag_label, bag, index, k, classes)
 
-    def loss_max_pooling(self, inputs: Tensor, bag_label: Tensor, **_) -> dict:
-        """The rival: bags B x size x ..., the instance that looks most positive."""
-        flat = self.seen(inputs.flatten(0, 1), self.view)
-        logits = self.encoder(flat)[0].float().view(*inputs.shape[:2], 2)
-        margin = (logits[..., 1] - logits[..., 0]).amax(1)
+    def loss_max_pooling(
+        self, inputs: Tensor, bag_label: Tensor, index: Tensor, **_
+    ) -> dict:
+        """The rival: bags B x size x ..., the instance that looks most positive.
+
+        ``index`` B x size is -1 where a smaller bag has none.
+        """
+        held = index >= 0
+        logits = self.encoder(self.seen(inputs[held], self.view))[0].float()
+        margin = logits.new_full(held.shape, -torch.inf)
+        margin = margin.masked_scatter(held, logits[:, 1] - logits[:, 0]).amax(1)
         return {
             "loss_bag": F.binary_cross_entropy_with_logits(margin, bag_label.float())
         }

@@ -10,7 +10,11 @@ from pld_mmdet.distill.memory import SampleBank
 from pld_mmdet.engine.run.method import Method
 from pld_mmdet.errors import UserError
 from pld_mmdet.registry import MODELS
-from pld_mmdet.weak_supervision.learners.belief_propagation import bag_errors, marginals
+from pld_mmdet.weak_supervision.learners.belief_propagation import (
+    Bags,
+    bag_errors,
+    marginals,
+)
 
 
 def neighbour_graph(covariates: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -39,17 +43,19 @@ def neighbour_graph(covariates: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return pairs, (-(z[pairs[:, 0]] - z[pairs[:, 1]]).norm(dim=1)).exp().float()
 
 
-def check_converged(probabilities: Tensor, bags: Tensor, sums: Tensor) -> None:
+def check_converged(probabilities: Tensor, bags: Bags, sums: Tensor) -> None:
     """Refuse marginals that do not keep the sums: messages that diverged.
 
     Raises:
-        UserError: The expected sum of a bag of B is on average more than B / 4 off.
+        UserError: The expected sum of a bag of B is on average more than B / 4 off, B
+            in the mean.
     """
-    error, size = bag_errors(probabilities, bags, sums).mean().item(), bags.shape[1]
+    error = bag_errors(probabilities, bags, sums).mean().item()
+    size = sum(map(len, bags)) / len(bags)
     if error > size / 4:
         raise UserError(
-            f"LLPBP: belief propagation diverged, bags of {size} are {error:.1f} off "
-            "their sums on average.",
+            f"LLPBP: belief propagation diverged, bags of {size:g} are {error:.1f} "
+            "off their sums on average.",
             "Lower model.smooth_weight, or set model.bag_factor=cardinality.",
         )
 
@@ -58,7 +64,9 @@ def check_converged(probabilities: Tensor, bags: Tensor, sums: Tensor) -> None:
 class LLPBP(Method):
     """Rounds of belief propagation over bags and neighbours, and of learning from it.
 
-    Round r (a stage ``round_<r>`` of ``StagedLoop``; its work loader reads the bags)::
+    Bags are ``ProportionBags`` (drawn), or a user's own: ``GivenBags(whole=True)``, of
+    any sizes. Round r (a stage ``round_<r>`` of ``StagedLoop``; its work loader reads
+    the bags)::
 
         z = x in round 1, later the embeddings     # no gradient
         P(y) ~ exp(-lambda_b sum_b (sum_b y - Y_b)^2
@@ -130,10 +138,19 @@ class LLPBP(Method):
         self.check_work(name, loader)
         # The data set itself: a loader would give each process a part.
         data = [loader.dataset[i] for i in range(len(loader.dataset))]
-        inputs = torch.cat([bag["inputs"] for bag in data])
+        unknown = sum(not float(bag["sums"]) >= 0 for bag in data)
+        if unknown:
+            raise UserError(
+                f"LLPBP: of {unknown} of {len(data)} bags the share is unknown.",
+                "Add a column proportion to the table, or labels of all instances.",
+            )
+        bags = [bag["index"][bag["index"] >= 0] for bag in data]
+        inputs = torch.cat(
+            [bag["inputs"][bag["index"] >= 0] for bag in data]
+        )  # what fills up smaller bags is no instance
         self.label(
             inputs.flatten(1) if name == "round_1" else self._embeddings(inputs),
-            torch.stack([bag["index"] for bag in data]),
+            bags,
             torch.stack([bag["sums"] for bag in data]),
         )
 
@@ -148,12 +165,12 @@ class LLPBP(Method):
         return torch.cat(found)
 
     @torch.no_grad()
-    def label(self, covariates: Tensor, bags: Tensor, sums: Tensor) -> Tensor:
+    def label(self, covariates: Tensor, bags: Bags, sums: Tensor) -> Tensor:
         """Steps 1 to 3: marginals [N]; their labels are stored.
 
         Args:
             covariates: N x D, in the order of the indices 0 .. N-1.
-            bags: Indices, bags x B.
+            bags: Indices of each bag's instances.
             sums: Ones in each bag.
         """
         found = marginals(
@@ -165,16 +182,18 @@ class LLPBP(Method):
             bag_factor=self.bag_factor,
         )
         check_converged(found, bags, sums)
-        self.labels.write(bags.flatten(), (found[bags.flatten(), None] > 0.5).float())
+        index = torch.cat([*bags])
+        self.labels.write(index, (found[index, None] > 0.5).float())
         return found
 
     def loss_round(self, inputs: Tensor, sums: Tensor, index: Tensor, **_) -> dict:
-        """Of G bags: inputs G x B x ..., sums [G], index G x B."""
-        embeddings = self.embed(inputs.flatten(0, 1))
+        """Of G bags: inputs G x B x ..., sums [G], index G x B, -1 where none is."""
+        held = index >= 0
+        embeddings = self.embed(inputs[held])
         logits = self.instance_head(embeddings).float()
-        bag = self.bag_head(embeddings.view(*index.shape, -1).mean(1)).float()
-        label = self.labels.read(index.flatten())
-        share = sums.float()[:, None] / index.shape[1]
+        bag = self.bag_head(_means(embeddings, held)).float()
+        label = self.labels.read(index[held])
+        share = (sums.float() / held.sum(1))[:, None]
         return {
             "loss_instance": F.binary_cross_entropy_with_logits(logits, label),
             "loss_bag": self.aggregate_weight
@@ -183,10 +202,11 @@ class LLPBP(Method):
 
     def loss_dllp(self, inputs: Tensor, sums: Tensor, index: Tensor, **_) -> dict:
         """The plain rival, of the same bags."""
-        logits = self.instance_head(self.embed(inputs.flatten(0, 1))).float()
+        held = index >= 0
+        logits = self.instance_head(self.embed(inputs[held])).float()
         p = logits.sigmoid()
-        mean = p.view(index.shape).mean(1).clamp(1e-6, 1 - 1e-6)
-        share = sums.float() / index.shape[1]
+        mean = _means(p, held)[:, 0].clamp(1e-6, 1 - 1e-6)
+        share = sums.float() / held.sum(1)
         wrong = share * mean.log() + (1 - share) * (1 - mean).log()
         losses = {"loss_proportion": -wrong.mean()}
         if self.entropy:
@@ -198,3 +218,10 @@ class LLPBP(Method):
         """Logits N x 2 of the instance head; no bag is asked."""
         logit = self.instance_head(self.embed(inputs))
         return torch.cat([torch.zeros_like(logit), logit], 1)
+
+
+def _means(rows: Tensor, held: Tensor) -> Tensor:
+    """Mean of each bag's rows: N x D in the order of held G x B, N of it true."""
+    places = held.new_zeros(held.shape, dtype=torch.long)
+    places[held] = torch.arange(len(rows), device=rows.device)
+    return (rows[places] * held[..., None]).sum(1) / held.sum(1)[:, None]

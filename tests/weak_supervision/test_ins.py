@@ -265,7 +265,13 @@ def test_the_rival_asks_for_the_largest_logit():
     logits = torch.stack([torch.ones(6), 1 + margins], 1)
     model.encoder.forward = lambda x: (logits, None)
     bags = torch.rand(2, 3, 1, 8, 8)
-    found = model.loss_max_pooling(bags, torch.tensor([1, 0]))["loss_bag"]
+    index = torch.arange(6).view(2, 3)
+    found = model.loss_max_pooling(bags, torch.tensor([1, 0]), index)["loss_bag"]
+    assert found.item() == pytest.approx((0.126928 + 0.474077) / 2, abs=1e-6)
+    # the second bag has one instance, of -.5; what fills it up is not looked at
+    model.encoder.forward = lambda x: (logits[: len(x)], None)
+    index = torch.tensor([[0, 1, 2], [3, -1, -1]])
+    found = model.loss_max_pooling(bags, torch.tensor([1, 0]), index)["loss_bag"]
     assert found.item() == pytest.approx((0.126928 + 0.474077) / 2, abs=1e-6)
 
 

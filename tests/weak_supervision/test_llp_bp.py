@@ -147,11 +147,50 @@ def test_round_1_reads_inputs_and_later_ones_embeddings(tmp_path, training):
         one.start_stage(name, loader, tmp_path)
         assert one.training == training
         _, index, sums = seen[-1]
-        assert index.tolist() == [[0, 1], [2, 3]]
+        assert [bag.tolist() for bag in index] == [[0, 1], [2, 3]]
         assert sums.tolist() == [2, 1]
     assert torch.equal(seen[0][0], x)
     assert torch.allclose(seen[1][0], one.network[0](x).relu())
     assert not seen[1][0].requires_grad
+
+
+def test_what_fills_up_a_bag_is_no_instance(tmp_path):
+    """A bag of 1 and one of 3: losses and labels are those of four instances."""
+    one = model().eval()
+    x = torch.tensor([[[1.0, -2.0], [9, 9], [9, 9]], [[3, 4], [-5, 6], [7, 0]]])
+    index = torch.tensor([[0, -1, -1], [1, 2, 3]])
+    sums = torch.tensor([1.0, 2.0])
+    one.labels.write(torch.arange(4), torch.tensor([[1.0], [0], [1], [1]]))
+    found = one.loss_round(x, sums, index)
+    flat = one.embed(x[index >= 0])
+    assert flat.shape[0] == 4
+    wanted = torch.nn.functional.binary_cross_entropy_with_logits(
+        one.instance_head(flat), torch.tensor([[1.0], [0], [1], [1]])
+    )
+    assert torch.allclose(found["loss_instance"], wanted)
+    bag = one.bag_head(torch.stack([flat[0], flat[1:].mean(0)]))[:, 0]
+    wanted = torch.nn.functional.binary_cross_entropy_with_logits(
+        bag, torch.tensor([1.0, 2 / 3])
+    )
+    assert torch.allclose(found["loss_bag"], one.aggregate_weight * wanted)
+    p = one.instance_head(flat).sigmoid()[:, 0]
+    mean = torch.stack([p[0], p[1:].mean()])
+    share = torch.tensor([1.0, 2 / 3])
+    wanted = -(share * mean.log() + (1 - share) * (1 - mean).log()).mean()
+    found = one.loss_dllp(x, sums, index)["loss_proportion"]
+    assert torch.allclose(found, wanted)
+    seen = []
+    one.label = lambda *given: seen.append(given)
+    bags = [
+        dict(inputs=a, index=i, sums=s) for a, i, s in zip(x, index, sums, strict=True)
+    ]
+    one.start_stage("round_1", types.SimpleNamespace(dataset=bags), tmp_path)
+    covariates, members, _ = seen[0]
+    assert torch.equal(covariates, x[index >= 0])
+    assert [bag.tolist() for bag in members] == [[0], [1, 2, 3]]
+    bags[0]["sums"] = torch.tensor(float("nan"))
+    with pytest.raises(UserError, match="of 1 of 2 bags"):
+        one.start_stage("round_1", types.SimpleNamespace(dataset=bags), tmp_path)
 
 
 def test_bags_give_away_sums_only():

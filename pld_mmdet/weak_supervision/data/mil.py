@@ -111,7 +111,8 @@ class MILMetric(BaseMetric):
 
     Reads ``logits`` [N, 2], ``targets``, ``bag`` and ``bag_label`` of a prediction. A
     bag's score is the mean of its instances' probabilities. Where a prediction has
-    ``prototype_score`` [N], ``prototype_auc`` is its AUC.
+    ``prototype_score`` [N], ``prototype_auc`` is its AUC. Instances whose label is
+    unknown (-1) count in ``bag_auc`` alone.
     """
 
     default_prefix = None
@@ -134,7 +135,10 @@ class MILMetric(BaseMetric):
         mean = torch.zeros(len(numbers)).double().index_add_(0, bag, scores)
         mean /= bag.bincount()
         of_bag = torch.zeros(len(numbers)).double().index_copy_(0, bag, labels)
-        found = {"auc": auc(scores, targets), "bag_auc": auc(mean, of_bag)}
-        if (prototypes >= 0).all():
-            found["prototype_auc"] = auc(prototypes, targets)
+        found = {"bag_auc": auc(mean, of_bag)}
+        known = targets >= 0
+        if known.any():
+            found["auc"] = auc(scores[known], targets[known])
+            if (prototypes >= 0).all():
+                found["prototype_auc"] = auc(prototypes[known], targets[known])
         return {name: 100 * value for name, value in found.items()}
