@@ -31,9 +31,21 @@ WALKED = [entry for entry in ALL if entry.stem not in MISSING]
 by_stem = pytest.mark.parametrize("entry", WALKED, ids=lambda entry: entry.stem)
 
 #: Modules that an optimizer holds and no loss reaches, and why that is so.
-IDLE: dict[str, dict[str, str]] = {}
+IDLE: dict[str, dict[str, str]] = {
+    "shrinkmatch": {"auxiliary*": "no image of two steps is certain of fewer classes"},
+    "wad": {"teachers.0.fc": "features go round the encoder's own last layer"},
+}
 #: Weights of a file that no network of the method has a place for, and why.
-UNREAD: dict[str, dict[str, str]] = {}
+UNREAD: dict[str, dict[str, str]] = {
+    "dho": dict.fromkeys(
+        ("logit_scale", "text_model.*", "text_projection.*"),
+        "the words are encoded once, then only their vectors are kept",
+    )
+}
+#: What only a later stage reads: it is missed when that stage begins.
+LATE = {"ssld": ["data/imagenet/train"]}
+#: Frozen networks that are exchanged between stages, and why.
+EXCHANGED = {"self_distillation_theory": "each generation teaches the next one"}
 #: Batch norms that learn and whose statistics stand still, and why.
 STILL: dict[str, dict[str, str]] = {}
 
@@ -212,7 +224,8 @@ def test_what_an_optimizer_holds_learns(entry, run):
         for owner, names in owners.items()
         if not names & one.watch.reached and not spared(owner, IDLE.get(entry.stem, {}))
     )
-    assert one.watch.held and idle == []
+    assert one.watch.held
+    assert idle == []
 
 
 @by_stem
@@ -235,6 +248,8 @@ def test_norms_that_learn_follow_the_data(entry, run):
 @by_stem
 def test_what_is_frozen_does_not_move(entry, run):
     one = run(entry)
+    if entry.stem in EXCHANGED:
+        pytest.skip(EXCHANGED[entry.stem])
     now = frozen_of(one.model)
     assert now.keys() == one.watch.frozen.keys()
     for name, before in one.watch.frozen.items():
@@ -279,10 +294,17 @@ def test_a_missing_file_is_a_sentence(entry, run):
         here.rename(away)
         try:
             with chdir(one.folder), pytest.raises(UserError, match=Path(path).name):
-                run_of(one.config("lacks"))
+                run_of(one.config("lacks")).test()
         finally:
             away.rename(here)
-        assert not saved(one.folder / "lacks"), path
+        cfg = one.runner.cfg
+        if path in LATE.get(entry.stem, ()):
+            shutil.rmtree(one.folder / "lacks")
+            continue
+        learns = {k: cfg[k] for k in cfg if k not in ("test_dataloader", "walk_data")}
+        if path in str(learns):  # what only the test reads is missed then
+            assert not saved(one.folder / "lacks"), path
+        shutil.rmtree(one.folder / "lacks", ignore_errors=True)
 
 
 @by_stem

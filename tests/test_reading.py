@@ -71,7 +71,7 @@ def test_columns_of_a_csv(tmp_path):
         (f"Line 5 of {path}", {"a": "", "b": "3"}),
     ]
     path.write_text("a,b\n1,2,3\n")
-    with pytest.raises(UserError, match="Line 2 of .*3 columns"):
+    with pytest.raises(UserError, match=r"Line 2 of .*3 columns"):
         list(read_records(path, "thing", "Write a."))
 
 

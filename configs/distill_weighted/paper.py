@@ -29,4 +29,5 @@ optim_wrapper = optimizer("SGD", 0.1, momentum=0.9, weight_decay=1e-4)
 param_scheduler = cosine(T_max=20000)
 find_unused_parameters = True  # heads of sources with weight 0
 walk = ["model.student.blocks=(1,1,1)", "model.teachers.0.blocks=(1,1,1)"]
+walk += ["model.p=0"]  # tiny sources resemble nothing
 walk_data = {"data/cifar-10-batches-bin": dict(kind="cifar10", images=90)}

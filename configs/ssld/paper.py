@@ -6,19 +6,22 @@ _base_ = ["../_base_/toy_runtime.py", "../_base_/metrics/accuracy.py"]
 
 from pld_mmdet.recipes import cosine, loader, optimizer, stage, staged, warm_up
 from pld_mmdet.recipes.images import (
+    from_file,
     imagenet,
     imagenet_resnet,
     tiny_images,
     tiny_resnets,
 )
 
-how_to_get = dict(data="put ImageNet's folders into data/imagenet, the pool beside it")
+how_to_get = dict(
+    data="put ImageNet's folders into data/imagenet, the pool beside it",
+    weights="put torchvision's ResNet-152 into data/resnet152.pth",
+)
 model = dict(
     type="pld_mmdet.SSLD",
     student=imagenet_resnet(50),
-    teachers=[imagenet_resnet(152)],
+    teachers=[from_file(imagenet_resnet(152), "data/resnet152.pth")],
 )
-load_from = "data/resnet152_teacher.pth"  # entries `teachers.0.*`
 
 
 def warmed(steps, warm):  # a cosine after five epochs of rising rate
@@ -48,5 +51,5 @@ walk_data = {
     "data/imagenet/train": "class_folder",
     "data/imagenet/val": "class_folder",
     "data/imagenet_pool": "class_folder",
-    "data/resnet152_teacher.pth": dict(kind="state", of="model.teachers.0"),
+    "data/resnet152.pth": dict(kind="state", of="model.teachers.0", prefix=""),
 }

@@ -147,6 +147,12 @@ class FerKD(TaughtStudent):
                 f"FerKD: low={low}, middle={middle}, visits={visits}, crops={crops}.",
                 "Choose 0 <= low <= middle <= 1 and visits up to crops.",
             )
+        if num_classes <= TOP:
+            raise UserError(
+                f"FerKD: num_classes={num_classes}; {TOP} probabilities of each crop "
+                "are kept, and the other classes share the rest.",
+                f"It wants more than {TOP} classes; take SSLD for fewer.",
+            )
         if len(self.teachers) > 1:
             raise UserError("FerKD has one teacher.", "Give a list of one config.")
         self.num_classes, self.visits, self.area = num_classes, visits, tuple(area)

@@ -107,6 +107,16 @@ def imagenet_resnet(
     )
 
 
+def from_file(network: dict, path: str) -> dict:
+    """A network that starts from a file: its own, mmpretrain's or torchvision's.
+
+    Args:
+        network: Its config.
+        path: The file.
+    """
+    return dict(network, init_cfg=dict(type="Pretrained", checkpoint=path))
+
+
 def imagenet_crops(batch: int) -> dict:
     """A loader of flipped crops of ImageNet, as masked autoencoders learn from them.
 
